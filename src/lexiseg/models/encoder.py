@@ -1,0 +1,80 @@
+"""What lexiseg asks of a vision-language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A pair of towers that put pixels and phrases into one space (CLIP, BiomedCLIP, ...).
+
+    Pixels handed to an encoder are float32 in [0, 1], shape (B, 3, S, S) with ``S = input_size``: framing a
+    scan into that square is the caller's work (`lexiseg.saliency.framing`), normalising with the model's own
+    mean and deviation is the encoder's.  Embeddings are float32 and of unit length.
+    """
+
+    @property
+    def name(self) -> str:
+        """How the model was asked for: "bundled", a hub id or a folder."""
+
+    @property
+    def input_size(self) -> int:
+        """Side S of the square input, in pixels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; every returned tensor is there too."""
+
+    @property
+    def logit_scale(self) -> float:
+        """exp of the learnt log-temperature: logits = logit_scale * cosine + logit_bias."""
+
+    @property
+    def logit_bias(self) -> float:
+        """The learnt bias of a sigmoid-trained model, else 0."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the training images, shape (3, 1, 1): what "nothing here" looks like to the model."""
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        """Embeddings of the phrases, shape (N, E), unit length."""
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Embeddings of the images, shape (B, E), unit length; no gradient."""
+
+    def encode_dense(self, pixels: Tensor) -> Tensor:
+        """One embedding for each position, shape (B, E, h, w), unit length over E; no gradient.
+
+        Raises:
+            UnsupportedByModel: the tower's pooling does not let a position be projected on its own.
+        """
+
+    def default_layer(self) -> str:
+        """The name of the saliency layer: the deepest whose every position influences the embedding."""
+
+    def layers(self) -> tuple[str, ...]:
+        """Names that `activations` takes, shallow to deep."""
+
+    def activations(
+        self, pixels: Tensor, layer: str, score: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A layer's maps, and the gradient of a score with respect to them.
+
+        Args:
+            pixels: (1, 3, S, S).
+            layer: one of `layers()`.
+            score: takes the image's unit embedding (1, E) to scores (N,); None for no gradient.
+
+        Returns:
+            maps (C, h, w) and gradients (N, C, h, w), tokens already put back on their grid and the class
+            token dropped; None instead of gradients where no score was given.
+
+        Raises:
+            UnsupportedByModel: no such layer, or its output is not a map.
+        """
