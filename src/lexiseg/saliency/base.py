@@ -1,0 +1,224 @@
+"""What all saliency methods share: framing, text, blending, normalising and the evidence of presence."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from lexiseg.errors import BrokenWeights
+from lexiseg.models.encoder import Encoder
+from lexiseg.prompts.embedding import PhraseEmbedding, embed_phrases
+from lexiseg.prompts.phrases import PhraseSet
+from lexiseg.saliency.framing import FramingMode, blend, frame_scan
+from lexiseg.saliency.scoring import phrase_logits, phrase_margins, sigmoid_trained
+from lexiseg.scans.scan import FloatArray, Saliency
+
+logger = logging.getLogger(__name__)
+
+# Of the largest magnitude: several roundings of float32.
+_ROUNDING = 1e-6
+
+Progress = Callable[[float], None]
+"""Called with the share of a scan's work that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What a method sees in one view (or in all of them, blended).
+
+    Attributes:
+        maps: (N, h, w) one map for each phrase, over the whole view; any real values.
+        embeddings: (V, E) the views' own unit embeddings; a hook gives V = 1.
+        layer: the encoder's layer that the maps come from.
+    """
+
+    maps: Tensor
+    embeddings: Tensor
+    layer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencyMethod(ABC):
+    """Where is the phrase?  A new method is a subclass with one hook, `look`.
+
+    Attributes:
+        framing: how the scan gets into the encoder's square (see `frame_scan`).
+        tile: side of a tile in scan pixels, for the framings that tile; None for their default.
+        overlap: the least fraction of a tile that its neighbour covers too.
+    """
+
+    name: ClassVar[str]
+
+    framing: FramingMode = "letterbox"
+    tile: int | None = None
+    overlap: float = 0.5
+
+    @abstractmethod
+    def look(
+        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
+    ) -> Raw:
+        """Hook: maps of N phrases in one view (1, 3, S, S); what no phrase changes is done once for all."""
+
+    def activate(self, encoder: Encoder, raw: Tensor, phrase: PhraseEmbedding) -> Tensor:
+        """Hook: raw (H, W) on the scan's grid to [0, 1]; by default ReLU, then division by the maximum.
+
+        The ReLU comes after interpolation, so that the zero contour is the interpolated map's own; rectified
+        first, a map would reach up to half a position further.  A map that is nowhere positive gives 0.
+        """
+        rectified = raw.clamp_min(0)
+        top = rectified.max()
+        if not bool(top > 0):
+            logger.info("%s: the map for %r is nowhere positive", self.name, phrase.text)
+            return torch.zeros_like(raw)
+        return rectified / top
+
+    def evidence(
+        self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding
+    ) -> dict[str, float]:
+        """Hook: how much speaks for the phrase being in the scan at all; see `explain` for the names."""
+        return global_evidence(encoder, raw.embeddings, phrase)
+
+    def quick(self) -> Self:
+        """Hook: the same method with just enough work for `selftest`."""
+        return self
+
+    def explain(
+        self,
+        encoder: Encoder,
+        pixels: FloatArray,
+        phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding],
+        *,
+        progress: Progress | None = None,
+    ) -> list[Saliency]:
+        """The saliency of each phrase.
+
+        Args:
+            encoder: the vision-language model.
+            pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
+            phrases: sets, embedded here in one call of the text tower; or embeddings made once by
+                `embed_phrases` for many scans.
+            progress: called with the share done.
+
+        Returns:
+            One `Saliency` for each phrase, on the scan's grid.  ``evidence`` holds
+
+            - ``logit``: ``logit_scale * cosine + logit_bias`` of the whole image and the phrase (the largest
+              of the views');
+            - ``margin``: its log-odds against the null phrases, where there are any;
+            - ``global``: the probability that the encoder's training gives one of the two: ``sigmoid(logit)``
+              where it is sigmoid-trained, else ``sigmoid(margin)``; missing for a softmax-trained encoder
+              without nulls;
+            - ``dense``: for methods whose map is a probability, the mean over its largest pixels.
+
+            ``score`` is the margin for a softmax-trained encoder with nulls, else the logit.
+
+        Raises:
+            UnsupportedByModel: the encoder cannot do what the method needs.
+            BrokenWeights: the map is not finite.
+        """
+        embedded = _embed(encoder, phrases)
+        raw = self.raw(encoder, pixels, embedded, progress=progress)
+        found = []
+        for index, phrase in enumerate(embedded):
+            saliency = self.activate(encoder, raw.maps[index], phrase)
+            evidence = self.evidence(encoder, saliency, raw, phrase)
+            absolute = sigmoid_trained(encoder) or "margin" not in evidence
+            found.append(
+                Saliency(
+                    map=saliency.cpu().numpy(),
+                    phrase=phrase.text,
+                    score=evidence["logit" if absolute else "margin"],
+                    layer=raw.layer,
+                    evidence=evidence,
+                )
+            )
+        return found
+
+    def raw(
+        self,
+        encoder: Encoder,
+        pixels: FloatArray,
+        phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding],
+        *,
+        progress: Progress | None = None,
+    ) -> Raw:
+        """Maps (N, H, W) on the scan's grid before they are brought to [0, 1]; arguments as for `explain`."""
+        embedded = _embed(encoder, phrases)
+        frames = frame_scan(
+            (pixels.shape[0], pixels.shape[1]),
+            size=encoder.input_size,
+            fill=_colour(encoder),
+            mode=self.framing,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+        views: list[Raw] = []
+        for index, frame in enumerate(frames):
+            view = frame.apply(pixels).to(encoder.device)
+            views.append(self.look(encoder, view, embedded, _part(progress, index, len(frames))))
+        maps = blend(frames, [view.maps for view in views])
+        if not bool(torch.isfinite(maps).all()):
+            raise BrokenWeights(
+                f"{encoder.name}: the {self.name} map is not finite; "
+                "expected finite values; check the weights or use float32"
+            )
+        if progress is not None:
+            progress(1.0)
+        return Raw(maps, torch.cat([view.embeddings for view in views]), views[0].layer)
+
+
+def stretch(maps: Tensor) -> Tensor:
+    """Each of the maps (n, h, w) min-max normalised to [0, 1]; a flat one gives 0.
+
+    Flat up to float32 rounding counts as flat: interpolation leaves such noise, and stretching would show it.
+    """
+    low, top = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    spread = top - low
+    flat = spread <= _ROUNDING * torch.maximum(low.abs(), top.abs())
+    return torch.where(flat, torch.zeros_like(maps), (maps - low) / torch.where(flat, 1.0, spread))
+
+
+def global_evidence(encoder: Encoder, embeddings: Tensor, phrase: PhraseEmbedding) -> dict[str, float]:
+    """``logit``, ``margin`` and ``global`` of views (V, E): the view with the most for the phrase counts."""
+    scale, bias = encoder.logit_scale, encoder.logit_bias
+    found = {"logit": float(phrase_logits(embeddings, [phrase], scale=scale, bias=bias).max())}
+    if len(phrase.nulls):
+        found["margin"] = float(phrase_margins(embeddings, [phrase], scale=scale).max())
+    absolute = sigmoid_trained(encoder)
+    if absolute or "margin" in found:
+        found["global"] = _sigmoid(found["logit" if absolute else "margin"])
+    return found
+
+
+def _sigmoid(value: float) -> float:
+    # tanh does not overflow where exp would.
+    return 0.5 * (1 + math.tanh(value / 2))
+
+
+def _embed(
+    encoder: Encoder, phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding]
+) -> tuple[PhraseEmbedding, ...]:
+    ready = tuple(phrase for phrase in phrases if isinstance(phrase, PhraseEmbedding))
+    sets = tuple(phrase for phrase in phrases if isinstance(phrase, PhraseSet))
+    if ready and sets:
+        raise TypeError("phrases mix sets and embeddings; expected one kind")
+    return ready or embed_phrases(encoder, sets)
+
+
+def _colour(encoder: Encoder) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
+    return red, green, blue
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress:
+    """A progress callback for one of several views."""
+    if progress is None:
+        return lambda share: None
+    return lambda share: progress((index + share) / count)

@@ -1,0 +1,131 @@
+"""gScoreCAM: channels chosen by gradient, weighed by what the encoder says of the scan seen through each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lexiseg.errors import UsageError
+from lexiseg.models.encoder import Encoder
+from lexiseg.prompts.embedding import PhraseEmbedding
+from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
+from lexiseg.saliency.importance import channel_importance
+from lexiseg.saliency.scoring import cosines, phrase_margins
+
+
+@dataclass(frozen=True, kw_only=True)
+class GScoreCAM(SaliencyMethod):
+    r"""gScoreCAM (Chen et al., ACCV 2022), which is Score-CAM (Wang et al., CVPRW 2020) on the top-k
+    channels.
+
+    With :math:`A_c` the layer's maps, :math:`X` the view, :math:`S` the phrase's score, :math:`U` upsampling
+    to the input and :math:`K` the k channels of largest importance :math:`w_c`:
+
+    .. math::
+        w_c &= \frac{1}{hw} \sum_{ij} \frac{\partial S(X)}{\partial A_c^{ij}} \\
+        H_c &= \frac{U(A_c) - \min U(A_c)}{\max U(A_c) - \min U(A_c)} \\
+        \alpha_c &= \mathrm{softmax}_{c \in K}\, S(X \circ H_c) \\
+        L &= \mathrm{ReLU}\Big(\sum_{c \in K} \alpha_c A_c\Big)
+
+    Where the code that MedCLIP-SAM released differs from these equations, the equations hold: the mask
+    multiplies the image, so what is masked out is black (the code masks the normalised pixels, which leaves
+    the training set's
+    mean colour: ``masked_out="mean"``); the softmax is over the k chosen channels alone (the code gives the
+    others score 0 and lets them take part).  Score-CAM subtracts a baseline image's score from each: the same
+    for all c, it cancels in the softmax.
+
+    The embeddings of masked views do not depend on the phrase, so several phrases share one set of them: that
+    of the union of their channels.  A map that is the same everywhere masks out everything.
+
+    Attributes:
+        layer: the target layer; None for the encoder's default, the deepest whose positions influence the
+            embedding.
+        k: how many channels; all of them where the layer has fewer.
+        batch: masked views per forward.  Small batches are the fastest on a CPU; memory is O(batch), not
+            O(k).
+        masked_out: what a mask of 0 leaves: "black" or the encoder's "mean" colour.
+        contrast: score a phrase by its log-odds against its null phrases instead of on its own.
+        logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
+            encoder's own, which makes S its logit (a bias cancels).
+    """
+
+    name: ClassVar[str] = "gscorecam"
+
+    layer: str | None = None
+    k: int = 300
+    batch: int = 16
+    masked_out: Literal["black", "mean"] = "black"
+    contrast: bool = False
+    logit_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.batch < 1:
+            raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
+        if self.masked_out not in ("black", "mean"):
+            raise UsageError(f"gscorecam: masked_out is {self.masked_out!r}; expected 'black' or 'mean'")
+
+    def quick(self) -> Self:
+        """At most 8 channels."""
+        return replace(self, k=min(self.k, 8))
+
+    def look(
+        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
+    ) -> Raw:
+        """One forward, a backward for each phrase, and ceil(n / batch) forwards of n masked views."""
+        layer = self.layer or encoder.default_layer()
+
+        def score(embeddings: Tensor) -> Tensor:
+            return self._score(encoder, embeddings, phrases)
+
+        found = channel_importance(encoder, view, layer, score, phrases)
+        chosen = top_channels(found.importance, self.k)
+        union = torch.unique(chosen)
+        embeddings = self._masked_embeddings(encoder, view, found.maps[union], progress)
+        scores = score(embeddings)
+        maps = []
+        for index, channels in enumerate(chosen):
+            rows = torch.searchsorted(union, channels)
+            weights = torch.softmax(scores[rows, index], dim=0)
+            maps.append(torch.einsum("c,chw->hw", weights, found.maps[channels]))
+        return Raw(torch.stack(maps), found.embedding[None], layer)
+
+    def _score(self, encoder: Encoder, embeddings: Tensor, phrases: Sequence[PhraseEmbedding]) -> Tensor:
+        """(B, E) to (B, N)."""
+        scale = encoder.logit_scale if self.logit_scale is None else self.logit_scale
+        if not self.contrast:
+            return scale * cosines(embeddings, phrases)
+        bare = [phrase.text for phrase in phrases if not len(phrase.nulls)]
+        if bare:
+            raise UsageError(
+                f"gscorecam: contrast needs null phrases, {bare[0]!r} has none; set contrast to false"
+            )
+        return phrase_margins(embeddings, phrases, scale=scale)
+
+    def _masked_embeddings(self, encoder: Encoder, view: Tensor, maps: Tensor, progress: Progress) -> Tensor:
+        """Embeddings (n, E) of the view seen through each of n maps; one batch of views exists at a time."""
+        base = torch.zeros_like(encoder.mean) if self.masked_out == "black" else encoder.mean
+        base = base.to(view)
+        embeddings = []
+        for start in range(0, len(maps), self.batch):
+            masks = channel_masks(maps[start : start + self.batch], encoder.input_size)
+            embeddings.append(encoder.encode_image(base + masks[:, None] * (view - base)).detach().float())
+            progress(min(1.0, (start + self.batch) / len(maps)))
+        return torch.cat(embeddings)
+
+
+def top_channels(importance: Tensor, k: int) -> Tensor:
+    """Indices (N, min(k, C)), ascending, of each row's k largest importances; ties go to the lower index."""
+    # topk leaves the order of ties open; a stable sort gives the same channels on every machine.
+    order = torch.sort(importance, dim=1, descending=True, stable=True).indices
+    return torch.sort(order[:, :k], dim=1).values
+
+
+def channel_masks(maps: Tensor, size: int) -> Tensor:
+    """Maps (n, h, w) upsampled bilinearly to (n, size, size), min-max normalised each; a flat map gives 0."""
+    up = F.interpolate(maps[:, None], size=(size, size), mode="bilinear", align_corners=False)
+    return stretch(up[:, 0])

@@ -1,0 +1,67 @@
+"""Saliency methods by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from lexiseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from lexiseg.models.encoder import Encoder
+    from lexiseg.prompts.embedding import PhraseEmbedding
+    from lexiseg.prompts.phrases import PhraseSet
+    from lexiseg.saliency.base import Progress, SaliencyMethod
+    from lexiseg.scans.scan import FloatArray, Saliency
+
+METHODS: dict[str, str] = {
+    "gscorecam": "lexiseg.saliency.gscorecam:GScoreCAM",
+    "gradcam": "lexiseg.saliency.gradcam:GradCAM",
+    "dense": "lexiseg.saliency.dense:DenseSimilarity",
+}
+"""Name to "module:class"; a class is imported when it is asked for.  A new method adds its line here."""
+
+
+def method_class(name: str) -> type[SaliencyMethod]:
+    """The class of a method.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if name not in METHODS:
+        raise UsageError(f"unknown saliency method {name!r}; expected one of {', '.join(METHODS)}")
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[SaliencyMethod] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def make_method(name: str, **settings: Any) -> SaliencyMethod:
+    """A method with its settings, as a preset names them.
+
+    Raises:
+        UsageError: no such method, or no such setting of it, or a value out of range.
+    """
+    found = method_class(name)
+    known = [field.name for field in fields(found)]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise UsageError(
+            f"saliency method {name!r} has no setting {', '.join(map(repr, unknown))}; "
+            f"expected among {', '.join(known)}"
+        )
+    return found(**settings)
+
+
+def explain(
+    encoder: Encoder,
+    pixels: FloatArray,
+    phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding],
+    *,
+    method: str = "gscorecam",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> list[Saliency]:
+    """The saliency of each phrase in a scan by a named method; see `SaliencyMethod.explain`."""
+    return make_method(method, **settings).explain(encoder, pixels, phrases, progress=progress)
