@@ -1,0 +1,248 @@
+"""Manifests: a CSV that lists scans, with what is known of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from lexiseg.errors import BadManifest
+from lexiseg.files import atomic_write
+from lexiseg.scans.names import printable, safe_id
+
+Box = tuple[float, float, float, float]
+
+_REQUIRED = ("id", "image")
+_KNOWN = ("id", "image", "mask", "text", "group", "label", "bbox")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRow:
+    """One scan of a manifest.
+
+    Attributes:
+        id: unique within the manifest, also as a file's name (`safe_id`).
+        image: the scan, joined to the CSV's folder; as written, and not to be opened, where `error` is set.
+        mask: the true mask in the same way; None where there is none.
+        text: what to look for, or a caption; "" where the manifest does not say.
+        group: the patient or subject, which a split keeps together; "" where unknown.
+        label: the class; "" where unknown.
+        boxes: x0 y0 x1 y1 in pixels, end-exclusive, of the column bbox.
+        extra: every other column, by its name.
+        error: why this row cannot be used, on one line; "" for a sound row.
+    """
+
+    id: str
+    image: Path
+    mask: Path | None = None
+    text: str = ""
+    group: str = ""
+    label: str = ""
+    boxes: tuple[Box, ...] = ()
+    extra: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+def read_manifest(path: str | Path) -> list[ManifestRow]:
+    """Read a manifest: UTF-8 CSV with columns id,image[,mask][,text][,group][,label][,bbox] and any others.
+
+    Paths are relative to the CSV's folder and stay inside it: an absolute path, "..", or a link that leads
+    out makes that row an error, and the others are read. Whether files exist is left to reading them. Boxes
+    are "x0 y0 x1 y1", several of them separated by ";".
+
+    Args:
+        path: the CSV.
+
+    Returns:
+        The rows in order; blank lines are passed over.
+
+    Raises:
+        BadManifest: the file is missing, not UTF-8 or not CSV, lacks or repeats a column, has no rows, or
+            repeats an id; one line that begins with the file's name.
+    """
+    path = Path(path)
+    try:
+        rows = list(_rows(_text(path), path.parent))
+        _refuse_repeated(rows)
+    except BadManifest as error:
+        raise BadManifest(f"{printable(str(path))}: {printable(str(error))}") from error
+    return rows
+
+
+def write_manifest(rows: Sequence[ManifestRow], path: str | Path) -> Path:
+    """Write rows that `read_manifest` reads back, with paths relative to the CSV's folder; in one step.
+
+    Columns that no row fills are left out, except id and image.
+
+    Args:
+        rows: at least one, with unique ids; their paths lie below the CSV's folder.
+        path: the CSV.
+
+    Returns:
+        `path`, as a Path.
+
+    Raises:
+        BadManifest: no rows, a repeated id, or a path outside the CSV's folder.
+        UnwritableResult: the file system refused.
+    """
+    path = Path(path)
+    if not rows:
+        raise BadManifest(f"{path}: a manifest without rows is not written; expected at least one")
+    _refuse_repeated(rows)
+    cells = [_cells(row, path.parent) for row in rows]
+    extra = dict.fromkeys(name for row in rows for name in row.extra)
+    columns = [*(n for n in _KNOWN if n in _REQUIRED or any(cell[n] for cell in cells)), *extra]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(cells)
+    return atomic_write(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise BadManifest("it is a folder or a device; expected a CSV file")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadManifest("no such file") from error
+    except OSError as error:
+        raise BadManifest(f"it cannot be read ({error.strerror})") from error
+    if not content.strip():
+        raise BadManifest("the file is empty; expected a header with id,image")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"it is not UTF-8 (byte {error.start}); save it as CSV UTF-8") from error
+
+
+def _rows(text: str, folder: Path) -> Iterator[ManifestRow]:
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = [name.strip() for name in next(table)]
+        _refuse_columns(columns)
+        count = 0
+        for fields in table:
+            if any(value.strip() for value in fields):
+                count += 1
+                yield _row(columns, fields, folder, table.line_num)
+    except csv.Error as error:
+        raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
+    if count == 0:
+        raise BadManifest("it has a header but no rows; expected at least one scan")
+
+
+def _refuse_columns(columns: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED if name not in columns]
+    if missing:
+        raise BadManifest(
+            f"the column {' and '.join(missing)} is missing among {','.join(columns)[:120]}; "
+            "expected id,image[,mask][,text][,group][,label], separated by commas"
+        )
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise BadManifest(f"the column {repeated[0] or '(without a name)'} is there more than once")
+
+
+def _refuse_repeated(rows: Sequence[ManifestRow]) -> None:
+    seen: dict[str, str] = {}
+    for row in rows:
+        key = safe_id(row.id).casefold()
+        if key in seen:
+            same = "is there more than once" if seen[key] == row.id else f"names the same file as {seen[key]}"
+            raise BadManifest(f"the id {row.id} {same}; ids must differ")
+        seen[key] = row.id
+
+
+def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int) -> ManifestRow:
+    values = dict(zip(columns, (value.strip() for value in fields), strict=False))
+    errors = []
+    if len(fields) > len(columns):
+        errors.append(
+            f"line {line} has {len(fields)} fields, expected {len(columns)}; quote text with commas"
+        )
+    if not values.get("id"):
+        errors.append(f"line {line} has no id")
+    image, mask = Path(), None
+    if values.get("image"):
+        image, problem = _place(values["image"], folder, "image")
+        errors.append(problem)
+    else:
+        errors.append(f"line {line} has no image")
+    if values.get("mask"):
+        mask, problem = _place(values["mask"], folder, "mask")
+        errors.append(problem)
+    boxes, problem = _boxes(values.get("bbox", ""))
+    errors.append(problem)
+    return ManifestRow(
+        id=values.get("id") or f"line{line}",
+        image=image,
+        mask=mask,
+        text=values.get("text", ""),
+        group=values.get("group", ""),
+        label=values.get("label", ""),
+        boxes=boxes,
+        extra={name: value for name, value in values.items() if name not in _KNOWN},
+        error=printable("; ".join(filter(None, errors))),
+    )
+
+
+def _place(written: str, folder: Path, column: str) -> tuple[Path, str]:
+    """The path that a cell means, and "" or why it may not be opened."""
+    windows = PureWindowsPath(written)
+    if PurePosixPath(written).is_absolute() or windows.drive or windows.root:
+        return Path(
+            written
+        ), f"the {column} {written} is an absolute path; expected one relative to the manifest"
+    if ".." in windows.parts or "\0" in written:
+        return Path(
+            written
+        ), f"the {column} {written} leads out of the manifest's folder; expected one inside"
+    place = folder / written
+    try:
+        inside = place.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        inside = False
+    if not inside:
+        return Path(
+            written
+        ), f"the {column} {written} is a link out of the manifest's folder; copy the file in"
+    return place, ""
+
+
+def _boxes(written: str) -> tuple[tuple[Box, ...], str]:
+    boxes: list[Box] = []
+    for part in filter(str.strip, written.split(";")):
+        try:
+            x0, y0, x1, y1 = map(float, part.split())
+        except ValueError:
+            return (), f"the bbox {written} cannot be read; expected x0 y0 x1 y1"
+        if not (0 <= x0 < x1 < float("inf") and 0 <= y0 < y1 < float("inf")):
+            return (), f"the bbox {written} is no box; expected x0 < x1 and y0 < y1"
+        boxes.append((x0, y0, x1, y1))
+    return tuple(boxes), ""
+
+
+def _cells(row: ManifestRow, folder: Path) -> dict[str, str]:
+    return {
+        **row.extra,
+        "id": row.id,
+        "image": _relative(row.image, folder),
+        "mask": _relative(row.mask, folder) if row.mask else "",
+        "text": row.text,
+        "group": row.group,
+        "label": row.label,
+        "bbox": ";".join(" ".join(f"{edge:g}" for edge in box) for box in row.boxes),
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    relative = Path(os.path.relpath(path, folder))
+    if ".." in relative.parts or relative.is_absolute():
+        raise BadManifest(
+            f"{printable(str(path))} lies outside the manifest's folder {folder}; expected inside"
+        )
+    return relative.as_posix()
