@@ -1,0 +1,220 @@
+"""How good the bundled models are: text to mask on real scans that they were never trained on.
+
+    python benchmarks/quality.py --data DIR [--out report.json] [--limit N]
+
+DIR holds busi/, cxr/, hc18/, cheng/ and lgg/, each with manifest.csv, images and masks.  Scored is the
+validation part (one of five patient folds; all of lgg), with one generic phrase for each set, on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+
+import lexiseg
+from lexiseg.bundled.recipe.data import read_rows, split_rows
+from lexiseg.pipelines import merge_settings
+from lexiseg.pipelines.result import dice
+from lexiseg.regions import find_components
+from lexiseg.scans import BoolArray, read_mask
+
+TARGETS = {
+    "busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head", "cheng": "brain tumor", "lgg": "brain tumor",
+}  # fmt: skip
+AIMS = {"busi": 0.65, "cxr": 0.90, "hc18": 0.92, "cheng": 0.40}
+NONSENSE = (
+    "glimmering teapot",
+    "zorblax frim",
+    "parking ticket",
+)  # none of them, nor their like, was trained on
+STAGES = ("saliency", "region", "mask")
+progress = Console(stderr=True)
+
+
+@dataclass
+class Tally:
+    """What is collected over one set."""
+
+    scores: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in (*STAGES, "true box")})
+    presence: list[tuple[float, bool]] = field(default_factory=list)
+    missed: int = 0
+    wrong: list[bool] = field(default_factory=list)
+    nonsense: list[bool] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def box_of(mask: BoolArray) -> tuple[int, int, int, int] | None:
+    """The box of the largest piece."""
+    pieces = find_components(mask, keep="largest")
+    return pieces[0].box if pieces else None
+
+
+def box_iou(first: tuple[int, ...] | None, second: tuple[int, ...]) -> float:
+    """Intersection over union of two boxes; 0 where one is missing."""
+    if first is None:
+        return 0.0
+    x0, y0, x1, y1 = np.maximum(first[:2], second[:2]).tolist() + np.minimum(first[2:], second[2:]).tolist()
+    shared = max(0, x1 - x0) * max(0, y1 - y0)
+    area = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
+    return shared / (sum(area) - shared)
+
+
+def auroc(pairs: list[tuple[float, bool]]) -> float:
+    """Area under the ROC curve as the share of (positive, negative) pairs in the right order, ties half."""
+    yes = np.array([v for v, t in pairs if t])
+    no = np.array([v for v, t in pairs if not t])
+    if not len(yes) or not len(no):
+        return float("nan")
+    return float((yes[:, None] > no).mean() + 0.5 * (yes[:, None] == no).mean())
+
+
+def interval(values: list[float], groups: list[str], rounds: int = 2000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean, whole groups resampled."""
+    names = sorted(set(groups))
+    index = {name: i for i, name in enumerate(names)}
+    totals, counts = np.zeros(len(names)), np.zeros(len(names))
+    for value, group in zip(values, groups, strict=True):
+        totals[index[group]] += value
+        counts[index[group]] += 1
+    drawn = np.random.default_rng(0).integers(0, len(names), (rounds, len(names)))
+    means = totals[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def true_boxes_mask(segmenter: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
+    """The segmenter asked with the true boxes alone."""
+    encoded = segmenter.encode(pixels)
+    decoded = segmenter.decode(encoded, boxes=boxes)
+    return np.asarray((segmenter.upsample(decoded.logits[:, 0], encoded) > 0).any(0).cpu())
+
+
+def boxes_in(text: str) -> np.ndarray:
+    """``x0 y0 x1 y1;...`` as (N, 4)."""
+    return np.array(
+        [[float(v) for v in part.split()] for part in text.split(";") if part.strip()], np.float32
+    )
+
+
+def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
+    """Every validation scan of one set with its own phrase, two of other organs and three of nonsense."""
+    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True)
+    if limit:
+        rows = rows[:: max(1, len(rows) // limit)][:limit]
+    own = TARGETS[name]
+    others = tuple(dict.fromkeys(p for p in (*TARGETS.values(), "liver") if p != own))
+    tally = Tally()
+    for row in track(rows, description=name, console=progress):
+        scan = lexiseg.read_scan(folder / row["image"])
+        result = pipeline(scan, [own, *others, *NONSENSE], keep_stages=True)
+        finding = result[own]
+        boxes = boxes_in(row["bbox"])
+        tally.presence.append((finding.presence, len(boxes) > 0))
+        tally.wrong += [not result[p].present for p in others]
+        tally.nonsense += [not result[p].present for p in NONSENSE]
+        if not len(boxes):
+            continue
+        tally.groups.append(row["group"])
+        tally.missed += not finding.present
+        seen = (finding.saliency[0].map >= 0.5, finding.region[0].mask, finding.mask)
+        if row["mask"]:
+            truth = read_mask(folder / row["mask"], scan)
+            for stage, mask in zip(STAGES, seen, strict=True):
+                tally.scores[stage].append(dice(mask, truth))
+            tally.scores["true box"].append(
+                dice(true_boxes_mask(pipeline.segmenter, scan.pixels, boxes), truth)
+            )
+        else:
+            for stage, mask in zip(STAGES, seen, strict=True):
+                tally.scores[stage].append(box_iou(box_of(mask), tuple(boxes[0])))
+        if len(tally.seconds) < 20:
+            began = time.perf_counter()
+            pipeline(scan, own)
+            tally.seconds.append(time.perf_counter() - began)
+    return tally
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
+    preset: str = "demo",
+    sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
+    encoder: str = "bundled",
+    segmenter: str = "bundled",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value of the preset")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,
+    out: Annotated[Path | None, typer.Option(help="also write the numbers as JSON")] = None,
+) -> None:
+    """Print the table of the bundled models' quality."""
+    torch.manual_seed(0)
+    changes = merge_settings(setting or [])
+    pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter, **changes)
+    tallies = {name: score_set(name, data / name, pipeline, limit) for name in sets.split(",")}
+    print(
+        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {date.today()}"
+    )
+    print(f"preset {preset}, {torch.get_num_threads()} CPU threads\n")
+    print(
+        "| set | phrase | scans | score | saliency >= 0.5 | + region | + SAM (final) | 95 % interval | aim | called absent | SAM, true box |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    report: dict[str, Any] = {}
+    for name, tally in tallies.items():
+        kind = "box IoU" if name == "cheng" else "Dice"
+        means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
+        low, high = interval(tally.scores["mask"], tally.groups)
+        truth = "" if np.isnan(means["true box"]) else f"{means['true box']:.3f}"
+        aim = f"{AIMS[name]:.2f}" if name in AIMS else "never trained on"
+        print(
+            f"| {name} | {TARGETS[name]} | {len(tally.groups)} | {kind} | {means['saliency']:.3f} | {means['region']:.3f} "
+            f"| **{means['mask']:.3f}** | {low:.3f} to {high:.3f} | {aim} | {tally.missed} | {truth} |"
+        )
+        report[name] = {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
+    print(
+        "\n| set | presence AUROC, tumor or not | wrong organ: absent | nonsense: absent | seconds a scan, median |"
+    )
+    print("|---|---|---|---|---|")
+    for name, tally in tallies.items():
+        area = auroc(tally.presence)
+        text = (
+            ""
+            if np.isnan(area)
+            else f"{area:.3f} ({sum(t for _, t in tally.presence)} / {sum(not t for _, t in tally.presence)})"
+        )
+        print(
+            f"| {name} | {text} | {np.mean(tally.wrong):.1%} of {len(tally.wrong)} | {np.mean(tally.nonsense):.1%} of "
+            f"{len(tally.nonsense)} | {np.median(tally.seconds):.2f} |"
+        )
+        report[name] |= {
+            "auroc": area, "wrong_absent": float(np.mean(tally.wrong)), "nonsense_absent": float(np.mean(tally.nonsense)),
+            "seconds": float(np.median(tally.seconds)), "presence": tally.presence,
+        }  # fmt: skip
+    together = [pair for name in ("busi", "cheng") if name in tallies for pair in tallies[name].presence]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    wrong = [v for t in tallies.values() for v in t.wrong]
+    nonsense = [v for t in tallies.values() for v in t.nonsense]
+    print(
+        f"\nAll sets: wrong organ absent {np.mean(wrong):.1%}, nonsense absent {np.mean(nonsense):.1%}; ",
+        end="",
+    )
+    print(f"presence AUROC of busi and cheng together {auroc(together):.3f}; peak memory {peak:.2f} GiB")
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

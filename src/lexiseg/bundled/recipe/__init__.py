@@ -1,0 +1,1 @@
+"""How the bundled weights were made: data, augmentation, losses and loops, one config (`recipe.yaml`)."""

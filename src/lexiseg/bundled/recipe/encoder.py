@@ -1,0 +1,169 @@
+"""Training the bundled encoder: phrases are aligned with positions, and with whole views."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lexiseg.bundled.recipe.augment import AugmentSettings, augment
+from lexiseg.bundled.recipe.data import Sample
+from lexiseg.bundled.recipe.schedule import warm_cosine
+from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
+
+logger = logging.getLogger(__name__)
+SHARES = {"busi": 0.24, "cxr": 0.13, "hc18": 0.15, "cheng": 0.28, "phantom": 0.20}
+"""How much of a batch comes from each source, however large it is."""
+
+
+def open_clip_config(c: Mapping[str, Any]) -> dict[str, Any]:
+    """The open_clip_config.json of the bundled encoder."""
+    return {
+        "model_cfg": {
+            "embed_dim": c["embed_dim"],
+            "vision_cfg": {
+                "timm_model_name": c["image_tower"],
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                # the tower's own classifier projects: open_clip sizes a linear one wrongly for this family
+                "timm_proj": "",
+                "image_size": c["image_size"],
+            },
+            "text_cfg": dict(c["text"]),
+            "init_logit_scale": c["init_logit_scale"],
+            "init_logit_bias": c["init_logit_bias"],
+        },
+        "preprocess_cfg": {
+            "mean": [c["mean"]] * 3,
+            "std": [c["std"]] * 3,
+            "interpolation": "bilinear",
+            "resize_mode": "longest",
+            "fill_color": round(c["mean"] * 255),
+        },
+    }
+
+
+def build(c: Mapping[str, Any]) -> nn.Module:
+    """The untrained encoder, made by open_clip from the config alone."""
+    cfg = open_clip_config(c)["model_cfg"]
+    model: nn.Module = open_clip.CLIP(**cfg)
+    return model
+
+
+def dense_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit embeddings of every position (B, E, h, w) and of the whole image (B, E).
+
+    Positions and the pooled image go through the head as one batch: its batch norm then trains on the
+    statistics that it will use, and the two kinds of embedding share one space.
+    """
+    trunk, head = model.visual.trunk, model.visual.head
+    maps = trunk.forward_features(pixels)
+    b, _, h, w = maps.shape
+    both = torch.cat([maps.flatten(2), maps.mean((2, 3))[..., None]], 2)[..., None]  # (B, C, h w + 1, 1)
+    both = both.contiguous(memory_format=torch.channels_last)
+    each = trunk.act2(trunk.norm_head(trunk.conv_head(both)))[..., 0].transpose(1, 2)
+    embedded = functional.normalize(head(trunk.classifier(each)), dim=-1)
+    return embedded[:, :-1].transpose(1, 2).reshape(b, -1, h, w), embedded[:, -1]
+
+
+def losses(
+    dense: Tensor, whole: Tensor, text: Tensor, known: Supervision, *, scale: Tensor, bias: Tensor
+) -> dict[str, Tensor]:
+    """Every term, each a mean over its own pairs.
+
+    Positions: p = sigmoid(scale cos(f, t) + bias) against the mask, binary cross-entropy over all positions
+    and, for pairs with a target in view, the soft Dice.  Views: the same sigmoid of the whole image.
+
+    Args:
+        dense: (B, E, g, g) unit embeddings of positions.
+        whole: (B, E) unit embeddings of images.
+        text: (Q, E) unit embeddings of phrases.
+        known: what is true of them.
+        scale: the logit scale.
+        bias: the logit bias.
+    """
+    logits = torch.einsum("behw,qe->bqhw", dense, text) * scale + bias
+    certain = (known.targets >= 0).float()
+    t = known.targets.clamp(min=0)
+    bce = functional.binary_cross_entropy_with_logits(logits, t, reduction="none") * certain
+    bce = bce.sum((2, 3)) / certain.sum((2, 3)).clamp(min=1)
+    positive = (t.sum((2, 3)) > 0.2).float() * known.weights
+    negative = (1 - (t.sum((2, 3)) > 0).float()) * known.weights
+    p = logits.sigmoid() * certain
+    dice = 1 - (2 * (p * t).sum((2, 3)) + 0.5) / (p.sum((2, 3)) + t.sum((2, 3)) + 0.5)
+    # an absent phrase must be silent everywhere: its loudest positions count beside its mean
+    count = max(1, logits[0, 0].numel() // 36)
+    loud = functional.softplus(logits.flatten(2)).topk(count, -1).values.mean(-1)
+    whole_logits = whole @ text.T * scale + bias
+    view = functional.binary_cross_entropy_with_logits(
+        whole_logits, known.presence.clamp(min=0), reduction="none"
+    )
+    phrase = ~known.captions[None].expand_as(known.presence)
+    yes, no = known.presence == 1, known.presence == 0
+    return {
+        "dense": _mean(bce, positive),
+        "dice": _mean(dice, positive),
+        "negative": _mean(bce + 0.25 * loud, negative),
+        "presence": _mean(view, yes & phrase) + _mean(view, no & phrase),
+        "caption": _mean(view, yes & ~phrase) + _mean(view, no & ~phrase),
+    }
+
+
+def _mean(value: Tensor, where: Tensor) -> Tensor:
+    return (value * where).sum() / where.sum().clamp(min=1)
+
+
+class EncoderTask:
+    """What `Loop` needs to train the encoder: a batch and its loss."""
+
+    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
+        self.c, self.samples, self.seed = c, samples, seed
+        self.model: Any = build(c)
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
+        self.settings = AugmentSettings()
+        source = [s.source for s in samples]
+        weights = np.array([SHARES[name] / source.count(name) for name in source])
+        self.weights = weights / weights.sum()
+
+    def phase(self, step: int) -> Mapping[str, Any]:
+        """The phase that a step belongs to."""
+        for phase in self.c["phases"]:
+            if step < phase["steps"]:
+                return dict(phase)
+            step -= phase["steps"]
+        return dict(self.c["phases"][-1])
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(p["steps"] for p in self.c["phases"])
+
+    def rate(self, step: int) -> float:
+        """Warm-up, then a cosine over the whole run, scaled by the phase's own rate."""
+        return float(self.phase(step)["lr"]) * warm_cosine(step, self.steps, self.c["warmup"])
+
+    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """The weighted terms of one batch, which is a function of (seed, step)."""
+        phase = self.phase(step)
+        rng = np.random.default_rng([self.seed, step])
+        words = random.Random(f"{self.seed}-{step}")
+        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self.weights)
+        samples = [self.samples[i] for i in chosen]
+        views = [augment(s, phase["resolution"], rng, self.settings, self.c["mean"]) for s in samples]
+        asked = questions(samples, views, words)
+        pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
+        pixels = ((pixels - self.c["mean"]) / self.c["std"]).to(device, memory_format=torch.channels_last)
+        dense, whole = dense_features(self.model, pixels)
+        tokens = self.tokenizer([a.phrase for a in asked]).to(device)
+        text = functional.normalize(self.model.encode_text(tokens), dim=-1)
+        known = supervise(samples, views, asked, dense.shape[-1]).to(device)
+        scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
+        terms = losses(dense, whole, text, known, scale=scale, bias=bias)
+        return {k: v * self.c["loss"][k] for k, v in terms.items()}

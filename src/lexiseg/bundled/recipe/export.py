@@ -1,0 +1,52 @@
+"""Write the trained models in the ordinary formats, fp16: an open_clip and a SamModel folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from lexiseg.bundled.recipe.encoder import open_clip_config
+
+
+def _half(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state in fp16; counters stay integers.  Clones, because safetensors refuses shared memory."""
+    return {
+        k: (v.half() if v.is_floating_point() else v).detach().cpu().contiguous().clone()
+        for k, v in model.state_dict().items()
+    }
+
+
+def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> None:
+    """An open_clip folder: open_clip_config.json and open_clip_model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _half(model)
+    state.pop("attn_mask", None)
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config(settings), indent=2) + "\n")
+
+
+def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
+    """A transformers SamModel folder: config.json, model.safetensors, and the processor's settings."""
+    from transformers import SamImageProcessor, SamProcessor
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.dtype = torch.float16
+    model.config.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=_half(model), safe_serialization=True)
+    size = settings["image_size"]
+    processor = SamImageProcessor(
+        size={"longest_edge": size},
+        mask_size={"longest_edge": size // settings["patch_size"] * 4},
+        pad_size={"height": size, "width": size},
+        mask_pad_size={
+            "height": size // settings["patch_size"] * 4,
+            "width": size // settings["patch_size"] * 4,
+        },
+    )
+    SamProcessor(processor).save_pretrained(folder)

@@ -1,0 +1,149 @@
+"""One training loop for both models: Fabric for device and precision, EMA weights, checkpoints, resume."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """A model with its batches and loss, a pure function of the step."""
+
+    model: nn.Module
+
+    @property
+    def steps(self) -> int:
+        """How many optimiser steps the run has."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+
+    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """The terms of the loss at a step, already weighted."""
+
+
+class Loop:
+    """Runs a task to its end; killed and started again it goes on from its last checkpoint.
+
+    Batches depend on (seed, step) alone, so that a resumed run sees what an unbroken one would have seen.
+    """
+
+    def __init__(
+        self, task: Task, folder: Path, *, weight_decay: float, clip: float, ema: float, device: str = "auto"
+    ) -> None:
+        self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
+        folder.mkdir(parents=True, exist_ok=True)
+        self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1)
+        bare = [
+            p
+            for n, p in task.model.named_parameters()
+            if p.ndim < 2 or "logit" in n or "positional" in n or "pos_embed" in n
+        ]
+        ids = {id(p) for p in bare}
+        full = [p for p in task.model.parameters() if id(p) not in ids]
+        optimizer = torch.optim.AdamW(
+            [{"params": full, "weight_decay": weight_decay}, {"params": bare, "weight_decay": 0.0}],
+            lr=1e-3,
+            betas=(0.9, 0.98),
+        )
+        task.model.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(task.model).eval().requires_grad_(False)
+        self.optimizer = optimizer
+        task.model.to(self.fabric.device)
+        self.average.to(self.fabric.device)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Model, average, optimiser and step, replaced in one go."""
+        return self.folder / "last.pt"
+
+    def run(
+        self, *, every: int = 200, log: int = 20, after: Callable[[nn.Module, int], None] | None = None
+    ) -> nn.Module:
+        """Train to the end; returns the averaged model."""
+        task, start = self.task, 0
+        if self.checkpoint.exists():
+            state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
+            task.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            start = state["step"]
+            logger.info("resumed at step %d", start)
+        running: dict[str, float] = {}
+        began = time.monotonic()
+        task.model.train()
+        for step in range(start, task.steps):
+            for group in self.optimizer.param_groups:
+                group["lr"] = task.rate(step)
+            terms = task.loss(step, self.fabric.device)
+            total = torch.stack(list(terms.values())).sum()
+            if not torch.isfinite(total):
+                raise RuntimeError(
+                    f"loss is {total.item()} at step {step}: the last checkpoint is {self.checkpoint}"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(total)
+            norm = nn.utils.clip_grad_norm_(task.model.parameters(), self.clip)
+            self.optimizer.step()
+            scale = getattr(task.model, "logit_scale", None)
+            if scale is not None:
+                scale.data.clamp_(0, 3.4)
+            self._follow(min(self.decay, (step + 1) / (step + 20)))
+            for name, value in [*terms.items(), ("total", total), ("norm", norm)]:
+                running[name] = 0.95 * running.get(name, value.item()) + 0.05 * value.item()
+            if (step + 1) % log == 0:
+                self._log(step + 1, running, (time.monotonic() - began) / (step + 1 - start))
+            if (step + 1) % every == 0 or step + 1 == task.steps:
+                self._save(step + 1)
+                if after is not None:
+                    after(self.average, step + 1)
+        return self.average
+
+    @torch.no_grad()
+    def _follow(self, decay: float) -> None:
+        ours, theirs = self.average.state_dict(), self.task.model.state_dict()
+        for name, value in ours.items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+    def _log(self, step: int, values: dict[str, float], seconds: float) -> None:
+        left = (self.task.steps - step) * seconds
+        logger.info(
+            "step %d/%d  %.2f s/step  %.0f min left  %s",
+            step,
+            self.task.steps,
+            seconds,
+            left / 60,
+            "  ".join(f"{k} {v:.4f}" for k, v in values.items()),
+        )
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as stream:
+            writer = csv.writer(stream)
+            if new:
+                writer.writerow(["step", "seconds_per_step", *values])
+            writer.writerow([step, f"{seconds:.3f}", *(f"{v:.5f}" for v in values.values())])
+
+    def _save(self, step: int) -> None:
+        state: dict[str, Any] = {
+            "model": self.task.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.checkpoint)

@@ -1,0 +1,210 @@
+"""Training the bundled segmenter: jittered boxes and single points, on named and nameless regions."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.segmentation import felzenszwalb
+from torch import Tensor
+from torch.nn import functional
+from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
+
+from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
+from lexiseg.bundled.recipe.data import Sample
+from lexiseg.bundled.recipe.schedule import warm_cosine
+
+logger = logging.getLogger(__name__)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
+MASK_STRIDE = 2
+AUGMENT = AugmentSettings(zoom=(0.75, 1.9), shift=0.2, view=0.0)
+
+
+def build(c: Mapping[str, Any]) -> SamModel:
+    """The untrained SAM, made by transformers from the config alone."""
+    size, patch, channels = c["image_size"], c["patch_size"], c["channels"]
+    model = SamModel(
+        SamConfig(
+            vision_config=SamVisionConfig(
+                hidden_size=c["hidden"], num_hidden_layers=c["layers"], num_attention_heads=c["heads"],
+                image_size=size, patch_size=patch, window_size=c["window"],
+                global_attn_indexes=c["global_layers"], output_channels=channels, mlp_dim=4 * c["hidden"],
+                num_pos_feats=channels // 2,
+            ),
+            prompt_encoder_config=SamPromptEncoderConfig(
+                hidden_size=channels, image_size=size, patch_size=patch, image_embedding_size=size // patch
+            ),
+            mask_decoder_config=SamMaskDecoderConfig(
+                hidden_size=channels, mlp_dim=4 * channels, num_attention_heads=4,
+                iou_head_hidden_dim=channels,
+            ),
+        )
+    )  # fmt: skip
+    # transformers starts every layer at a deviation of 0.02, for weights that will be loaded; SAM was trained
+    # from torch's own, with prompt tokens of deviation 1.  From 0.02 the decoder stays silent for long.
+    for module in model.modules():
+        if isinstance(
+            module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Embedding)
+        ):
+            module.reset_parameters()
+    torch.nn.init.trunc_normal_(model.vision_encoder.pos_embed, std=0.1)
+    # Positions are random Fourier features.  SAM's have almost no low frequencies, so that "right of the left
+    # edge" is slow to learn from scratch.  Spread over the octaves, sin(f x) is nearly linear for some f.
+    angle = torch.rand(channels // 2) * 2 * math.pi
+    size_of = torch.logspace(math.log10(0.05), math.log10(1.5), channels // 2)
+    frequencies = torch.stack([angle.cos(), angle.sin()]) * size_of
+    for holder in (model.shared_image_embedding, model.prompt_encoder.shared_embedding):
+        holder.positional_embedding.requires_grad_(False).copy_(frequencies)
+    return model
+
+
+def nameless_regions(sample: Sample, scale: float) -> NDArray[np.int32]:
+    """Regions of like intensity (Felzenszwalb 2004), int32 (S, S): outlines without a name."""
+    small = sample.image[::2, ::2].astype(np.float32) / 255
+    regions = felzenszwalb(small, scale=scale, sigma=0.8, min_size=40)
+    return np.kron(regions, np.ones((2, 2), np.int32)).astype(np.int32)
+
+
+class SegmenterTask:
+    """What `Loop` needs to train the segmenter: a batch and its loss."""
+
+    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
+        self.c, self.seed = c, seed
+        self.samples = [s for s in samples if s.exact or s.source == "cheng"]
+        self.model = build(c)
+        source = [s.source if s.masks or s.source != "busi" else "cheng" for s in self.samples]
+        share = {"busi": 0.28, "cxr": 0.18, "hc18": 0.16, "cheng": 0.16, "phantom": 0.22}
+        weights = np.array([share[name] / source.count(name) for name in source])
+        self.weights = weights / weights.sum()
+        self.regions: dict[int, NDArray[np.int32]] = {}
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        return int(self.c["steps"])
+
+    def rate(self, step: int) -> float:
+        """Warm-up, then a cosine to a fiftieth."""
+        return float(self.c["lr"]) * warm_cosine(step, self.steps, self.c["warmup"])
+
+    def _prepared(self, index: int, rng: np.random.Generator) -> Sample:
+        """The sample with its exact masks and a few nameless regions."""
+        sample = self.samples[index]
+        masks = dict(sample.masks) if sample.exact else {}
+        if index not in self.regions:
+            self.regions[index] = nameless_regions(
+                sample, float(np.random.default_rng(index).choice([60, 150, 350]))
+            )
+        regions = self.regions[index]
+        names = np.unique(regions)
+        for name in rng.choice(names, min(2 if masks else 6, len(names)), replace=False):
+            masks[f"region-{name}"] = (regions == name).astype(np.uint8)
+        return dataclasses.replace(sample, masks=masks)
+
+    def _prompts(
+        self, view: View, rng: np.random.Generator, count: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """P prompts of one view: masks (P, m, m), boxes (P, 4), points (P, 1, 2), weights (P,)."""
+        side = view.pixels.shape[-1]
+        usable = [(n, m) for n, m in view.masks.items() if float((m > 0.5).sum()) >= 25]
+        named = [pair for pair in usable if not pair[0].startswith("region-")]
+        masks, boxes, points, weights = [], [], [], []
+        for _ in range(count):
+            if not usable:
+                masks.append(torch.zeros(side // MASK_STRIDE, side // MASK_STRIDE))
+                boxes.append([0.0, 0.0, 16.0, 16.0])
+                points.append([[8.0, 8.0]])
+                weights.append(0.0)
+                continue
+            pool = named if named and rng.random() < 0.7 else usable
+            mask = pool[int(rng.integers(len(pool)))][1] > 0.5
+            ys, xs = (v.numpy() for v in torch.nonzero(mask, as_tuple=True))
+            x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+            w, h = x1 - x0, y1 - y0
+            jitter = rng.normal(0, float(rng.choice([0.02, 0.06, 0.12])), 4)
+            box = np.array([x0, y0, x1, y1], float) + jitter * [w, h, w, h]
+            box = np.clip(box, 0, side // MASK_STRIDE) * MASK_STRIDE
+            k = int(rng.integers(len(xs)))
+            masks.append(mask.float())
+            boxes.append([float(v) for v in box])
+            points.append([[(xs[k] + 0.5) * MASK_STRIDE, (ys[k] + 0.5) * MASK_STRIDE]])
+            weights.append(1.0)
+        return (
+            torch.stack(masks),
+            torch.tensor(boxes, dtype=torch.float32),
+            torch.tensor(np.array(points), dtype=torch.float32),
+            torch.tensor(weights),
+        )
+
+    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """The weighted terms of one batch, which is a function of (seed, step)."""
+        rng = np.random.default_rng([self.seed, 7, step])
+        chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=self.weights)
+        size, count = self.c["image_size"], self.c["prompts"]
+        views = [
+            augment(self._prepared(int(i), rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)
+            for i in chosen
+        ]
+        made = [self._prompts(v, rng, count) for v in views]
+        masks, boxes, points, weights = (torch.stack(part).to(device) for part in zip(*made, strict=True))
+        pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
+        pixels = ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]).to(device)
+        embedded = self.model.vision_encoder(pixels)[0]  # get_image_embeddings would cut the gradient
+        half = count // 2
+        boxed = self.model(image_embeddings=embedded, input_boxes=boxes, multimask_output=False)
+        pointed = self.model(image_embeddings=embedded, input_points=points[:, :half], multimask_output=True)
+        near = boxes / MASK_STRIDE
+        box = mask_losses(boxed.pred_masks, boxed.iou_scores, masks, near, weights)
+        point = mask_losses(
+            pointed.pred_masks, pointed.iou_scores, masks[:, :half], near[:, :half], weights[:, :half]
+        )
+        return {"box": box[0], "box_iou": 0.2 * box[1], "point": 0.5 * point[0], "point_iou": 0.1 * point[1]}
+
+
+def mask_losses(
+    logits: Tensor, predicted: Tensor, masks: Tensor, boxes: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Dice + binary cross-entropy of the best candidate, and the error of the predicted IoU of all.
+
+    The cross-entropy is a mean over the box grown by a third, where about half the pixels are inside, plus
+    a fifth of the mean elsewhere: over the whole image it would be won by answering nothing.
+
+    Args:
+        logits: (B, P, M, m, m).
+        predicted: (B, P, M) estimates of the IoU.
+        masks: (B, P, m, m) of 0 and 1.
+        boxes: (B, P, 4) x0 y0 x1 y1 on the masks' grid.
+        weights: (B, P), 0 for prompts that ask for nothing.
+    """
+    target = masks[:, :, None].expand_as(logits)
+    near = _near(boxes, masks.shape[-1])[:, :, None]
+    p = logits.sigmoid()
+    bce = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    inside = (bce * near).sum((-2, -1)) / near.sum((-2, -1)).clamp(min=1)
+    outside = (bce * (1 - near)).sum((-2, -1)) / (1 - near).sum((-2, -1)).clamp(min=1)
+    dice = 1 - (2 * (p * target).sum((-2, -1)) + 1) / (p.sum((-2, -1)) + target.sum((-2, -1)) + 1)
+    each = inside + 0.2 * outside + dice
+    best = each.min(-1).values + 0.05 * each.mean(-1)
+    with torch.no_grad():
+        hard = logits > 0
+        union = (hard | (target > 0.5)).sum((-2, -1)).clamp(min=1)
+        truth = (hard & (target > 0.5)).sum((-2, -1)) / union
+    error = ((predicted - truth) ** 2).mean(-1)
+    total = weights.sum().clamp(min=1)
+    return (best * weights).sum() / total, (error * weights).sum() / total
+
+
+def _near(boxes: Tensor, side: int) -> Tensor:
+    """1 inside each box (B, P, 4) grown by a third, 0 elsewhere: (B, P, side, side)."""
+    centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+    reach = half * 4 / 3 + 2
+    at = torch.arange(side, device=boxes.device) + 0.5
+    x = ((at - centre[..., :1]).abs() <= reach[..., :1]).float()
+    y = ((at - centre[..., 1:]).abs() <= reach[..., 1:]).float()
+    return y[..., :, None] * x[..., None, :]

@@ -1,0 +1,85 @@
+"""Make the bundled models again: ``python -m lexiseg.bundled.train encoder --data DIR --out DIR``.
+
+`--data` is a folder that holds busi/, cxr/, hc18/ and cheng/, each with manifest.csv, images and masks.
+Without it the models are trained on phantoms alone.  A killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+
+from lexiseg.bundled.recipe.data import Sample, phantom_samples, real_samples
+
+logger = logging.getLogger(__name__)
+CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
+
+
+class Which(StrEnum):
+    """The two models of the bundled pair."""
+
+    encoder = "encoder"
+    segmenter = "segmenter"
+
+
+def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
+    """Real training samples (where a folder is given) and phantoms."""
+    size = config["store_size"]
+    samples = [] if data is None else list(real_samples(data, size, validation=False, fold=config["fold"]))
+    logger.info("%d real training samples", len(samples))
+    samples += phantom_samples(config["phantoms"], size, config["seed"])
+    logger.info("%d samples with phantoms", len(samples))
+    return samples
+
+
+def main(
+    which: Which,
+    *,
+    out: Annotated[Path, typer.Option(help="folder for checkpoints, log and the finished model")],
+    data: Annotated[Path | None, typer.Option(help="folder with busi, cxr, hc18 and cheng")] = None,
+    config: Annotated[Path, typer.Option(help="the recipe")] = CONFIG,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
+    device: str = "auto",
+) -> None:
+    """Train one of the bundled models and export it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    recipe = yaml.safe_load(config.read_text())
+    if threads:
+        torch.set_num_threads(threads)
+    seed = recipe["seed"]
+    torch.manual_seed(seed)
+    samples = training_samples(recipe, data)
+    settings = recipe[which.value]
+    if which is Which.encoder:
+        from lexiseg.bundled.recipe.encoder import EncoderTask
+        from lexiseg.bundled.recipe.export import export_encoder
+
+        task: Any = EncoderTask(settings, samples, seed)
+        export = export_encoder
+    else:
+        from lexiseg.bundled.recipe.export import export_segmenter
+        from lexiseg.bundled.recipe.segmenter import SegmenterTask
+
+        task = SegmenterTask(settings, samples, seed)
+        export = export_segmenter
+    from lexiseg.bundled.recipe.loop import Loop
+
+    loop = Loop(
+        task,
+        out,
+        weight_decay=settings["weight_decay"],
+        clip=settings["clip"],
+        ema=settings["ema"],
+        device=device,
+    )
+    loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
