@@ -1,0 +1,58 @@
+"""Small open_clip models with each kind of image tower, random weights, in memory or as folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoints import randomise
+from safetensors.torch import save_file
+from torch import nn
+
+_TIMM = {"timm_model_pretrained": False, "timm_proj": "linear", "image_size": 160}
+TOWERS: dict[str, dict[str, Any]] = {
+    "timm ViT, class token": {**_TIMM, "timm_model_name": "test_vit", "timm_pool": ""},
+    "timm ViT, mean": {**_TIMM, "timm_model_name": "test_vit", "timm_pool": "avg"},
+    "timm ViT, attention pool": {**_TIMM, "timm_model_name": "test_vit3", "timm_pool": ""},
+    "timm ConvNeXt": {**_TIMM, "timm_model_name": "test_convnext", "timm_pool": "avg"},
+    "timm ConvNeXt, mlp": {
+        **_TIMM, "timm_model_name": "test_convnext2", "timm_pool": "avg", "timm_proj": "mlp",
+    },
+    "timm ResNet": {**_TIMM, "timm_model_name": "test_resnet", "timm_pool": "avg"},
+    "timm EfficientNet": {**_TIMM, "timm_model_name": "test_efficientnet", "timm_pool": "avg"},
+    "timm ConvNeXt, rotary attention pool": {
+        **_TIMM, "timm_model_name": "test_convnext", "timm_pool": "rot_attn", "timm_proj": None,
+    },
+    "CLIP ViT": {"image_size": 64, "layers": 3, "width": 64, "patch_size": 16, "head_width": 32},
+    "CLIP ViT, mean": {
+        "image_size": 64, "layers": 3, "width": 64, "patch_size": 16, "head_width": 32, "pool_type": "avg",
+    },
+    "CLIP ResNet": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 16},
+}  # fmt: skip
+TEXT = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+
+
+def tower_config(kind: str) -> dict[str, Any]:
+    """open_clip_config.json of a small model with this image tower and open_clip's own text tower."""
+    return {
+        "model_cfg": {"embed_dim": 32, "vision_cfg": dict(TOWERS[kind]), "text_cfg": dict(TEXT)},
+        "preprocess_cfg": {"mean": [0.3, 0.4, 0.5], "std": [0.2, 0.3, 0.4]},
+    }
+
+
+def make_tower_folder(path: Path, kind: str, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
+    """An open_clip folder (safetensors) of `tower_config(kind)`."""
+    import open_clip
+
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "open_clip_config.json").write_text(json.dumps(tower_config(kind)))
+    model: nn.Module = open_clip.create_model(f"local-dir:{path}", load_weights=False)
+    randomise(model, seed)
+    state = {
+        key: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for key, tensor in model.state_dict().items()
+    }
+    save_file(state, path / "open_clip_model.safetensors")
+    return path

@@ -1,0 +1,295 @@
+"""SAM against transformers' own pipeline and against the original package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import make_sam_folder, make_sam_pth
+from safetensors.torch import load_file, save_file
+
+from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.models import SamSegmenter, Segmenter, load_segmenter
+
+BOXES = np.array([[10.0, 20.0, 90.0, 110.0], [0.0, 0.0, 200.0, 120.0], [150.5, 3.0, 160.0, 9.25]], np.float32)
+POINTS = np.array([[[40.5, 60.5], [3.5, 4.5]], [[100.5, 20.5], [0.0, 0.0]]], np.float32)
+LABELS = np.array([[1, 0], [1, -1]])
+
+
+@pytest.fixture
+def scan() -> np.ndarray:
+    rows, columns = np.mgrid[0:120, 0:200]
+    noise = np.random.default_rng(0).random((120, 200, 3))
+    disc = (rows - 60) ** 2 + (columns - 80) ** 2 < 900
+    return (0.3 * noise + 0.6 * disc[..., None]).astype(np.float32)
+
+
+def reference_masks(
+    folder: Path, scan: np.ndarray, *, boxes: np.ndarray | None, points: np.ndarray | None, multimask: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits on the scan's grid and IoUs by SamProcessor and SamModel."""
+    from transformers import SamModel, SamProcessor
+
+    model = SamModel.from_pretrained(folder, local_files_only=True).eval()
+    processor = SamProcessor.from_pretrained(folder, local_files_only=True)
+    inputs = processor(
+        images=torch.from_numpy(scan).permute(2, 0, 1),
+        input_boxes=None if boxes is None else [boxes.tolist()],
+        # transformers counts a point by its pixel's index, lexiseg by its centre
+        input_points=None if points is None else [(points - 0.5).tolist()],
+        input_labels=None if points is None else [LABELS.tolist()],
+        do_rescale=False,
+        input_data_format="channels_first",
+        return_tensors="pt",
+    )
+    sizes, reshaped = inputs.pop("original_sizes"), inputs.pop("reshaped_input_sizes")
+    inputs = {key: value.float() if value.is_floating_point() else value for key, value in inputs.items()}
+    with torch.no_grad():
+        output = model(**inputs, multimask_output=multimask)
+    logits = processor.post_process_masks(output.pred_masks, sizes, reshaped, binarize=False)
+    return logits[0], output.iou_scores[0]
+
+
+class TestAgainstTransformers:
+    @pytest.mark.parametrize("multimask", [False, True])
+    @pytest.mark.parametrize("prompts", ["boxes", "points"])
+    def test_masks_are_equal(self, sam: Path, scan: np.ndarray, prompts: str, multimask: bool) -> None:
+        boxes, points = (BOXES, None) if prompts == "boxes" else (None, POINTS)
+        segmenter = load_segmenter(str(sam), device="cpu")
+        assert isinstance(segmenter, Segmenter)
+        image = segmenter.encode(scan)
+        decoded = segmenter.decode(
+            image, boxes=boxes, points=points, labels=None if points is None else LABELS, multimask=multimask
+        )
+        ours = segmenter.upsample(decoded.logits, image)
+        theirs, ious = reference_masks(sam, scan, boxes=boxes, points=points, multimask=multimask)
+        count = len(BOXES if points is None else POINTS)
+        assert ours.shape == theirs.shape == (count, 3 if multimask else 1, 120, 200)
+        assert torch.allclose(ours, theirs, atol=1e-4)
+        assert torch.equal(ours > 0, theirs > 0)
+        assert torch.allclose(decoded.iou, ious, atol=1e-5)
+        assert 0.01 < float((ours > 0).float().mean()) < 0.99
+
+    def test_boxes_and_points_together(self, sam: Path, scan: np.ndarray) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        image = segmenter.encode(scan)
+        decoded = segmenter.decode(image, boxes=BOXES[:2], points=POINTS, labels=LABELS)
+        theirs, _ = reference_masks(sam, scan, boxes=BOXES[:2], points=POINTS, multimask=False)
+        assert torch.equal(segmenter.upsample(decoded.logits, image) > 0, theirs > 0)
+
+
+class TestSegmenter:
+    def test_small_batches_change_nothing(self, sam: Path, scan: np.ndarray) -> None:
+        whole = load_segmenter(str(sam), device="cpu")
+        device = torch.device("cpu")
+        single = SamSegmenter(whole.model, whole._processor, name="x", device=device, prompt_batch=1)
+        image = whole.encode(scan)
+        together, apart = whole.decode(image, boxes=BOXES), single.decode(image, boxes=BOXES)
+        assert torch.allclose(together.logits, apart.logits, atol=1e-5)
+        assert torch.allclose(
+            whole.upsample(together.logits, image), single.upsample(together.logits, image), atol=1e-6
+        )
+
+    def test_grey_is_all_channels_alike(self, sam: Path, scan: np.ndarray) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        grey = scan[..., 0]
+        stacked = np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+        assert torch.equal(segmenter.encode(grey).embedding, segmenter.encode(stacked).embedding)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (300, 7), (256, 256), (511, 257)])
+    def test_any_scan_size(self, sam: Path, shape: tuple[int, int]) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        image = segmenter.encode(np.random.default_rng(1).random(shape, dtype=np.float32))
+        decoded = segmenter.decode(image, boxes=np.array([[0.0, 0.0, shape[1], shape[0]]]))
+        assert image.shape == shape
+        assert max(image.input_shape) == segmenter.input_size == 256
+        assert segmenter.upsample(decoded.logits, image).shape == (1, 1, *shape)
+
+    def test_no_prompts_give_no_masks(self, sam: Path, scan: np.ndarray) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        image = segmenter.encode(scan)
+        some = segmenter.decode(image, boxes=BOXES, multimask=True)
+        none = segmenter.decode(image, boxes=np.zeros((0, 4)), multimask=True)
+        assert none.logits.shape == (0, *some.logits.shape[1:])
+        assert segmenter.upsample(none.logits, image).shape == (0, 3, 120, 200)
+
+    @pytest.mark.parametrize(
+        "prompts",
+        [
+            {},
+            {"boxes": np.zeros((2, 3))},
+            {"points": np.zeros((2, 1, 2))},
+            {"points": np.zeros((2, 1, 2)), "labels": np.zeros((2, 2))},
+            {"boxes": np.zeros((3, 4)), "points": np.zeros((2, 1, 2)), "labels": np.zeros((2, 1))},
+        ],
+    )
+    def test_odd_prompts_are_errors(
+        self, sam: Path, scan: np.ndarray, prompts: dict[str, np.ndarray]
+    ) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        with pytest.raises(ValueError, match="got"):
+            segmenter.decode(segmenter.encode(scan), **prompts)
+
+    def test_a_volume_is_an_error(self, sam: Path) -> None:
+        with pytest.raises(ValueError, match="expected"):
+            load_segmenter(str(sam), device="cpu").encode(np.zeros((4, 8, 8), np.float32))
+
+
+@pytest.mark.usefixtures("unplugged")
+class TestLayouts:
+    def test_the_original_layout_gives_equal_masks(self, sam: Path, sam_pth: Path, scan: np.ndarray) -> None:
+        masks = []
+        for ref in (sam, sam_pth):
+            segmenter = load_segmenter(str(ref), device="cpu")
+            image = segmenter.encode(scan)
+            masks.append(
+                segmenter.upsample(segmenter.decode(image, boxes=BOXES, multimask=True).logits, image)
+            )
+        assert torch.equal(masks[0], masks[1])
+
+    def test_the_original_package_agrees(self, tmp_path: Path, scan: np.ndarray) -> None:
+        """Every stage of segment_anything with a small checkpoint of its own naming and of its own making."""
+        modeling = pytest.importorskip("segment_anything.modeling", reason="needs segment-anything")
+        from functools import partial
+
+        torch.manual_seed(0)
+        encoder = modeling.ImageEncoderViT(
+            img_size=256, patch_size=16, embed_dim=32, depth=3, num_heads=2, out_chans=64, qkv_bias=True,
+            use_rel_pos=True, window_size=6, global_attn_indexes=(1,), mlp_ratio=2,
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        )  # fmt: skip
+        prompter = modeling.PromptEncoder(
+            embed_dim=64, image_embedding_size=(16, 16), input_image_size=(256, 256), mask_in_chans=16
+        )
+        decoder = modeling.MaskDecoder(
+            transformer_dim=64,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=64, mlp_dim=128, num_heads=8),
+            num_multimask_outputs=3,
+            iou_head_hidden_dim=64,
+        )
+        original = modeling.Sam(encoder, prompter, decoder).eval()
+        with torch.no_grad():
+            for parameter in original.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        torch.save(original.state_dict(), tmp_path / "sam_vit_own.pth")
+        segmenter = load_segmenter(str(tmp_path / "sam_vit_own.pth"), device="cpu")
+        image = segmenter.encode(scan)
+        with torch.no_grad():
+            pixels = segmenter._processor(
+                images=torch.from_numpy(scan).permute(2, 0, 1), do_rescale=False,
+                input_data_format="channels_first", return_tensors="pt",
+            )["pixel_values"]  # fmt: skip
+            embedding = original.image_encoder(pixels)
+            assert torch.allclose(image.embedding, embedding, atol=1e-4)
+            scale = torch.tensor([image.input_shape[1] / 200, image.input_shape[0] / 120]).repeat(2)
+            sparse, dense = original.prompt_encoder(
+                points=None, boxes=torch.from_numpy(BOXES) * scale, masks=None
+            )
+            logits, iou = original.mask_decoder(
+                image_embeddings=embedding, image_pe=original.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse, dense_prompt_embeddings=dense, multimask_output=True,
+            )  # fmt: skip
+            masks = original.postprocess_masks(logits, image.input_shape, image.shape)
+        decoded = segmenter.decode(image, boxes=BOXES, multimask=True)
+        # transformers' decoder has 1e-6 in its layer norms where the original has 1e-5
+        assert torch.allclose(decoded.logits, logits, atol=1e-3)
+        assert torch.allclose(decoded.iou, iou, atol=1e-3)
+        agreement = ((segmenter.upsample(decoded.logits, image) > 0) == (masks > 0)).float().mean()
+        assert float(agreement) > 0.999
+
+    def test_the_configuration_is_read_off_the_shapes(self, sam: Path, sam_pth: Path) -> None:
+        folder, file = (load_segmenter(str(ref), device="cpu").model.config for ref in (sam, sam_pth))
+        for part, names in {
+            "vision_config": (
+                "hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
+                "window_size", "global_attn_indexes", "mlp_dim", "num_pos_feats", "output_channels",
+            ),
+            "mask_decoder_config": (
+                "mlp_dim", "attention_downsample_rate", "iou_head_hidden_dim", "iou_head_depth",
+            ),
+        }.items():  # fmt: skip
+            for name in names:
+                left, right = (getattr(getattr(config, part), name) for config in (folder, file))
+                assert (list(left) if isinstance(left, tuple) else left) == right, name
+
+    def test_half_precision_weights_are_read_as_float32(self, tmp_path: Path) -> None:
+        folder = make_sam_folder(tmp_path / "half", size="tiny", half=True)
+        assert load_file(folder / "model.safetensors")["vision_encoder.pos_embed"].dtype == torch.float16
+        model = load_segmenter(str(folder), device="cpu").model
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+    def test_a_folder_without_processor_settings(self, sam_copy: Path, sam: Path, scan: np.ndarray) -> None:
+        (sam_copy / "preprocessor_config.json").unlink()
+        bare, full = (load_segmenter(str(ref), device="cpu") for ref in (sam_copy, sam))
+        assert torch.equal(bare.encode(scan).embedding, full.encode(scan).embedding)
+
+
+class TestBrokenWeights:
+    def test_truncated_safetensors(self, sam_copy: Path) -> None:
+        path = sam_copy / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(BrokenWeights, match=r"model\.safetensors"):
+            load_segmenter(str(sam_copy), device="cpu")
+
+    @pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "nan"])
+    def test_weights_that_do_not_fit(self, sam_copy: Path, change: str) -> None:
+        path = sam_copy / "model.safetensors"
+        state = load_file(path)
+        key = "vision_encoder.neck.conv1.weight"
+        if change == "missing":
+            del state[key]
+        elif change == "unexpected":
+            state["vision_encoder.extra.weight"] = torch.zeros(1)
+        elif change == "shape":
+            state[key] = state[key][:-1].contiguous()
+        else:
+            state[key][0] = torch.nan
+        save_file(state, path)
+        with pytest.raises(BrokenWeights) as error:
+            load_segmenter(str(sam_copy), device="cpu")
+        assert "\n" not in str(error.value)
+
+    def test_truncated_pth(self, sam_pth: Path, tmp_path: Path) -> None:
+        (tmp_path / "cut.pth").write_bytes(sam_pth.read_bytes()[:5000])
+        with pytest.raises(BrokenWeights, match=r"cut\.pth"):
+            load_segmenter(str(tmp_path / "cut.pth"), device="cpu")
+
+    def test_a_pth_with_a_tensor_missing(self, tmp_path: Path) -> None:
+        path = make_sam_pth(tmp_path / "sam.pth", size="tiny")
+        state = torch.load(path, weights_only=True)
+        del state["mask_decoder.iou_token.weight"]
+        torch.save(state, path)
+        with pytest.raises(BrokenWeights, match="iou_token"):
+            load_segmenter(str(path), device="cpu")
+
+    def test_a_pth_of_another_model(self, tmp_path: Path) -> None:
+        torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+        with pytest.raises(BrokenWeights, match="not an original SAM checkpoint"):
+            load_segmenter(str(tmp_path / "resnet.pth"), device="cpu")
+
+    def test_code_in_a_pth_is_not_run(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> tuple[object, ...]:
+                return Path.touch, (tmp_path / "ran",)
+
+        torch.save({"model": Trap()}, tmp_path / "trap.pth")
+        with pytest.raises(BrokenWeights):
+            load_segmenter(str(tmp_path / "trap.pth"), device="cpu")
+        assert not (tmp_path / "ran").exists()
+
+    def test_another_model_type(self, sam_copy: Path) -> None:
+        config = json.loads((sam_copy / "config.json").read_text())
+        (sam_copy / "config.json").write_text(json.dumps({**config, "model_type": "sam2"}))
+        with pytest.raises(UnknownModel, match="sam2"):
+            load_segmenter(str(sam_copy), device="cpu")
+
+    def test_a_processor_for_another_size(self, sam_copy: Path) -> None:
+        path = sam_copy / "preprocessor_config.json"
+        settings = json.loads(path.read_text())
+        settings["pad_size"] = {"height": 1024, "width": 1024}
+        path.write_text(json.dumps(settings))
+        with pytest.raises(BrokenWeights, match="1024"):
+            load_segmenter(str(sam_copy), device="cpu")
