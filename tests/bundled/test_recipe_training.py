@@ -89,7 +89,11 @@ class TestSupervision:
             dense = torch.tensor(outside, dtype=torch.float32)[None, :, None, None].expand(1, 3, 4, 4).clone()
             dense[0, :, 1:3, 1:3] = torch.tensor(inside, dtype=torch.float32)[:, None, None]
             known = Supervision(
-                targets, torch.ones(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([False, False])
+                targets,
+                torch.ones(1, 2),
+                torch.tensor([[1.0, 0.0]]),
+                torch.zeros(1, 2, dtype=torch.bool),
+                torch.zeros(2, dtype=torch.bool),
             )
             whole = torch.tensor([inside], dtype=torch.float32)
             terms = losses(dense, whole, text, known, scale=torch.tensor(10.0), bias=torch.tensor(-5.0))
@@ -168,7 +172,7 @@ TINY_SEGMENTER = {
 TINY_ENCODER = {
     "mean": 0.25, "std": 0.25, "embed_dim": 16, "image_tower": "mobilenetv4_conv_small_035", "image_size": 64,
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    "init_logit_scale": 2.3, "init_logit_bias": -4.0, "warmup": 1,
+    "init_logit_scale": 2.3, "init_logit_bias": -4.0, "warmup": 1, "shares": {"phantom": 1.0},
     "phases": [{"resolution": 64, "batch": 4, "steps": 2, "lr": 1e-3}],
     "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "presence": 0.6, "caption": 0.15},
 }  # fmt: skip

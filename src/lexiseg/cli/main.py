@@ -1,0 +1,43 @@
+"""`lexiseg`: the commands in one application."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import lexiseg
+from lexiseg.cli import demo, models, presets, segment
+
+app = typer.Typer(
+    name="lexiseg",
+    help="Say what to segment; get the mask.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("segment")(segment.segment)
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(presets.app, name="presets")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lexiseg {lexiseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Say what to segment; get the mask."""
+
+
+def run() -> None:
+    """The entry point of the `lexiseg` command."""
+    app()

@@ -1,0 +1,87 @@
+"""`lexiseg models`: what is bundled, cached and known; fetch; check."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexiseg.cli.bars import download_bar
+from lexiseg.cli.terminal import FAILED, answer, reporting, talk
+
+app = typer.Typer(
+    help="Models: what is bundled, cached and known.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+class ModelKind(StrEnum):
+    """What a model is for."""
+
+    encoder = "encoder"
+    segmenter = "segmenter"
+
+
+@app.command("list")
+def list_all(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
+) -> None:
+    """List models: bundled, pulled, in the hub's cache, and known by name."""
+    with reporting():
+        from lexiseg.models import list_models
+
+        rows = list_models()
+        if as_json:
+            typer.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2, default=str))
+            return
+        from rich.table import Table
+
+        columns = ("model", "kind", "where", "MB", "licence", "revision", "sha256", "about")
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in rows:
+            size = f"{row.megabytes:.0f}" if row.megabytes else ""
+            table.add_row(
+                row.id, row.kind, row.state, size, row.licence, row.revision[:12], row.sha256[:12], row.note
+            )
+        answer().print(table)
+
+
+@app.command("pull")
+def pull_one(
+    model: Annotated[str, typer.Argument(metavar="ORG/REPO", help="A model of the hub.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Another folder than the usual.")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REV", help="Branch, tag or commit.")] = None,
+    kind: Annotated[ModelKind | None, typer.Option(help="Where the repository holds both.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar.")] = False,
+) -> None:
+    """Fetch a model, so that it works with the network unplugged."""
+    with reporting(interrupted="stopped; the same command continues"):
+        from lexiseg.models import pull
+
+        with download_bar(quiet=quiet) as tell:
+            folder = pull(model, out=out, revision=revision, kind=kind.value if kind else None, progress=tell)
+        answer().print(str(folder), markup=False, soft_wrap=True)
+
+
+@app.command("check")
+def check(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Names, folders, files; else bundled.")
+    ] = None,
+) -> None:
+    """Recompute checksums and compare them with the record."""
+    with reporting():
+        from lexiseg.models import check_model
+
+        checks = [check_model(name) for name in models or ["bundled"]]
+        for each in checks:
+            for file in each.files:
+                verdict = "ok" if file.ok and file.recorded else "not recorded" if file.ok else "DIFFERS"
+                verdict = verdict if file.found else "MISSING"
+                answer().print(f"{each.id}  {file.name}  {file.found[:16]}  {verdict}", markup=False)
+        if not all(each.ok for each in checks):
+            talk().print("some files are not what was recorded; pull the model again", style="bold red")
+            raise typer.Exit(FAILED)

@@ -1,0 +1,96 @@
+"""`lexiseg segment`: files and a phrase in, masks and a table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexiseg.cli.bars import run_bar
+from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+
+
+def segment(  # noqa: PLR0917  (typer takes options from the signature)
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="INPUT", help="Scans and folders: PNG JPEG TIFF BMP WebP DICOM NIfTI."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="PHRASE", help="What to segment; once for each target."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where masks and results.csv go.")] = ...,  # type: ignore[assignment]
+    preset: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See `lexiseg presets`.")] = "demo",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Scans as id,image[,text]. Without --text each row's own text is asked for.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model than the preset's.")
+    ] = None,
+    segmenter: Annotated[
+        str | None, typer.Option(metavar="ID|DIR|PTH", help="Another SAM than the preset's.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
+    save_stages: Annotated[
+        bool, typer.Option("--save-stages", help="Write saliency, region and prompts too.")
+    ] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting of the preset."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Presence below which a phrase is absent, 0 to 1."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
+    log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
+) -> None:
+    """Segment scans by a phrase.
+
+    Writes NAME_mask.png (0 and 255, the scan's size) for each NAME.ext, or NAME_mask.nii.gz for a volume,
+    NAME_labels.png where several phrases are asked (k is the k-th phrase), results.csv and run.json.
+
+    INPUT and --manifest may be given together: a file that the manifest lists is done once, under its id.
+
+    Exit status: 0 all done, 1 some scans failed (results.csv says why), 2 bad usage.
+    """
+    set_up_logging(log_level, quiet=quiet)
+    with reporting(interrupted="stopped; the same command with --resume continues"):
+        from lexiseg.pipelines import merge_settings
+        from lexiseg.pipelines.runs import RunOptions, RunRequest, segment_files
+
+        named = {"encoder": encoder, "segmenter": segmenter}
+        settings = list(setting or ())
+        if threshold is not None:
+            settings.append(f"presence.threshold={threshold}")
+        request = RunRequest(
+            out=out,
+            inputs=inputs or (),
+            manifest=manifest,
+            phrases=text or (),
+            preset=preset,
+            changes={**merge_settings(settings), **{key: value for key, value in named.items() if value}},
+            device=device,
+            options=RunOptions(save_stages=save_stages, overlay=overlay, resume=resume, seed=seed),
+        )
+        with run_bar(quiet=quiet) as (tell, fetched):
+            summary = segment_files(request, progress=tell, fetched=fetched)
+        if not quiet:
+            earlier = f" ({summary.skipped} by an earlier run)" if summary.skipped else ""
+            talk().print(
+                f"{summary.done} done{earlier}, {summary.absent} absent, {summary.failed} failed "
+                f"in {summary.seconds:.1f} s: {summary.folder}",
+                markup=False,
+            )
+        if summary.failed:
+            raise typer.Exit(FAILED)

@@ -1,0 +1,51 @@
+"""Pipelines: text to mask, as compositions of the rooms below; presets say which models and settings.
+
+    >>> import lexiseg
+    >>> segment = lexiseg.load("demo")
+    >>> result = segment(lexiseg.read_scan("scan.png"), "breast tumor")
+
+A preset is a YAML file; `load` builds the pipeline that it names with the models that it names.  Names are
+looked up on first use, so that listing presets needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lexiseg.pipelines.drawing import MaskSettings
+    from lexiseg.pipelines.loading import PIPELINES, load
+    from lexiseg.pipelines.medclip_sam import MedclipSam
+    from lexiseg.pipelines.preset import Preset, load_preset, merge_settings, parse_setting, preset_names
+    from lexiseg.pipelines.result import Finding, Result, label_map
+
+_HOMES = {
+    "drawing": ("MaskSettings",),
+    "loading": ("PIPELINES", "load"),
+    "medclip_sam": ("MedclipSam",),
+    "preset": ("Preset", "load_preset", "merge_settings", "parse_setting", "preset_names"),
+    "result": ("Finding", "Result", "label_map"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "PIPELINES",
+    "Finding",
+    "MaskSettings",
+    "MedclipSam",
+    "Preset",
+    "Result",
+    "label_map",
+    "load",
+    "load_preset",
+    "merge_settings",
+    "parse_setting",
+    "preset_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,99 @@
+"""What a pipeline answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lexiseg.regions import Region
+from lexiseg.scans import BoolArray, Mask, Prompts, Saliency
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """The answer for one phrase.
+
+    Attributes:
+        phrase: as it was asked.
+        mask: bool (H, W), or (D, H, W) for a volume; all False where the phrase is absent.
+        present: whether the phrase was found: presence reaches the preset's threshold and the mask is not
+            empty.
+        presence: how much speaks for the phrase being in the scan, 0 to 1 (`lexiseg.saliency.presence_score`;
+            a volume has its slices' largest); NaN where the encoder offers no absolute evidence.
+        confidence: how far the answer can be trusted, 0 to 1: for a mask the geometric mean of the
+            segmenter's own estimate of its IoU and of the mask's Dice overlap with the refined region, two
+            judges that know nothing of each other; for an absent phrase 1 - presence.  NaN where undefined.
+        prompts: what the segmenter was asked, one entry for each slice (an image has one).
+        saliency: the map for each slice, where stages were kept.
+        region: the refined region of each slice, where stages were kept.
+    """
+
+    phrase: str
+    mask: BoolArray
+    present: bool
+    presence: float
+    confidence: float
+    prompts: tuple[Prompts, ...] = ()
+    saliency: tuple[Saliency, ...] = ()
+    region: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The answers for one scan, in the order of the phrases.
+
+    Attributes:
+        id: the scan's.
+        findings: one for each phrase.
+        mask: all findings as one label map; see `label_map`.
+        seconds: wall time of each stage and in all ("total").
+        provenance: preset and weights that made it, as written to run.json.
+    """
+
+    id: str
+    findings: tuple[Finding, ...]
+    mask: Mask
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def present(self) -> bool:
+        """True where any phrase was found."""
+        return any(finding.present for finding in self.findings)
+
+    def __getitem__(self, phrase: str) -> Finding:
+        """The finding of a phrase.
+
+        Raises:
+            KeyError: the phrase was not asked.
+        """
+        for finding in self.findings:
+            if finding.phrase == phrase:
+                return finding
+        raise KeyError(phrase)
+
+
+def label_map(masks: list[BoolArray], weights: list[np.ndarray], names: tuple[str, ...]) -> Mask:
+    """Several masks as one: where they overlap, a pixel goes to the phrase with the larger weight there.
+
+    Args:
+        masks: bool, equal shapes.
+        weights: float arrays of the masks' shape: each phrase's probability at each pixel.  At equal weight
+            the earlier phrase wins.
+        names: one for each mask.
+
+    Returns:
+        uint8 labels, k for the k-th name (1-based).
+    """
+    scores = np.stack([np.where(m, w, -1.0) for m, w in zip(masks, weights, strict=True)])
+    winner = scores.argmax(0).astype(np.uint8) + 1
+    return Mask(np.where(scores.max(0) >= 0, winner, 0).astype(np.uint8), names)
+
+
+def dice(first: BoolArray, second: BoolArray) -> float:
+    """2 |A and B| / (|A| + |B|); 1 where both are empty."""
+    total = int(first.sum()) + int(second.sum())
+    return 1.0 if total == 0 else 2 * int((first & second).sum()) / total

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import lexiseg
+
+HEAVY = ("torch", "open_clip", "transformers", "matplotlib", "nibabel", "pydicom", "scipy")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEXISEG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+class TestStartsAtOnce:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["--help"],
+            ["--version"],
+            ["segment", "--help"],
+            ["models", "list"],
+            ["presets"],
+            ["demo", "--help"],
+        ],
+    )
+    def test_imports_nothing_heavy(self, command: list[str]) -> None:
+        code = (
+            "import sys\n"
+            "from lexiseg.cli.main import app\n"
+            "app(sys.argv[1:], standalone_mode=False)\n"
+            f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+class TestTop:
+    def test_version(self, cli: Any) -> None:
+        assert cli("--version").stdout == f"lexiseg {lexiseg.__version__}\n"
+
+    def test_help_names_every_command(self, cli: Any) -> None:
+        told = cli("--help").stdout
+        assert all(name in told for name in ("segment", "demo", "models", "presets"))
+
+    def test_an_unknown_command_is_bad_usage(self, cli: Any) -> None:
+        assert cli("nonesuch").exit_code == 2
+
+
+class TestPresets:
+    def test_list_is_the_default(self, cli: Any) -> None:
+        told = cli("presets").stdout
+        assert "demo" in told
+        assert "medclip-sam" in told
+        assert cli("presets", "list").stdout == told
+
+    def test_show_prints_a_preset_that_can_be_used(self, cli: Any, tmp_path: Path) -> None:
+        shown = cli("presets", "show", "demo").stdout
+        assert yaml.safe_load(shown)["pipeline"] == "medclip-sam"
+        (tmp_path / "mine.yaml").write_text(shown)
+        assert cli("presets", "show", tmp_path / "mine.yaml").stdout == shown
+
+    def test_show_of_an_unknown_one(self, cli: Any) -> None:
+        result = cli("presets", "show", "nonesuch")
+        assert result.exit_code == 2
+        assert "nonesuch" in result.stderr
+
+
+class TestModels:
+    def test_list_says_where_each_is(self, cli: Any) -> None:
+        told = cli("models", "list").stdout
+        assert "bundled" in told
+        assert "facebook/sam-vit-base" in told
+
+    def test_list_for_programs(self, cli: Any) -> None:
+        found = json.loads(cli("models", "list", "--json").stdout)
+        assert {"id", "kind", "state", "revision", "sha256", "licence"} <= set(found[0])
+
+    def test_check_of_a_folder(self, cli: Any, tmp_path: Path) -> None:
+        from lexiseg.models import write_record
+
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
+        write_record(tmp_path)
+        assert "ok" in cli("models", "check", tmp_path).stdout
+        (tmp_path / "model.safetensors").write_bytes(b"others")
+        result = cli("models", "check", tmp_path)
+        assert result.exit_code == 1
+        assert "DIFFERS" in result.stdout
+        (tmp_path / "model.safetensors").unlink()
+        assert "MISSING" in cli("models", "check", tmp_path).stdout
+
+    def test_check_of_what_is_not_here(self, cli: Any) -> None:
+        result = cli("models", "check", "facebook/sam-vit-base")
+        assert result.exit_code == 2
+        assert "models pull" in result.stderr
+
+    def test_pull_without_a_network(self, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        result = cli("models", "pull", "facebook/sam-vit-base")
+        assert result.exit_code == 1
+        assert "HF_HUB_OFFLINE" in result.stderr
