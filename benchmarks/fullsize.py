@@ -54,9 +54,8 @@ def main(
         f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{torch.get_num_threads()} threads, {date.today()}"
     )
-    print(
-        f"scan {scan.shape[1]} x {scan.shape[0]}, layer {finding.saliency[0].layer}, boxes {finding.prompts[0].boxes.tolist()}"
-    )
+    layer, boxes = finding.saliency[0].layer, finding.prompts[0].boxes.tolist()
+    print(f"scan {scan.shape[1]} x {scan.shape[0]}, layer {layer}, boxes {boxes}")
     print("\n| stage | seconds |\n|---|---|")
     for stage, seconds in result.seconds.items():
         print(f"| {stage} | {seconds:.1f} |")

@@ -31,8 +31,12 @@ from lexiseg.regions import find_components
 from lexiseg.scans import BoolArray, read_mask
 
 TARGETS = {
-    "busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head", "cheng": "brain tumor", "lgg": "brain tumor",
-}  # fmt: skip
+    "busi": "breast tumor",
+    "cxr": "lungs",
+    "hc18": "fetal head",
+    "cheng": "brain tumor",
+    "lgg": "brain tumor",
+}
 AIMS = {"busi": 0.65, "cxr": 0.90, "hc18": 0.92, "cheng": 0.40}
 NONSENSE = (
     "glimmering teapot",
@@ -147,6 +151,41 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
     return tally
 
 
+def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
+    """What each stage adds, by set."""
+    columns = ["set", "phrase", "scans", "score", "saliency >= 0.5", "+ region", "+ SAM (final)"]
+    columns += ["95 % interval", "aim", "called absent", "SAM, true box"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for name, tally in tallies.items():
+        means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
+        low, high = interval(tally.scores["mask"], tally.groups)
+        cells = [name, TARGETS[name], len(tally.groups), "box IoU" if name == "cheng" else "Dice"]
+        cells += [f"{means['saliency']:.3f}", f"{means['region']:.3f}", f"**{means['mask']:.3f}**"]
+        cells += [f"{low:.3f} to {high:.3f}", f"{AIMS[name]:.2f}" if name in AIMS else "never trained on"]
+        cells += [tally.missed, "" if np.isnan(means["true box"]) else f"{means['true box']:.3f}"]
+        print(f"| {' | '.join(map(str, cells))} |")
+        report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
+
+
+def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
+    """Presence: tumor or not, wrong organs, nonsense; and the time."""
+    columns = ["set", "presence AUROC, tumor or not", "wrong organ: absent", "nonsense: absent"]
+    columns += ["seconds a scan, median"]
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for name, tally in tallies.items():
+        area, positives = auroc(tally.presence), sum(t for _, t in tally.presence)
+        counts = f"({positives} / {len(tally.presence) - positives})"
+        cells = [name, "" if np.isnan(area) else f"{area:.3f} {counts}"]
+        cells += [f"{np.mean(v):.1%} of {len(v)}" for v in (tally.wrong, tally.nonsense)]
+        print(f"| {' | '.join(cells)} | {np.median(tally.seconds):.2f} |")
+        report[name] |= {
+            "auroc": area,
+            "presence": tally.presence,
+            "seconds": float(np.median(tally.seconds)),
+        }
+        report[name] |= {"wrong": float(np.mean(tally.wrong)), "nonsense": float(np.mean(tally.nonsense))}
+
+
 def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
     preset: str = "demo",
@@ -164,45 +203,12 @@ def main(
     changes = merge_settings(setting or [])
     pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter, **changes)
     tallies = {name: score_set(name, data / name, pipeline, limit) for name in sets.split(",")}
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {date.today()}"
-    )
-    print(f"preset {preset}, {torch.get_num_threads()} CPU threads\n")
-    print(
-        "| set | phrase | scans | score | saliency >= 0.5 | + region | + SAM (final) | 95 % interval | aim | called absent | SAM, true box |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    report: dict[str, Any] = {}
-    for name, tally in tallies.items():
-        kind = "box IoU" if name == "cheng" else "Dice"
-        means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
-        low, high = interval(tally.scores["mask"], tally.groups)
-        truth = "" if np.isnan(means["true box"]) else f"{means['true box']:.3f}"
-        aim = f"{AIMS[name]:.2f}" if name in AIMS else "never trained on"
-        print(
-            f"| {name} | {TARGETS[name]} | {len(tally.groups)} | {kind} | {means['saliency']:.3f} | {means['region']:.3f} "
-            f"| **{means['mask']:.3f}** | {low:.3f} to {high:.3f} | {aim} | {tally.missed} | {truth} |"
-        )
-        report[name] = {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
-    print(
-        "\n| set | presence AUROC, tumor or not | wrong organ: absent | nonsense: absent | seconds a scan, median |"
-    )
-    print("|---|---|---|---|---|")
-    for name, tally in tallies.items():
-        area = auroc(tally.presence)
-        text = (
-            ""
-            if np.isnan(area)
-            else f"{area:.3f} ({sum(t for _, t in tally.presence)} / {sum(not t for _, t in tally.presence)})"
-        )
-        print(
-            f"| {name} | {text} | {np.mean(tally.wrong):.1%} of {len(tally.wrong)} | {np.mean(tally.nonsense):.1%} of "
-            f"{len(tally.nonsense)} | {np.median(tally.seconds):.2f} |"
-        )
-        report[name] |= {
-            "auroc": area, "wrong_absent": float(np.mean(tally.wrong)), "nonsense_absent": float(np.mean(tally.nonsense)),
-            "seconds": float(np.median(tally.seconds)), "presence": tally.presence,
-        }  # fmt: skip
+    python, cores = platform.python_version(), torch.get_num_threads()
+    print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")
+    print(f"preset {preset} {' '.join(setting or [])}, {cores} CPU threads\n")
+    report: dict[str, dict[str, Any]] = {name: {} for name in tallies}
+    print_scores(tallies, report)
+    print_presence(tallies, report)
     together = [pair for name in ("busi", "cheng") if name in tallies for pair in tallies[name].presence]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     wrong = [v for t in tallies.values() for v in t.wrong]

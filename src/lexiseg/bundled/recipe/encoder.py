@@ -19,8 +19,6 @@ from lexiseg.bundled.recipe.schedule import warm_cosine
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 
 logger = logging.getLogger(__name__)
-SHARES = {"busi": 0.24, "cxr": 0.13, "hc18": 0.15, "cheng": 0.28, "phantom": 0.20}
-"""How much of a batch comes from each source, however large it is."""
 
 
 def open_clip_config(c: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +99,7 @@ def losses(
     # an absent phrase must be silent everywhere: its loudest positions count beside its mean
     count = max(1, logits[0, 0].numel() // 36)
     loud = functional.softplus(logits.flatten(2)).topk(count, -1).values.mean(-1)
+    silence = bce + 0.25 * loud
     whole_logits = whole @ text.T * scale + bias
     view = functional.binary_cross_entropy_with_logits(
         whole_logits, known.presence.clamp(min=0), reduction="none"
@@ -110,8 +109,10 @@ def losses(
     return {
         "dense": _mean(bce, positive),
         "dice": _mean(dice, positive),
-        "negative": _mean(bce + 0.25 * loud, negative),
-        "presence": _mean(view, yes & phrase) + _mean(view, no & phrase),
+        "negative": _mean(silence, negative * ~known.close) + 0.5 * _mean(silence, negative * known.close),
+        "presence": _mean(view, yes & phrase)
+        + _mean(view, no & phrase & ~known.close)
+        + 0.5 * _mean(view, no & phrase & known.close),
         "caption": _mean(view, yes & ~phrase) + _mean(view, no & ~phrase),
     }
 
@@ -128,9 +129,7 @@ class EncoderTask:
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.settings = AugmentSettings()
-        source = [s.source for s in samples]
-        weights = np.array([SHARES[name] / source.count(name) for name in source])
-        self.weights = weights / weights.sum()
+        self.source = [s.source for s in samples]
 
     def phase(self, step: int) -> Mapping[str, Any]:
         """The phase that a step belongs to."""
@@ -146,15 +145,28 @@ class EncoderTask:
         return sum(p["steps"] for p in self.c["phases"])
 
     def rate(self, step: int) -> float:
-        """Warm-up, then a cosine over the whole run, scaled by the phase's own rate."""
-        return float(self.phase(step)["lr"]) * warm_cosine(step, self.steps, self.c["warmup"])
+        """Warm-up, then a cosine to the end or to a phase that restarts it; times the phase's own rate."""
+        begin = end = 0
+        for phase in self.c["phases"]:
+            if phase.get("restart") and end <= step:
+                begin = end
+            elif phase.get("restart"):
+                break
+            end += phase["steps"]
+        return float(self.phase(step)["lr"]) * warm_cosine(step - begin, end - begin, self.c["warmup"])
+
+    def _weights(self, phase: Mapping[str, Any]) -> np.ndarray:
+        """How likely each sample is drawn: sources have fixed shares of a batch, however large they are."""
+        shares = phase.get("shares", self.c["shares"])
+        weights = np.array([float(shares[name]) / self.source.count(name) for name in self.source])
+        return np.asarray(weights / weights.sum())
 
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""
         phase = self.phase(step)
         rng = np.random.default_rng([self.seed, step])
         words = random.Random(f"{self.seed}-{step}")
-        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self.weights)
+        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self._weights(phase))
         samples = [self.samples[i] for i in chosen]
         views = [augment(s, phase["resolution"], rng, self.settings, self.c["mean"]) for s in samples]
         asked = questions(samples, views, words)

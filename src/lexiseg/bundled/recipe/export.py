@@ -12,6 +12,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lexiseg.bundled.recipe.encoder import open_clip_config
+from lexiseg.models.weights import write_record
+
+REVISION = "1"
+LICENCE = "LicenseRef-research-use"
+"""Parts of the training data may be used for research only: see the model card."""
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -29,6 +34,7 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
     state.pop("attn_mask", None)
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config(settings), indent=2) + "\n")
+    write_record(folder, revision=REVISION, licence=LICENCE)
 
 
 def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
@@ -50,3 +56,4 @@ def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> N
         },
     )
     SamProcessor(processor).save_pretrained(folder)
+    write_record(folder, revision=REVISION, licence=LICENCE)

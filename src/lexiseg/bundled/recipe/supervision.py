@@ -14,7 +14,11 @@ from lexiseg.bundled.recipe.augment import View
 from lexiseg.bundled.recipe.concepts import ELSEWHERE, NORMAL, SYNONYMS, nonsense
 from lexiseg.bundled.recipe.data import Sample
 
-TEMPLATES = ("{}", "{}", "a {}", "the {}", "{} in this scan", "a medical image of {}", "segment the {}")
+TEMPLATES = (
+    "{}", "{}", "{}", "a {}", "the {}", "{} in this scan", "a medical image of {}", "segment the {}",
+    "a medical scan showing {}", "{} seen on imaging", "an image in which {} is visible", "the region of {}",
+)  # fmt: skip
+"""Put around what is there and what is not alike: a template must not speak for either."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,21 @@ def questions(samples: Sequence[Sample], views: Sequence[View], rng: random.Rand
     concepts.update(rng.sample(sorted(SYNONYMS), 3))
     for concept in sorted(concepts):
         for wording in dict.fromkeys((SYNONYMS[concept][0], rng.choice(SYNONYMS[concept]))):
-            text = rng.choice(TEMPLATES).format(wording)
-            text = text.capitalize() if rng.random() < 0.2 else text
+            text = _say(wording, rng)
             asked[text] = Question(text, concept)
-    for phrase in [*rng.sample(ELSEWHERE, 5), *rng.sample(NORMAL, 2), *(nonsense(rng) for _ in range(5))]:
-        asked.setdefault(phrase, Question(phrase))
+    absent = [*rng.sample(ELSEWHERE, 6), *rng.sample(NORMAL, 2), *(nonsense(rng) for _ in range(8))]
+    for wording in absent:
+        text = _say(wording, rng)
+        asked.setdefault(text, Question(text))
     for i, view in enumerate(views):
         if view.caption and view.caption not in asked:
             asked[view.caption] = Question(view.caption, "caption", i)
     return list(asked.values())
+
+
+def _say(wording: str, rng: random.Random) -> str:
+    text = rng.choice(TEMPLATES).format(wording)
+    return text.capitalize() if rng.random() < 0.2 else text
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +67,14 @@ class Supervision:
         targets: (B, Q, g, g) the share of each position inside the mask, -1 where unknown.
         weights: (B, Q) 0 where the positions teach nothing.
         presence: (B, Q) 1 in view, 0 not in the view, -1 unknown.
+        close: (B, Q) True where a phrase of the image's own organ is absent: a normal breast, a hidden lung.
         captions: (Q,) True for whole captions, which name no mask.
     """
 
     targets: Tensor
     weights: Tensor
     presence: Tensor
+    close: Tensor
     captions: Tensor
 
     def to(self, device: torch.device) -> Supervision:
@@ -76,6 +88,7 @@ def supervise(
     """What each image says of each phrase; a phrase without a concept is nowhere."""
     b, q = len(samples), len(asked)
     targets, weights, presence = torch.zeros(b, q, grid, grid), torch.ones(b, q), torch.zeros(b, q)
+    close = torch.zeros(b, q, dtype=torch.bool)
     for i, (sample, view) in enumerate(zip(samples, views, strict=True)):
         pooled = {concept: _share(mask, grid) for concept, mask in view.masks.items()}
         for j, question in enumerate(asked):
@@ -89,9 +102,13 @@ def supervise(
                 targets[i, j] = pooled[question.concept]
                 shown = view.visible[question.concept]
                 presence[i, j] = 1.0 if shown > 0.35 else (0.0 if shown < 0.05 else -1.0)
+                close[i, j] = shown < 0.05
+            elif question.concept in sample.absent:
+                close[i, j] = True
             elif question.concept and sample.status(question.concept) is None:
                 weights[i, j], presence[i, j] = 0, -1
-    return Supervision(targets, weights, presence, torch.tensor([a.concept == "caption" for a in asked]))
+    captions = torch.tensor([question.concept == "caption" for question in asked])
+    return Supervision(targets, weights, presence, close, captions)
 
 
 def _share(mask: Tensor, grid: int) -> Tensor:
