@@ -27,7 +27,7 @@ import lexiseg
 from lexiseg.bundled.recipe.data import read_rows, split_rows
 from lexiseg.pipelines import merge_settings
 from lexiseg.pipelines.result import dice
-from lexiseg.regions import find_components
+from lexiseg.regions import find_components, refine
 from lexiseg.scans import BoolArray, read_mask
 
 TARGETS = {
@@ -43,7 +43,7 @@ NONSENSE = (
     "zorblax frim",
     "parking ticket",
 )  # none of them, nor their like, was trained on
-STAGES = ("saliency", "region", "mask")
+STAGES = ("saliency", "crf", "sam", "mask")
 progress = Console(stderr=True)
 
 
@@ -113,6 +113,17 @@ def boxes_in(text: str) -> np.ndarray:
     )
 
 
+def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
+    """Saliency above one half, the published CRF on it, SAM asked with the boxes, the final mask."""
+    saliency = finding.saliency[0]
+    crf = refine(saliency, scan.pixels, method="crf").mask
+    prompts = finding.prompts[0]
+    drawn = np.zeros(scan.shape, np.bool_)
+    if not prompts.empty:
+        drawn = true_boxes_mask(pipeline.segmenter, scan.pixels, prompts.boxes)
+    return saliency.map >= 0.5, crf, drawn, finding.mask
+
+
 def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
     """Every validation scan of one set with its own phrase, two of other organs and three of nonsense."""
     rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True)
@@ -133,7 +144,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
             continue
         tally.groups.append(row["group"])
         tally.missed += not finding.present
-        seen = (finding.saliency[0].map >= 0.5, finding.region[0].mask, finding.mask)
+        seen = stages(pipeline, scan, finding)
         if row["mask"]:
             truth = read_mask(folder / row["mask"], scan)
             for stage, mask in zip(STAGES, seen, strict=True):
@@ -153,14 +164,14 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
 
 def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
     """What each stage adds, by set."""
-    columns = ["set", "phrase", "scans", "score", "saliency >= 0.5", "+ region", "+ SAM (final)"]
+    columns = ["set", "phrase", "scans", "score", "saliency", "CRF", "SAM", "final"]
     columns += ["95 % interval", "aim", "called absent", "SAM, true box"]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name, tally in tallies.items():
         means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
         low, high = interval(tally.scores["mask"], tally.groups)
         cells = [name, TARGETS[name], len(tally.groups), "box IoU" if name == "cheng" else "Dice"]
-        cells += [f"{means['saliency']:.3f}", f"{means['region']:.3f}", f"**{means['mask']:.3f}**"]
+        cells += [f"{means[stage]:.3f}" for stage in STAGES[:-1]] + [f"**{means['mask']:.3f}**"]
         cells += [f"{low:.3f} to {high:.3f}", f"{AIMS[name]:.2f}" if name in AIMS else "never trained on"]
         cells += [tally.missed, "" if np.isnan(means["true box"]) else f"{means['true box']:.3f}"]
         print(f"| {' | '.join(map(str, cells))} |")

@@ -17,11 +17,17 @@ class MaskSettings:
     """How prompts become the final mask.
 
     Attributes:
-        final: "segmenter" for the segmenter's outline, "region" for the refined region as it is.
+        final: "segmenter" for the segmenter's outline; "region" for the refined region as it is; "average"
+            where the mean of the segmenter's and the region's probability is above one half, which helps
+            where both err in their own ways (a region that keeps its saliency as probability, as the rule
+            "threshold" does, has most to add).
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
         fill_holes: whether holes are filled.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
     """
 
     final: str = "segmenter"
@@ -30,8 +36,13 @@ class MaskSettings:
     fill_holes: bool = False
 
     def __post_init__(self) -> None:
-        if self.final not in ("segmenter", "region"):
-            raise UsageError(f"mask: final is {self.final!r}; expected segmenter or region")
+        if self.final not in ("segmenter", "region", "average"):
+            raise UsageError(f"mask: final is {self.final!r}; expected segmenter, region or average")
+        for name in ("multimask", "fill_holes"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"mask: {name} is {getattr(self, name)!r}; expected true or false")
+        if not 0 <= self.min_area <= 1:
+            raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +78,22 @@ def draw(
     """
     if settings.final == "region" or encoded is None:
         return Drawn(_clean(region.mask, settings), 1.0)
-    union = np.zeros(region.mask.shape, np.bool_)
+    drawn = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
     for boxes, points, labels in _questions(prompts):
         decoded = segmenter.decode(
             encoded, boxes=boxes, points=points, labels=labels, multimask=settings.multimask
         )
-        candidates = (segmenter.upsample(decoded.logits[0], encoded) > 0).cpu().numpy()
-        best = int(np.argmax([_overlap(c, region.mask) for c in candidates])) if len(candidates) > 1 else 0
-        union |= candidates[best]
+        candidates = segmenter.upsample(decoded.logits[0], encoded).sigmoid().float().cpu().numpy()
+        overlaps = [_overlap(candidate > 0.5, region.mask) for candidate in candidates]
+        best = int(np.argmax(overlaps)) if len(candidates) > 1 else 0
+        drawn = np.maximum(drawn, candidates[best])
         estimates.append(float(decoded.iou[0, best]))
-        sizes.append(int(candidates[best].sum()))
+        sizes.append(int((candidates[best] > 0.5).sum()))
     iou = float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
-    return Drawn(_clean(union, settings), iou)
+    if settings.final == "average":
+        drawn = (drawn + region.probability) / 2
+    return Drawn(_clean(drawn > 0.5, settings), iou)
 
 
 def _questions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from lexiseg.errors import UsageError
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.encoder import Encoder
 from lexiseg.models.segmenter import Segmenter
 from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.result import Finding, Result, dice, label_map
-from lexiseg.prompts import PhraseEmbedding, embed_phrases, phrase_set
+from lexiseg.pipelines.result import MAX_LABELS, Finding, Result, dice, label_map
+from lexiseg.prompts import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
 from lexiseg.regions import Region, prompts_from_region, refine
-from lexiseg.saliency import PresenceSettings, make_method, presence_score
+from lexiseg.saliency import PresenceSettings, frame_scan, make_method, presence_score
 from lexiseg.scans import Prompts, Saliency, Scan, iterate_slices
 
 Progress = Callable[[float], None]
@@ -43,6 +44,11 @@ class MedclipSam:
 
     saliency of the phrase -> refined region -> boxes -> the segmenter's mask.  Volumes go slice by slice;
     a slice without the target stays empty.
+
+    Two judges must agree before a phrase is present: presence reaches the preset's threshold (where it has
+    one), and a region large enough to be asked for stands out and is drawn.  Presence itself is evidence and
+    is reported as measured, whatever was drawn: it keeps ranking scans, and another threshold needs no
+    second run.  Where the judges disagree the answer is absent, at a confidence of at most one half.
     """
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
@@ -52,28 +58,30 @@ class MedclipSam:
             UsageError: a setting that its stage does not have, or a value that it cannot take.
         """
         self.preset, self.encoder, self.segmenter = preset, encoder, segmenter
-        settings = dict(preset.saliency)
-        self._method = make_method(settings.pop("method", "gscorecam"), **settings)
-        presence = dict(preset.presence)
-        threshold = presence.pop("threshold", None)
-        if threshold is not None and not (isinstance(threshold, (int, float)) and 0 <= threshold <= 1):
-            raise UsageError(f"presence: threshold is {threshold!r}; expected 0 to 1, or null for none")
-        self.threshold: float | None = threshold
-        try:
-            self._presence = PresenceSettings(**presence)
-            self._phrases: Callable[[str], Any] = lambda text: phrase_set(text, **preset.phrases)
-            self._phrases("check")
-            self._mask = MaskSettings(**preset.mask)
-        except TypeError as error:
-            raise UsageError(f"preset {preset.name}: {error}") from error
         self._embedded: dict[str, PhraseEmbedding] = {}
-        # a dry run of the small stages, so that a wrong setting is told before the first scan
+        # Every stage is made, or tried on nothing, so that a wrong setting is told before the first scan.
         nothing = Saliency(np.zeros((2, 2), np.float32), "check", 0.0)
-        try:
+        with _section("phrases", preset.phrases, ("ensemble",)):
+            self._ensemble = preset.phrases.get("ensemble", False)
+            if not isinstance(self._ensemble, bool):
+                raise UsageError(f"phrases: ensemble is {self._ensemble!r}; expected true or false")
+        with _section("saliency", preset.saliency):
+            settings = dict(preset.saliency)
+            self._method = make_method(settings.pop("method", "gscorecam"), **settings)
+            method = self._method
+            frame_scan(
+                (2, 2), size=encoder.input_size, mode=method.framing, tile=method.tile, overlap=method.overlap
+            )
+        with _section("regions", preset.regions):
             region = refine(nothing, nothing.map, **preset.regions)
+        with _section("prompts", preset.prompts, _keywords(prompts_from_region)):
             prompts_from_region(region.mask, nothing.map, **preset.prompts)
-        except TypeError as error:
-            raise UsageError(f"preset {preset.name}: {error}") from error
+        with _section("mask", preset.mask, _keywords(MaskSettings)):
+            self._mask = MaskSettings(**preset.mask)
+        with _section("presence", preset.presence, ("threshold", *_keywords(PresenceSettings))):
+            presence = dict(preset.presence)
+            self.threshold = _threshold(presence.pop("threshold", None))
+            self._presence = PresenceSettings(**presence)
 
     def __call__(
         self,
@@ -92,9 +100,10 @@ class MedclipSam:
             progress: called with the share done.
 
         Raises:
-            BadPhrase: a phrase is empty or has no letter, or is asked twice.
+            BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, or is asked
+                twice.
         """
-        asked = (phrases,) if isinstance(phrases, str) else tuple(phrases)
+        asked = _asked(phrases)
         clock = Clock()
         with clock("text"):
             embedded = self._embed(asked)
@@ -125,12 +134,7 @@ class MedclipSam:
         return {"preset": self.preset.as_dict(), **models}
 
     def _embed(self, asked: tuple[str, ...]) -> list[PhraseEmbedding]:
-        if not asked:
-            raise UsageError("no phrase was given; say what to look for, for example 'breast tumor'")
-        repeated = {text for text in asked if asked.count(text) > 1}
-        if repeated:
-            raise UsageError(f"phrase {sorted(repeated)[0]!r} is asked twice; name each target once")
-        new = [self._phrases(text) for text in asked if text not in self._embedded]
+        new = [phrase_set(text, ensemble=self._ensemble) for text in asked if text not in self._embedded]
         if new:
             self._embedded |= {phrase.text: phrase for phrase in embed_phrases(self.encoder, new)}
         return [self._embedded[text] for text in asked]
@@ -149,7 +153,7 @@ class MedclipSam:
             present = not prompts.empty and not (self.threshold is not None and presence < self.threshold)
             drawn = Drawn.nothing(scan.pixels.shape[:2])
             if present:
-                if encoded is None and self._mask.final == "segmenter":
+                if encoded is None and self._mask.final != "region":
                     with clock("segmenter"):
                         encoded = self.segmenter.encode(scan.pixels)
                 with clock("mask"):
@@ -172,6 +176,8 @@ class MedclipSam:
             confidence = math.sqrt(max(0.0, min(1.0, estimate)) * agreement)
         else:
             confidence = 1 - presence
+            if self.threshold is not None and presence >= self.threshold:
+                confidence = min(confidence, 0.5)
         return Finding(
             phrase=text,
             mask=_stack([s.drawn.mask for s in slices], volume),
@@ -182,6 +188,50 @@ class MedclipSam:
             saliency=tuple(s.saliency for s in slices) if keep else (),
             region=tuple(s.region for s in slices) if keep else (),
         )
+
+
+def _asked(phrases: str | Sequence[str]) -> tuple[str, ...]:
+    asked = tuple(check_phrase(text) for text in ((phrases,) if isinstance(phrases, str) else phrases))
+    if not asked:
+        raise BadPhrase("no phrase was given; say what to look for, for example 'breast tumor'")
+    if len(asked) > MAX_LABELS:
+        raise BadPhrase(f"{len(asked)} phrases were asked at once; expected at most {MAX_LABELS}")
+    repeated = sorted({text for text in asked if asked.count(text) > 1})
+    if repeated:
+        raise BadPhrase(f"phrase {repeated[0]!r} is asked twice; name each target once")
+    return asked
+
+
+def _threshold(value: Any) -> float | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (number and 0 <= value <= 1):
+        raise UsageError(f"presence: threshold is {value!r}; expected 0 to 1, or null for none")
+    return None if value is None else float(value)
+
+
+def _keywords(stage: Callable[..., Any]) -> tuple[str, ...]:
+    """The keyword-only arguments of a function or of a dataclass's making."""
+    return tuple(p.name for p in inspect.signature(stage).parameters.values() if p.kind is p.KEYWORD_ONLY)
+
+
+@contextmanager
+def _section(name: str, settings: Mapping[str, Any], known: tuple[str, ...] = ()) -> Iterator[None]:
+    """Tell what is wrong with a preset's section as the person who wrote it knows it.
+
+    Args:
+        name: the section's.
+        settings: its content.
+        known: the settings that there are; empty where the block itself refuses others.
+    """
+    unknown = sorted(repr(key) for key in settings if known and key not in known)
+    if unknown:
+        raise UsageError(f"{name} has no setting {', '.join(unknown)}; expected among {', '.join(known)}")
+    try:
+        yield
+    except TypeError as error:
+        raise UsageError(
+            f"{name}: {dict(settings)!r} holds a name or a value of the wrong kind ({error})"
+        ) from error
 
 
 def _stack(slices: list[np.ndarray], volume: bool) -> Any:

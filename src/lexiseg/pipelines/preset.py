@@ -45,7 +45,7 @@ class Preset:
         """Plain values, for run.json."""
         return dataclasses.asdict(self)
 
-    def override(self, **changes: Any) -> Preset:
+    def override(self, /, **changes: Any) -> Preset:
         """A copy with fields replaced; a section's mapping is merged into the preset's.
 
         A section that names another method starts empty: one method's settings mean nothing to another.
@@ -83,7 +83,7 @@ def preset_names() -> list[str]:
     )
 
 
-def load_preset(name: str | Path, **changes: Any) -> Preset:
+def load_preset(name: str | Path, /, **changes: Any) -> Preset:
     """A preset by name, or from a YAML file of one's own.
 
     Args:
@@ -110,19 +110,19 @@ def load_preset(name: str | Path, **changes: Any) -> Preset:
         )
     try:
         fields = yaml.safe_load(source)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise UnknownPreset(f"preset {text} is not YAML") from error
     if not isinstance(fields, dict):
         raise UnknownPreset(f"preset {text} holds no fields; expected pipeline, encoder, segmenter, ...")
     base = Preset(name=str(fields.pop("name", Path(text).stem)))
-    return base.override(**fields).override(**changes)
+    return base.override(**{str(key): value for key, value in fields.items()}).override(**changes)
 
 
 def parse_setting(text: str) -> dict[str, Any]:
     """``section.key=value`` (or ``field=value``) as changes for `Preset.override`; values are read as YAML.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: it is not of that form, or a preset has no such field.
     """
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]
@@ -130,9 +130,14 @@ def parse_setting(text: str) -> dict[str, Any]:
         raise UsageError(
             f"setting {text!r} is not of the form section.key=value, such as saliency.method=gscorecam"
         )
+    if path[0] not in _FIELDS:
+        # told here, since a caller passes changes on as keywords beside its own
+        raise UsageError(
+            f"setting {text!r}: a preset has no field {path[0]!r}; expected one of {', '.join(_FIELDS)}"
+        )
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"setting {text!r}: the value cannot be read") from error
     return {path[0]: {path[1]: parsed}} if len(path) == 2 else {path[0]: parsed}
 

@@ -17,15 +17,19 @@ class Finding:
     """The answer for one phrase.
 
     Attributes:
-        phrase: as it was asked.
+        phrase: as it was asked, outer and repeated spaces removed.
         mask: bool (H, W), or (D, H, W) for a volume; all False where the phrase is absent.
         present: whether the phrase was found: presence reaches the preset's threshold and the mask is not
             empty.
         presence: how much speaks for the phrase being in the scan, 0 to 1 (`lexiseg.saliency.presence_score`;
-            a volume has its slices' largest); NaN where the encoder offers no absolute evidence.
+            a volume has its slices' largest); NaN where the encoder offers no absolute evidence.  It is
+            evidence, not the decision: it may reach the threshold while no region stands out, and is
+            then reported as it is beside ``present=False``.
         confidence: how far the answer can be trusted, 0 to 1: for a mask the geometric mean of the
             segmenter's own estimate of its IoU and of the mask's Dice overlap with the refined region, two
-            judges that know nothing of each other; for an absent phrase 1 - presence.  NaN where undefined.
+            judges that know nothing of each other; for an absent phrase 1 - presence, and never above one
+            half where presence reaches the threshold but nothing could be drawn, since evidence and
+            answer then disagree.  NaN where undefined.
         prompts: what the segmenter was asked, one entry for each slice (an image has one).
         saliency: the map for each slice, where stages were kept.
         region: the refined region of each slice, where stages were kept.
@@ -70,10 +74,15 @@ class Result:
         Raises:
             KeyError: the phrase was not asked.
         """
+        wanted = " ".join(phrase.split())
         for finding in self.findings:
-            if finding.phrase == phrase:
+            if finding.phrase == wanted:
                 return finding
         raise KeyError(phrase)
+
+
+MAX_LABELS = 255
+"""How many phrases a label map of uint8 can tell apart."""
 
 
 def label_map(masks: list[BoolArray], weights: list[np.ndarray], names: tuple[str, ...]) -> Mask:
@@ -87,7 +96,12 @@ def label_map(masks: list[BoolArray], weights: list[np.ndarray], names: tuple[st
 
     Returns:
         uint8 labels, k for the k-th name (1-based).
+
+    Raises:
+        ValueError: more than `MAX_LABELS` masks.
     """
+    if len(masks) > MAX_LABELS:
+        raise ValueError(f"got {len(masks)} masks, expected at most {MAX_LABELS}")
     scores = np.stack([np.where(m, w, -1.0) for m, w in zip(masks, weights, strict=True)])
     winner = scores.argmax(0).astype(np.uint8) + 1
     return Mask(np.where(scores.max(0) >= 0, winner, 0).astype(np.uint8), names)

@@ -1,0 +1,109 @@
+"""The weights that ship: ordinary folders, small, intact, and able to do what the README says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lexiseg
+from lexiseg.datasets.phantoms import generate
+from lexiseg.models import check_model, load_encoder
+from lexiseg.models.references import bundled_folder
+from lexiseg.pipelines.result import dice
+from lexiseg.saliency import make_method, selftest
+
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
+
+
+@pytest.fixture(scope="module")
+def segment() -> lexiseg.pipelines.MedclipSam:
+    return lexiseg.load("demo", device="cpu")
+
+
+class TestFolders:
+    def test_together_they_stay_small(self) -> None:
+        files = [
+            f for kind in ("encoder", "segmenter") for f in bundled_folder(kind).rglob("*") if f.is_file()
+        ]
+        assert sum(f.stat().st_size for f in files) < 40e6
+
+    def test_what_lies_there_is_what_was_recorded(self) -> None:
+        check = check_model("bundled")
+        assert check.ok
+        assert {Path(f.name).name for f in check.files} >= {
+            "open_clip_model.safetensors",
+            "model.safetensors",
+        }
+
+    def test_open_clip_alone_loads_the_encoder(self) -> None:
+        import open_clip
+
+        folder = bundled_folder("encoder")
+        model = open_clip.create_model(f"local-dir:{folder}")
+        ours = load_encoder("bundled", device="cpu")
+        tokens = open_clip.SimpleTokenizer(context_length=model.context_length)(["breast tumor"])
+        theirs = model.eval().encode_text(tokens, normalize=True).detach().numpy()
+        assert np.allclose(ours.encode_text(["breast tumor"]).numpy(), theirs, atol=1e-5)
+
+    def test_transformers_alone_loads_the_segmenter(self) -> None:
+        from transformers import SamModel, SamProcessor
+
+        folder = bundled_folder("segmenter")
+        assert SamModel.from_pretrained(folder).config.vision_config.image_size == 192
+        SamProcessor.from_pretrained(folder)
+
+
+class TestPhantoms:
+    @pytest.mark.parametrize(
+        ("modality", "least"), [("breast-ultrasound", 0.6), ("chest-xray", 0.85), ("fetal-ultrasound", 0.85)]
+    )
+    def test_targets_are_outlined(
+        self, segment: lexiseg.pipelines.MedclipSam, modality: str, least: float
+    ) -> None:
+        scores = []
+        for seed in range(100, 104):
+            phantom = generate(modality, seed, target=True)
+            finding = segment(phantom.scan, phantom.phrase)[phantom.phrase]
+            scores.append(dice(finding.mask, phantom.mask(phantom.phrase)))
+        assert np.mean(scores) > least
+
+    @pytest.mark.parametrize("phrase", ["fetal head", "left kidney", "glimmering teapot"])
+    def test_what_is_not_there_is_absent(self, segment: lexiseg.pipelines.MedclipSam, phrase: str) -> None:
+        finding = segment(generate("chest-xray", 100).scan, phrase)[phrase]
+        assert not finding.present
+        assert not finding.mask.any()
+
+    def test_left_and_right_lung_are_told_apart(self, segment: lexiseg.pipelines.MedclipSam) -> None:
+        phantom = generate("chest-xray", 103, target=False)
+        result = segment(phantom.scan, ["left lung", "right lung"])
+        for own, other in (("left lung", "right lung"), ("right lung", "left lung")):
+            assert dice(result[own].mask, phantom.mask(own)) > 0.6
+            assert dice(result[own].mask, phantom.mask(other)) < 0.3
+
+    @pytest.mark.parametrize("method", ["dense", "gradcam", "gscorecam"])
+    def test_every_saliency_method_sees_something(self, method: str) -> None:
+        settings = {"k": 16} if method == "gscorecam" else {}
+        selftest(load_encoder("bundled", device="cpu"), make_method(method, **settings))
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real scans at {SHARED}: set LEXISEG_SHARED")
+class TestRealScans:
+    @pytest.mark.parametrize(
+        ("name", "phrase", "least"), [("cxr", "lungs", 0.85), ("hc18", "fetal head", 0.85)]
+    )
+    def test_patients_that_were_never_trained_on(
+        self, segment: lexiseg.pipelines.MedclipSam, name: str, phrase: str, least: float
+    ) -> None:
+        from lexiseg.bundled.recipe.data import split_rows
+        from lexiseg.scans import read_mask
+
+        scores = []
+        for row in split_rows(SHARED / name, validation=True)[::12]:
+            scan = lexiseg.read_scan(SHARED / name / row["image"])
+            truth = read_mask(SHARED / name / row["mask"], scan)
+            scores.append(dice(segment(scan, phrase)[phrase].mask, truth))
+        assert np.mean(scores) > least

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_segmenter import FakeSegmenter
+
+from lexiseg.errors import UsageError
+from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw
+from lexiseg.regions import Region
+from lexiseg.scans import BoolArray, Prompts
+
+SHAPE = (20, 30)
+LEFT, RIGHT = (2, 4, 8, 10), (20, 4, 24, 8)
+
+
+def boxed(*boxes: tuple[int, int, int, int]) -> BoolArray:
+    mask = np.zeros(SHAPE, np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def prompts(
+    *boxes: tuple[int, int, int, int], inside: list[tuple[float, float]] | None = None, outside: Any = ()
+) -> Prompts:
+    inside = inside or []
+    return Prompts(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        points=np.array([*inside, *outside], np.float32).reshape(-1, 2),
+        labels=np.array([1] * len(inside) + [0] * len(outside), np.int64),
+    )
+
+
+def ask(segmenter: FakeSegmenter, asked: Prompts, region: BoolArray | None = None, **settings: Any) -> Drawn:
+    mask = boxed(LEFT) if region is None else region
+    encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
+    return draw(segmenter, encoded, asked, Region(mask, mask.astype(np.float32)), MaskSettings(**settings))
+
+
+@pytest.fixture
+def segmenter() -> FakeSegmenter:
+    return FakeSegmenter()
+
+
+class TestRegionIsFinal:
+    def test_it_is_the_mask_and_the_segmenter_is_not_asked(self, segmenter: FakeSegmenter) -> None:
+        region = boxed((3, 3, 9, 12))
+        drawn = draw(
+            segmenter,
+            None,
+            prompts(LEFT),
+            Region(region, region.astype(np.float32)),
+            MaskSettings(final="region"),
+        )
+        np.testing.assert_array_equal(drawn.mask, region)
+        assert drawn.iou == 1
+        assert segmenter.asked == []
+
+    def test_even_where_the_scan_is_encoded(self, segmenter: FakeSegmenter) -> None:
+        np.testing.assert_array_equal(ask(segmenter, prompts(RIGHT), final="region").mask, boxed(LEFT))
+        assert segmenter.asked == []
+
+    def test_it_is_cleaned(self, segmenter: FakeSegmenter) -> None:
+        region = boxed(LEFT, (29, 19, 30, 20))
+        region[6, 5] = False
+        drawn = ask(segmenter, prompts(LEFT), region, final="region", min_area=0.01, fill_holes=True)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
+
+
+class TestBoxes:
+    def test_the_mask_is_the_union_over_boxes_asked_one_by_one(self, segmenter: FakeSegmenter) -> None:
+        drawn = ask(segmenter, prompts(LEFT, RIGHT))
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT, RIGHT))
+        assert drawn.mask.dtype == np.bool_
+        assert [q.boxes.tolist() for q in segmenter.asked if q.boxes is not None] == [
+            [list(LEFT)],
+            [list(RIGHT)],
+        ]
+        assert all(q.points is None and q.labels is None for q in segmenter.asked)
+
+    def test_its_quality_is_weighed_by_what_each_box_drew(self) -> None:
+        drawn = ask(FakeSegmenter(iou=(0.9, 0.4)), prompts(LEFT, RIGHT))  # 36 and 16 pixels
+        assert drawn.iou == pytest.approx((36 * 0.9 + 16 * 0.4) / 52)
+
+    def test_nothing_drawn_has_no_quality(self) -> None:
+        drawn = ask(FakeSegmenter(blind=True), prompts(LEFT, RIGHT))
+        assert not drawn.mask.any()
+        assert drawn.iou == 0
+
+    def test_small_pieces_go_and_holes_are_filled(self, segmenter: FakeSegmenter) -> None:
+        around = [(5, 2, 15, 5), (5, 9, 15, 12), (5, 5, 8, 9), (12, 5, 15, 9)]
+        asked = prompts(*around, (25, 15, 27, 17))
+        np.testing.assert_array_equal(ask(segmenter, asked).mask, boxed(*around, (25, 15, 27, 17)))
+        cleaned = ask(segmenter, asked, min_area=5 / 600, fill_holes=True)
+        np.testing.assert_array_equal(cleaned.mask, boxed((5, 2, 15, 12)))
+
+
+class TestCandidates:
+    def test_the_one_that_overlaps_the_region_most_is_taken(self, segmenter: FakeSegmenter) -> None:
+        drawn = ask(segmenter, prompts(LEFT), multimask=True)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
+        assert drawn.iou == pytest.approx(0.8)
+        assert segmenter.asked[0].multimask
+
+    def test_and_not_the_one_of_the_highest_estimate_alone(self, segmenter: FakeSegmenter) -> None:
+        whole = np.ones(SHAPE, np.bool_)
+        drawn = ask(segmenter, prompts(LEFT), whole, multimask=True)
+        np.testing.assert_array_equal(drawn.mask, whole)
+        assert drawn.iou == pytest.approx(0.99)
+
+    def test_each_box_picks_for_itself(self, segmenter: FakeSegmenter) -> None:
+        drawn = ask(segmenter, prompts(LEFT, RIGHT), boxed(LEFT, RIGHT), multimask=True)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT, RIGHT))
+
+
+class TestPoints:
+    def test_a_point_goes_with_the_box_that_it_lies_in(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(LEFT, RIGHT, inside=[(22.5, 6.5), (4.5, 5.5)]))
+        first, second = segmenter.asked
+        assert first.points is not None and first.labels is not None and second.points is not None
+        assert (first.points.tolist(), first.labels.tolist()) == ([[[4.5, 5.5]]], [[1]])
+        assert second.points.tolist() == [[[22.5, 6.5]]]
+
+    def test_with_each_box_that_it_lies_in(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(LEFT, (4, 4, 12, 12), inside=[(5.5, 5.5)]))
+        assert [q.points is not None for q in segmenter.asked] == [True, True]
+
+    def test_a_boxs_end_is_outside_it(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(LEFT, inside=[(8.0, 6.0)]))
+        assert segmenter.asked[0].points is None
+
+    def test_points_outside_the_target_go_with_every_box(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(LEFT, RIGHT, inside=[(4.5, 5.5)], outside=[(15.5, 6.5)]))
+        labels = [q.labels.tolist() for q in segmenter.asked if q.labels is not None]
+        assert labels == [[[1, 0]], [[0]]]
+
+    def test_without_a_box_all_points_are_one_question(self, segmenter: FakeSegmenter) -> None:
+        drawn = ask(segmenter, prompts(inside=[(5.5, 5.5), (20.5, 10.5)], outside=[(12.5, 12.5)]))
+        (question,) = segmenter.asked
+        assert question.boxes is None
+        assert question.points is not None and question.points.shape == (1, 3, 2)
+        assert question.labels is not None and question.labels.tolist() == [[1, 1, 0]]
+        np.testing.assert_array_equal(drawn.mask, boxed((4, 4, 7, 7), (19, 9, 22, 12)))
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"final": "sam"},
+            {"final": None},
+            {"multimask": "no"},
+            {"fill_holes": 1},
+            {"min_area": -0.1},
+            {"min_area": 1.5},
+            {"min_area": float("nan")},
+        ],
+    )
+    def test_a_value_that_cannot_be(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match=f"mask: {next(iter(wrong))} is .*expected"):
+            MaskSettings(**wrong)
+
+    def test_nothing_is_an_empty_mask(self) -> None:
+        drawn = Drawn.nothing(SHAPE)
+        assert (drawn.mask.shape, drawn.mask.dtype, drawn.mask.any()) == (SHAPE, np.bool_, False)

@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import make_sam_folder
+from fake_saliency_encoder import ColourEncoder, FakeEncoder
+from fake_segmenter import FakeSegmenter
+from torch import Tensor
+from towers import make_tower_folder
+
+from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.models.weights import WeightsInfo
+from lexiseg.pipelines import loading
+from lexiseg.pipelines.loading import load
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.preset import Preset, load_preset, preset_names
+from lexiseg.pipelines.result import dice
+from lexiseg.scans import BoolArray, Scan
+
+SIZE = 64
+RED, GREEN = (16, 16, 32, 48), (48, 0, 64, 16)  # x0 y0 x1 y1, whole cells of the encoder's map
+
+
+class Colours(ColourEncoder):
+    """A phrase with a colour's name in it is that colour, any other is its opposite; counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_calls: list[tuple[str, ...]] = []
+        self.image_calls: list[int] = []
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        self.text_calls.append(tuple(phrases))
+        names = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "bright": (1, 1, 1)}
+        colours = [next((c for n, c in names.items() if n in text), (-1, -1, -1)) for text in phrases]
+        return torch.nn.functional.normalize(torch.tensor(colours, dtype=torch.float32), dim=1)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        self.image_calls.append(len(pixels))
+        return super().encode_image(pixels)
+
+
+PRESET = Preset(
+    name="test",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+
+
+def certain(presence: float) -> dict[str, float]:
+    """Settings under which everything has this presence."""
+    return {"a": 0.0, "b": math.log(presence / (1 - presence))}
+
+
+def pipeline(segmenter: FakeSegmenter | None = None, **changes: Any) -> MedclipSam:
+    return MedclipSam(PRESET.override(**changes), Colours(), segmenter or FakeSegmenter())
+
+
+def boxed(*boxes: tuple[int, int, int, int]) -> BoolArray:
+    mask = np.zeros((SIZE, SIZE), np.bool_)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@pytest.fixture
+def scan() -> Scan:
+    """Black, with a red and a green rectangle."""
+    pixels = np.zeros((SIZE, SIZE, 3), np.float32)
+    pixels[boxed(RED)] = (1, 0, 0)
+    pixels[boxed(GREEN)] = (0, 1, 0)
+    return Scan(pixels, id="colours")
+
+
+@pytest.fixture
+def volume() -> Scan:
+    """Four slices, of which the second and third have something bright."""
+    pixels = np.zeros((4, SIZE, SIZE), np.float32)
+    pixels[1][boxed(RED)] = 0.8
+    pixels[2][boxed(GREEN)] = 0.8
+    return Scan(pixels, id="volume", volume=True)
+
+
+class TestPresent:
+    def test_the_phrase_is_boxed_and_outlined(self, scan: Scan) -> None:
+        result = pipeline()(scan, "red")
+        found = result["red"]
+        np.testing.assert_array_equal(found.mask, boxed(RED))
+        assert found.mask.dtype == np.bool_
+        assert [each.boxes.tolist() for each in found.prompts] == [[list(RED)]]
+        assert (found.present, result.present, result.id) == (True, True, "colours")
+        assert found.presence > 0.9
+
+    def test_confidence_is_both_judges_geometric_mean(self, scan: Scan) -> None:
+        found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]
+        assert found.confidence == pytest.approx(math.sqrt(0.64 * dice(found.mask, found.region[0].mask)))
+        assert 0.7 < found.confidence < 0.8  # the region's corners are rounder than the box
+
+    def test_an_estimate_out_of_range_is_cut(self, scan: Scan) -> None:
+        assert pipeline(FakeSegmenter(iou=(1.3,)))(scan, "red")["red"].confidence <= 1
+        assert pipeline(FakeSegmenter(iou=(-0.2,)))(scan, "red")["red"].confidence == 0
+
+    def test_the_region_can_be_the_mask(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        found = pipeline(segmenter, mask={"final": "region"})(scan, "red", keep_stages=True)["red"]
+        np.testing.assert_array_equal(found.mask, found.region[0].mask)
+        assert segmenter.encoded == []
+
+    def test_without_a_threshold_any_region_is_present(self, scan: Scan) -> None:
+        presence = {"threshold": None, **certain(0.01)}
+        found = pipeline(presence=presence)(scan, "red")["red"]
+        assert (found.present, found.presence) == (True, pytest.approx(0.01))
+
+    @pytest.mark.parametrize(("presence", "present"), [(0.31, True), (0.29, False)])
+    def test_the_threshold_decides(self, scan: Scan, presence: float, present: bool) -> None:
+        found = pipeline(presence={"threshold": 0.3, **certain(presence)})(scan, "red")["red"]
+        assert found.present is present
+        assert found.mask.any() == present
+
+
+class TestAbsent:
+    def test_below_the_threshold_the_mask_is_empty_and_the_segmenter_idle(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        result = pipeline(segmenter, presence=certain(0.2))(scan, "red", keep_stages=True)
+        found = result["red"]
+        assert (found.present, result.present) == (False, False)
+        assert found.mask.shape == (SIZE, SIZE)
+        assert not found.mask.any() and not result.mask.foreground.any()
+        assert found.prompts[0].empty
+        assert not found.region[0].empty  # it was presence that said no
+        assert (found.presence, found.confidence) == (pytest.approx(0.2), pytest.approx(0.8))
+        assert segmenter.encoded == [] and segmenter.asked == []
+
+    def test_an_empty_region_never_asks_the_segmenter(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        found = pipeline(segmenter, presence={"threshold": None})(scan, "blue")["blue"]
+        assert not found.present and not found.mask.any()
+        assert found.prompts[0].empty
+        assert segmenter.encoded == [] and segmenter.asked == []
+        assert found.confidence == pytest.approx(1 - found.presence)
+
+    def test_a_scan_of_one_value_has_nothing(self) -> None:
+        segmenter = FakeSegmenter()
+        flat = Scan(np.full((SIZE, SIZE), 0.5, np.float32))
+        found = pipeline(segmenter, presence={"threshold": None})(flat, "bright")["bright"]
+        assert not found.present and not found.mask.any()
+        assert segmenter.encoded == []
+
+
+class TestJudgesDisagree:
+    """Presence says yes, and nothing could be drawn: absent, presence as measured, confidence at most 1/2."""
+
+    NOTHING_LARGE_ENOUGH: ClassVar = {"min_area": 0.9}
+
+    @pytest.mark.parametrize(
+        ("threshold", "presence", "confidence"), [(0.5, 0.74, 0.26), (0.3, 0.4, 0.5), (0.3, 0.3001, 0.5)]
+    )
+    def test_no_region(self, scan: Scan, threshold: float, presence: float, confidence: float) -> None:
+        asked = pipeline(
+            prompts=self.NOTHING_LARGE_ENOUGH, presence={"threshold": threshold, **certain(presence)}
+        )
+        found = asked(scan, "red")["red"]
+        assert not found.present and not found.mask.any()
+        assert found.presence == pytest.approx(presence)
+        assert found.confidence == pytest.approx(confidence)
+
+    def test_nothing_drawn(self, scan: Scan) -> None:
+        found = pipeline(FakeSegmenter(blind=True), presence=certain(0.74))(scan, "red")["red"]
+        assert not found.present and found.prompts[0].empty
+        assert (found.presence, found.confidence) == (pytest.approx(0.74), pytest.approx(0.26))
+
+    def test_both_say_no(self, scan: Scan) -> None:
+        presence = {"threshold": 0.3, **certain(0.2)}
+        found = pipeline(prompts=self.NOTHING_LARGE_ENOUGH, presence=presence)(scan, "red")["red"]
+        assert found.confidence == pytest.approx(0.8)
+
+    def test_without_a_threshold_presence_says_nothing_to_disagree_with(self, scan: Scan) -> None:
+        presence = {"threshold": None, **certain(0.2)}
+        found = pipeline(prompts=self.NOTHING_LARGE_ENOUGH, presence=presence)(scan, "red")["red"]
+        assert found.confidence == pytest.approx(0.8)
+
+    def test_undefined_presence_stays_undefined(self, scan: Scan) -> None:
+        class Bare(FakeEncoder):
+            """Softmax-trained; its map is stretched, and without nulls nothing is absolute."""
+
+        asked = MedclipSam(
+            PRESET.override(saliency={"activation": "minmax"}, prompts=self.NOTHING_LARGE_ENOUGH),
+            Bare(),
+            FakeSegmenter(),
+        )
+        embedded = dataclasses.replace(asked._embed(("red",))[0], nulls=torch.zeros(0, 6))
+        asked._embedded["red"] = embedded
+        found = asked(scan, "red")["red"]
+        assert math.isnan(found.presence) and math.isnan(found.confidence)
+        assert not found.present
+
+
+class TestPhrases:
+    def test_several_share_one_look_at_the_scan(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        asked = pipeline(segmenter)
+        result = asked(scan, ["red", "green", "blue"])
+        encoder = asked.encoder
+        assert isinstance(encoder, Colours)
+        assert (encoder.dense_calls, encoder.image_calls) == ([1], [1])
+        assert len(encoder.text_calls) == 1
+        assert segmenter.encoded == [(SIZE, SIZE, 3)]
+        assert len(segmenter.asked) == 2
+        assert [found.phrase for found in result.findings] == ["red", "green", "blue"]
+
+    def test_they_give_a_label_map(self, scan: Scan) -> None:
+        mask = pipeline()(scan, ["red", "blue", "green"]).mask
+        assert mask.names == ("red", "blue", "green")
+        np.testing.assert_array_equal(mask.labels, boxed(RED) * 1 + boxed(GREEN) * 3)
+
+    def test_a_known_phrase_is_embedded_once_for_many_scans(self, scan: Scan) -> None:
+        asked = pipeline()
+        asked(scan, "red")
+        asked(scan, ["red", "green"])
+        encoder = asked.encoder
+        assert isinstance(encoder, Colours)
+        assert "red" in encoder.text_calls[0]
+        assert len(encoder.text_calls) == 2
+        assert "red" not in encoder.text_calls[1]
+
+    def test_spaces_do_not_matter(self, scan: Scan) -> None:
+        result = pipeline()(scan, "  red \t mass ")
+        assert result.findings[0].phrase == "red mass"
+        assert result["red  mass"].present
+
+    @pytest.mark.parametrize(
+        ("phrases", "words"),
+        [
+            ([], "no phrase was given"),
+            (["red", "green", "red"], "'red' is asked twice"),
+            (["red mass", "red  mass"], "'red mass' is asked twice"),
+            ("", "the phrase is empty"),
+            (["red", " "], "the phrase is empty"),
+            ("12", "no letter"),
+            ([f"red {k}" for k in range(256)], "256 phrases were asked at once; expected at most 255"),
+        ],
+    )
+    def test_what_cannot_be_asked(self, scan: Scan, phrases: str | list[str], words: str) -> None:
+        asked = pipeline()
+        with pytest.raises(BadPhrase, match=words) as caught:
+            asked(scan, phrases)
+        assert len(str(caught.value).splitlines()) == 1
+        encoder = asked.encoder
+        assert isinstance(encoder, Colours)
+        assert encoder.text_calls == [] and encoder.dense_calls == []
+
+
+class TestVolume:
+    def test_slices_without_the_target_stay_empty(self, volume: Scan) -> None:
+        segmenter = FakeSegmenter()
+        found = pipeline(segmenter)(volume, "bright")["bright"]
+        assert found.mask.shape == (4, SIZE, SIZE)
+        np.testing.assert_array_equal(found.mask, np.stack([boxed(), boxed(RED), boxed(GREEN), boxed()]))
+        assert [len(each.boxes) for each in found.prompts] == [0, 1, 1, 0]
+        assert segmenter.encoded == [(SIZE, SIZE)] * 2
+
+    def test_presence_is_the_slices_largest(self, volume: Scan) -> None:
+        found = pipeline()(volume, "bright")["bright"]
+        alone = [pipeline()(Scan(pixels), "bright")["bright"].presence for pixels in volume.pixels]
+        assert found.presence == max(alone)
+        assert min(alone) < 0.01 < 0.99 < max(alone)
+
+    def test_confidence_is_weighed_by_what_each_slice_drew(self, volume: Scan) -> None:
+        asked = pipeline(FakeSegmenter(iou=(0.9, 0.3)))
+        found = asked(volume, "bright", keep_stages=True)["bright"]
+        first, second = (dice(found.mask[k], found.region[k].mask) for k in (1, 2))
+        estimate, agreement = (512 * 0.9 + 256 * 0.3) / 768, (512 * first + 256 * second) / 768
+        assert found.confidence == pytest.approx(math.sqrt(estimate * agreement))
+
+    def test_absent_in_every_slice(self, volume: Scan) -> None:
+        result = pipeline()(volume, ["hole", "bright"])
+        assert not result["hole"].present
+        assert result["hole"].mask.shape == (4, SIZE, SIZE)
+        assert set(np.unique(result.mask.labels)) == {0, 2}
+        assert result.mask.labels.shape == (4, SIZE, SIZE)
+
+    def test_a_single_slice_is_still_a_volume(self, volume: Scan) -> None:
+        one = Scan(volume.pixels[1:2], volume=True)
+        assert pipeline()(one, "bright")["bright"].mask.shape == (1, SIZE, SIZE)
+
+    def test_progress_is_told_after_each_slice(self, volume: Scan) -> None:
+        told: list[float] = []
+        pipeline()(volume, "bright", progress=told.append)
+        assert told == [0.25, 0.5, 0.75, 1.0]
+
+
+class TestAnswer:
+    def test_stages_are_kept_where_asked(self, volume: Scan) -> None:
+        kept = pipeline()(volume, "bright", keep_stages=True)["bright"]
+        assert [each.map.shape for each in kept.saliency] == [(SIZE, SIZE)] * 4
+        assert [each.phrase for each in kept.saliency] == ["bright"] * 4
+        assert [each.empty for each in kept.region] == [True, False, False, True]
+        left = pipeline()(volume, "bright")["bright"]
+        assert left.saliency == () and left.region == ()
+        assert len(left.prompts) == 4
+
+    def test_seconds_by_stage(self, scan: Scan) -> None:
+        seconds = pipeline()(scan, "red").seconds
+        assert set(seconds) == {"text", "saliency", "region", "segmenter", "mask", "total"}
+        parts = [value for name, value in seconds.items() if name != "total"]
+        assert all(value >= 0 for value in parts)
+        assert 0 < sum(parts) <= seconds["total"]
+
+    def test_what_was_not_done_took_no_time(self, scan: Scan) -> None:
+        assert set(pipeline()(scan, "blue").seconds) == {"text", "saliency", "region", "total"}
+
+    def test_provenance_names_preset_and_weights(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        segmenter.weights = WeightsInfo(
+            "org/sam", Path("home/doe/model.safetensors"), "ab" * 32, revision="r1"
+        )
+        provenance = pipeline(segmenter)(scan, "red").provenance
+        assert provenance["preset"] == PRESET.as_dict()
+        assert provenance["encoder"] == {"name": "colour"}
+        assert provenance["segmenter"]["sha256"] == "ab" * 32
+        assert "doe" not in json.dumps(provenance)
+
+    def test_the_same_again(self, scan: Scan) -> None:
+        asked = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})
+        first, again = (asked(scan, ["red", "green"], keep_stages=True) for _ in range(2))
+        fresh = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})(
+            scan, ["red", "green"], keep_stages=True
+        )
+        for other in (again, fresh):
+            np.testing.assert_array_equal(first.mask.labels, other.mask.labels)
+            for one, two in zip(first.findings, other.findings, strict=True):
+                assert (one.presence, one.confidence) == (two.presence, two.confidence)
+                np.testing.assert_array_equal(one.saliency[0].map, two.saliency[0].map)
+                np.testing.assert_array_equal(one.region[0].probability, two.region[0].probability)
+
+    def test_the_scan_is_left_as_it_was(self, scan: Scan) -> None:
+        before = scan.pixels.copy()
+        scan.pixels.flags.writeable = False
+        pipeline(regions={"method": "crf"})(scan, "red")
+        np.testing.assert_array_equal(scan.pixels, before)
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", preset_names())
+    def test_a_shipped_preset_fits_its_stages(self, name: str, scan: Scan) -> None:
+        asked = MedclipSam(load_preset(name), FakeEncoder(bias=-3.0), FakeSegmenter())
+        assert asked(scan, "breast tumor").findings[0].mask.shape == scan.shape
+
+    @pytest.mark.parametrize(
+        ("section", "settings", "words"),
+        [
+            ("phrases", {"ensembles": True}, "phrases has no setting 'ensembles'; expected among ensemble"),
+            ("phrases", {"library": "x"}, "phrases has no setting 'library'"),
+            ("phrases", {"ensemble": "yes"}, "phrases: ensemble is 'yes'; expected true or false"),
+            ("saliency", {"method": "cam"}, "unknown saliency method 'cam'; expected one of gscorecam"),
+            ("saliency", {"method": ["dense"]}, "saliency: {'method': ['dense']} holds"),
+            ("saliency", {"k": 5}, "saliency method 'dense' has no setting 'k'"),
+            ("saliency", {"shifts": "two"}, "saliency: {'method': 'dense', 'shifts': 'two'} holds"),
+            ("saliency", {"shifts": 0}, "shifts is 0"),
+            ("saliency", {"framing": "crop"}, "unknown framing 'crop'"),
+            ("saliency", {"framing": "tile", "tile": 0}, "tile is 0 pixels"),
+            ("regions", {"method": "snake"}, "there is no refiner 'snake', expected one of crf"),
+            ("regions", {"tau": 1}, "refiner 'threshold' has no setting tau"),
+            ("regions", {"threshold": 2}, "threshold is 2, expected"),
+            ("regions", {"threshold": "half"}, "regions: {'method': 'threshold', 'threshold': 'half'} holds"),
+            ("regions", {"pixels": 1}, "regions: "),
+            ("prompts", {"box": "all"}, "prompts has no setting 'box'; expected among boxes, margin"),
+            ("prompts", {"region": 1}, "prompts has no setting 'region'"),
+            ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
+            ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
+            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, multimask"),
+            ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter or region"),
+            ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
+            ("mask", {1: 2}, "mask has no setting 1"),
+            ("presence", {"slope": 1}, "presence has no setting 'slope'; expected among threshold"),
+            ("presence", {"threshold": 1.5}, "presence: threshold is 1.5; expected 0 to 1, or null"),
+            ("presence", {"threshold": "high"}, "presence: threshold is 'high'"),
+            ("presence", {"threshold": True}, "presence: threshold is True"),
+            ("presence", {"threshold": math.nan}, "presence: threshold is nan"),
+            ("presence", {"global_weight": 2}, "global_weight is 2"),
+            ("presence", {"a": "steep"}, "presence: "),
+        ],
+    )
+    def test_a_wrong_one_is_told_before_the_first_scan(
+        self, section: str, settings: dict[Any, Any], words: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            pipeline(**{section: settings})
+        assert words in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+class TestLoad:
+    @pytest.fixture
+    def fakes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+        loaded: list[tuple[str, str]] = []
+
+        def give(model: type[Any], ref: str, device: str, **_: Any) -> Any:
+            loaded.append((ref, device))
+            return model()
+
+        monkeypatch.setattr(loading, "load_encoder", lambda ref, **rest: give(Colours, ref, **rest))
+        monkeypatch.setattr(loading, "load_segmenter", lambda ref, **rest: give(FakeSegmenter, ref, **rest))
+        return loaded
+
+    def test_a_preset_by_name_with_changes(self, fakes: list[tuple[str, str]]) -> None:
+        made = load("demo", device="cpu", encoder="org/clip", presence={"threshold": 0.25})
+        assert fakes == [("org/clip", "cpu"), ("bundled", "cpu")]
+        assert (made.threshold, made.preset.name) == (0.25, "demo")
+
+    def test_a_preset_of_ones_own(self, fakes: list[tuple[str, str]]) -> None:
+        made = load(PRESET, device="cpu", saliency={"shifts": 3})
+        assert made.preset.saliency == {"method": "dense", "shifts": 3}
+
+    def test_no_such_pipeline_loads_no_model(self, fakes: list[tuple[str, str]]) -> None:
+        with pytest.raises(UsageError, match="no pipeline 'sam-only'; expected one of medclip-sam"):
+            load("demo", pipeline="sam-only")
+        assert fakes == []
+
+    def test_no_such_field(self, fakes: list[tuple[str, str]]) -> None:
+        with pytest.raises(UsageError, match="no field 'encodr'"):
+            load("demo", encodr="x")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    made = tmp_path_factory.mktemp("tiny")
+    return make_tower_folder(made / "clip", "CLIP ViT"), make_sam_folder(made / "sam", size="tiny")
+
+
+class TestTinyModels:
+    """The shipped presets with real towers of random weights, in the folders' published layouts."""
+
+    @pytest.mark.parametrize("name", preset_names())
+    def test_a_scan_runs_to_the_end(self, name: str, folders: tuple[Path, Path]) -> None:
+        clip, sam = folders
+        made = load(name, encoder=str(clip), segmenter=str(sam), device="cpu", presence={"threshold": None})
+        noise = Scan(np.random.default_rng(0).random((40, 56), dtype=np.float32))
+        first, again = (made(noise, ["breast tumor", "lungs"]) for _ in range(2))
+        assert first.mask.labels.shape == (40, 56)
+        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.findings)
+        np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
+        for role in ("encoder", "segmenter"):
+            assert len(first.provenance[role]["sha256"]) == 64
