@@ -69,6 +69,19 @@ class TestRegionIsFinal:
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
 
+class TestAverageIsFinal:
+    def test_the_surer_of_the_two_decides_each_pixel(self, segmenter: FakeSegmenter) -> None:
+        doubtful, sure = (2, 4, 8, 6), (20, 4, 24, 8)
+        probability = np.full(SHAPE, 0.1, np.float32)
+        probability[boxed(LEFT)] = 0.6
+        probability[boxed(doubtful)] = 0.0
+        probability[boxed(sure)] = 0.6
+        encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
+        region = Region(probability > 0.5, probability)
+        drawn = draw(segmenter, encoded, prompts(LEFT), region, MaskSettings(final="average"))
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT) & ~boxed(doubtful))
+
+
 class TestBoxes:
     def test_the_mask_is_the_union_over_boxes_asked_one_by_one(self, segmenter: FakeSegmenter) -> None:
         drawn = ask(segmenter, prompts(LEFT, RIGHT))

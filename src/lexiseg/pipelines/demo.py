@@ -22,10 +22,10 @@ from lexiseg.scans import Scan
 OVERVIEW_NAME = "demo.png"
 _ABSENT_IN, _WRONG_IN = "brain-mri", "chest-xray"
 
-_SCENES = {"brain-mri": {"contrast": "FLAIR", "plane": "axial"}}
+_SCENES: Mapping[str, Mapping[str, Any]] = {"brain-mri": {"contrast": "FLAIR", "plane": "axial"}}
 """What is fixed of a phantom; the rest is drawn from the seed.  Of brain scans the bundled pair is best on
 axial FLAIR with a glioma and poor on much else (docs/performance.md): the demonstration shows the former."""
-_KINDS = {"brain-mri": {"kind": "glioma"}}
+_KINDS: Mapping[str, Mapping[str, Any]] = {"brain-mri": {"kind": "glioma"}}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from lexiseg.errors import UsageError
 from lexiseg.models.segmenter import EncodedImage, Segmenter
 from lexiseg.regions import Region, clean_mask
-from lexiseg.scans import BoolArray, Prompts
+from lexiseg.scans import BoolArray, FloatArray, Prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def draw(
     """
     if settings.final == "region" or encoded is None:
         return Drawn(_clean(region.mask, settings), 1.0)
-    drawn = np.zeros(region.mask.shape, np.float32)
+    drawn: FloatArray = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
     for boxes, points, labels in _questions(prompts):
         decoded = segmenter.decode(
@@ -92,7 +92,7 @@ def draw(
         sizes.append(int((candidates[best] > 0.5).sum()))
     iou = float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
     if settings.final == "average":
-        drawn = (drawn + region.probability) / 2
+        drawn = (drawn + region.probability) * np.float32(0.5)
     return Drawn(_clean(drawn > 0.5, settings), iou)
 
 
