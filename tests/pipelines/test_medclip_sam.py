@@ -379,7 +379,7 @@ class TestSettings:
             ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
             ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
             ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, multimask"),
-            ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter or region"),
+            ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
             ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
             ("mask", {1: 2}, "mask has no setting 1"),
             ("presence", {"slope": 1}, "presence has no setting 'slope'; expected among threshold"),
