@@ -2,7 +2,7 @@
 
     python benchmarks/saliency.py --data DIR [--scans N]
 
-Held-out scans with a target; pointing game (is the map's maximum inside the mask?) and Dice of the map at one half.
+Held-out scans with a target: pointing game (is the maximum inside the mask?) and Dice at one half.
 """
 
 from __future__ import annotations
