@@ -1,0 +1,11 @@
+"""One thing for all tests: where CI runs, property tests draw the same examples every time."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
