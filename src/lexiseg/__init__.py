@@ -10,8 +10,9 @@ Names are looked up on first use, so that importing the package does not import 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lexiseg.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from lexiseg.scans import Mask, Prompts, Saliency, Scan, read_scan, write_mask
 
 _HOMES = {
-    "lexiseg.pipelines": ("Finding", "Preset", "Result", "load"),
-    "lexiseg.scans": ("Mask", "Prompts", "Saliency", "Scan", "read_scan", "write_mask"),
+    "pipelines": ("Finding", "Preset", "Result", "load"),
+    "scans": ("Mask", "Prompts", "Saliency", "Scan", "read_scan", "write_mask"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Finding",
@@ -39,8 +39,4 @@ __all__ = [
     "write_mask",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'lexiseg' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -9,9 +9,10 @@ network unplugged, `list_models` and `check_model` say what is here; these three
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lexiseg.lazy import lazy_names
 
 # Health data: whatever library is loaded below must not report what it is used for.  The hub's client reads
 # this once, when it is imported.
@@ -43,7 +44,6 @@ _HOMES = {
     "status": ("FileCheck", "ModelCheck", "ModelStatus", "check_model", "list_models"),
     "weights": ("FolderRecord", "WeightsInfo", "read_record", "write_record"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "KNOWN_MODELS",
@@ -71,8 +71,4 @@ __all__ = [
     "write_record",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -10,8 +10,9 @@ looked up on first use, so that listing presets needs no torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lexiseg.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lexiseg.pipelines.drawing import MaskSettings
@@ -27,7 +28,6 @@ _HOMES = {
     "preset": ("Preset", "load_preset", "merge_settings", "parse_setting", "preset_names"),
     "result": ("Finding", "Result", "label_map"),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PIPELINES",
@@ -44,8 +44,4 @@ __all__ = [
     "preset_names",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
