@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample, phantom_samples
 from lexiseg.bundled.recipe.encoder import losses
+from lexiseg.bundled.recipe.schedule import Phases, warm_cosine
 from lexiseg.bundled.recipe.segmenter import SegmenterTask, mask_losses
 from lexiseg.bundled.recipe.supervision import Question, Supervision, supervise
 
@@ -167,7 +168,8 @@ class TestLoop:
 
 TINY_SEGMENTER = {
     "image_size": 64, "patch_size": 8, "hidden": 16, "layers": 2, "heads": 2, "window": 4,
-    "global_layers": [1], "channels": 16, "batch": 2, "prompts": 2, "steps": 4, "lr": 1e-3, "warmup": 1,
+    "global_layers": [1], "channels": 16, "batch": 2, "prompts": 2, "warmup": 1,
+    "phases": [{"steps": 4, "lr": 1e-3, "lesions": 0.5}], "shares": {"phantom": 1.0},
 }  # fmt: skip
 TINY_ENCODER = {
     "mean": 0.25, "std": 0.25, "embed_dim": 16, "image_tower": "mobilenetv4_conv_small_035", "image_size": 64,
@@ -176,6 +178,25 @@ TINY_ENCODER = {
     "phases": [{"resolution": 64, "batch": 4, "steps": 2, "lr": 1e-3}],
     "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "presence": 0.6, "caption": 0.15},
 }  # fmt: skip
+
+
+class TestPhases:
+    phases = Phases(
+        [{"steps": 10, "lr": 1.0}, {"steps": 10, "lr": 0.5}, {"steps": 20, "lr": 2.0, "restart": True}],
+        warmup=4,
+    )
+
+    def test_one_cosine_runs_to_the_phase_that_restarts_it(self) -> None:
+        assert self.phases.steps == 40
+        assert self.phases.rate(10) / 0.5 == pytest.approx(warm_cosine(10, 20, 4))
+        assert self.phases.rate(19) < 0.02
+        assert self.phases.rate(20) == pytest.approx(2.0 / 4)
+        assert self.phases.rate(30) / 2 == pytest.approx(warm_cosine(10, 20, 4))
+
+    def test_a_step_past_the_end_belongs_to_the_last_phase(self) -> None:
+        assert self.phases.at(9)["lr"] == 1.0
+        assert self.phases.at(10)["lr"] == 0.5
+        assert self.phases.at(400)["lr"] == 2.0
 
 
 class TestTasks:

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
-from lexiseg.bundled.recipe.schedule import warm_cosine
+from lexiseg.bundled.recipe.lesions import with_brain_lesion
+from lexiseg.bundled.recipe.schedule import Phases
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 
 logger = logging.getLogger(__name__)
@@ -129,31 +130,17 @@ class EncoderTask:
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.settings = AugmentSettings()
+        self.phases = Phases(c["phases"], c["warmup"])
         self.source = [s.source for s in samples]
-
-    def phase(self, step: int) -> Mapping[str, Any]:
-        """The phase that a step belongs to."""
-        for phase in self.c["phases"]:
-            if step < phase["steps"]:
-                return dict(phase)
-            step -= phase["steps"]
-        return dict(self.c["phases"][-1])
 
     @property
     def steps(self) -> int:
         """Optimiser steps of all phases."""
-        return sum(p["steps"] for p in self.c["phases"])
+        return self.phases.steps
 
     def rate(self, step: int) -> float:
-        """Warm-up, then a cosine to the end or to a phase that restarts it; times the phase's own rate."""
-        begin = end = 0
-        for phase in self.c["phases"]:
-            if phase.get("restart") and end <= step:
-                begin = end
-            elif phase.get("restart"):
-                break
-            end += phase["steps"]
-        return float(self.phase(step)["lr"]) * warm_cosine(step - begin, end - begin, self.c["warmup"])
+        """The learning rate at a step."""
+        return self.phases.rate(step)
 
     def _weights(self, phase: Mapping[str, Any]) -> np.ndarray:
         """How likely each sample is drawn: sources have fixed shares of a batch, however large they are."""
@@ -161,13 +148,21 @@ class EncoderTask:
         weights = np.array([float(shares[name]) / self.source.count(name) for name in self.source])
         return np.asarray(weights / weights.sum())
 
+    def _drawn(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
+        """A sample; brain scans with a tumour get one more, exactly outlined, as often as the phase says."""
+        sample = self.samples[index]
+        often = phase.get("lesions", 0.0)
+        if often and sample.source == "cheng" and sample.masks and rng.random() < often:
+            return with_brain_lesion(sample, rng)
+        return sample
+
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""
-        phase = self.phase(step)
+        phase = self.phases.at(step)
         rng = np.random.default_rng([self.seed, step])
         words = random.Random(f"{self.seed}-{step}")
         chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self._weights(phase))
-        samples = [self.samples[i] for i in chosen]
+        samples = [self._drawn(int(i), phase, rng) for i in chosen]
         views = [augment(s, phase["resolution"], rng, self.settings, self.c["mean"]) for s in samples]
         asked = questions(samples, views, words)
         pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)

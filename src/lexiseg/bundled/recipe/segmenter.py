@@ -18,7 +18,8 @@ from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEnc
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
 from lexiseg.bundled.recipe.data import Sample
-from lexiseg.bundled.recipe.schedule import warm_cosine
+from lexiseg.bundled.recipe.lesions import paste_lesion
+from lexiseg.bundled.recipe.schedule import Phases
 
 logger = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
@@ -78,29 +79,38 @@ class SegmenterTask:
         self.c, self.seed = c, seed
         self.samples = [s for s in samples if s.exact or s.source == "cheng"]
         self.model = build(c)
-        source = [s.source if s.masks or s.source != "busi" else "cheng" for s in self.samples]
-        share = {"busi": 0.28, "cxr": 0.18, "hc18": 0.16, "cheng": 0.16, "phantom": 0.22}
-        weights = np.array([share[name] / source.count(name) for name in source])
-        self.weights = weights / weights.sum()
+        self.source = [s.source if s.masks or s.source != "busi" else "cheng" for s in self.samples]
+        self.phases = Phases(c["phases"], c["warmup"])
         self.regions: dict[int, NDArray[np.int32]] = {}
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the run."""
-        return int(self.c["steps"])
+        return self.phases.steps
 
     def rate(self, step: int) -> float:
-        """Warm-up, then a cosine to a fiftieth."""
-        return float(self.c["lr"]) * warm_cosine(step, self.steps, self.c["warmup"])
+        """The learning rate at a step."""
+        return self.phases.rate(step)
 
-    def _prepared(self, index: int, rng: np.random.Generator) -> Sample:
-        """The sample with its exact masks and a few nameless regions."""
+    def _weights(self, phase: Mapping[str, Any]) -> NDArray[np.float64]:
+        """How likely each sample is drawn: sources have fixed shares of a batch, however large they are."""
+        shares = phase.get("shares", self.c["shares"])
+        weights = np.array([shares[name] / self.source.count(name) for name in self.source])
+        return np.asarray(weights / weights.sum())
+
+    def _prepared(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
+        """The sample with its exact masks, at times a pasted lesion, and a few nameless regions."""
         sample = self.samples[index]
         masks = dict(sample.masks) if sample.exact else {}
         if index not in self.regions:
             self.regions[index] = nameless_regions(
                 sample, float(np.random.default_rng(index).choice([60, 150, 350]))
             )
+        often = phase.get("lesions", 0.0) * (1.0 if masks else 3.0)  # brains have no outline of their own
+        pasted = paste_lesion(sample.image, rng) if often and rng.random() < often else None
+        if pasted is not None:
+            sample = dataclasses.replace(sample, image=pasted[0])
+            masks["lesion"] = pasted[1]
         regions = self.regions[index]
         names = np.unique(regions)
         for name in rng.choice(names, min(2 if masks else 6, len(names)), replace=False):
@@ -145,10 +155,11 @@ class SegmenterTask:
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""
         rng = np.random.default_rng([self.seed, 7, step])
-        chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=self.weights)
+        phase = self.phases.at(step)
+        chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=self._weights(phase))
         size, count = self.c["image_size"], self.c["prompts"]
         views = [
-            augment(self._prepared(int(i), rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)
+            augment(self._prepared(int(i), phase, rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)
             for i in chosen
         ]
         made = [self._prompts(v, rng, count) for v in views]
