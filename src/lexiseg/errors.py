@@ -35,6 +35,10 @@ class BadManifest(UsageError):
     """A manifest lacks a column, repeats an id, or cannot be read as CSV."""
 
 
+class BadDataset(UsageError):
+    """A folder is not of the layout that was named, or is asked for what that layout does not have."""
+
+
 class UnreadableScan(LexisegError):
     """A scan is missing, empty, truncated, wrongly named, too large, or holds no finite pixel."""
 

@@ -7,8 +7,9 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
+from lexiseg.datasets.tables import csv_text, place_inside
 from lexiseg.errors import BadManifest
 from lexiseg.files import atomic_write
 from lexiseg.scans.names import printable, safe_id
@@ -65,7 +66,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     """
     path = Path(path)
     try:
-        rows = list(_rows(_text(path), path.parent))
+        rows = list(_rows(csv_text(path, expected="id,image"), path.parent))
         _refuse_repeated(rows)
     except BadManifest as error:
         raise BadManifest(f"{printable(str(path))}: {printable(str(error))}") from error
@@ -100,23 +101,6 @@ def write_manifest(rows: Sequence[ManifestRow], path: str | Path) -> Path:
     table.writeheader()
     table.writerows(cells)
     return atomic_write(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise BadManifest("it is a folder or a device; expected a CSV file")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadManifest("no such file") from error
-    except OSError as error:
-        raise BadManifest(f"it cannot be read ({error.strerror})") from error
-    if not content.strip():
-        raise BadManifest("the file is empty; expected a header with id,image")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadManifest(f"it is not UTF-8 (byte {error.start}); save it as CSV UTF-8") from error
 
 
 def _rows(text: str, folder: Path) -> Iterator[ManifestRow]:
@@ -168,12 +152,12 @@ def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int)
         errors.append(f"line {line} has no id")
     image, mask = Path(), None
     if values.get("image"):
-        image, problem = _place(values["image"], folder, "image")
+        image, problem = place_inside(values["image"], folder, "image")
         errors.append(problem)
     else:
         errors.append(f"line {line} has no image")
     if values.get("mask"):
-        mask, problem = _place(values["mask"], folder, "mask")
+        mask, problem = place_inside(values["mask"], folder, "mask")
         errors.append(problem)
     boxes, problem = _boxes(values.get("bbox", ""))
     errors.append(problem)
@@ -188,29 +172,6 @@ def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int)
         extra={name: value for name, value in values.items() if name not in _KNOWN},
         error=printable("; ".join(filter(None, errors))),
     )
-
-
-def _place(written: str, folder: Path, column: str) -> tuple[Path, str]:
-    """The path that a cell means, and "" or why it may not be opened."""
-    windows = PureWindowsPath(written)
-    if PurePosixPath(written).is_absolute() or windows.drive or windows.root:
-        return Path(
-            written
-        ), f"the {column} {written} is an absolute path; expected one relative to the manifest"
-    if ".." in windows.parts or "\0" in written:
-        return Path(
-            written
-        ), f"the {column} {written} leads out of the manifest's folder; expected one inside"
-    place = folder / written
-    try:
-        inside = place.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links
-        inside = False
-    if not inside:
-        return Path(
-            written
-        ), f"the {column} {written} is a link out of the manifest's folder; copy the file in"
-    return place, ""
 
 
 def _boxes(written: str) -> tuple[tuple[Box, ...], str]:

@@ -1,0 +1,66 @@
+"""Parts of a data set, by patient."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from lexiseg.errors import UsageError
+from lexiseg.scans.names import printable
+
+_NAMES = {2: ("train", "test"), 3: ("train", "val", "test")}
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Read "70/15/15" as shares of train, val and test, or "80/20" of train and test; they add up to 1.
+
+    Raises:
+        UsageError: these are not two or three numbers of at least 0.
+    """
+    try:
+        numbers = [float(part) for part in text.split("/")]
+    except ValueError:
+        numbers = []
+    total = sum(numbers)
+    if len(numbers) not in _NAMES or not math.isfinite(total) or min(numbers) < 0 or total <= 0:
+        raise UsageError(
+            f"the split {printable(text[:40])!r} cannot be read; expected such as 70/15/15 or 80/20"
+        )
+    return {name: number / total for name, number in zip(_NAMES[len(numbers)], numbers, strict=True)}
+
+
+def split_by_group(groups: Sequence[str], shares: dict[str, float], *, seed: int = 0) -> list[str]:
+    """Put scans into parts so that all of a group are in one.
+
+    Groups are ordered by SHA-256 of the seed and their name, which no machine and no order of the scans
+    changes, and cut where the shares of the scans say: a group goes where its middle scan falls. Parts are
+    thus within half a group of their share.
+
+    Args:
+        groups: the group of each scan; scans that stand alone have one of their own.
+        shares: each part's name and share, which add up to 1.
+        seed: another order.
+
+    Returns:
+        The part of each scan, in the order of `groups`.
+    """
+    sizes = Counter(groups)
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}\0{group}".encode()).digest())
+    parts: dict[str, str] = {}
+    done = 0
+    for group in order:
+        parts[group] = _part_at((done + sizes[group] / 2) / len(groups), shares)
+        done += sizes[group]
+    return [parts[group] for group in groups]
+
+
+def _part_at(place: float, shares: dict[str, float]) -> str:
+    edge = 0.0
+    filled = [(name, share) for name, share in shares.items() if share > 0]
+    for name, share in filled:
+        edge += share
+        if place < edge:
+            return name
+    return filled[-1][0]

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trees import block, inside, mask_file, picture, run_import
+
+from lexiseg.datasets.importing import ImportRequest, import_dataset
+from lexiseg.datasets.layouts import LAYOUTS, layout_named
+from lexiseg.datasets.manifest import read_manifest
+from lexiseg.errors import BadDataset, LexisegError, UsageError
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for name in ("a", "b"):
+        picture(root / "images" / f"{name}.png")
+        mask_file(root / "masks" / f"{name}.png")
+    return root
+
+
+def request(source: Path, out: Path, **options: object) -> ImportRequest:
+    return ImportRequest(layout="plain", source=source, out=out, **options)
+
+
+class TestWhereTheManifestLies:
+    def test_in_a_folder_above(self, pairs: Path) -> None:
+        rows, _ = run_import("plain", pairs, out=pairs.parent / "m.csv")
+        assert rows["a"].image == pairs / "images" / "a.png"
+        assert (pairs.parent / "m.csv").read_text().splitlines()[:2] == [
+            "id,image,mask",
+            "a,set/images/a.png,set/masks/a.png",
+        ]
+
+    def test_elsewhere_is_refused_with_a_way_out(self, pairs: Path, tmp_path: Path) -> None:
+        with pytest.raises(BadDataset, match=r"write it to .*set/m\.csv, or copy the files beside it"):
+            import_dataset(request(pairs, tmp_path / "else" / "m.csv"))
+        assert not (tmp_path / "else").exists()
+
+    def test_elsewhere_with_copies(self, pairs: Path, tmp_path: Path) -> None:
+        rows, _ = run_import("plain", pairs, out=tmp_path / "else" / "m.csv", copy=True)
+        assert rows["a"].image == tmp_path / "else/m_lexiseg/images/a.png"
+        assert rows["a"].mask.read_bytes() == (pairs / "masks/a.png").read_bytes()
+
+    def test_through_a_link_to_the_data_set(self, pairs: Path, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(pairs)
+        rows, _ = run_import("plain", link)
+        assert len(rows) == 2
+
+    def test_a_file_that_is_no_manifest_is_not_overwritten(self, pairs: Path) -> None:
+        (pairs / "notes.csv").write_text("patient,remark\n1,x\n")
+        with pytest.raises(BadDataset, match="that is no manifest"):
+            import_dataset(request(pairs, pairs / "notes.csv", overwrite=True))
+        assert (pairs / "notes.csv").read_text() == "patient,remark\n1,x\n"
+
+    def test_a_manifest_is_replaced_only_when_asked(self, pairs: Path) -> None:
+        (pairs / "manifest.csv").write_text("id,image\na,images/a.png\n")
+        with pytest.raises(BadDataset, match="there already; choose another name or add --overwrite"):
+            run_import("plain", pairs)
+        assert len(read_manifest(pairs / "manifest.csv")) == 1
+        assert len(run_import("plain", pairs, overwrite=True)[0]) == 2
+
+    def test_what_an_import_made_is_no_part_of_the_data_set(self, pairs: Path) -> None:
+        first, _ = run_import("plain", pairs.parent, copy=True)
+        again, _ = run_import("plain", pairs.parent, overwrite=True)
+        assert first.keys() == again.keys()
+        assert again["a"].image == pairs / "images" / "a.png"
+
+    def test_a_folder_as_manifest(self, pairs: Path) -> None:
+        with pytest.raises(BadDataset, match="it is a folder"):
+            import_dataset(request(pairs, pairs))
+
+
+class TestHostileNames:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "new\nline",
+            "tab\there",
+            "C:drive",
+            "back\\slash",
+            "x..\\..\\up",
+            "a,b\"c'd",
+            " lead",
+            "x" * 240,
+            "[red]b",
+        ],
+    )
+    def test_the_manifest_reads_back(self, pairs: Path, name: str) -> None:
+        picture(pairs / "images" / f"{name}.png")
+        mask_file(pairs / "masks" / f"{name}.png", block(1, 2, 3, 4))
+        rows, imported = run_import("plain", pairs)
+        (other,) = (row for key, row in rows.items() if key not in ("a", "b"))
+        assert np.array_equal(inside(other), block(1, 2, 3, 4))
+        assert not imported.missing
+
+    def test_bytes_that_are_no_text(self, pairs: Path) -> None:
+        (pairs / "images" / "b.png").rename(pairs / "images" / os.fsdecode(b"\xff.png"))
+        rows, imported = run_import("plain", pairs)
+        assert len(rows) == 2 and len(imported.missing) == 1
+
+    def test_a_folder_that_no_manifest_can_name(self, tmp_path: Path) -> None:
+        picture(tmp_path / "a\\b" / "images" / "a.png")
+        mask_file(tmp_path / "a\\b" / "masks" / "a.png")
+        rows, _ = run_import("plain", tmp_path)
+        assert rows["a"].image == tmp_path / "manifest_lexiseg/images/a.png"
+
+    def test_names_that_differ_in_case_or_extension_only(self, pairs: Path) -> None:
+        picture(pairs / "images" / "A.png")
+        picture(pairs / "images" / "a.jpg")
+        rows, _ = run_import("plain", pairs)
+        assert len({name.casefold() for name in rows}) == 4
+
+    def test_hidden_files_pipes_and_folders_are_passed_over(self, pairs: Path) -> None:
+        (pairs / "images" / "._a.png").write_bytes(b"resource fork")
+        os.mkfifo(pairs / "images" / "pipe.png")
+        (pairs / "images" / "folder.png").mkdir()
+        assert list(run_import("plain", pairs)[0]) == ["a", "b"]
+
+
+class TestLinks:
+    @pytest.mark.parametrize("copy", [False, True])
+    def test_out_of_the_data_set_are_left_out(self, pairs: Path, tmp_path: Path, copy: bool) -> None:
+        secret = picture(tmp_path / "secret.png")
+        (pairs / "images" / "c.png").symlink_to(secret)
+        (pairs / "masks" / "a.png").unlink()
+        (pairs / "masks" / "a.png").symlink_to(secret)
+        (pairs / "images" / "loop.png").symlink_to(pairs / "images" / "loop.png")
+        rows, imported = run_import("plain", pairs, copy=copy)
+        assert list(rows) == ["a", "b"]
+        assert imported.missing == ("a",)
+        assert [problem.partition(":")[0] for problem in imported.problems] == ["a", "c", "loop"]
+
+    def test_inside_the_data_set_are_files_like_others(self, pairs: Path) -> None:
+        (pairs / "images" / "c.png").symlink_to(pairs / "images" / "a.png")
+        assert "c" in run_import("plain", pairs)[0]
+
+
+class TestSource:
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_an_empty_folder_is_one_line_of_every_layout(self, tmp_path: Path, layout: str) -> None:
+        with pytest.raises(BadDataset, match=r"looked for .*; found an empty folder") as error:
+            run_import(layout, tmp_path)
+        assert "\n" not in str(error.value)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_a_strange_folder_of_every_layout(self, tmp_path: Path, layout: str) -> None:
+        for name in ("images", "masks", "benign", "original", "imagesTr", "Train", "CXR_png"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "a\n.txt").write_text("x")
+        with pytest.raises(LexisegError, match="looked for") as error:
+            run_import(layout, tmp_path)
+        assert "\n" not in str(error.value)
+
+    def test_missing_and_no_folder(self, pairs: Path) -> None:
+        with pytest.raises(BadDataset, match="no such folder"):
+            import_dataset(request(pairs / "none", pairs / "m.csv"))
+        with pytest.raises(BadDataset, match="it is no folder"):
+            import_dataset(request(pairs / "images" / "a.png", pairs / "m.csv"))
+
+    def test_an_unknown_layout(self) -> None:
+        with pytest.raises(UsageError, match="did you mean kvasir"):
+            layout_named("kvasir_seg")
+        assert layout_named("Covid_QU-Ex").name == "covid-qu-ex"
+
+
+class TestSplits:
+    def test_by_patient(self, tmp_path: Path) -> None:
+        for fetus in range(20):
+            for name in (f"{fetus:03d}_HC", f"{fetus:03d}_2HC"):
+                picture(tmp_path / "training_set" / f"{name}.png")
+        rows, _ = run_import("hc18", tmp_path, split="70/15/15", seed=3)
+        assert all(rows[f"{n:03d}_HC"].extra == rows[f"{n:03d}_2HC"].extra for n in range(20))
+        parts = [row.extra["split"] for row in rows.values()]
+        assert [parts.count(name) for name in ("train", "val", "test")] == [28, 6, 6]
+
+    def test_a_set_without_patients_says_so(self, pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.WARNING, logger="lexiseg")
+        run_import("plain", pairs, split="50/50")
+        assert "names no patients" in caplog.text
+
+    def test_text_is_the_same_on_every_row(self, pairs: Path) -> None:
+        rows, _ = run_import("plain", pairs, text=" a tumour,\nhere ")
+        assert {row.text for row in rows.values()} == {"a tumour,?here"}
+
+
+def test_progress_is_told(pairs: Path) -> None:
+    told: list[tuple[int, int]] = []
+    import_dataset(request(pairs, pairs / "m.csv"), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]
+    assert len(read_manifest(pairs / "m.csv")) == 2
