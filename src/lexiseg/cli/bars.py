@@ -74,5 +74,25 @@ def download_bar(*, quiet: bool = False) -> Iterator[Fetched]:
         yield tell
 
 
+@contextmanager
+def count_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A callback for how many of how many are done, shown as a bar while inside."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = talk()
+    bars = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+    with bars, shown_on(console):
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
 def _short(path: str, most: int = 40) -> str:
     return path if len(path) <= most else "…" + path[-most + 1 :]

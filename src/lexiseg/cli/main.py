@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import lexiseg
-from lexiseg.cli import dataset, demo, models, presets, segment
+from lexiseg.cli import dataset, demo, evaluate, models, presets, segment
 
 app = typer.Typer(
     name="lexiseg",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(models.app, name="models")
 app.add_typer(presets.app, name="presets")

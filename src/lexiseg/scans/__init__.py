@@ -15,6 +15,7 @@ from lexiseg.scans.read_mask import read_mask
 from lexiseg.scans.reader import Reader, ReadOptions, VolumeAxis
 from lexiseg.scans.scan import BoolArray, FloatArray, Mask, Prompts, Saliency, Scan
 from lexiseg.scans.slices import iterate_slices, stack_slices
+from lexiseg.scans.stored import Stored, read_stored
 
 __all__ = [
     "MAX_PIXELS",
@@ -31,6 +32,7 @@ __all__ = [
     "Reader",
     "Saliency",
     "Scan",
+    "Stored",
     "VolumeAxis",
     "find_scans",
     "iterate_slices",
@@ -39,6 +41,7 @@ __all__ = [
     "printable",
     "read_mask",
     "read_scan",
+    "read_stored",
     "safe_id",
     "saliency_overlay",
     "stack_slices",

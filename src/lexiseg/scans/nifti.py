@@ -64,7 +64,7 @@ class NiftiReader:
             pixels=to_unit(grid.to_slices(voxels), low, high),
             id=options.id,
             volume=True,
-            spacing=_spacing(grid),
+            spacing=grid_spacing(grid),
             source=path,
             grid=grid,
             notes=notes,
@@ -151,7 +151,8 @@ def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int) -> None:
         raise UnreadableScan(f"it is truncated: its header claims {needed} bytes; copy or export it again")
 
 
-def _spacing(grid: NiftiGrid) -> tuple[float, ...] | None:
+def grid_spacing(grid: NiftiGrid) -> tuple[float, ...] | None:
+    """mm between voxel centres along slice, row and column; None where the affine does not say."""
     unit = _MM_PER_UNIT.get(grid.header.get_xyzt_units()[0], 1.0)
     sizes = np.linalg.norm(grid.affine[:3, :3], axis=0) * unit
     if not np.isfinite(sizes).all() or sizes.min() <= 0:

@@ -53,6 +53,17 @@ class NiftiGrid:
         view = slices[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
         return view.transpose(np.argsort(self.axes)).reshape(self.shape)
 
+    def distance(self, other: NiftiGrid) -> float:
+        """How far apart two grids of one shape lie: the largest shift of a corner along an axis, in mm.
+
+        Affines that are not finite compare equal only to themselves; NaN where they differ.
+        """
+        if np.array_equal(self.affine, other.affine, equal_nan=True):
+            return 0.0
+        unit = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+        corners = unit * [*self._solid, 1]
+        return float(np.abs(corners @ (self.affine - other.affine).T).max())
+
     @property
     def _solid(self) -> tuple[int, int, int]:
         x, y, z = (*self.shape, 1, 1, 1)[:3]

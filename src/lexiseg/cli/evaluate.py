@@ -1,0 +1,100 @@
+"""`lexiseg evaluate`: how good masks are, and a report that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lexiseg.cli.bars import count_bar
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+
+
+def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
+    pred: Annotated[
+        Path, typer.Option("--pred", metavar="DIR", help="Masks by `lexiseg segment`, or ID.png, ID.nii.gz.")
+    ],
+    manifest: Annotated[
+        Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option("--against", metavar="DIR", help="Another system's predictions; more than once."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option("--by", metavar="COLUMN", help="Summarise each value of a column too, such as label."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(metavar="X", help="Of NSD, in mm; in pixels for scans without spacing.")
+    ] = 2.0,
+    empty: Annotated[
+        str,
+        typer.Option(
+            metavar="score|skip",
+            help="Both masks empty: the best value; one: the worst. Or leave out what is undefined.",
+        ),
+    ] = "score",
+    absent: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Rows of this label without mask and box hold no target."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="PHRASE", help="Which mask, where several were asked for.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(metavar="N", min=1, help="Of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap.")] = 0,
+    cases: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Scans of each kind (best, median, worst) to show; 0: none."),
+    ] = 5,
+    log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no table; errors alone.")] = False,
+) -> None:
+    """Score masks against the truth of a manifest, with confidence intervals.
+
+    Writes report.html (one page, no network), report.md, report.json, summary.csv, comparisons.csv and
+    cases.csv. Predictions are matched by id; one that is missing, of another size or affine, or not binary
+    is listed with the reason and scores 0. The page shows scans: give --cases 0 to keep them out of it.
+
+    Exit status: 0 all scored, 1 some predictions or truths could not be used (the report says which), 2 bad
+    usage.
+    """
+    set_up_logging(log_level, quiet=quiet)
+    with reporting():
+        from lexiseg.errors import UsageError
+        from lexiseg.evaluation import Bootstrap, EmptyRule, EvaluationSettings
+        from lexiseg.evaluation import evaluate as run_evaluation
+        from lexiseg.evaluation.report import write_report
+
+        if empty not in set(EmptyRule):
+            raise UsageError(f"--empty is {empty}; expected {' or '.join(EmptyRule)}")
+        settings = EvaluationSettings(
+            tolerance=tolerance,
+            empty=EmptyRule(empty),
+            bootstrap=Bootstrap(resamples=resamples, seed=seed),
+            by=tuple(dict.fromkeys(by or ())),
+            absent=tuple(absent or ()),
+            text=text,
+        )
+        with count_bar("scoring", quiet=quiet) as tell:
+            found = run_evaluation(manifest, [pred, *(against or ())], settings, progress=tell)
+        page = write_report(found, out, cases=cases)
+        if not quiet:
+            from lexiseg.cli.evaluation_table import evaluation_table
+
+            answer().print(evaluation_table(found))
+            for system in found.systems:
+                if system.failed():
+                    talk().print(
+                        f"{system.name}: {len(system.failed())} of {len(system.cases)} predictions missing "
+                        "or refused; they score the worst value",
+                        markup=False,
+                    )
+            if found.unusable:
+                talk().print(f"{len(found.unusable)} rows have no usable truth", markup=False)
+            talk().print(f"the report is {page}", markup=False)
+        if not found.complete:
+            raise typer.Exit(FAILED)

@@ -1,0 +1,224 @@
+"""Folders of predictions and a manifest in, numbers out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lexiseg.datasets import ManifestRow, read_manifest
+from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.evaluation.cases import (
+    Answer,
+    Case,
+    Prediction,
+    PredictionFolder,
+    Truth,
+    read_answers,
+    read_prediction,
+    read_truth,
+    score_case,
+    system_names,
+)
+from lexiseg.evaluation.evaluation import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
+from lexiseg.evaluation.presence import report_presence
+from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
+from lexiseg.scans import printable, safe_id
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    manifest: str | Path,
+    systems: Sequence[str | Path],
+    settings: EvaluationSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the predictions of one or more systems on the scans of a manifest.
+
+    Predictions are found by id, never by order. One that is missing, damaged, not binary, or of another size
+    or affine than the truth scores the worst value of each metric and is listed with the reason: no system
+    gains by leaving its hard scans out. A row whose truth cannot be used is left out for every system, and
+    listed.
+
+    Args:
+        manifest: a CSV, see `read_manifest`.
+        systems: folders of predictions; the first is the one in question.
+        settings: what decides the numbers; `EvaluationSettings()` when None.
+        progress: is told how many scans of how many are done.
+
+    Returns:
+        The evaluation; equal files and settings give an equal one.
+
+    Raises:
+        BadManifest: see `read_manifest`. UsageError: no system, a folder that is missing or holds no
+        prediction of any id, a results.csv that is
+            none, an unknown column to summarise by, or no row with a usable truth.
+    """
+    settings = settings or EvaluationSettings()
+    if not systems:
+        raise UsageError("no folder of predictions was given; name at least one")
+    rows = read_manifest(manifest)
+    label = printable(str(manifest))
+    strata = {row.id: _strata(row, settings.by) for row in rows}
+    _refuse_columns(rows, settings.by, label)
+    names = system_names([Path(each) for each in systems])
+    readers = [_System(PredictionFolder.open(each), rows, settings.text) for each in systems]
+    cases: list[list[Case]] = [[] for _ in readers]
+    unusable = []
+    has_boxes = any(row.boxes for row in rows)
+    for done, row in enumerate(rows):
+        if progress is not None:
+            progress(done, len(rows))
+        try:
+            truth = read_truth(row, has_boxes=has_boxes, absent=settings.absent)
+        except UnreadableScan as error:
+            unusable.append(Unusable(row.id, _within(Path(manifest).parent, error)))
+            continue
+        for reader, scored in zip(readers, cases, strict=True):
+            scored.append(
+                score_case(
+                    row.id,
+                    truth,
+                    reader.read(row.id, truth),
+                    group=row.group or row.id,
+                    strata=strata[row.id],
+                    settings=settings,
+                    has_saliency=reader.has_saliency,
+                )
+            )
+    if progress is not None:
+        progress(len(rows), len(rows))
+    if not cases[0]:
+        raise UsageError(f"{label}: no row has a truth to compare with; the first: {unusable[0].reason}")
+    return Evaluation(
+        manifest=Path(manifest).name,
+        rows={row.id: row for row in rows},
+        systems=tuple(
+            _summarised(name, reader, tuple(scored), settings)
+            for name, reader, scored in zip(names, readers, cases, strict=True)
+        ),
+        comparisons=_compared(names, cases, settings),
+        unusable=tuple(unusable),
+        settings=settings,
+    )
+
+
+class _System:
+    """Reads one system's predictions."""
+
+    def __init__(self, folder: PredictionFolder, rows: Sequence[ManifestRow], text: str | None) -> None:
+        self.folder = folder
+        self._text = text
+        self._answers = {safe_id(name): answer for name, answer in read_answers(folder.path).items()}
+        ids = [row.id for row in rows]
+        self.others = folder.others(ids)
+        found = [each for each in ids if _exists(folder, each)]
+        if not found:
+            raise UsageError(
+                f"{printable(str(folder.path))}: no prediction of any of the manifest's {len(ids)} ids; "
+                f"expected files such as {safe_id(ids[0])}_mask.png"
+            )
+        self.has_saliency = any(_has_saliency(folder, each) for each in found)
+
+    def read(self, id: str, truth: Truth) -> Prediction | UnreadableScan | str:
+        """The prediction, why it is refused, or why it is missing."""
+        answers: tuple[Answer, ...] = self._answers.get(safe_id(id), ())
+        failed = next((answer.error for answer in answers if answer.error), "")
+        try:
+            found = read_prediction(self.folder, id, truth, answers=answers, text=self._text)
+        except UnreadableScan as error:
+            logger.warning("%s: refused: %s", self.folder.path.name, error)
+            return UnreadableScan(_within(self.folder.path, error))
+        if found is not None:
+            return found
+        if failed:
+            return f"its run failed: {failed}"
+        return f"no {safe_id(id)}_mask.png or the like" + (f" for {self._text!r}" if self._text else "")
+
+
+def _within(folder: Path, error: UnreadableScan) -> str:
+    """An error's line with paths relative to a folder: a report does not tell of the machine."""
+    return printable(str(error)).replace(f"{printable(str(folder))}{os.sep}", "")
+
+
+def _exists(folder: PredictionFolder, id: str) -> bool:
+    try:
+        return folder.mask(id) is not None
+    except UnreadableScan:
+        return True
+
+
+def _has_saliency(folder: PredictionFolder, id: str) -> bool:
+    try:
+        return folder.saliency(id) is not None
+    except UnreadableScan:
+        return True
+
+
+def _strata(row: ManifestRow, columns: Sequence[str]) -> dict[str, str]:
+    known = {**row.extra, "label": row.label, "group": row.group, "text": row.text}
+    return {column: printable(known.get(column, "")) or "(none)" for column in columns}
+
+
+def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: str) -> None:
+    known = sorted({"label", "group", "text"} | {name for row in rows for name in row.extra})
+    for column in columns:
+        if column not in known:
+            raise UsageError(
+                f"{label}: there is no column {column} to summarise by; expected one of {', '.join(known)}"
+            )
+
+
+def _summarised(
+    name: str, reader: _System, cases: tuple[Case, ...], settings: EvaluationSettings
+) -> SystemEvaluation:
+    strata: list[Stratum] = [EVERYTHING]
+    for column in settings.by:
+        strata += [(column, value) for value in sorted({case.strata[column] for case in cases})]
+    return SystemEvaluation(
+        name=name,
+        folder=reader.folder.path,
+        cases=cases,
+        summaries={stratum: _summaries(members(cases, stratum), settings) for stratum in strata},
+        presence={
+            stratum: report_presence(members(cases, stratum), settings.bootstrap) for stratum in strata
+        },
+        others=tuple(reader.others),
+    )
+
+
+def _summaries(cases: Sequence[Case], settings: EvaluationSettings) -> Mapping[str, Summary]:
+    found = {}
+    for key in sorted({key for case in cases for key in case.values}):
+        # A case that does not know the metric at all (another unit) has no part in it.
+        known = [case for case in cases if key in case.values]
+        pooled = [case.fractions[key] for case in known if key in case.fractions]
+        found[key] = summarise(
+            [case.values[key] for case in known],
+            [case.group for case in known],
+            fractions=pooled if len(pooled) == len(known) else None,
+            bootstrap=settings.bootstrap,
+        )
+    return found
+
+
+def _compared(
+    names: Sequence[str], cases: Sequence[Sequence[Case]], settings: EvaluationSettings
+) -> tuple[Comparison, ...]:
+    if len(names) < 2:
+        return ()
+    found: list[Comparison] = []
+    groups = [case.group for case in cases[0]]
+    for key in sorted({key for scored in cases for case in scored for key in case.values}):
+        values = {
+            name: [case.values.get(key, float("nan")) for case in scored]
+            for name, scored in zip(names, cases, strict=True)
+        }
+        found += compare_pairs(key, values, groups, bootstrap=settings.bootstrap)
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""Overlap of boxes, for sets that have boxes only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lexiseg.scans.scan import BoolArray
+
+Box = tuple[float, float, float, float]
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes: area of both / area of either.
+
+    No unit, 0 (apart) to 1 (equal). Source: as `iou`, of the boxes as sets of points.
+
+    Args:
+        first: x0 y0 x1 y1, end-exclusive, in pixels.
+        second: the same.
+    """
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(0.0, width) * max(0.0, height)
+    total = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)) - shared
+    return shared / total if total > 0 else 0.0
+
+
+def boxes_of_mask(mask: BoolArray, count: int = 1) -> tuple[Box, ...]:
+    """The boxes that a mask answers with, where `count` are asked.
+
+    One is around the whole mask, however many parts it has; several are those of its `count` largest parts
+    (pixels that touch at a corner belong together), largest first.
+
+    Args:
+        mask: bool (H, W).
+        count: how many boxes the truth has.
+
+    Returns:
+        At most `count` boxes x0 y0 x1 y1 in pixels, end-exclusive; none of an empty mask.
+    """
+    if not mask.any():
+        return ()
+    if count == 1:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        return ((float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)),)
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    places = ndimage.find_objects(parts)
+    largest = np.argsort(-sizes, kind="stable")[:count]
+    return tuple(
+        (float(x.start), float(y.start), float(x.stop), float(y.stop))
+        for y, x in (places[k] for k in largest)
+    )
+
+
+def boxes_iou(truth: Sequence[Box], prediction: Sequence[Box]) -> float:
+    """Mean IoU of true boxes with the predicted ones, matched one to one so that it is largest.
+
+    sum over matched pairs of IoU / number of true boxes; a true box without a partner counts 0. No unit,
+    0 to 1. Source: H. W. Kuhn, Naval Research Logistics Quarterly 2 (1955) 83-97, for the matching.
+
+    Args:
+        truth: x0 y0 x1 y1 in pixels, end-exclusive; at least one.
+        prediction: the same; none is 0.
+
+    Raises:
+        ValueError: no true box.
+    """
+    if not truth:
+        raise ValueError("there is no true box; what an absent target scores is the empty rule's to say")
+    from scipy.optimize import linear_sum_assignment
+
+    overlaps = np.array([[box_iou(true, given) for given in prediction] for true in truth])
+    if overlaps.size == 0:
+        return 0.0
+    rows, columns = linear_sum_assignment(overlaps, maximize=True)
+    return float(overlaps[rows, columns].sum() / len(truth))

@@ -1,0 +1,107 @@
+"""A system's presence and confidence over a set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexiseg.evaluation.calibration import CalibrationBin, calibration_bins, calibration_error
+from lexiseg.evaluation.cases import Case
+from lexiseg.evaluation.detection import auroc, sensitivity, specificity
+from lexiseg.evaluation.statistics import Bootstrap, Interval
+from lexiseg.evaluation.statistics.bootstrap import NOWHERE
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number and its interval; NaN where it is undefined."""
+
+    value: float = math.nan
+    interval: Interval = NOWHERE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceReport:
+    """Whether a system says rightly that the target is there.
+
+    Attributes:
+        with_target: scans that hold it. without_target: scans that do not. unknown: scans that were answered
+        without a presence; they are left out of `auroc` and `error`. sensitivity: at the system's own
+        threshold; a missing prediction is a wrong decision. specificity: likewise. auroc: of the presence; a
+        missing prediction ranks worst. error: expected calibration error of the presence. bins: of the
+        presence's calibration. confidence_error: expected calibration error of the confidence as an estimate
+        of the case's Dice (box IoU
+            where there is no true mask).
+        confidence_bins: likewise.
+    """
+
+    with_target: int
+    without_target: int
+    unknown: int
+    sensitivity: Measured
+    specificity: Measured
+    auroc: Measured
+    error: float
+    bins: tuple[CalibrationBin, ...]
+    confidence_error: float
+    confidence_bins: tuple[CalibrationBin, ...]
+
+
+def report_presence(cases: Sequence[Case], bootstrap: Bootstrap) -> PresenceReport:
+    """Detection and calibration over cases.
+
+    Calibration is of what was claimed, so that missing predictions have no part in it.
+
+    Args:
+        cases: of one system.
+        bootstrap: how intervals are made.
+    """
+    groups = [case.group for case in cases]
+    present = np.array([case.truly_present for case in cases], bool)
+    found = np.array([(not case.truly_present) if case.found is None else case.found for case in cases], bool)
+    claims = np.array([_presence(case) for case in cases], np.float64)
+    known = np.isfinite(claims)
+    trusted = [case for case in cases if math.isfinite(case.confidence) and math.isfinite(case.quality)]
+    confidence = np.array([case.confidence for case in trusted], np.float64)
+    quality = np.array([case.quality for case in trusted], np.float64)
+    claimed = np.array([math.isfinite(case.presence) for case in cases], bool)
+    outcomes = present.astype(np.float64)
+    ranked = np.where(known, claims, 0.0)
+
+    def area(weights: Floats) -> Floats:
+        return auroc(ranked, present, weights * known)
+
+    ranks = Measured()
+    if claimed.any():
+        ranks = Measured(float(area(np.ones((1, len(cases))))[0]), bootstrap.interval(groups, area))
+    return PresenceReport(
+        with_target=int(present.sum()),
+        without_target=int((~present).sum()),
+        unknown=int((~known).sum()),
+        sensitivity=Measured(
+            float(sensitivity(found, present)[0]),
+            bootstrap.interval(groups, lambda weights: sensitivity(found, present, weights)),
+        ),
+        specificity=Measured(
+            float(specificity(found, present)[0]),
+            bootstrap.interval(groups, lambda weights: specificity(found, present, weights)),
+        ),
+        auroc=ranks,
+        error=calibration_error(claims[claimed], outcomes[claimed]),
+        bins=calibration_bins(claims[claimed], outcomes[claimed]),
+        confidence_error=calibration_error(confidence, quality),
+        confidence_bins=calibration_bins(confidence, quality),
+    )
+
+
+def _presence(case: Case) -> float:
+    """What was claimed; the worst claim for a missing prediction."""
+    if case.found is None:
+        return 0.0 if case.truly_present else 1.0
+    return case.presence

@@ -1,0 +1,133 @@
+"""The best, the middling and the worst cases of a system, as pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.evaluation.cases import Case, PredictionFolder, Status, read_answers, read_prediction, read_truth
+from lexiseg.evaluation.cases.answers import Answer
+from lexiseg.evaluation.evaluation import Evaluation, SystemEvaluation
+from lexiseg.evaluation.metrics import Emptiness
+from lexiseg.scans import PALETTE, BoolArray, Scan, iterate_slices, overlay, read_scan, safe_id
+
+logger = logging.getLogger(__name__)
+
+_BOTH, _MISSED, _EXTRA = 3, 2, 5
+_SIDE = 320
+
+RANKS = ("best", "median", "worst")
+"""Which cases are shown, in this order."""
+
+_WORDS = {_BOTH: "truth and prediction", _MISSED: "truth alone", _EXTRA: "prediction alone"}
+
+LEGEND = tuple(("#{:02x}{:02x}{:02x}".format(*PALETTE[label - 1]), words) for label, words in _WORDS.items())
+"""Colour and meaning of what is tinted."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case as it is shown.
+
+    Attributes:
+        rank: "best", "median" or "worst".
+        case: with its scores.
+        source: the picture as a data URL; "" where the scan cannot be shown, `note` saying why.
+        note: a few words on it.
+    """
+
+    rank: str
+    case: Case
+    source: str
+    note: str = ""
+
+
+def chosen_cases(system: SystemEvaluation, count: int) -> list[tuple[str, Case]]:
+    """Up to `count` best, median and worst cases by Dice (or box IoU), each shown once; ties by id."""
+    ranked = sorted(
+        # Of an empty mask that is rightly empty there is nothing to see.
+        (
+            case
+            for case in system.cases
+            if not math.isnan(case.quality) and case.emptiness is not Emptiness.both
+        ),
+        key=lambda case: (-case.quality, case.status is not Status.ok, case.id),
+    )
+    middle = max(0, (len(ranked) - count) // 2)
+    wanted = [
+        *(("best", k) for k in range(min(count, len(ranked)))),
+        *(("worst", k) for k in range(max(0, len(ranked) - count), len(ranked))),
+        *(("median", k) for k in range(middle, min(len(ranked), middle + count))),
+    ]
+    taken: dict[int, str] = {}
+    for rank, place in wanted:
+        taken.setdefault(place, rank)
+    return sorted(
+        ((rank, ranked[place]) for place, rank in taken.items()),
+        key=lambda each: (RANKS.index(each[0]), -each[1].quality),
+    )
+
+
+def draw_gallery(evaluation: Evaluation, system: SystemEvaluation, *, count: int = 5) -> list[Picture]:
+    """Draw a system's chosen cases; a volume is shown by its slice with most of truth and prediction.
+
+    Args:
+        evaluation: that the system is of.
+        system: whose cases are shown.
+        count: of each kind; 0 for none.
+    """
+    folder = PredictionFolder.open(system.folder)
+    answers = {safe_id(name): each for name, each in read_answers(system.folder).items()}
+    return [
+        _picture(evaluation, folder, answers.get(safe_id(case.id), ()), rank, case)
+        for rank, case in chosen_cases(system, count)
+    ]
+
+
+def _picture(
+    evaluation: Evaluation, folder: PredictionFolder, answers: tuple[Answer, ...], rank: str, case: Case
+) -> Picture:
+    row, settings = evaluation.rows[case.id], evaluation.settings
+    note = case.status.value if case.status is not Status.ok else ""
+    try:
+        truth = read_truth(row, has_boxes=True, absent=settings.absent)
+        scan = read_scan(row.image)
+        if scan.shape != truth.shape:
+            raise UnreadableScan(f"the scan has shape {scan.shape}, its mask {truth.shape}")
+        predicted = np.zeros(truth.shape, bool)
+        if case.status is Status.ok:
+            found = read_prediction(folder, case.id, truth, answers=answers, text=settings.text)
+            predicted = predicted if found is None else found.mask
+        shown, true_mask, predicted = _slice(scan, truth.mask, predicted)
+    except UnreadableScan as error:
+        logger.warning("not shown: %s", error)
+        return Picture(rank, case, "", note or "the scan cannot be shown")
+    boxes = np.array(truth.boxes, np.float64).reshape(-1, 4) if truth.mask is None and truth.boxes else None
+    true = np.zeros_like(predicted) if true_mask is None else true_mask
+    labels = np.zeros(predicted.shape, np.uint8)
+    labels[true & predicted], labels[true & ~predicted] = _BOTH, _MISSED
+    labels[~true & predicted] = _EXTRA
+    drawn = Image.fromarray(overlay(shown, labels, boxes=boxes, opacity=0.25))
+    drawn.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    drawn.save(content, format="JPEG", quality=88, subsampling=0)
+    source = "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+    return Picture(rank, case, source, note)
+
+
+def _slice(
+    scan: Scan, truth: BoolArray | None, predicted: BoolArray
+) -> tuple[Scan, BoolArray | None, BoolArray]:
+    if not scan.volume:
+        return scan, truth, predicted
+    filled = predicted.sum(axis=(1, 2)) + (0 if truth is None else truth.sum(axis=(1, 2)))
+    place = int(np.argmax(filled))
+    image = next(each for k, each in enumerate(iterate_slices(scan)) if k == place)
+    return image, None if truth is None else truth[place], predicted[place]

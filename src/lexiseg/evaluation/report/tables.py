@@ -1,0 +1,149 @@
+"""An evaluation's tables, each a header and rows of text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lexiseg.evaluation.evaluation import EVERYTHING, Evaluation, Stratum, SystemEvaluation
+from lexiseg.evaluation.metrics import metric_of
+from lexiseg.evaluation.presence import Measured
+from lexiseg.evaluation.report.words import bounds, named, number, of_metric, p_value, signed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, smaller text below it, and whether it is the best of its row or column."""
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        title: one line.
+        header: one text for each column; the first column names the row.
+        rows: of cells.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def _plain(*texts: object) -> tuple[Cell, ...]:
+    return tuple(Cell(str(text)) for text in texts)
+
+
+def main_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
+    """Mean and interval of each metric for each system."""
+    keys = [key for key in evaluation.metrics if any(key in s.summaries[stratum] for s in evaluation.systems)]
+    columns = {key: _means(evaluation, stratum, key) for key in keys}
+    rows = tuple(
+        (Cell(system.name), *(columns[key][place] for key in keys))
+        for place, system in enumerate(evaluation.systems)
+    )
+    header = ("system", *(metric_of(key).title + _arrow(key) for key in keys))
+    return Table(f"Mean per scan, {named(stratum)}", header, rows)
+
+
+def detail_table(evaluation: Evaluation, system: SystemEvaluation) -> Table:
+    """Everything that is summarised of a system's metrics over all scans."""
+    rows = []
+    for key, summary in ((key, system.summaries[EVERYTHING].get(key)) for key in evaluation.metrics):
+        if summary is None:
+            continue
+        rows.append(
+            (
+                Cell(metric_of(key).title + _arrow(key)),
+                Cell(str(summary.count), f"{summary.left_out} undefined" if summary.left_out else ""),
+                Cell(of_metric(key, summary.mean), bounds(key, summary.interval)),
+                Cell(of_metric(key, summary.median), bounds(key, summary.quartiles)),
+                Cell(of_metric(key, summary.pooled), bounds(key, summary.pooled_interval)),
+            )
+        )
+    level = f"{evaluation.settings.bootstrap.level:.0%}"
+    header = ("metric", "scans", f"mean, {level} CI", "median, quartiles", f"pooled, {level} CI")
+    return Table(system.name, header, tuple(rows))
+
+
+def counts_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
+    """What a mean hides: how many are missing, refused or empty."""
+    header = ("system", "scans", "groups", "missing", "refused", "both empty", "drawn where nothing is",
+              "empty where something is")  # fmt: skip
+    rows = []
+    for system in evaluation.systems:
+        counts = system.counts(stratum)
+        rows.append(
+            _plain(system.name, *(counts[name] for name in ("scans", "groups", "missing", "refused",
+                   "both_empty", "only_truth_empty", "only_prediction_empty")))
+        )  # fmt: skip
+    return Table("Counts", header, tuple(rows))
+
+
+def presence_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
+    """Presence as detection, and calibration."""
+    header = ("system", "with target", "without", "AUROC", "sensitivity", "specificity",
+              "calibration error of presence", "of confidence")  # fmt: skip
+    rows = []
+    for system in evaluation.systems:
+        report = system.presence[stratum]
+        rows.append(
+            (
+                *_plain(system.name, report.with_target, report.without_target),
+                *(_measured(each) for each in (report.auroc, report.sensitivity, report.specificity)),
+                *_plain(number(report.error), number(report.confidence_error)),
+            )
+        )
+    return Table("Presence", header, tuple(rows))
+
+
+def comparison_table(evaluation: Evaluation) -> Table:
+    """Every two systems in every metric."""
+    header = ("metric", "first", "second", "scans (groups)", "mean difference", "first / second larger",
+              "effect", "p", "p, Holm")  # fmt: skip
+    order = {key: place for place, key in enumerate(evaluation.metrics)}
+    rows = []
+    for each in sorted(evaluation.comparisons, key=lambda each: order[each.metric]):
+        rows.append(
+            (
+                *_plain(metric_of(each.metric).title + _arrow(each.metric), each.first, each.second),
+                Cell(f"{each.cases} ({each.groups})"),
+                Cell(signed(each.metric, each.difference), bounds(each.metric, each.interval)),
+                *_plain(f"{each.first_larger} / {each.second_larger}", f"{each.effect:+.2f}"),
+                Cell(p_value(each.p)),
+                Cell(p_value(each.p_holm), best=each.p_holm < 1 - evaluation.settings.bootstrap.level),
+            )
+        )
+    return Table("Systems in pairs", header, tuple(rows))
+
+
+def failures_table(system: SystemEvaluation) -> Table:
+    """A system's missing and refused predictions, by name."""
+    rows = tuple(_plain(case.id, case.status.value, case.reason) for case in system.failed())
+    return Table(system.name, ("scan", "", "reason"), rows)
+
+
+def _means(evaluation: Evaluation, stratum: Stratum, key: str) -> list[Cell]:
+    found = [system.summaries[stratum].get(key) for system in evaluation.systems]
+    texts = ["" if each is None else of_metric(key, each.mean) for each in found]
+    means = [each.mean for each in found if each is not None and each.count]
+    best = ""
+    if len({of_metric(key, mean) for mean in means}) > 1:
+        best = of_metric(key, min(means) if metric_of(key).lower_is_better else max(means))
+    return [
+        Cell(text or "–", bounds(key, each.interval) if each else "", best=text == best and text != "")
+        for text, each in zip(texts, found, strict=True)
+    ]
+
+
+def _measured(each: Measured) -> Cell:
+    return Cell(number(each.value), bounds("dice", each.interval))
+
+
+def _arrow(key: str) -> str:
+    # A space that does not break, so that the arrow stays with its name.
+    return "\u00a0↓" if metric_of(key).lower_is_better else "\u00a0↑"

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def manifest(scans: Path) -> Path:
+    """The three scans with true masks, one of them empty."""
+    rows = ["id,image,mask,label"]
+    for k, name in enumerate("abc"):
+        mask = np.zeros((24, 32), np.uint8)
+        mask[4:15, 5 : 20 * (k < 2)] = 255
+        Image.fromarray(mask).save(scans / f"true_{name}.png")
+        rows.append(f"{name},{name}.png,true_{name}.png,{'xy'[k % 2]}")
+    path = scans / "m.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+def predicted(scans: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for name in "abc":
+        shutil.copy(scans / f"true_{name}.png", folder / f"{name}_mask.png")
+    return folder
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+class TestEvaluate:
+    def test_what_segment_wrote(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        out = tmp_path / "masks"
+        assert cli.segment(out, "--manifest", manifest, "--save-stages").exit_code == 0
+        result = cli("evaluate", "--pred", out, "--manifest", manifest, "--out", tmp_path / "report")
+        assert result.exit_code == 0, result.stderr
+        assert "Dice" in result.stdout
+        assert (tmp_path / "report" / "report.html").is_file()
+
+    def test_perfect_masks_against_others(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
+    ) -> None:
+        first, second = predicted(scans, tmp_path / "first"), predicted(scans, tmp_path / "second")
+        Image.new("L", (32, 24)).save(second / "a_mask.png")
+        result = cli("evaluate", "--pred", first, "--against", second, "--manifest", manifest,
+                     "--by", "label", "--out", tmp_path / "report")  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+        assert "1.000" in result.stdout
+        assert "0.667" in result.stdout
+
+    def test_what_is_missing_is_told_and_is_the_exit_status(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
+    ) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        (folder / "a_mask.png").unlink()
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "report")
+        assert result.exit_code == 1
+        assert "1 of 3 predictions missing or refused" in result.stderr
+        assert "no a_mask.png" in (tmp_path / "report" / "cases.csv").read_text()
+
+    def test_quiet(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "r", "--quiet")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+class TestBadUsage:
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"--pred": "nowhere"}, "no such folder"),
+            ({"--manifest": "nowhere.csv"}, "no such file"),
+            ({"--empty": "perhaps"}, "--empty is perhaps; expected score or skip"),
+            ({"--by": "colour"}, "no column colour"),
+            ({"--tolerance": "0"}, "the tolerance is 0"),
+        ],
+    )
+    def test_is_one_line_and_2(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path, changes: dict[str, str], reason: str
+    ) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        asked = {"--pred": folder, "--manifest": manifest, "--out": tmp_path / "report", **changes}
+        result = cli("evaluate", *(part for pair in asked.items() for part in pair))
+        assert result.exit_code == 2
+        assert reason in result.stderr
+        assert len(lines(result.stderr)) == 1
+        assert not (tmp_path / "report").exists()
+
+    @pytest.mark.parametrize(
+        ("rows", "reason"),
+        [
+            ("id,image,mask\n", "no rows"),
+            ("", "empty"),
+            ("id,image,mask\na,a.png,true_a.png\na,b.png,true_b.png\n", "more than once"),
+            ("id,image,mask\na,../a.png,../true_a.png\n", "leads out of the manifest's folder"),
+        ],
+    )
+    def test_a_bad_manifest(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path, rows: str, reason: str
+    ) -> None:
+        manifest.write_text(rows)
+        folder = predicted(scans, tmp_path / "masks")
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "report")
+        assert result.exit_code == 2
+        assert reason in result.stderr
+        assert len(lines(result.stderr)) == 1
+
+    def test_a_folder_that_cannot_be_written(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
+    ) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        (tmp_path / "file").write_text("")
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "file" / "r")
+        assert result.exit_code == 1
+        assert "could not be written" in result.stderr
