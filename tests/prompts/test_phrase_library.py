@@ -35,6 +35,12 @@ class TestDefault:
         found = default_library().find("left lung")
         assert found is not None and found[0].name == "left lung"
 
+    def test_what_salip_is_asked_for_ships(self) -> None:
+        for name in ("brain", "lungs", "fetal head", "breast tumor", "brain tumor"):
+            found = default_library().find(name)
+            assert found is not None and found[0].name == name and len(found[0].nulls) >= 3
+            assert found[0].regions == (2 if name == "lungs" else 1)
+
     def test_foetal_head(self) -> None:
         assert phrase_set("Foetal head").prompts == ("fetal head",)
 
@@ -71,6 +77,9 @@ class TestBadFiles:
             ("name: a\nnulls: ['']", "non-empty"),
             ("name: a\ntemplates: ['scan']", "{}"),
             ("name: a\nother: 1", "unknown fields other"),
+            ("name: a\nregions: 0", "regions is 0; expected a number"),
+            ("name: a\nregions: two", "regions is 'two'"),
+            ("name: a\nregions: true", "regions is True"),
         ],
     )
     def test_one_line_that_names_the_file(self, tmp_path: Path, text: str, match: str) -> None:

@@ -88,3 +88,21 @@ class TestFreeText:
 
     def test_braces_are_harmless(self) -> None:
         assert "a scan of {x} lesion" in phrase_set("{x} lesion", ensemble=True, library=LIBRARY).prompts
+
+
+class TestRegions:
+    @pytest.mark.parametrize(
+        ("text", "regions"),
+        [
+            ("lungs", 2),
+            ("Lung fields", 2),
+            ("hazy lungs", 2),
+            ("lung nodule", 1),
+            ("left lung", 1),
+            ("no lungs", 1),
+            ("breast tumor", 1),
+            ("teapot", 1),
+        ],
+    )
+    def test_a_target_of_several_parts_says_so(self, text: str, regions: int) -> None:
+        assert phrase_set(text).regions == regions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,21 @@ import typer
 
 from lexiseg.cli.bars import run_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+
+
+class Axis(StrEnum):
+    """Planes in which a volume can be cut."""
+
+    axial = "axial"
+    coronal = "coronal"
+    sagittal = "sagittal"
+
+
+class Tune(StrEnum):
+    """How a preset's settings become a run's."""
+
+    fixed = "fixed"
+    label_free = "label-free"
 
 
 def segment(  # noqa: PLR0917  (typer takes options from the signature)
@@ -51,6 +67,15 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         float | None,
         typer.Option(metavar="X", help="Presence below which a phrase is absent, 0 to 1."),
     ] = None,
+    axis: Annotated[
+        Axis | None, typer.Option(help="The plane in which volumes are cut, else the acquired one.")
+    ] = None,
+    tune: Annotated[
+        Tune,
+        typer.Option(
+            help="fixed: the preset's settings; label-free: the surest of a few on some of the scans (SaLIP)."
+        ),
+    ] = Tune.fixed,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
@@ -73,6 +98,8 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         settings = list(setting or ())
         if threshold is not None:
             settings.append(f"presence.threshold={threshold}")
+        if axis is not None:
+            settings.append(f"volume.axis={axis.value}")
         request = RunRequest(
             out=out,
             inputs=inputs or (),
@@ -81,6 +108,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             preset=preset,
             changes={**merge_settings(settings), **{key: value for key, value in named.items() if value}},
             device=device,
+            tune=tune.value,
             options=RunOptions(save_stages=save_stages, overlay=overlay, resume=resume, seed=seed),
         )
         with run_bar(quiet=quiet) as (tell, fetched):

@@ -90,6 +90,11 @@ class OpenClipEncoder:
         return self._model  # type: ignore[no-any-return]
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        """Phrases -> token ids (N, L), for training; what is too long is cut without a word."""
+        return self._tokenizer
+
+    @property
     def precision(self) -> str:
         """The number format of the towers' matrix products: "float32" or "bfloat16"."""
         return str(self._dtype).removeprefix("torch.")

@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lexiseg.models.device import autocast, resolve_precision
+from lexiseg.models.sam_decoder import decode_prompts, share_image
 from lexiseg.models.segmenter import Decoded, EncodedImage
 from lexiseg.models.weights import WeightsInfo
 from lexiseg.scans.scan import FloatArray
+
+_CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
 
 
 class SamSegmenter:
@@ -26,7 +29,8 @@ class SamSegmenter:
         precision: "auto", "float32" or "bfloat16" for the image encoder; prompts are decoded in float32.
         weights: where the weights come from, for provenance; None for a model made in memory.
         prompt_batch: prompts decoded at once, and masks brought to the scan's grid at once; bounds the
-            memory.
+            memory.  None: 32, or on a CPU as many as its cache holds image tokens for (one with SAM's own
+            sizes), which is several times faster there.
     """
 
     def __init__(
@@ -38,7 +42,7 @@ class SamSegmenter:
         device: torch.device,
         precision: str = "auto",
         weights: WeightsInfo | None = None,
-        prompt_batch: int = 32,
+        prompt_batch: int | None = None,
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
         self._processor = processor
@@ -46,7 +50,7 @@ class SamSegmenter:
         self._device = device
         self._dtype = resolve_precision(precision, device)
         self._size = int(model.config.vision_config.image_size)
-        self._batch = prompt_batch
+        self._batch = prompt_batch or _prompts_at_once(model.config, device)
         self.weights = weights
 
     @property
@@ -127,21 +131,21 @@ class SamSegmenter:
         corners = None if boxes is None else self._tensor(boxes).view(-1, 2, 2).mul(scale).view(-1, 4)
         where = None if points is None else (self._tensor(points) - 0.5) * scale
         signs = None if labels is None else torch.as_tensor(np.asarray(labels), device=self._device).long()
-        logits, ious = [], []
+        logits: list[Tensor] = []
+        ious: list[Tensor] = []
         with torch.inference_mode():
-            embedding = image.embedding.to(self._device)
-            for start in range(0, count, self._batch):
-                part = slice(start, start + self._batch)
-                output = self._model(
-                    image_embeddings=embedding,
-                    input_boxes=None if corners is None else corners[part][None],
-                    input_points=None if where is None else where[part][None],
-                    input_labels=None if signs is None else signs[part][None],
-                    multimask_output=multimask,
-                )
-                logits.append(output.pred_masks[0])
-                ious.append(output.iou_scores[0])
-        return Decoded(torch.cat(logits).float(), torch.cat(ious).float())
+            shared = share_image(self._model, image.embedding.to(self._device))
+            prompts, _ = self._model.prompt_encoder(
+                None if where is None else where[None],
+                None if signs is None else signs[None],
+                None if corners is None else corners[None],
+                None,
+            )
+            for part in torch.split(prompts[0], self._batch):
+                drawn, estimates = decode_prompts(self._model, shared, part, multimask=multimask)
+                logits.append(drawn)
+                ious.append(estimates)
+        return Decoded(torch.cat(logits), torch.cat(ious))
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W), as SAM does it.
@@ -163,6 +167,14 @@ class SamSegmenter:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self._device)
+
+
+def _prompts_at_once(config: Any, device: torch.device) -> int:
+    if device.type != "cpu":
+        return 32
+    tokens = int(config.prompt_encoder_config.image_embedding_size) ** 2
+    size = tokens * int(config.mask_decoder_config.hidden_size)
+    return max(1, min(32, _CACHED_ELEMENTS // size))
 
 
 def _check_prompts(boxes: np.ndarray | None, points: np.ndarray | None, labels: np.ndarray | None) -> int:

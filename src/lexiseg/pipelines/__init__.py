@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from lexiseg.pipelines.drawing import MaskSettings
     from lexiseg.pipelines.loading import PIPELINES, load
     from lexiseg.pipelines.medclip_sam import MedclipSam
+    from lexiseg.pipelines.pipeline import TextPipeline
     from lexiseg.pipelines.preset import Preset, load_preset, merge_settings, parse_setting, preset_names
     from lexiseg.pipelines.result import Finding, Result, label_map
+    from lexiseg.pipelines.salip import Salip
+    from lexiseg.pipelines.tuning import Tuning, tune_label_free
+    from lexiseg.pipelines.volumes import VolumeSettings
 
 _HOMES = {
     "drawing": ("MaskSettings",),
     "loading": ("PIPELINES", "load"),
     "medclip_sam": ("MedclipSam",),
+    "pipeline": ("TextPipeline",),
     "preset": ("Preset", "load_preset", "merge_settings", "parse_setting", "preset_names"),
     "result": ("Finding", "Result", "label_map"),
+    "salip": ("Salip",),
+    "tuning": ("Tuning", "tune_label_free"),
+    "volumes": ("VolumeSettings",),
 }
 
 __all__ = [
@@ -36,12 +44,17 @@ __all__ = [
     "MedclipSam",
     "Preset",
     "Result",
+    "Salip",
+    "TextPipeline",
+    "Tuning",
+    "VolumeSettings",
     "label_map",
     "load",
     "load_preset",
     "merge_settings",
     "parse_setting",
     "preset_names",
+    "tune_label_free",
 ]
 
 __getattr__ = lazy_names(__name__, _HOMES)

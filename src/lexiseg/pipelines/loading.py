@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from lexiseg.errors import UsageError
-from lexiseg.models import load_encoder, load_segmenter
+from lexiseg.models import Encoder, load_encoder, load_segmenter
+from lexiseg.pipelines.baselines import NoEncoder, TrueBoxes, Unprompted
 from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.pipelines.salip import Salip
 
-PIPELINES: dict[str, type[MedclipSam]] = {"medclip-sam": MedclipSam}
+PIPELINES: dict[str, type[TextPipeline]] = {
+    "medclip-sam": MedclipSam,
+    "salip": Salip,
+    "sam-unprompted": Unprompted,
+    "sam-box": TrueBoxes,
+}
 """Name -> class; each is made of (preset, encoder, segmenter) and called with (scan, phrases)."""
 
 
@@ -21,7 +29,7 @@ def load(
     precision: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
     **changes: Any,
-) -> MedclipSam:
+) -> TextPipeline:
     """A pipeline, ready to be called.
 
     Args:
@@ -37,10 +45,21 @@ def load(
         LexisegError: weights that are missing or broken.
     """
     chosen = preset.override(**changes) if isinstance(preset, Preset) else load_preset(preset, **changes)
-    if chosen.pipeline not in PIPELINES:
-        raise UsageError(f"there is no pipeline {chosen.pipeline!r}; expected one of {', '.join(PIPELINES)}")
-    return PIPELINES[chosen.pipeline](
-        chosen,
-        load_encoder(chosen.encoder, device=device, precision=precision, progress=progress),
-        load_segmenter(chosen.segmenter, device=device, precision=precision, progress=progress),
-    )
+    kind = pipeline_class(chosen)
+    settings: dict[str, Any] = {"device": device, "precision": precision, "progress": progress}
+    if kind.needs_encoder:
+        encoder: Encoder = load_encoder(chosen.encoder, **settings)
+        return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
+    segmenter = load_segmenter(chosen.segmenter, **settings)
+    return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)
+
+
+def pipeline_class(preset: Preset) -> type[TextPipeline]:
+    """The class that a preset names.
+
+    Raises:
+        UsageError: there is no such pipeline.
+    """
+    if preset.pipeline not in PIPELINES:
+        raise UsageError(f"there is no pipeline {preset.pipeline!r}; expected one of {', '.join(PIPELINES)}")
+    return PIPELINES[preset.pipeline]

@@ -13,7 +13,19 @@ import yaml
 
 from lexiseg.errors import UnknownPreset, UsageError
 
-_SECTIONS = ("phrases", "saliency", "regions", "prompts", "mask", "presence")
+SECTIONS = (
+    "phrases",
+    "proposals",
+    "crops",
+    "retrieval",
+    "saliency",
+    "regions",
+    "prompts",
+    "mask",
+    "presence",
+    "volume",
+)
+"""The settings of a preset by stage, in the order of the stages."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,8 @@ class Preset:
         pipeline: a key of `lexiseg.pipelines.PIPELINES`.
         encoder: as for `lexiseg.models.load_encoder`.
         segmenter: as for `lexiseg.models.load_segmenter`.
-        phrases, saliency, regions, prompts, mask, presence: keyword settings of each stage.
+        phrases, proposals, crops, retrieval, saliency, regions, prompts, mask, presence, volume: keyword
+            settings of each stage; a pipeline refuses settings of a stage that it does not have.
     """
 
     name: str
@@ -35,11 +48,15 @@ class Preset:
     encoder: str = "bundled"
     segmenter: str = "bundled"
     phrases: Mapping[str, Any] = field(default_factory=dict)
+    proposals: Mapping[str, Any] = field(default_factory=dict)
+    crops: Mapping[str, Any] = field(default_factory=dict)
+    retrieval: Mapping[str, Any] = field(default_factory=dict)
     saliency: Mapping[str, Any] = field(default_factory=dict)
     regions: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
     mask: Mapping[str, Any] = field(default_factory=dict)
     presence: Mapping[str, Any] = field(default_factory=dict)
+    volume: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run.json."""
@@ -57,7 +74,7 @@ class Preset:
         for name, value in changes.items():
             if name not in _FIELDS:
                 raise UsageError(f"a preset has no field {name!r}; expected one of {', '.join(_FIELDS)}")
-            if name in _SECTIONS:
+            if name in SECTIONS:
                 if not isinstance(value, Mapping):
                     raise UsageError(
                         f"{name} is {value!r}; expected settings, such as {name}: {{key: value}}"

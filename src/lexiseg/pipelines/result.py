@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lexiseg.proposals import Matches, Proposals
 from lexiseg.regions import Region
-from lexiseg.scans import BoolArray, Mask, Prompts, Saliency
+from lexiseg.scans import BoolArray, FloatArray, Mask, Prompts, Saliency
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +27,15 @@ class Finding:
             evidence, not the decision: it may reach the threshold while no region stands out, and is
             then reported as it is beside ``present=False``.
         confidence: how far the answer can be trusted, 0 to 1: for a mask the geometric mean of the
-            segmenter's own estimate of its IoU and of the mask's Dice overlap with the refined region, two
-            judges that know nothing of each other; for an absent phrase 1 - presence, and never above one
-            half where presence reaches the threshold but nothing could be drawn, since evidence and
+            segmenter's own estimate of its IoU and of a second judge that knows nothing of the first (the
+            mask's Dice overlap with the refined region; where the region is the same segmenter's proposal,
+            the probability with which it was retrieved); for an absent phrase 1 - presence, and never above
+            one half where presence reaches the threshold but nothing could be drawn, since evidence and
             answer then disagree.  NaN where undefined.
         prompts: what the segmenter was asked, one entry for each slice (an image has one).
         saliency: the map for each slice, where stages were kept.
         region: the refined region of each slice, where stages were kept.
+        matches: the retrieved proposals of each slice, where stages were kept and the pipeline has any.
     """
 
     phrase: str
@@ -43,6 +46,7 @@ class Finding:
     prompts: tuple[Prompts, ...] = ()
     saliency: tuple[Saliency, ...] = ()
     region: tuple[Region, ...] = ()
+    matches: tuple[Matches, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,9 @@ class Result:
         mask: all findings as one label map; see `label_map`.
         seconds: wall time of each stage and in all ("total").
         provenance: preset and weights that made it, as written to run.json.
+        proposals: the nameless regions of each slice, where stages were kept and the pipeline has any.
+        uncertainty: float32 of the mask's shape, 0 to 1, how undecided each pixel is, of a pipeline that
+            tells it; written beside the mask.
     """
 
     id: str
@@ -62,6 +69,8 @@ class Result:
     mask: Mask
     seconds: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    proposals: tuple[Proposals, ...] = ()
+    uncertainty: FloatArray | None = None
 
     @property
     def present(self) -> bool:

@@ -22,11 +22,13 @@ class PhraseEmbedding:
         text: the phrase.
         positive: (E,) float32, unit length: the normalised mean of its wordings' unit embeddings.
         nulls: (M, E) float32, each of unit length; M may be 0.
+        regions: of how many separate regions the target usually consists.
     """
 
     text: str
     positive: Tensor
     nulls: Tensor
+    regions: int = 1
 
 
 def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[PhraseEmbedding, ...]:
@@ -57,5 +59,5 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
         mean = table[[rows[wording] for wording in phrase.prompts]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         nulls = table[[rows[wording] for wording in phrase.nulls]] if phrase.nulls else table[:0]
-        embedded.append(PhraseEmbedding(phrase.text, positive, nulls))
+        embedded.append(PhraseEmbedding(phrase.text, positive, nulls, phrase.regions))
     return tuple(embedded)

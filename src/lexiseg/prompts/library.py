@@ -42,12 +42,15 @@ class Target:
         synonyms: other wordings of the same thing.
         templates: sentences with one ``{}`` for the wording.
         nulls: phrases of what lies around the target and is not it.
+        regions: of how many separate regions the target consists (lungs: two), for those who look for
+            regions; a scan may show fewer.
     """
 
     name: str
     synonyms: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("{}",)
     nulls: tuple[str, ...] = ()
+    regions: int = 1
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -155,18 +158,21 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _target(fields: dict[str, Any], file: Path) -> Target:
-    unknown = sorted(map(str, set(fields) - {"name", "synonyms", "templates", "nulls"}))
+    known = ("name", "synonyms", "templates", "nulls", "regions")
+    unknown = sorted(map(str, set(fields) - set(known)))
     if unknown:
         raise UsageError(
-            f"phrase file {file.name} has unknown fields {', '.join(unknown)}; "
-            "expected name, synonyms, templates, nulls"
+            f"phrase file {file.name} has unknown fields {', '.join(unknown)}; expected {', '.join(known)}"
         )
     name = fields.get("name")
     if not isinstance(name, str) or not phrase_key(name):
         raise UsageError(f"phrase file {file.name} has no name; expected 'name: some target'")
     lists = {key: _strings(fields, key, file) for key in ("synonyms", "templates", "nulls") if key in fields}
     _check_templates(lists.get("templates", ()), file)
-    return Target(name=name, **lists)
+    regions = fields.get("regions", 1)
+    if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
+        raise UsageError(f"phrase file {file.name}: regions is {regions!r}; expected a number, 1 or more")
+    return Target(name=name, regions=regions, **lists)
 
 
 def _strings(fields: dict[str, Any], name: str, file: Path) -> tuple[str, ...]:

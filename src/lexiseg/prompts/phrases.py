@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lexiseg.errors import BadPhrase
-from lexiseg.prompts.library import PhraseLibrary, default_library, phrase_key
+from lexiseg.prompts.library import PhraseLibrary, Target, default_library, phrase_key
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,13 @@ class PhraseSet:
         text: the phrase as it was typed, outer and repeated spaces removed; names masks and table rows.
         prompts: at least one wording; their embeddings are averaged.
         nulls: phrases of what is not the target; may be empty.
+        regions: of how many separate regions the target usually consists; 1 where nobody knows.
     """
 
     text: str
     prompts: tuple[str, ...]
     nulls: tuple[str, ...] = ()
+    regions: int = 1
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -62,11 +64,11 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
     library = default_library() if library is None else library
     cleaned = check_phrase(text)
     found = library.find(cleaned)
+    related = None if found is not None else library.related(cleaned)
     if found is not None:
         target, wording = found
         templates, synonyms, nulls = target.templates, target.wordings, target.nulls
     else:
-        related = library.related(cleaned)
         wording, synonyms = cleaned, ()
         templates = related.templates if related else library.templates
         nulls = related.nulls if related else ()
@@ -76,7 +78,20 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
         # Synonyms only bare: a template times a synonym adds text forwards, hardly any new direction.
         prompts += synonyms
     unique = _unique(prompts)
-    return PhraseSet(cleaned, unique, _unique((*nulls, *library.nulls), without=(cleaned, *unique)))
+    known = found[0] if found is not None else _of_which(cleaned, related)
+    return PhraseSet(
+        text=cleaned,
+        prompts=unique,
+        nulls=_unique((*nulls, *library.nulls), without=(cleaned, *unique)),
+        regions=known.regions if known is not None else 1,
+    )
+
+
+def _of_which(text: str, related: Target | None) -> Target | None:
+    """The related target where the phrase is about it: "hazy lungs" are lungs, a "lung nodule" is not."""
+    words = f" {phrase_key(text)}"
+    named = related is not None and any(words.endswith(f" {phrase_key(w)}") for w in related.wordings)
+    return related if named else None
 
 
 def _unique(phrases: Iterable[str], without: Iterable[str] = ()) -> tuple[str, ...]:

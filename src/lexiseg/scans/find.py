@@ -10,7 +10,7 @@ from lexiseg.errors import UsageError
 from lexiseg.scans.formats import HEAD_BYTES, SCAN_SUFFIXES, is_dicom, scan_suffix
 from lexiseg.scans.names import printable
 
-_OWN_ENDINGS = ("_mask", "_labels", "_overlay", "_saliency", "_region")
+_OWN_ENDINGS = ("_mask", "_labels", "_overlay", "_saliency", "_region", "_uncertainty", "_proposals")
 _OWN_SUFFIXES = (".png", ".nii.gz")
 
 
@@ -20,7 +20,7 @@ def find_scans(inputs: Sequence[str | Path], *, keep_missing: bool = False) -> l
     A file that is named is kept whatever it is: reading it will tell. Of a folder, files with a known
     extension are kept, and files without any that are DICOM by content; hidden files and folders, links to
     folders, and what lexiseg itself writes (NAME_mask.png, NAME_mask.nii.gz, and so for labels, overlay,
-    saliency and region) are passed over. Nothing is listed twice.
+    saliency, region, uncertainty and proposals) are passed over. Nothing is listed twice.
 
     Args:
         inputs: files and folders.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lexiseg.pipelines.runs.folder import earlier_rows
 from lexiseg.pipelines.runs.items import RunItem
@@ -23,6 +24,7 @@ def run_batch(
     options: RunOptions | None = None,
     progress: Callable[[RunProgress], None] | None = None,
     observe: Observe | None = None,
+    tuned: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Segment scans into a folder: masks, results.csv and run.json.
 
@@ -38,6 +40,7 @@ def run_batch(
         options: see `RunOptions`.
         progress: called often, with how far it is.
         observe: called with each scan and its result, stages kept, before the files are written.
+        tuned: how the pipeline's settings were chosen without labels, for the record; None for fixed ones.
 
     Raises:
         UsageError: resuming a run of other settings or weights, or a folder with masks that no run wrote.
@@ -57,7 +60,8 @@ def run_batch(
     table = out / RESULTS_NAME
     # The table first: old rows beside a new record would pass for the new run's.
     write_results(table, kept.in_order(items))
-    record = {**settings, "started": before.get("started", started), "finished": None}
+    chosen = {"tuning": "fixed"} if tuned is None else {"tuning": "label-free", "tuned": dict(tuned)}
+    record = {**settings, **chosen, "started": before.get("started", started), "finished": None}
     write_record(out, {**record, "counts": None, "seconds": None})
 
     pending = [item for item in items if item.id not in kept.done]

@@ -22,6 +22,7 @@ class RunItem:
         path: the file; not to be opened where `error` is set.
         shown: the path as it was given, for tables and messages.
         phrases: what to look for, checked; empty only where `error` is set.
+        mask: the true mask's file where the manifest names one; only yardsticks ever open it.
         error: why this scan cannot be worked on, on one line; "" for a sound one.
     """
 
@@ -29,6 +30,7 @@ class RunItem:
     path: Path
     shown: str
     phrases: tuple[str, ...]
+    mask: Path | None = None
     error: str = ""
 
     @property
@@ -99,6 +101,7 @@ def _of_row(row: ManifestRow, folder: Path, asked: tuple[str, ...]) -> RunItem:
         path=row.image,
         shown=printable(shown.as_posix()),
         phrases=phrases,
+        mask=row.mask,
         error=f"{printable(row.id)}: {error}" if error else "",
     )
 

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.pipelines.result import Result
@@ -16,7 +17,7 @@ from lexiseg.pipelines.runs.outputs import remove_outputs, write_outputs
 from lexiseg.pipelines.runs.row import Row, boxes_cell, number
 from lexiseg.pipelines.runs.seeding import seed_scan
 from lexiseg.pipelines.runs.values import Pipeline, RunOptions
-from lexiseg.scans import Scan, printable, read_scan
+from lexiseg.scans import Scan, printable, read_mask, read_scan
 
 logger = logging.getLogger(__name__)
 Observe = Callable[[RunItem, Scan, Result], None]
@@ -49,9 +50,11 @@ def segment_one(
         if item.error:
             raise LexisegError(item.error)
         seed_scan(options.seed, item.id)
-        scan = read_scan(item.path, id=item.id)
-        result = pipeline(
-            scan, item.phrases, keep_stages=options.save_stages or observe is not None, progress=tell
+        scan = read_scan(item.path, id=item.id, volume_axis=pipeline.preset.volume.get("axis", "auto"))
+        keep = options.save_stages or observe is not None
+        ask: Any = pipeline  # yardsticks take one argument more than a `Pipeline` promises
+        result: Result = ask(
+            scan, item.phrases, keep_stages=keep, progress=tell, **_truth(pipeline, item, scan)
         )
         if observe is not None:
             observe(item, scan, result)
@@ -74,6 +77,15 @@ def segment_one(
     seconds = number(time.perf_counter() - began, 3)
     common = {"id": item.id, "image": item.shown, "preset": pipeline.preset.name, "seconds": seconds}
     return [Row(**common, text=text, status="failed", error=reason) for text in item.phrases or ("",)]
+
+
+def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
+    """The true mask, for a yardstick that needs one; nothing for any other pipeline."""
+    if not getattr(pipeline, "needs_truth", False):
+        return {}
+    if item.mask is None:
+        raise LexisegError(f"{item.shown}: the manifest names no true mask for it, whose boxes are needed")
+    return {"truth": read_mask(item.mask, scan)}
 
 
 def _rows(item: RunItem, preset: str, result: Result, scan: Scan, seconds: str) -> list[Row]:

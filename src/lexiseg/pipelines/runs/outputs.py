@@ -15,10 +15,18 @@ from lexiseg.errors import UnwritableResult
 from lexiseg.files import atomic_write
 from lexiseg.pipelines.result import Finding, Result
 from lexiseg.pipelines.runs.montage import overlay_picture
-from lexiseg.scans import Prompts, Scan, write_map, write_mask
+from lexiseg.proposals import proposals_picture, proposals_record
+from lexiseg.scans import Prompts, Scan, iterate_slices, write_map, write_mask
 
 _MASKS = ("_mask.png", "_mask.nii.gz")
-_OTHERS = ("_labels.png", "_overlay.png")
+_OTHERS = (
+    "_labels.png",
+    "_overlay.png",
+    "_uncertainty.png",
+    "_uncertainty.nii.gz",
+    "_proposals.png",
+    "_proposals.json",
+)
 _STAGES = ("saliency.png", "saliency.nii.gz", "region.png", "region.nii.gz", "prompts.json")
 
 
@@ -26,6 +34,8 @@ def write_outputs(
     result: Result, scan: Scan, folder: Path, name: str, *, stages: bool, overlay: bool
 ) -> None:
     """Write a scan's mask and, where asked for, its stages and a picture, each file in one step.
+
+    An uncertainty that the result has is written as NAME_uncertainty.
 
     The mask is written last: where it is, the scan's other files are too.
 
@@ -35,7 +45,8 @@ def write_outputs(
         folder: where to.
         name: what the files' names begin with.
         stages: write NAME_saliency, NAME_region and NAME_prompts; of several phrases each has its slug after
-            the name.
+            the name.  Where regions were proposed, also NAME_proposals.json, which says too which of them
+            each phrase retrieved, and for an image NAME_proposals.png.
         overlay: write NAME_overlay.png.
 
     Raises:
@@ -45,9 +56,13 @@ def write_outputs(
         for finding, slug in zip(result.findings, slugs([f.phrase for f in result.findings]), strict=True):
             stem = f"{name}_{slug}" if len(result.findings) > 1 else name
             _write_stages(finding, scan, folder, stem)
+        if result.proposals:
+            _write_proposals(result, scan, folder, name)
     if overlay:
         picture = Image.fromarray(overlay_picture(result, scan))
         atomic_write(folder / f"{name}_overlay.png", lambda file: picture.save(file, format="PNG"))
+    if result.uncertainty is not None:
+        write_map(result.uncertainty, scan, folder, stem=name, kind="uncertainty")
     write_mask(result.mask, scan, folder, stem=name)
 
 
@@ -93,6 +108,25 @@ def _write_stages(finding: Finding, scan: Scan, folder: Path, stem: str) -> None
     write_map(_whole(region, scan), scan, folder, stem=stem, kind="region")
     content = json.dumps(_prompts_record(finding, scan), indent=2, allow_nan=False) + "\n"
     atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode()))
+
+
+def _write_proposals(result: Result, scan: Scan, folder: Path, name: str) -> None:
+    records = [
+        {
+            **proposals_record(proposals, image_id=each.id),
+            "matches": {
+                finding.phrase: [match.index for match in finding.matches[k].items]
+                for finding in result.findings
+                if finding.matches
+            },
+        }
+        for k, (proposals, each) in enumerate(zip(result.proposals, iterate_slices(scan), strict=True))
+    ]
+    content = json.dumps({"slices": records} if scan.volume else records[0], allow_nan=False) + "\n"
+    atomic_write(folder / f"{name}_proposals.json", lambda file: file.write(content.encode()))
+    if not scan.volume:
+        picture = Image.fromarray(proposals_picture(scan, result.proposals[0]))
+        atomic_write(folder / f"{name}_proposals.png", lambda file: picture.save(file, format="PNG"))
 
 
 def _whole(slices: Sequence[Any], scan: Scan) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lexiseg.errors import UsageError
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.runs.batch import run_batch
 from lexiseg.pipelines.runs.folder import check_folder
@@ -29,6 +30,8 @@ class RunRequest:
         changes: fields of the preset to replace, see `Preset.override`.
         device: see `lexiseg.load`.
         precision: see `lexiseg.load`.
+        tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
+            `tune_label_free` on some of the scans.
         options: see `RunOptions`.
     """
 
@@ -40,6 +43,7 @@ class RunRequest:
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: str = "auto"
+    tune: str = "fixed"
     options: RunOptions = field(default_factory=RunOptions)
 
 
@@ -67,12 +71,25 @@ def segment_files(
     """
     from lexiseg.models import resolve_device
     from lexiseg.pipelines import load
+    from lexiseg.pipelines.loading import pipeline_class
+    from lexiseg.pipelines.runs.tuned import check_tuning, tuned_pipeline
 
     preset = load_preset(request.preset, **request.changes)
+    kind = pipeline_class(preset)
+    check_tuning(request.tune, preset)
     resolve_device(request.device)
     items = gather_items(request.inputs, manifest=request.manifest, phrases=request.phrases)
+    if kind.needs_truth and not any(item.mask for item in items):
+        raise UsageError(
+            f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
+        )
     check_folder(request.out, items)
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
+    tuned = None
+    if request.tune == "label-free":
+        pipeline, tuned = tuned_pipeline(
+            pipeline, items, request.out, resume=request.options.resume, progress=progress
+        )
     return run_batch(
         pipeline,
         items,
@@ -81,4 +98,5 @@ def segment_files(
         options=request.options,
         progress=progress,
         observe=observe,
+        tuned=tuned,
     )

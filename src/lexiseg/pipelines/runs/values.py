@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lexiseg.pipelines.medclip_sam import Progress
+from lexiseg.pipelines.pipeline import Progress
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import Result
 from lexiseg.scans import Scan

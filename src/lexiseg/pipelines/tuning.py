@@ -1,0 +1,178 @@
+"""Settings chosen without labels: how sure the pipeline itself is, over a few scans, of what it retrieves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lexiseg.errors import UsageError
+from lexiseg.pipelines.pipeline import TextPipeline
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.salip import Look, Salip
+from lexiseg.proposals import Matches, Proposals, ProposalSettings, shared
+from lexiseg.scans import Scan, iterate_slices
+
+CRITERION = "mean over scans and phrases of retrieval margin x predicted IoU x stability"
+
+Changes = Mapping[str, Mapping[str, Any]]
+"""Settings by section, as for `Preset.override`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of settings.
+
+    Attributes:
+        changes: what differs from the preset, by section; nothing for the preset as it is.
+        score: the criterion, 0 to 1.
+    """
+
+    changes: Changes
+    score: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was tried, and what was chosen.
+
+    Attributes:
+        trials: in the order in which they were tried, the preset's own settings first.
+        scans: the ids of the scans that were looked at.
+    """
+
+    trials: tuple[Trial, ...]
+    scans: tuple[str, ...]
+
+    @property
+    def choice(self) -> Changes:
+        """The settings with the highest score; of equal ones those tried first."""
+        return max(self.trials, key=lambda trial: trial.score).changes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for run.json."""
+        return {
+            "criterion": CRITERION,
+            "scans": list(self.scans),
+            "grid": [{"settings": _plain(trial.changes), "score": trial.score} for trial in self.trials],
+            "choice": _plain(self.choice),
+        }
+
+
+def default_grid(preset: Preset) -> list[Changes]:
+    """The preset's own settings, then looser and stricter thresholds, each with every visual prompt tried.
+
+    Thresholds move by a quarter of what is left to 1 (stricter) or of themselves (looser).
+    """
+    own = ProposalSettings(**preset.proposals)
+    prompts = dict.fromkeys([str(preset.crops.get("prompt", "masked")), "masked", "expanded", "greyed"])
+    if preset.retrieval.get("score", "crop") == "saliency":
+        prompts = dict.fromkeys([""])
+    thresholds = [
+        {},
+        *(
+            {
+                "pred_iou_threshold": round(_moved(own.pred_iou_threshold, by), 4),
+                "stability_threshold": round(_moved(own.stability_threshold, by), 4),
+            }
+            for by in (-0.25, 0.25)
+        ),
+    ]
+    grid: list[Changes] = []
+    for (position, prompt), moved in itertools.product(enumerate(prompts), thresholds):
+        changes: dict[str, Mapping[str, Any]] = {}
+        if moved:
+            changes["proposals"] = moved
+        if position:
+            changes["crops"] = {"prompt": prompt}
+        grid.append(changes)
+    return grid
+
+
+def tune_label_free(
+    pipeline: TextPipeline,
+    scans: Sequence[tuple[Scan, Sequence[str]]],
+    *,
+    grid: Sequence[Changes] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Tuning:
+    r"""Try a few settings on a few scans and say which the pipeline is surest with; no mask is looked at.
+
+    For a scan and a phrase with retrieved regions M the criterion is
+
+    .. math:: \max(0, \bar p_M - \hat p) \; \cdot \; \bar q_M \; \cdot \; \bar s_M
+
+    with the mean probability :math:`\bar p_M`, predicted IoU :math:`\bar q_M` and stability :math:`\bar s_M`
+    of the retrieved regions, and the largest probability :math:`\hat p` of a region that shares no more than
+    half of the smaller of the two with any of them (0 where there is none); 0 where nothing was retrieved.
+    A setting with which the target stands out, is outlined surely and is outlined the same at another
+    threshold is taken for a good one.
+
+    Args:
+        pipeline: a SaLIP pipeline.
+        scans: a few, each with the phrases asked of it; of a volume the middle slice is looked at.
+        grid: what to try; `default_grid` of the pipeline's preset when None.
+        progress: called with the share done.
+
+    Raises:
+        UsageError: the pipeline has nothing to retrieve, or there is no scan.
+    """
+    if not isinstance(pipeline, Salip):
+        raise UsageError(
+            f"the preset {pipeline.preset.name!r} has no settings that can be tuned without labels; "
+            "expected one of SaLIP, such as demo-salip"
+        )
+    if not scans:
+        raise UsageError("there is no readable scan to tune settings on; expected at least one")
+    tried = list(default_grid(pipeline.preset) if grid is None else grid)
+    images = [(_middle(scan), phrases) for scan, phrases in scans]
+    proposed: dict[ProposalSettings, list[Proposals]] = {}
+    trials = []
+    for index, changes in enumerate(tried):
+        candidate = Salip(pipeline.preset.override(**changes), pipeline.encoder, pipeline.segmenter)
+        # Making proposals is most of the work, and a visual prompt does not change them.
+        key = ProposalSettings(**candidate.preset.proposals)
+        if key not in proposed:
+            proposed[key] = [candidate.propose(scan) for scan, _ in images]
+        looks = [
+            candidate.look(scan, phrases, proposals)
+            for (scan, phrases), proposals in zip(images, proposed[key], strict=True)
+        ]
+        scores = [sureness(look, matches) for look in looks for matches in look.matches]
+        trials.append(Trial(changes, float(np.mean(scores))))
+        if progress is not None:
+            progress((index + 1) / len(tried))
+    return Tuning(tuple(trials), tuple(scan.id for scan, _ in scans))
+
+
+def sureness(look: Look, matches: Matches) -> float:
+    """The criterion for one scan and phrase, 0 to 1; see `tune_label_free`."""
+    if not matches.items:
+        return 0.0
+    taken = [match.proposal for match in matches.items]
+    apart = [
+        float(matches.probabilities[index])
+        for index, proposal in enumerate(look.proposals)
+        if all(shared(proposal.mask, other.mask) <= 0.5 for other in taken)
+    ]
+    margin = float(np.mean([match.probability for match in matches.items])) - max(apart, default=0.0)
+    sure = float(np.mean([proposal.iou for proposal in taken]))
+    stable = float(np.mean([proposal.stability for proposal in taken]))
+    return 0.0 if math.isnan(margin) else max(0.0, margin) * min(1.0, max(0.0, sure)) * stable
+
+
+def _middle(scan: Scan) -> Scan:
+    slices = list(iterate_slices(scan))
+    return slices[len(slices) // 2]
+
+
+def _moved(threshold: float, by: float) -> float:
+    return threshold + by * (1 - threshold if by > 0 else threshold)
+
+
+def _plain(changes: Changes) -> dict[str, dict[str, Any]]:
+    return {name: dict(settings) for name, settings in changes.items()}

@@ -1,0 +1,132 @@
+"""Masks before they are brought to the scan's grid, and what can be told of them there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from lexiseg.models.segmenter import EncodedImage
+
+_HALF_LIMIT = 6e4  # float16 ends at 65504
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """K masks of one crop at the segmenter's low resolution.
+
+    Attributes:
+        logits: (K, h, w) over the segmenter's padded square input; float16, since many wait at once and only
+            the places where they cross a threshold still matter.
+        boxes: float32 (K, 4): x0 y0 x1 y1 in the crop's pixels, end-exclusive; see `low_boxes`.
+        areas: float32 (K,) as a fraction of the crop; 0 is an empty mask.
+        iou: float32 (K,) the segmenter's estimates.
+        stability: float32 (K,); see `stability_score`.
+        points: float32 (K, 2): x y in the crop's pixels, what was asked.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    areas: Tensor
+    iou: Tensor
+    stability: Tensor
+    points: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, index: Tensor) -> Candidates:
+        """Some of them: by positions, in that order, or by a bool for each."""
+        return Candidates(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def join(batches: Sequence[Candidates]) -> Candidates:
+    """The candidates of several batches as one, in the same order."""
+    columns = ([getattr(each, field.name) for each in batches] for field in fields(Candidates))
+    return Candidates(*(torch.cat(column) for column in columns))
+
+
+def measure(logits: Tensor, iou: Tensor, points: Tensor, image: EncodedImage, *, offset: float) -> Candidates:
+    """Candidates out of what a segmenter decoded.
+
+    Args:
+        logits: (K, h, w).
+        iou: (K,).
+        points: (K, 2).
+        image: what they were decoded from.
+        offset: for `stability_score`.
+    """
+    cell = low_cell(image, logits)
+    rows, columns = (max(1, round(side / cell)) for side in image.input_shape)
+    seen = logits[:, :rows, :columns]  # the rest is padding
+    height, width = image.shape
+    across, down = width / image.input_shape[1], height / image.input_shape[0]
+    scale = torch.tensor([across, down, across, down], device=logits.device)
+    limit = torch.tensor([width, height, width, height], dtype=torch.float32, device=logits.device)
+    return Candidates(
+        logits=logits.clamp(-_HALF_LIMIT, _HALF_LIMIT).half(),
+        boxes=(low_boxes(seen) * cell * scale).clamp(min=torch.zeros_like(limit), max=limit),
+        areas=(seen > 0).sum((1, 2)) / (seen.shape[1] * seen.shape[2]),
+        iou=iou,
+        stability=stability_score(seen, offset),
+        points=points,
+    )
+
+
+def low_cell(image: EncodedImage, logits: Tensor) -> float:
+    """Side of a low-resolution cell in pixels of the padded square input, the scan's longer side in it."""
+    return max(image.input_shape) / max(logits.shape[-2:])
+
+
+def stability_score(logits: Tensor, offset: float) -> Tensor:
+    """How little a mask depends on where its logits x are cut: ``|x > offset| / |x > -offset|``.
+
+    It is the IoU of the two masks, one of which contains the other.  NaN where the larger one is empty.
+
+    Args:
+        logits: (K, h, w).
+        offset: 0 or more.
+
+    Returns:
+        float32 (K,).
+    """
+    return (logits > offset).sum((1, 2)) / (logits > -offset).sum((1, 2))
+
+
+def low_boxes(logits: Tensor) -> Tensor:
+    """Boxes around the masks ``logits > 0``, to a fraction of a cell.
+
+    Interpolated between a cell inside and its neighbour outside, the logits cross zero between the two
+    centres; the box reaches to the outermost crossing, or to the grid's border.  So it tells what the box
+    will be on a finer grid.
+
+    Args:
+        logits: (K, h, w).
+
+    Returns:
+        float32 (K, 4): x0 y0 x1 y1 in cells, a cell's centre at +0.5; zeros for an empty mask.
+    """
+    inside = logits > 0
+    left, right = _reach(logits, inside.any(1))
+    top, bottom = _reach(logits.mT, inside.any(2))
+    boxes = torch.stack([left, top, right, bottom], dim=1)
+    return torch.where(inside.any(2).any(1)[:, None], boxes, 0)
+
+
+def _reach(logits: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the masks reach to the left and right, from (K, h, w) and whether a column has any of it."""
+    first = inside.int().argmax(1)
+    last = logits.shape[2] - 1 - inside.flip(1).int().argmax(1)
+    return first + 0.5 - _beyond(logits, first, -1), last + 0.5 + _beyond(logits, last, 1)
+
+
+def _beyond(logits: Tensor, column: Tensor, step: int) -> Tensor:
+    """How far past a column's centre, in cells, the logits stay above zero in any row."""
+    each = torch.arange(len(logits), device=logits.device)
+    outside = (column + step < 0) | (column + step >= logits.shape[2])
+    inner = logits[each, :, column]
+    outer = logits[each, :, (column + step).clamp(0, logits.shape[2] - 1)]
+    crossing = torch.where(inner > 0, inner / (inner - outer), 0).amax(1)
+    return torch.where(outside, 0.5, crossing)

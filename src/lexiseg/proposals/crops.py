@@ -1,0 +1,222 @@
+"""Visual prompts: how one region of a scan is shown to an encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from lexiseg.errors import UsageError
+from lexiseg.models.encoder import Encoder
+from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.saliency.framing import frame_scan
+from lexiseg.scans.scan import BoolArray, FloatArray
+
+_RED = np.array([1.0, 0.0, 0.0], np.float32)
+_LINE = 2 / 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSettings:
+    """How proposals are shown to the encoder.
+
+    Attributes:
+        prompt: a key of `VISUAL_PROMPTS`.
+        margin: how far a crop's box is grown on every side, as a fraction of its width and height, never
+            past the scan's border ("masked" and "expanded"); None for the prompt's own: 0 for "masked", a
+            quarter for "expanded".
+        dim: how much of the surround "greyed" takes away: 1 leaves plain grey, 0 the scan as it is.
+        batch: crops per forward of the encoder; small ones win on a CPU.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    prompt: str = "masked"
+    margin: float | None = None
+    dim: float = 0.8
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.prompt not in VISUAL_PROMPTS:
+            raise UsageError(
+                f"crops: there is no visual prompt {self.prompt!r}; "
+                f"expected one of {', '.join(VISUAL_PROMPTS)}"
+            )
+        if self.margin is not None and not 0 <= self.margin < math.inf:
+            raise UsageError(
+                f"crops: margin is {self.margin}; expected a fraction of the box's size, 0 or more"
+            )
+        if not 0 <= self.dim <= 1:
+            raise UsageError(f"crops: dim is {self.dim}; expected 0 to 1")
+        if self.batch < 1:
+            raise UsageError(f"crops: batch is {self.batch}; expected at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """What the encoder is shown of one proposal, and of which one: neither goes anywhere without the other.
+
+    Attributes:
+        index: the proposal's place in its `Proposals`.
+        pixels: float32 (3, S, S) in [0, 1], the encoder's input.
+    """
+
+    index: int
+    pixels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CropEmbeddings:
+    """Embeddings of crops, with the proposals they are of.
+
+    Attributes:
+        indices: for each row the proposal's place in its `Proposals`.
+        rows: (N, E) unit length.
+    """
+
+    indices: tuple[int, ...]
+    rows: Tensor
+
+
+def make_crops(
+    pixels: FloatArray,
+    proposals: Proposals,
+    settings: CropSettings,
+    *,
+    size: int,
+    fill: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Iterator[Crop]:
+    """One crop for each proposal, in order, made when it is asked for.
+
+    What is shown keeps its aspect and lies in the middle of the square.
+
+    Args:
+        pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
+        proposals: of this scan.
+        settings: see `CropSettings`.
+        size: side S of the encoder's input.
+        fill: RGB in [0, 1] of padding and of what is masked out: the encoder's mean colour.
+
+    Raises:
+        ValueError: the proposals are of a scan of another shape.
+    """
+    if pixels.shape[:2] != proposals.shape:
+        raise ValueError(f"scan has shape {pixels.shape[:2]}, the proposals are of {proposals.shape}")
+    paint = VISUAL_PROMPTS[settings.prompt]
+    colour = np.array(fill, np.float32)
+    for index, proposal in enumerate(proposals):
+        shown = paint(pixels, proposal, settings, colour)
+        (frame,) = frame_scan((shown.shape[0], shown.shape[1]), size=size, fill=fill)
+        yield Crop(index, frame.apply(shown)[0])
+
+
+def embed_crops(
+    encoder: Encoder, pixels: FloatArray, proposals: Proposals, settings: CropSettings
+) -> CropEmbeddings:
+    """Embeddings of all proposals' crops, `settings.batch` of them per forward.
+
+    Args:
+        encoder: the vision-language model.
+        pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
+        proposals: of this scan; there may be none.
+        settings: see `CropSettings`.
+    """
+    red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
+    crops = make_crops(pixels, proposals, settings, size=encoder.input_size, fill=(red, green, blue))
+    indices: list[int] = []
+    rows: list[Tensor] = []
+    for batch in _batches(crops, settings.batch):
+        indices += [crop.index for crop in batch]
+        stacked = torch.stack([crop.pixels for crop in batch]).to(encoder.device)
+        rows.append(encoder.encode_image(stacked).detach().float())
+    return CropEmbeddings(tuple(indices), torch.cat(rows) if rows else torch.zeros(0, 0))
+
+
+def _batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:
+    batch: list[Crop] = []
+    for crop in crops:
+        batch.append(crop)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _masked(pixels: FloatArray, proposal: Proposal, settings: CropSettings, fill: FloatArray) -> FloatArray:
+    """The proposal's box with all that is not the proposal masked out."""
+    rows, columns = _window(proposal, pixels.shape, settings.margin or 0.0)
+    inside = proposal.mask[rows, columns, None]
+    return np.where(inside, _coloured(pixels[rows, columns]), fill)
+
+
+def _expanded(pixels: FloatArray, proposal: Proposal, settings: CropSettings, _: FloatArray) -> FloatArray:
+    """The proposal's box and what lies around it."""
+    rows, columns = _window(proposal, pixels.shape, 0.25 if settings.margin is None else settings.margin)
+    return pixels[rows, columns]
+
+
+def _red_box(pixels: FloatArray, proposal: Proposal, _: CropSettings, __: FloatArray) -> FloatArray:
+    """The whole scan with a red frame just around the proposal's box."""
+    x0, y0, x1, y1 = proposal.box
+    filled = np.zeros(pixels.shape[:2], np.bool_)
+    filled[y0:y1, x0:x1] = True
+    return _outlined(pixels, filled)
+
+
+def _greyed(pixels: FloatArray, proposal: Proposal, settings: CropSettings, fill: FloatArray) -> FloatArray:
+    """The whole scan, all that is not the proposal faded towards the mean colour."""
+    coloured = _coloured(pixels)
+    weight = np.where(proposal.mask, np.float32(0), np.float32(settings.dim))[..., None]
+    faded: FloatArray = coloured + weight * (fill - coloured)
+    return faded
+
+
+def _contour(pixels: FloatArray, proposal: Proposal, _: CropSettings, __: FloatArray) -> FloatArray:
+    """The whole scan with a red line just around the proposal."""
+    return _outlined(pixels, proposal.mask)
+
+
+VisualPrompt = Callable[[FloatArray, Proposal, CropSettings, FloatArray], FloatArray]
+"""(scan, proposal, settings, fill colour) -> what is shown, (h, w) or (h, w, 3) in [0, 1]."""
+
+VISUAL_PROMPTS: Mapping[str, VisualPrompt] = {
+    "masked": _masked,
+    "expanded": _expanded,
+    "red-box": _red_box,
+    "greyed": _greyed,
+    "contour": _contour,
+}
+"""SaLIP's five ways to show a region (Aleem et al., CVPRW 2024); the paper's choice comes first."""
+
+
+def _window(proposal: Proposal, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
+    """Rows and columns of the proposal's box, grown; with its last row and column."""
+    x0, y0, x1, y1 = proposal.box
+    by_x, by_y = round(margin * (x1 - x0)), round(margin * (y1 - y0))
+    rows = slice(max(0, y0 - by_y), min(shape[0], y1 + by_y))
+    return rows, slice(max(0, x0 - by_x), min(shape[1], x1 + by_x))
+
+
+def _outlined(pixels: FloatArray, mask: BoolArray) -> FloatArray:
+    """The scan with a red line around a mask, which it does not hide.
+
+    The line is about two pixels wide once the scan is in an input of 224 pixels; where the mask reaches the
+    scan's border there is no room for it.
+    """
+    width = max(1, math.ceil(_LINE * max(mask.shape)))
+    # Chebyshev distance: a box's frame keeps its corners, and a line is equally wide everywhere.
+    distance = ndimage.distance_transform_cdt(~mask, metric="chessboard")
+    ring = (distance > 0) & (distance <= width)
+    return np.where(ring[..., None], _RED, _coloured(pixels))
+
+
+def _coloured(pixels: FloatArray) -> FloatArray:
+    """(h, w, 3) of a grey or colour scan; grey is not copied."""
+    return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (*pixels.shape, 3))

@@ -1,0 +1,64 @@
+"""Proposals: every region of a scan that a segmenter can outline, before anything has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lexiseg.scans import BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """One region with what the generator knows of it.
+
+    Attributes:
+        mask: bool (H, W) on the scan's grid, never empty.
+        box: (x0, y0, x1, y1) of the mask in scan pixels, end-exclusive.
+        iou: the segmenter's own estimate of the mask's IoU, 0 to 1.
+        stability: IoU of the mask at a higher and at a lower threshold, 0 to 1.
+        point: (x, y) in scan pixels, the grid point that was asked.
+        crop: (x0, y0, x1, y1) of the part of the scan in which it was found, end-exclusive.
+    """
+
+    mask: BoolArray
+    box: tuple[int, int, int, int]
+    iou: float
+    stability: float
+    point: tuple[float, float]
+    crop: tuple[int, int, int, int]
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """All regions of one scan, best first; there may be none.
+
+    Attributes:
+        shape: (H, W) of the scan.
+        items: the regions, by falling predicted IoU.
+    """
+
+    shape: tuple[int, int]
+    items: tuple[Proposal, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Proposal]:
+        return iter(self.items)
+
+    def __getitem__(self, index: int) -> Proposal:
+        return self.items[index]
+
+
+def box_of(mask: BoolArray) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) around a mask that is not empty, in pixels, end-exclusive."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

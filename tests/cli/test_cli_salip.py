@@ -1,0 +1,89 @@
+"""What SaLIP and its yardsticks add to the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def refused(result: Any, *words: str) -> None:
+    assert result.exit_code == 2
+    told = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(told) == 1, told
+    assert all(word in told[0] for word in words), told
+
+
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return found
+
+
+class TestTune:
+    def test_fixed_unless_asked(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        assert cli.segment(tmp_path / "out", scans, "--preset", "demo-salip").exit_code == 0
+        assert record(tmp_path / "out")["tuning"] == "fixed"
+
+    def test_a_preset_with_nothing_to_tune(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        result = cli.segment(tmp_path / "out", scans, "--tune", "label-free")
+        refused(result, "'demo'", "tuned without labels")
+        assert not (tmp_path / "out").exists()
+
+    def test_no_such_tuning(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        assert cli.segment(tmp_path / "out", scans, "--tune", "dice").exit_code == 2
+
+
+class TestYardsticks:
+    def test_true_boxes_need_a_manifest_with_masks(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        refused(cli.segment(tmp_path / "out", scans, "--preset", "sam-box"), "manifest with a mask column")
+        (scans / "m.csv").write_text("id,image\na,a.png\n")
+        result = cli.segment(tmp_path / "out", "--manifest", scans / "m.csv", "--preset", "sam-box")
+        refused(result, "manifest with a mask column")
+
+    @pytest.mark.parametrize("preset", ["sam-box", "sam-unprompted"])
+    def test_they_run_with_the_bundled_segmenter(
+        self, cli: Any, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+    ) -> None:
+        monkeypatch.undo()  # the real `load`
+        mask = np.zeros((24, 32), np.uint8)
+        mask[4:20, 6:26] = 255
+        (scans / "masks").mkdir()
+        Image.fromarray(mask).save(scans / "masks" / "a.png")
+        (scans / "m.csv").write_text("id,image,mask\na,a.png,masks/a.png\nb,b.png,\n")
+        out = tmp_path / "out"
+        settings = ["--set", "proposals.points_per_side=2"] if preset == "sam-unprompted" else []
+        result = cli.segment(
+            out, "--manifest", scans / "m.csv", "--preset", preset, "--device", "cpu", *settings
+        )
+        rows = (out / "results.csv").read_text().splitlines()
+        assert (out / "a_mask.png").exists()
+        assert record(out)["models"]["encoder"] == {"name": "none"}
+        if preset == "sam-box":  # b has no true mask: its row says so, and the others are done
+            assert result.exit_code == 1
+            assert "true,1.0000,,6 4 26 20," in rows[1]
+            assert "names no true mask" in rows[2]
+        else:
+            assert result.exit_code == 0
+
+
+class TestAxis:
+    def test_volumes_are_cut_where_asked_and_masks_lie_on_the_source(self, cli: Any, tmp_path: Path) -> None:
+        voxels = np.random.default_rng(0).integers(0, 999, (8, 9, 5)).astype(np.int16)
+        nib.Nifti1Image(voxels, np.diag([1.0, 1.0, 3.0, 1.0])).to_filename(tmp_path / "v.nii.gz")
+        counts = {}
+        for axis, arguments in {"auto": [], "coronal": ["--axis", "coronal"]}.items():
+            out = tmp_path / axis
+            assert cli.segment(out, tmp_path / "v.nii.gz", *arguments).exit_code == 0
+            assert nib.load(out / "v_mask.nii.gz").shape == voxels.shape
+            boxes = (out / "results.csv").read_text().splitlines()[1].split(",")[7]
+            counts[axis] = len(boxes.split(";"))
+        assert counts == {"auto": 5, "coronal": 9}
+        assert record(tmp_path / "coronal")["preset"]["volume"] == {"axis": "coronal"}
+
+    def test_no_such_axis(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        assert cli.segment(tmp_path / "out", scans, "--axis", "oblique").exit_code == 2

@@ -1,0 +1,79 @@
+"""A segmenter that outlines the plateaus of a scan: what a point lies on is what it answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lexiseg.models.segmenter import Decoded, EncodedImage
+from lexiseg.scans.scan import FloatArray
+
+
+class PaintedSegmenter:
+    """Three candidates: the piece of equal grey under the point, the same grown by a pixel, and nothing.
+
+    Its low resolution is the scan's shrunk by a whole number, as SAM's is.
+
+    Args:
+        shrink: scan pixels for each low-resolution cell.
+        iou: its estimates for the three.
+        unsure: logits are this far from zero, so that an offset beyond it finds every mask unstable.
+    """
+
+    def __init__(
+        self,
+        *,
+        shrink: int = 1,
+        iou: tuple[float, float, float] = (0.95, 0.9, 0.99),
+        unsure: float = 5.0,
+    ) -> None:
+        self.name = "painted"
+        self.device = torch.device("cpu")
+        self.shrink, self.iou, self.unsure = shrink, iou, unsure
+        self.encoded: list[tuple[int, ...]] = []
+        self.decoded: list[int] = []
+        self.upsampled = 0
+        self._pixels: dict[int, FloatArray] = {}
+
+    def encode(self, pixels: FloatArray) -> EncodedImage:
+        self.encoded.append(pixels.shape)
+        shape = (int(pixels.shape[0]), int(pixels.shape[1]))
+        image = EncodedImage(torch.full((1, 1, 1, 1), float(len(self.encoded))), shape, shape)
+        self._pixels[len(self.encoded)] = pixels if pixels.ndim == 2 else pixels.mean(-1)
+        return image
+
+    def decode(
+        self,
+        image: EncodedImage,
+        *,
+        boxes: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        multimask: bool = False,
+    ) -> Decoded:
+        assert boxes is None and points is not None and labels is not None and multimask
+        self.decoded.append(len(points))
+        side = -(-max(image.shape) // self.shrink)
+        found = torch.zeros(len(points), 3, side, side)
+        for index, (x, y) in enumerate(points[:, 0]):
+            for number, mask in enumerate(self._masks(image, x, y)):
+                rows, columns = mask[:: self.shrink, :: self.shrink].shape
+                low = torch.from_numpy(mask[:: self.shrink, :: self.shrink].astype(np.float32))
+                found[index, number, :rows, :columns] = low
+        return Decoded((found * 2 - 1) * self.unsure, torch.tensor([self.iou]).repeat(len(points), 1))
+
+    def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
+        self.upsampled += len(logits)
+        side = logits.shape[-1] * self.shrink
+        whole = interpolate(logits[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+        return whole[:, : image.shape[0], : image.shape[1]]
+
+    def _masks(self, image: EncodedImage, x: float, y: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pixels = self._pixels[int(image.embedding)]
+        row, column = min(int(y), image.shape[0] - 1), min(int(x), image.shape[1] - 1)
+        pieces, _ = ndimage.label(pixels == pixels[row, column])
+        mask = pieces == pieces[row, column]
+        return mask, ndimage.binary_dilation(mask), np.zeros_like(mask)

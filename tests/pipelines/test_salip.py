@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import make_sam_folder
+from fake_saliency_encoder import ColourEncoder
+from fake_segmenter import FakeSegmenter
+from regions_of import Box, boxes_of, filled
+from torch import Tensor
+from towers import make_tower_folder
+
+from lexiseg.errors import UsageError
+from lexiseg.pipelines import salip
+from lexiseg.pipelines.loading import load
+from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.pipelines.salip import Salip
+from lexiseg.proposals import Proposals
+from lexiseg.scans import Scan
+
+SHAPE = (64, 64)
+RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 60), (0, 0, 12, 12)
+PRESET = Preset(
+    name="test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1}
+)
+
+
+class Colours(ColourEncoder):
+    """A phrase with a colour's name in it is that colour, any other is its opposite; counts its images."""
+
+    def __init__(self) -> None:
+        super().__init__(bias=-15.0)
+        self.image_calls: list[int] = []
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        names = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "bright": (1, 1, 1)}
+        colours = [next((c for n, c in names.items() if n in text), (-1, -1, -1)) for text in phrases]
+        return torch.nn.functional.normalize(torch.tensor(colours, dtype=torch.float32), dim=1)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        self.image_calls.append(len(pixels))
+        return super().encode_image(pixels)
+
+
+@pytest.fixture
+def proposed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Every scan is proposed its coloured boxes (those that are not black) and a black one; counts calls."""
+    calls: list[tuple[int, ...]] = []
+
+    def propose(segmenter: Any, pixels: np.ndarray, settings: Any) -> Proposals:
+        calls.append(pixels.shape)
+        segmenter.encode(pixels)
+        lit = [box for box in (RED, GREEN, GREEN_TOO) if pixels[box[1], box[0]].any()]
+        return boxes_of(SHAPE, BLACK, *lit) if lit else Proposals(SHAPE)
+
+    monkeypatch.setattr(salip, "propose", propose)
+    return calls
+
+
+def pipeline(segmenter: FakeSegmenter | None = None, **changes: Any) -> Salip:
+    return Salip(PRESET.override(**changes), Colours(), segmenter or FakeSegmenter())
+
+
+def painted(*boxes: tuple[Box, tuple[float, float, float]]) -> Scan:
+    pixels = np.zeros((*SHAPE, 3), np.float32)
+    for box, colour in boxes:
+        pixels[filled(SHAPE, box)] = colour
+    return Scan(pixels, id="colours")
+
+
+@pytest.fixture
+def scan() -> Scan:
+    """Black, with one red and two green rectangles."""
+    return painted((RED, (1, 0, 0)), (GREEN, (0, 1, 0)), (GREEN_TOO, (0, 0.9, 0)))
+
+
+@pytest.mark.usefixtures("proposed")
+class TestPresent:
+    def test_the_region_that_fits_is_boxed_and_drawn(self, scan: Scan) -> None:
+        found = pipeline()(scan, "red")["red"]
+        np.testing.assert_array_equal(found.mask, filled(SHAPE, RED))
+        assert found.present and found.presence > 0.9
+        assert found.prompts[0].boxes.tolist() == [list(RED)]
+
+    def test_the_scan_is_encoded_once_for_proposals_and_mask(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        pipeline(segmenter)(scan, ["red", "green"])
+        assert segmenter.encoded == [(*SHAPE, 3)]
+
+    def test_two_regions_where_two_are_asked_for(self, scan: Scan) -> None:
+        found = pipeline(retrieval={"top": 2})(scan, "green", keep_stages=True)["green"]
+        np.testing.assert_array_equal(found.mask, filled(SHAPE, GREEN, GREEN_TOO))
+        assert {match.index for match in found.matches[0].items} == {2, 3}
+
+    def test_more_than_there_are_takes_all(self, scan: Scan) -> None:
+        found = pipeline(retrieval={"top": 9})(scan, "red", keep_stages=True)["red"]
+        assert len(found.matches[0].items) == len(found.prompts[0].boxes) == 4
+
+    def test_points_and_margin_of_the_prompts(self, scan: Scan) -> None:
+        found = pipeline(prompts={"margin": 0.25, "points": "center"})(scan, "red")["red"]
+        assert found.prompts[0].boxes.tolist() == [[12, 8, 36, 56]]
+        assert found.prompts[0].labels.tolist() == [1]
+
+    def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
+        found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]
+        assert found.confidence == pytest.approx(math.sqrt(0.64 * found.matches[0].probability))
+
+    def test_the_regions_themselves_can_be_the_mask(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        found = pipeline(segmenter, mask={"final": "region"})(scan, "red")["red"]
+        np.testing.assert_array_equal(found.mask, filled(SHAPE, RED))
+        assert segmenter.asked == []
+
+
+class TestAbsent:
+    def test_below_the_threshold_nothing_is_drawn(self, scan: Scan, proposed: list[Any]) -> None:
+        segmenter = FakeSegmenter()
+        found = pipeline(segmenter)(scan, "blue")["blue"]
+        assert not found.present and not found.mask.any() and found.prompts[0].empty
+        assert found.presence < 0.1 and found.confidence == pytest.approx(1 - found.presence)
+        assert segmenter.asked == []
+
+    @pytest.mark.parametrize("threshold", [0.5, None])
+    def test_no_proposal_at_all(self, proposed: list[Any], threshold: float | None) -> None:
+        dark = Scan(np.zeros(SHAPE, np.float32))
+        found = pipeline(presence={"threshold": threshold})(dark, "red", keep_stages=True)
+        assert proposed and len(found.proposals[0]) == 0
+        assert not found["red"].present
+        assert found["red"].presence == pytest.approx(0, abs=1e-6)
+        assert found["red"].mask.shape == SHAPE and not found["red"].mask.any()
+
+    def test_none_of_these_regions_is_it(self, scan: Scan, proposed: list[Any]) -> None:
+        asked = pipeline(presence={"threshold": None}, retrieval={"least": 0.5})
+        assert not asked(scan, "blue")["blue"].present
+        assert asked(scan, "red")["red"].present
+
+    def test_the_whole_scan_has_a_say(self, scan: Scan, proposed: list[Any]) -> None:
+        alone = pipeline()(scan, "red")["red"].presence
+        both = pipeline(presence={"global_weight": 0.5})(scan, "red")["red"].presence
+        whole = 1 / (1 + math.exp(15 - 20 * float(_cosine(scan, (1, 0, 0)))))
+        assert both == pytest.approx(math.sqrt(alone * whole), rel=1e-3)
+
+
+def _cosine(scan: Scan, colour: tuple[float, float, float]) -> float:
+    mean = scan.pixels.mean((0, 1))
+    return float(mean @ np.array(colour) / np.linalg.norm(mean))
+
+
+@pytest.mark.usefixtures("proposed")
+class TestStages:
+    def test_phrases_share_proposals_and_crops(self, scan: Scan, proposed: list[Any]) -> None:
+        asked = pipeline()
+        result = asked(scan, ["red", "green", "blue"])
+        assert len(proposed) == 1
+        assert asked.encoder.image_calls == [4, 1]  # type: ignore[attr-defined]  # crops, the whole scan
+        assert result.mask.names == ("red", "green", "blue")
+        np.testing.assert_array_equal(result.mask.labels, filled(SHAPE, RED) * 1 + filled(SHAPE, GREEN) * 2)
+
+    def test_kept_where_asked(self, scan: Scan) -> None:
+        kept, left = (pipeline()(scan, "red", keep_stages=keep) for keep in (True, False))
+        assert len(kept.proposals[0]) == 4 and kept["red"].matches[0].items[0].proposal.box == RED
+        np.testing.assert_array_equal(kept["red"].region[0].mask, filled(SHAPE, RED))
+        assert left.proposals == () and left["red"].matches == () and left["red"].region == ()
+
+    def test_the_saliency_is_the_likeliest_proposals_probability(self, scan: Scan) -> None:
+        found = pipeline()(scan, "red", keep_stages=True)["red"]
+        probabilities = found.matches[0].probabilities
+        saliency = found.saliency[0]
+        assert (saliency.layer, saliency.phrase) == ("proposals", "red")
+        np.testing.assert_allclose(saliency.map[20, 20], probabilities[1], rtol=1e-6)
+        np.testing.assert_allclose(saliency.map[2, 2], probabilities[0], rtol=1e-6)
+        assert saliency.map[40, 2] == 0
+
+    def test_a_saliency_method_can_weigh_the_regions(self, scan: Scan) -> None:
+        settings = {"retrieval": {"score": "saliency"}, "saliency": {"method": "dense"}}
+        asked = pipeline(**settings, presence={"threshold": 0.3})
+        found = asked(scan, "red", keep_stages=True)["red"]
+        assert found.saliency[0].layer == "dense"
+        assert found.present and found.matches[0].items[0].index == 1
+        assert asked.encoder.image_calls == [1]  # type: ignore[attr-defined]  # no crop was looked at
+
+    def test_the_same_again(self, scan: Scan) -> None:
+        first, again = (pipeline()(scan, ["red", "green"], keep_stages=True) for _ in range(2))
+        np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
+        assert [f.presence for f in first.findings] == [f.presence for f in again.findings]
+
+    def test_seconds_by_stage(self, scan: Scan) -> None:
+        assert set(pipeline()(scan, "red").seconds) == {
+            "text", "proposals", "crops", "saliency", "retrieval", "mask", "total",
+        }  # fmt: skip
+
+
+class TestVolume:
+    @pytest.fixture
+    def volume(self) -> Scan:
+        """Six slices: bright in the second to fourth, and once more, elsewhere, in the last."""
+        pixels = np.zeros((6, *SHAPE), np.float32)
+        pixels[1:4, 16:48, 16:32] = 0.8
+        pixels[5, :16, 48:] = 0.8
+        return Scan(pixels, id="volume", volume=True)
+
+    def drawn(self, volume: Scan, **settings: Any) -> list[bool]:
+        found = pipeline(volume=settings)(volume, "bright")["bright"]
+        return [bool(mask.any()) for mask in found.mask]
+
+    def test_slices_without_the_target_stay_empty(self, volume: Scan, proposed: list[Any]) -> None:
+        assert self.drawn(volume) == [False, True, True, True, False, True]
+        assert len(proposed) == 6
+
+    def test_a_lone_slice_is_dropped_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
+        assert self.drawn(volume, drop_lone=True) == [False, True, True, True, False, False]
+
+    def test_a_gap_is_asked_again_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
+        volume.pixels[2] = 0
+        assert self.drawn(volume, retry_gaps=True) == [False, True, True, True, False, True]
+        assert self.drawn(volume, retry_gaps=False) == [False, True, False, True, False, True]
+
+    def test_proposals_are_not_piled_up_unless_asked(self, volume: Scan, proposed: list[Any]) -> None:
+        assert pipeline()(volume, "bright").proposals == ()
+        assert len(pipeline()(volume, "bright", keep_stages=True).proposals) == 6
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("section", "settings", "words"),
+        [
+            ("proposals", {"points": 3}, "proposals has no setting 'points'; expected among points_per_side"),
+            ("proposals", {"points_per_side": 0}, "points_per_side is 0"),
+            ("crops", {"visual": "x"}, "crops has no setting 'visual'; expected among prompt"),
+            ("crops", {"prompt": "circle"}, "no visual prompt 'circle'"),
+            ("crops", {"margin": "wide"}, "crops: {'margin': 'wide'} holds"),
+            ("retrieval", {"n": 2}, "retrieval has no setting 'n'; expected among score, top"),
+            ("retrieval", {"top": 0}, "top is 0"),
+            ("saliency", {"method": "cam"}, "unknown saliency method 'cam'"),
+            ("prompts", {"boxes": "all"}, "prompts has no setting 'boxes'; expected among margin"),
+            ("prompts", {"points": "edge"}, "points is 'edge'"),
+            ("mask", {"final": "sam"}, "mask: final is 'sam'"),
+            ("presence", {"threshold": 2}, "presence: threshold is 2"),
+            ("volume", {"axis": "x"}, "volume: axis is 'x'; expected one of auto, axial"),
+            ("volume", {"drop_lone": 1}, "volume: drop_lone is 1"),
+            ("volume", {"overlap": 0}, "volume: overlap is 0"),
+            ("regions", {"method": "crf"}, "the pipeline 'salip' reads no section regions"),
+        ],
+    )
+    def test_a_wrong_one_is_told_before_the_first_scan(
+        self, section: str, settings: dict[str, Any], words: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            pipeline(**{section: settings})
+        assert words in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_the_published_preset_has_the_papers_models_and_settings(self) -> None:
+        preset = load_preset("salip")
+        assert (preset.encoder, preset.segmenter) == ("ViT-L-14:openai", "facebook/sam-vit-huge")
+        assert preset.proposals["crop_layers"] == 1 and preset.proposals["crop_points_downscale"] == 2
+        assert preset.crops == {"prompt": "masked"} and preset.retrieval == {"score": "crop"}
+        Salip(preset, Colours(), FakeSegmenter())
+
+    def test_the_bundled_preset_fits_its_stages(self) -> None:
+        Salip(load_preset("demo-salip"), Colours(), FakeSegmenter())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    made = tmp_path_factory.mktemp("tiny")
+    return make_tower_folder(made / "clip", "CLIP ViT"), make_sam_folder(made / "sam", size="tiny")
+
+
+class TestTinyModels:
+    """Real towers of random weights, in the folders' published layouts: whatever they propose."""
+
+    @pytest.mark.parametrize("name", ["salip", "demo-salip"])
+    @pytest.mark.parametrize("loose", [True, False])
+    @pytest.mark.parametrize("shape", [(40, 56), (1, 1), (33, 20, 3)])
+    def test_a_scan_runs_to_the_end(
+        self, name: str, loose: bool, shape: tuple[int, ...], folders: tuple[Path, Path]
+    ) -> None:
+        clip, sam = folders
+        proposals: dict[str, Any] = {"points_per_side": 3, "crop_layers": 0}
+        if loose:
+            proposals |= {"pred_iou_threshold": 0.0, "stability_threshold": 0.0, "max_area": 1.0}
+        made = load(
+            name,
+            encoder=str(clip),
+            segmenter=str(sam),
+            device="cpu",
+            presence={"threshold": None},
+            proposals=proposals,
+        )
+        noise = Scan(np.random.default_rng(0).random(shape, dtype=np.float32))
+        first, again = (made(noise, ["breast tumor", "lungs"], keep_stages=True) for _ in range(2))
+        assert first.mask.labels.shape == shape[:2]
+        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.findings)
+        np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
+        if not first.proposals[0].items:
+            assert not first.present and not first.mask.foreground.any()
+        assert len(first.provenance["segmenter"]["sha256"]) == 64
+
+    def test_a_constant_scan(self, folders: tuple[Path, Path]) -> None:
+        clip, sam = folders
+        made = load("salip", encoder=str(clip), segmenter=str(sam), device="cpu",
+                    proposals={"points_per_side": 3, "crop_layers": 0})  # fmt: skip
+        found = made(Scan(np.full((24, 24), 0.5, np.float32)), "lungs")
+        assert found["lungs"].mask.shape == (24, 24)
