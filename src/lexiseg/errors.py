@@ -57,3 +57,11 @@ class DownloadFailed(LexisegError):
 
 class UnsupportedByModel(LexisegError):
     """The model cannot do what was asked (no dense features, no such layer)."""
+
+
+class TrainingDiverged(LexisegError):
+    """A loss or gradient is not finite; the last good checkpoint is kept."""
+
+
+class NoLabels(LexisegError):
+    """A set has nothing to learn from: no scan, or no scan that shows a target."""

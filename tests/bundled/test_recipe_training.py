@@ -160,6 +160,20 @@ class TestLoop:
         assert torch.equal(whole.weight, resumed.weight)
         assert float(whole.weight) == pytest.approx(2.0, abs=0.7)
 
+    def test_what_is_returned_is_the_mean_of_the_averages_that_were_asked_for(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        seen = {}
+        for steps in (10, 30):
+            seen[steps] = float(self.loop(Line(steps), tmp_path / str(steps)).run(every=5).weight)
+        mixed = Loop(
+            Line(30), tmp_path / "mix", weight_decay=0.0, clip=1.0, ema=0.9, mix={10: 1, 30: 3}, device="cpu"
+        )
+        exported = []
+        weight = float(mixed.run(every=50, after=lambda m, step: exported.append(float(m.weight))).weight)
+        assert weight == pytest.approx((seen[10] + 3 * seen[30]) / 4, abs=1e-6)
+        assert exported[-1] == weight
+
     def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="step 7"):
             self.loop(Broken(40), tmp_path).run(every=5)

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import lexiseg
-from lexiseg.cli import dataset, demo, evaluate, models, presets, segment
+from lexiseg.cli import (
+    benchmark,
+    dataset,
+    demo,
+    distill,
+    evaluate,
+    finetune,
+    models,
+    predict,
+    presets,
+    pseudo_label,
+    retrieve,
+    segment,
+    train,
+)
 
 app = typer.Typer(
     name="lexiseg",
@@ -20,6 +34,13 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
+app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("distill")(distill.distill)
+app.command("finetune")(finetune.finetune)
+app.command("retrieve")(retrieve.retrieve)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(models.app, name="models")
 app.add_typer(presets.app, name="presets")

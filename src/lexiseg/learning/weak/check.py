@@ -1,0 +1,90 @@
+"""How well networks agree with held-out labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lexiseg.learning.weak.frame import normalise
+from lexiseg.learning.weak.samples import Samples
+from lexiseg.learning.weak.settings import TrainSettings
+
+
+@torch.no_grad()
+def mean_probabilities(
+    networks: Sequence[nn.Module], images: Tensor, settings: TrainSettings, device: torch.device
+) -> Tensor:
+    """The networks' mean probabilities of whole scans.
+
+    Args:
+        networks: as for `slide`.
+        images: uint8 (B, C, E, E).
+        settings: of the training.
+        device: of the networks.
+
+    Returns:
+        float32 (B, K + 1, E, E) on the CPU.
+    """
+    prepared = normalise(images.to(device).float() / 255)
+    found = torch.stack([slide(net, prepared, size=settings.size).softmax(1) for net in networks])
+    return found.mean(0).cpu()
+
+
+def slide(network: Any, images: Tensor, *, size: int) -> Tensor:
+    """Logits of scans that may be larger than the network's square.
+
+    Windows overlap by half and are weighted by a Gaussian (MONAI's sliding_window_inference); a scan of just
+    the square is one window.
+
+    Args:
+        network: from (B, C, size, size) to logits.
+        images: float32 (B, C, E, E), normalised; E at least `size`.
+        size: side of the window.
+
+    Returns:
+        float32 (B, K + 1, E, E).
+    """
+    if images.shape[-1] == size and images.shape[-2] == size:
+        return network(images).float()  # type: ignore[no-any-return]
+    from monai.inferers import sliding_window_inference
+
+    found: Any = sliding_window_inference(
+        images, (size, size), sw_batch_size=8, predictor=network, overlap=0.5, mode="gaussian"
+    )
+    return found.float()  # type: ignore[no-any-return]
+
+
+def validation_dice(
+    networks: Sequence[nn.Module], samples: Samples, settings: TrainSettings, device: torch.device
+) -> float:
+    """Dice of the networks' mean against the held-out labels, scans weighted by their weight.
+
+    The mean over scans of the mean over targets; a target that is in neither counts as 1.
+
+    Returns:
+        0 to 1; NaN where nothing is held out.
+    """
+    places = np.flatnonzero(~samples.train)
+    if not len(places):
+        return math.nan
+    scores = []
+    for start in range(0, len(places), settings.batch):
+        some = torch.from_numpy(places[start : start + settings.batch])
+        found = mean_probabilities(networks, samples.images[some], settings, device)
+        scores += _dice(found.argmax(1), samples.labels[some], targets=found.shape[1] - 1)
+    return float(np.average(scores, weights=samples.weights[places]))
+
+
+def _dice(found: Tensor, labels: Tensor, *, targets: int) -> list[float]:
+    each = []
+    for k in range(1, targets + 1):
+        ours, theirs = found == k, labels == k
+        total = ours.sum((1, 2)) + theirs.sum((1, 2))
+        both = (ours & theirs).sum((1, 2))
+        each.append(torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0))
+    return [float(value) for value in torch.stack(each).mean(0)]

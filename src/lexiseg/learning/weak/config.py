@@ -1,0 +1,95 @@
+"""What a student's config.json says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lexiseg.errors import BrokenWeights, UnknownModel
+
+CONFIG, WEIGHTS, CARD, SCANS = "config.json", "model.safetensors", "README.md", "scans.csv"
+_FORMAT, _VERSION = "lexiseg-student", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """All that prediction needs, and where the student comes from.
+
+    Attributes:
+        names: of the targets.
+        supervised: True where it was trained on true masks.
+        channels: of the images, 1 or 3.
+        widths, residual_units: see `TrainSettings`.
+        size: side of the network's square, in pixels.
+        extent: pixels of a scan's longer side on the network's scale.
+        members: networks of the ensemble.
+        flips: whether scans were mirrored in training; see `mirrors`.
+        score: validation Dice against labels of the kind that it was trained on; None where nothing was
+            held out.
+        scans: how many, by part.
+        teacher: what made the pseudo-labels; nothing for true masks.
+        settings: of the training.
+        lexiseg: the version that wrote it.
+    """
+
+    names: tuple[str, ...]
+    supervised: bool
+    channels: int
+    widths: tuple[int, ...]
+    residual_units: int
+    size: int
+    extent: int
+    members: int
+    flips: bool
+    score: float | None = None
+    scans: Mapping[str, int] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lexiseg: str = ""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether prediction looks at mirrored scans too, unless it is told otherwise.
+
+        Where no phrase names a side; and not for an ensemble, whose members differ more than mirrors do and
+        take their time already.
+        """
+        return self.flips and self.members == 1
+
+    @property
+    def labels(self) -> str:
+        """What it was trained on, in words."""
+        return "true masks (fully supervised)" if self.supervised else "pseudo-labels (no true mask)"
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps({"format": _FORMAT, "version": _VERSION, **asdict(self)}, indent=2) + "\n"
+
+
+def read_config(folder: Path) -> StudentConfig:
+    """Read a student's folder's config.json.
+
+    Raises:
+        UnknownModel: the folder is no student's.
+        BrokenWeights: it is one, but of another version, or fields are missing.
+    """
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnknownModel(
+            f"{folder}: no {CONFIG} that can be read; expected a folder that `lexiseg train` finished"
+        ) from error
+    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        raise UnknownModel(f"{path}: it is not a student's; expected a folder that `lexiseg train` wrote")
+    version = content.pop("version", None)
+    if version != _VERSION:
+        raise BrokenWeights(f"{path}: its version is {version}, this lexiseg reads {_VERSION}; train again")
+    try:
+        names, widths = tuple(content.pop("names")), tuple(content.pop("widths"))
+        return StudentConfig(names=names, widths=widths, **content)
+    except (KeyError, TypeError) as error:
+        raise BrokenWeights(f"{path}: its fields are not those of a student; train again") from error

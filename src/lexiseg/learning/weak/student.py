@@ -1,0 +1,113 @@
+"""A trained student: pixels to probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lexiseg.learning.weak.check import slide
+from lexiseg.learning.weak.config import WEIGHTS, StudentConfig
+from lexiseg.learning.weak.folder import read_student
+from lexiseg.learning.weak.frame import Frame, normalise
+from lexiseg.learning.weak.requirements import require_training
+from lexiseg.learning.weak.robust import entropy
+from lexiseg.models.device import autocast, resolve_device, resolve_precision
+from lexiseg.models.weights import WeightsInfo, weights_info
+from lexiseg.scans import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a student makes of an image.
+
+    Attributes:
+        probabilities: float32 (K + 1, H, W), background first; they add up to 1.
+        uncertainty: float32 (H, W), 0 to 1: the entropy of the members' mean, see `entropy`.
+    """
+
+    probabilities: FloatArray
+    uncertainty: FloatArray
+
+
+class Student:
+    """An ensemble of networks with its description.
+
+    Attributes:
+        config: the description.
+        device: where it runs.
+        precision: of its products, "float32" or "bfloat16".
+        weights: provenance.
+    """
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        networks: list[nn.Module],
+        weights: WeightsInfo,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.config, self.weights, self.device = config, weights, device
+        self._dtype = dtype
+        self._networks = [network.to(device) for network in networks]
+
+    @property
+    def precision(self) -> str:
+        """The number format of its products."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @torch.inference_mode()
+    def predict(self, pixels: FloatArray, *, flips: bool | None = None) -> Prediction:
+        """The mean of all networks, and of the mirrored image where that is asked.
+
+        Args:
+            pixels: float32 (H, W) or (H, W, 3) in [0, 1].
+            flips: look at the mirrored image too, which takes twice as long; None: as the config says.
+        """
+        height, width = pixels.shape[:2]
+        frame = Frame(height, width, self.config.extent)
+        image = normalise(frame.put(pixels, channels=self.config.channels)[None]).to(self.device)
+        views = [False, True] if (self.config.mirrors if flips is None else flips) else [False]
+        found: list[Tensor] = []
+        for mirrored in views:
+            seen = image.flip(-1) if mirrored else image
+            for network in self._networks:
+                with autocast(self.device, self._dtype):
+                    logits = slide(network, seen, size=self.config.size)
+                probability = logits.softmax(1)[0]
+                found.append(probability.flip(-1) if mirrored else probability)
+        mean = frame.take(torch.stack(found).mean(0)).float().cpu()
+        # Interpolation rounds: they have to add up to 1 again.
+        mean = mean / mean.sum(0, keepdim=True)
+        return Prediction(np.asarray(mean), np.asarray(entropy(mean).clamp(0, 1), np.float32))
+
+
+def load_student(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:
+    """Load a student from its folder.
+
+    Args:
+        folder: as `lexiseg train` wrote it.
+        device: see `lexiseg.models.resolve_device`.
+        precision: "auto", "float32" or "bfloat16".
+
+    Raises:
+        UsageError: MONAI is not installed, or there is no such device.
+        UnknownModel: the folder is no student's.
+        BrokenWeights: it is one, but damaged.
+    """
+    require_training()
+    place = resolve_device(device)
+    folder = Path(folder)
+    config, networks = read_student(folder)
+    return Student(
+        config,
+        networks,
+        weights_info(folder.name or "student", folder / WEIGHTS),
+        device=place,
+        dtype=resolve_precision(precision, place),
+    )

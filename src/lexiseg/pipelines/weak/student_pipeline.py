@@ -1,0 +1,149 @@
+"""A student where a run expects a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lexiseg.errors import BadPhrase
+from lexiseg.learning.weak import Prediction, Student
+from lexiseg.pipelines.baselines import NoEncoder
+from lexiseg.pipelines.clock import Clock
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.result import Finding, Result
+from lexiseg.regions import Region, clean_mask
+from lexiseg.scans import BoolArray, FloatArray, Mask, Prompts, Saliency, Scan, iterate_slices
+
+MIN_AREA = 0.0005
+"""Pieces smaller than this fraction of a slice are dropped, as in the demo preset."""
+
+
+class StudentPipeline:
+    """Answers like a preset's pipeline, for the targets that the student knows.
+
+    Presence is the largest probability of the target anywhere; confidence of a mask is the Dice overlap that
+    the student itself expects, 2 sum(p m) / (sum p + sum m), and of an empty one 1 - presence. Both are what
+    a network thinks of itself: high on what it knows, not to be trusted on other kinds of scans.
+
+    Args:
+        student: see `lexiseg.learning.weak.load_student`.
+        flips: look at the mirrored scan too; None: see `StudentConfig.mirrors`.
+        uncertainty: keep the map in the result.
+    """
+
+    def __init__(self, student: Student, *, flips: bool | None = None, uncertainty: bool = True) -> None:
+        config = student.config
+        self._flips = config.mirrors if flips is None else flips
+        self._uncertainty = uncertainty
+        self.segmenter = student
+        self.encoder = NoEncoder(student.device, student.precision)
+        self.preset = Preset(
+            name="student-supervised" if config.supervised else "student",
+            about=f"trained on {config.labels}",
+            pipeline="student",
+            encoder="none",
+            segmenter=student.weights.name,
+            mask={"flips": self._flips, "min_area": MIN_AREA, "uncertainty": uncertainty},
+        )
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Settings and weights, as plain values."""
+        return {
+            "preset": self.preset.as_dict(),
+            "encoder": {"name": self.encoder.name},
+            "segmenter": self.segmenter.weights.as_dict(),
+        }
+
+    def __call__(
+        self,
+        scan: Scan,
+        phrases: Sequence[str],
+        *,
+        keep_stages: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> Result:
+        """Segment a scan, a volume slice by slice.
+
+        Args:
+            scan: an image or a volume.
+            phrases: some of the student's targets.
+            keep_stages: keep the probability as saliency and region, the one map that a student has.
+            progress: called with the share done.
+
+        Raises:
+            BadPhrase: the student does not know a phrase.
+        """
+        known = self.segmenter.config.names
+        unknown = [phrase for phrase in phrases if phrase not in known]
+        if unknown:
+            raise BadPhrase(f"the student does not know {unknown[0]!r}; it knows {', '.join(known)}")
+        clock = Clock()
+        predictions: list[Prediction] = []
+        slices = list(iterate_slices(scan))
+        for index, each in enumerate(slices):
+            with clock("student"):
+                predictions.append(self.segmenter.predict(each.pixels, flips=self._flips))
+            if progress is not None:
+                progress((index + 1) / len(slices))
+        labels = [_labels(each.probabilities) for each in predictions]
+        findings = tuple(
+            _finding(phrase, known.index(phrase) + 1, labels, predictions, scan.volume, keep=keep_stages)
+            for phrase in phrases
+        )
+        mask = np.zeros(scan.shape, np.uint8)
+        for k, finding in enumerate(findings, start=1):
+            mask[finding.mask] = k
+        return Result(
+            id=scan.id,
+            findings=findings,
+            mask=Mask(mask, tuple(phrases)),
+            seconds=clock.seconds(),
+            provenance=self.provenance,
+            uncertainty=_whole([each.uncertainty for each in predictions], scan.volume)
+            if self._uncertainty
+            else None,
+        )
+
+
+def _labels(probabilities: FloatArray) -> np.ndarray:
+    """The likeliest class of each pixel, without specks."""
+    labels: np.ndarray = probabilities.argmax(0)
+    for k in range(1, len(probabilities)):
+        found: BoolArray = labels == k
+        labels[found & ~clean_mask(found, min_area=MIN_AREA)] = 0
+    return labels
+
+
+def _finding(
+    phrase: str,
+    label: int,
+    labels: list[np.ndarray],
+    predictions: list[Prediction],
+    volume: bool,
+    *,
+    keep: bool,
+) -> Finding:
+    masks = [each == label for each in labels]
+    probabilities = [each.probabilities[label] for each in predictions]
+    presence = float(max(each.max() for each in probabilities))
+    inside = sum(float(p[m].sum()) for p, m in zip(probabilities, masks, strict=True))
+    total = sum(float(p.sum()) + int(m.sum()) for p, m in zip(probabilities, masks, strict=True))
+    present = any(bool(mask.any()) for mask in masks)
+    confidence = 2 * inside / total if present else 1 - presence
+    return Finding(
+        phrase=phrase,
+        mask=_whole(masks, volume),
+        present=present,
+        presence=min(1.0, presence),
+        confidence=min(1.0, max(0.0, confidence)),
+        prompts=(Prompts(),) * len(masks),
+        saliency=tuple(Saliency(p, phrase, float(p.max())) for p in probabilities) if keep else (),
+        region=tuple(Region(m, p) for m, p in zip(masks, probabilities, strict=True)) if keep else (),
+    )
+
+
+def _whole(slices: Sequence[np.ndarray], volume: bool) -> Any:
+    return np.stack(slices) if volume else slices[0]

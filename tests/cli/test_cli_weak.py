@@ -1,0 +1,137 @@
+"""pseudo-label, train, predict and distill at the terminal, with a fake teacher and a tiny student."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from discs import write_discs
+
+pytest.importorskip("monai", reason="students need lexiseg[train]")
+
+TINY = ("--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def discs(tmp_path: Path) -> Path:
+    write_discs(tmp_path / "data", 6)
+    return tmp_path / "data"
+
+
+def one_line(result: Any, status: int, *words: str) -> None:
+    assert result.exit_code == status
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert all(word in lines[0] for word in words), lines
+
+
+class TestInTurn:
+    def test_from_scans_to_masks(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        made = cli(
+            "pseudo-label", "--manifest", discs / "manifest.csv", "--text", "tumor", "--out", tmp_path / "set"
+        )
+        assert made.exit_code == 0
+        assert "6 images in the set" in made.stderr
+        trained = cli("train", tmp_path / "set", "--out", tmp_path / "model", *TINY)
+        assert trained.exit_code == 0, trained.stderr
+        assert "pseudo-labels (no true mask)" in trained.stderr
+        card = (tmp_path / "model" / "README.md").read_text()
+        assert "no true mask was used" in card
+        found = cli("predict", tmp_path / "model", discs / "images", "--out", tmp_path / "masks")
+        assert found.exit_code == 0, found.stderr
+        with (tmp_path / "masks" / "results.csv").open(newline="") as file:
+            assert [row["text"] for row in csv.DictReader(file)] == ["tumor"] * 6
+        assert (tmp_path / "masks" / "d0_uncertainty.png").exists()
+
+    def test_at_once_and_again(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", tmp_path / "all", *TINY)
+        assert cli(*arguments).exit_code == 0
+        assert {path.name for path in (tmp_path / "all").iterdir()} == {"labels", "masks", "model"}
+        weights = (tmp_path / "all" / "model" / "model.safetensors").read_bytes()
+        assert cli(*arguments, "--resume").exit_code == 0
+        assert (tmp_path / "all" / "model" / "model.safetensors").read_bytes() == weights
+
+    def test_the_upper_bound_says_that_it_uses_labels(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "model", *TINY)
+        assert result.exit_code == 0, result.stderr
+        assert "uses true masks" in result.stderr
+        assert '"supervised": true' in (tmp_path / "model" / "config.json").read_text()
+
+
+class TestRefusals:
+    def test_nothing_found(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        result = cli("pseudo-label", discs / "images", "--text", "absent organ", "--out", tmp_path / "set")
+        one_line(result, 1, "nothing to learn", "--text", "--threshold", "--preset")
+
+    def test_no_phrase(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        one_line(cli("pseudo-label", discs / "images", "--out", tmp_path / "set"), 2, "--text")
+
+    def test_neither_set_nor_masks(self, cli: Any, tmp_path: Path) -> None:
+        one_line(cli("train", "--out", tmp_path / "model"), 2, "--masks")
+
+    def test_a_folder_that_is_no_set(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        one_line(cli("train", discs, "--out", tmp_path / "model"), 2, "pseudo-label")
+
+    def test_a_folder_that_is_no_model(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        one_line(cli("predict", discs, discs / "images", "--out", tmp_path / "m"), 2, "lexiseg train")
+
+    def test_an_unknown_option_against_noise(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        result = cli(
+            "train", "--masks", discs / "manifest.csv", "--out", tmp_path / "m", "--robust", "hope", "--quiet"
+        )
+        one_line(result, 2, "hope", "co-teaching")
+
+    def test_nnunet_that_is_not_installed(
+        self, cli: Any, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lexiseg.learning.weak.nnunet.find_spec", lambda name: None)
+        result = cli(
+            "train",
+            "--masks",
+            discs / "manifest.csv",
+            "--out",
+            tmp_path / "m",
+            "--backend",
+            "nnunet",
+            "--quiet",
+        )
+        one_line(result, 2, "pip install nnunetv2")
+
+    def test_training_that_is_not_installed(
+        self, cli: Any, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lexiseg.learning.weak.requirements.find_spec", lambda name: None)
+        result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "m", "--quiet")
+        one_line(result, 2, "pip install 'lexiseg[train]'")
+
+
+def test_nnunet_gets_the_set_and_its_split(
+    cli: Any, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, work in {
+        "nnUNetv2_plan_and_preprocess": 'mkdir -p "$nnUNet_preprocessed/Dataset501_lexiseg"',
+        "nnUNetv2_train": 'echo "$@" > "$nnUNet_results/asked"',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{work}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr("lexiseg.learning.weak.nnunet.find_spec", lambda name: object())
+    out = tmp_path / "nn"
+    result = cli("train", "--masks", discs / "manifest.csv", "--out", out, "--backend", "nnunet")
+    assert result.exit_code == 0, result.stderr
+    assert (out / "nnUNet_results" / "asked").read_text().split() == ["501", "2d", "0"]
+    assert (out / "nnUNet_preprocessed" / "Dataset501_lexiseg" / "splits_final.json").exists()
+    assert len(list((out / "nnUNet_raw" / "Dataset501_lexiseg" / "imagesTr").iterdir())) == 6

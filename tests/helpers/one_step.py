@@ -1,0 +1,49 @@
+"""One step's loss and gradient, in this process alone or as one of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "at once": {},
+    "in chunks": {"chunk": 3},
+    "learnt temperature": {"temperature": 0.0},
+    "learnt temperature, in chunks": {"temperature": 0.0, "chunk": 2},
+}
+
+
+def one_step(tower: Path, pairs: Path, *, devices: int = 1, **changes: Any) -> dict[str, Any]:
+    """The loss, and the gradient of every weight that is trained."""
+    from lexiseg.datasets.pairs import read_pairs
+    from lexiseg.learning.batches import Batches
+    from lexiseg.learning.data import readable
+    from lexiseg.learning.embedding import tokenize
+    from lexiseg.learning.fabric import make_fabric
+    from lexiseg.learning.parameters import choose_trainable
+    from lexiseg.learning.settings import FinetuneSettings
+    from lexiseg.learning.step import accumulate_gradient
+    from lexiseg.learning.towers import Towers
+    from lexiseg.models import load_encoder
+
+    torch.set_num_threads(1)
+    settings = FinetuneSettings(
+        batch=16, precision="float32", augment=True, **{"temperature": 0.1, "loss": "hn-nce", **changes}
+    )
+    encoder = load_encoder(str(tower), device="cpu", precision="float32")
+    choose_trainable(encoder.model, settings)
+    kept, store = readable(read_pairs(pairs), encoder.input_size)
+    fabric = make_fabric(settings, torch.device("cpu"), devices)
+    tokens = tokenize(encoder, [pair.text for pair in kept.pairs])
+    batches = Batches(
+        kept.pairs, store, tokens, encoder.mean, settings, rank=fabric.global_rank, world=fabric.world_size
+    )
+    bare = Towers(encoder)
+    towers = fabric.setup(bare)
+    bare.train()
+    batch = batches.load(0, 0, batches.plan(0)[0])
+    loss = accumulate_gradient(fabric, towers, batch, settings)
+    gradients = {name: each.grad for name, each in bare.named_parameters() if each.grad is not None}
+    return {"loss": loss, "pairs": len(batch.pixels), "gradients": gradients}
