@@ -38,7 +38,8 @@ class TestCaptions:
             "place": ("left", "right", "upper left", "upper right", "lower left", "lower right"),
             "margin": ("circumscribed", "lobulated", "spiculated", "angular"),
             "echo": ("hypoechoic", "complex", "heterogeneous"),
-            "posterior": ("shadow", "enhancement", "none"), "shape": ("round", "taller than wide", "wider than tall"),
+            "posterior": ("shadow", "enhancement", "none"),
+            "shape": ("round", "taller than wide", "wider than tall"),
         }  # fmt: skip
         texts = {
             compose("breast-ultrasound", attributes | dict(zip(values, chosen, strict=True)))

@@ -50,7 +50,7 @@ def matched(masks: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def random_segmenter(scan: np.ndarray, seed: int) -> tuple[SamSegmenter, float]:
-    """Random weights, half of whose masks have an estimated IoU above 0.5; and a tenth of the logits' spread."""
+    """Random weights, half of whose masks have an estimated IoU above 0.5; a tenth of the logits' spread."""
     model = _sam("tiny", seed)
     segmenter = SamSegmenter(model, default_processor(256), name="random", device=torch.device("cpu"))
     points = np.random.default_rng(seed).random((60, 1, 2)) * [scan.shape[1], scan.shape[0]]

@@ -76,6 +76,7 @@ def main(
         weight_decay=settings["weight_decay"],
         clip=settings["clip"],
         ema=settings["ema"],
+        mix=settings.get("mix"),
         device=device,
     )
     loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))

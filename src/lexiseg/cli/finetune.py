@@ -53,7 +53,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
 ) -> None:
     """Fine-tune a vision-language encoder on image-caption pairs.
 
-    DIR becomes an open_clip folder with the best epoch's weights, as `lexiseg segment --encoder DIR` takes it;
+    DIR becomes an open_clip folder with the best epoch's weights, as `lexiseg segment --encoder DIR` takes;
     DIR/training holds the log (CSV, TensorBoard, curves.png) and the checkpoint that --resume goes on from.
 
     Exit status: 0 done, 1 the loss is not finite or the disk is full, 2 bad usage.

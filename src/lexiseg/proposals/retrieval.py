@@ -161,7 +161,7 @@ def retrieve(
         )
         top = settings.top if settings.top is not None else phrase.regions
         covering = saliency[index] if saliency is not None and settings.score != "crop" else None
-        taken = _take(proposals, scores, probabilities, top, settings, covering)
+        taken = _take(proposals, scores, probabilities, settings, top=top, saliency=covering)
         items = tuple(Match(i, proposals[i], float(probabilities[i])) for i in taken)
         found.append(Matches(phrase.text, items, scores, probabilities))
     return tuple(found)
@@ -230,8 +230,9 @@ def _take(
     proposals: Proposals,
     scores: Values,
     probabilities: Values,
-    top: int,
     settings: RetrievalSettings,
+    *,
+    top: int,
     saliency: FloatArray | None,
 ) -> list[int]:
     """Places of the regions that are taken, best first; equal scores in the proposals' order.

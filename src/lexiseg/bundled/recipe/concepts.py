@@ -244,19 +244,36 @@ EVERYDAY: tuple[str, ...] = (
 
 
 def nonsense(rng: random.Random) -> str:
-    """A phrase that means nothing: made-up words, or an everyday thing."""
-    if rng.random() < 0.4:
+    """A phrase that means nothing: made-up words, an everyday thing, or a word that begins as a taught one.
+
+    The tokenizer cuts words to pieces, and a piece that was only ever seen in "glioma" would speak for it
+    wherever it stands.
+    """
+    kind = rng.random()
+    if kind < 0.4:
         return rng.choice(EVERYDAY)
-    vowels, consonants = "aeiou", "bcdfghjklmnprstvwz"
+    if kind < 0.65:
+        taught = rng.choice(_TAUGHT_WORDS)
+        return " ".join([taught[: rng.randint(3, 4)] + _syllables(rng, 2, 3), *_other_words(rng)])
     words = []
     for _ in range(rng.randint(1, 3)):
         if rng.random() < 0.5:
-            words.append(
-                "".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(rng.randint(2, 4)))
-            )
+            words.append(_syllables(rng, 2, 4))
         else:
             words.append("".join(rng.choice(string.ascii_lowercase) for _ in range(rng.randint(3, 9))))
     return " ".join(words)
+
+
+_TAUGHT_WORDS = sorted({w for s in SYNONYMS.values() for p in s for w in p.lower().split() if len(w) > 4})
+
+
+def _syllables(rng: random.Random, least: int, most: int) -> str:
+    vowels, consonants = "aeiou", "bcdfghjklmnprstvwz"
+    return "".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(rng.randint(least, most)))
+
+
+def _other_words(rng: random.Random) -> list[str]:
+    return [rng.choice(EVERYDAY)] if rng.random() < 0.4 else []
 
 
 def is_absent(concept: str, organ: str) -> bool:

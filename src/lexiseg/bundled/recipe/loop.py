@@ -6,7 +6,7 @@ import copy
 import csv
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,9 +40,31 @@ class Loop:
     """
 
     def __init__(
-        self, task: Task, folder: Path, *, weight_decay: float, clip: float, ema: float, device: str = "auto"
+        self,
+        task: Task,
+        folder: Path,
+        *,
+        weight_decay: float,
+        clip: float,
+        ema: float,
+        mix: Mapping[int, float] | None = None,
+        device: str = "auto",
     ) -> None:
+        """Prepare a run.
+
+        Args:
+            task: what to train.
+            folder: for checkpoints and the log.
+            weight_decay: of AdamW, on weights of two dimensions or more.
+            clip: largest norm of the gradient.
+            ema: decay of the running average.
+            mix: step -> weight: the model that `run` returns is this mean of the running averages as they
+                were after those steps (a mean over a run's course generalises better than its end: Izmailov
+                et al., UAI 2018); None is the last one alone.
+            device: of Lightning's accelerators, or "auto".
+        """
         self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
+        self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1)
         bare = [
@@ -108,7 +130,28 @@ class Loop:
                 self._save(step + 1)
                 if after is not None:
                     after(self.average, step + 1)
+            if step + 1 in self.mix:
+                torch.save(self.average.state_dict(), self._kept(step + 1))
+        if self.mix:
+            self._mix()
+            if after is not None:
+                after(self.average, task.steps)
         return self.average
+
+    def _kept(self, step: int) -> Path:
+        return self.folder / f"average-{step}.pt"
+
+    @torch.no_grad()
+    def _mix(self) -> None:
+        """Put the weighted mean of the kept averages in place of the last one."""
+        total = sum(self.mix.values())
+        states = [
+            (torch.load(self._kept(step), weights_only=True, map_location=self.fabric.device), weight / total)
+            for step, weight in self.mix.items()
+        ]
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(sum(state[name] * weight for state, weight in states))
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
