@@ -81,7 +81,8 @@ class SurfaceDistances:
         ours, theirs = (np.argwhere(boundary(mask)) * steps for mask in (truth, prediction))
         if not len(ours) or not len(theirs):
             raise ValueError("a mask is empty; it has no boundary to measure from")
-        return cls(KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0])
+        forth, back = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
+        return cls(np.asarray(forth), np.asarray(back))
 
     def within(self, tolerance: float) -> tuple[int, int]:
         """How many boundary pixels lie within a distance of the other boundary, and how many there are."""
