@@ -36,14 +36,18 @@ class PaintedSegmenter:
         self.encoded: list[tuple[int, ...]] = []
         self.decoded: list[int] = []
         self.upsampled = 0
-        self._pixels: dict[int, FloatArray] = {}
+        self._pieces: list[np.ndarray] = []
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
         shape = (int(pixels.shape[0]), int(pixels.shape[1]))
-        image = EncodedImage(torch.full((1, 1, 1, 1), float(len(self.encoded))), shape, shape)
-        self._pixels[len(self.encoded)] = pixels if pixels.ndim == 2 else pixels.mean(-1)
-        return image
+        grey = pixels if pixels.ndim == 2 else pixels.mean(-1)
+        pieces = np.zeros(shape, np.int64)
+        for value in np.unique(grey):
+            labels, _ = ndimage.label(grey == value)
+            pieces[labels > 0] = labels[labels > 0] + pieces.max()
+        self._pieces.append(pieces)
+        return EncodedImage(torch.full((1, 1, 1, 1), float(len(self.encoded) - 1)), shape, shape)
 
     def decode(
         self,
@@ -72,8 +76,7 @@ class PaintedSegmenter:
         return whole[:, : image.shape[0], : image.shape[1]]
 
     def _masks(self, image: EncodedImage, x: float, y: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pixels = self._pixels[int(image.embedding)]
+        pieces = self._pieces[int(image.embedding)]
         row, column = min(int(y), image.shape[0] - 1), min(int(x), image.shape[1] - 1)
-        pieces, _ = ndimage.label(pixels == pixels[row, column])
         mask = pieces == pieces[row, column]
         return mask, ndimage.binary_dilation(mask), np.zeros_like(mask)
