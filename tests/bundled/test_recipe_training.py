@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from pathlib import Path
@@ -35,6 +36,11 @@ def chest(size: int = 64) -> Sample:
     )
 
 
+STILL = AugmentSettings(
+    flip=0, view=0, rotation=0, shift=0, zoom=(1, 1), stretch=0, intensity=0, noise=0, blur=0
+)
+
+
 class TestAugment:
     def test_plain_changes_nothing(self) -> None:
         view = augment(chest(), 64, np.random.default_rng(0), AugmentSettings(), 0.25, plain=True)
@@ -62,6 +68,31 @@ class TestAugment:
             augment(chest(), 64, np.random.default_rng(5), AugmentSettings(), 0.25) for _ in range(2)
         )
         assert torch.equal(first.pixels, second.pixels)
+
+    def test_masks_bend_with_the_pixels(self) -> None:
+        sample = chest(128)
+        image = np.where(np.kron(chest().masks["lungs"], np.ones((2, 2))) == 1, 250, 20).astype(np.uint8)
+        masks = {name: np.kron(mask, np.ones((2, 2), np.uint8)) for name, mask in chest().masks.items()}
+        sample = dataclasses.replace(sample, image=image, masks=masks)
+        bent = dataclasses.replace(STILL, bend=1.0, bend_by=0.03)
+        moved = 0.0
+        for seed in range(6):
+            view = augment(sample, 128, np.random.default_rng(seed), bent, 0.08, mask_stride=2)
+            pixels = torch.nn.functional.avg_pool2d(view.pixels[None], 2)[0] > 0.5
+            drawn = view.masks["lungs"] > 0.5
+            assert 2 * float((pixels & drawn).sum()) / float(pixels.sum() + drawn.sum()) > 0.96
+            moved += float((drawn != (torch.from_numpy(masks["lungs"])[::2, ::2] == 1)).float().mean()) / 6
+        assert moved > 0.02
+
+    def test_gain_differs_from_place_to_place_in_ultrasound_only(self) -> None:
+        uneven = dataclasses.replace(STILL, uneven_gain=1.0)
+        breast = dataclasses.replace(chest(), organ="breast", masks={}, source="busi")
+        marked = [
+            [augment(s, 64, np.random.default_rng(k), uneven, 0.25).pixels.median(1).values for k in range(4)]
+            for s in (chest(), breast)
+        ]
+        assert max(float(rows.std()) for rows in marked[0]) < 0.01
+        assert min(float(rows.std()) for rows in marked[1]) > 0.01
 
 
 class TestSupervision:

@@ -71,6 +71,33 @@ class TestYardsticks:
             assert result.exit_code == 0
 
 
+class TestOddScans:
+    def test_each_gets_a_mask_on_its_own_grid_or_a_line(
+        self, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.undo()  # the real `load`
+        folder, out = tmp_path / "odd", tmp_path / "out"
+        folder.mkdir()
+        ramp = np.linspace(0, 65535, 40 * 52).reshape(40, 52)
+        rgba = np.random.default_rng(0).integers(0, 255, (36, 48, 4)).astype(np.uint8)
+        for name, pixels in {
+            "pixel": np.full((1, 1), 7, np.uint8),
+            "constant": np.full((30, 44), 90, np.uint8),
+            "deep": ramp.astype(np.uint16),
+            "rgba": rgba,
+        }.items():
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+        few = ["--set", "proposals.points_per_side=3", "--set", "retrieval.top=50"]
+        result = cli.segment(out, folder, "--preset", "demo-salip", "--device", "cpu", *few)
+        assert result.exit_code == 1
+        told = [line for line in result.stderr.splitlines() if "all pixels are equal" in line]
+        assert len(told) == 2  # a constant scan, and one of a single pixel, hold nothing to segment
+        sizes = {path.name: Image.open(path).size for path in out.glob("*_mask.png")}
+        assert sizes == {"deep_mask.png": (52, 40), "rgba_mask.png": (48, 36)}
+        rows = (out / "results.csv").read_text().splitlines()[1:]
+        assert [row.split(",")[0] for row in rows] == ["constant", "deep", "pixel", "rgba"]
+
+
 class TestAxis:
     def test_volumes_are_cut_where_asked_and_masks_lie_on_the_source(self, cli: Any, tmp_path: Path) -> None:
         voxels = np.random.default_rng(0).integers(0, 999, (8, 9, 5)).astype(np.int16)

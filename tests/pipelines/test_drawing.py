@@ -81,6 +81,22 @@ class TestAverageIsFinal:
         drawn = draw(segmenter, encoded, prompts(LEFT), region, MaskSettings(final="average"))
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT) & ~boxed(doubtful))
 
+    @pytest.mark.parametrize(("weight", "expected"), [(0.0, RIGHT), (0.3, RIGHT), (0.7, LEFT), (1.0, LEFT)])
+    def test_the_heavier_of_two_sure_ones_decides(
+        self, segmenter: FakeSegmenter, weight: float, expected: tuple[int, int, int, int]
+    ) -> None:
+        region = Region(boxed(RIGHT), boxed(RIGHT).astype(np.float32))
+        settings = MaskSettings(final="average", segmenter_weight=weight)
+        encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
+        np.testing.assert_array_equal(
+            draw(segmenter, encoded, prompts(LEFT), region, settings).mask, boxed(expected)
+        )
+
+    @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan")])
+    def test_a_weight_beyond_its_range_is_refused(self, weight: float) -> None:
+        with pytest.raises(UsageError, match=r"mask: segmenter_weight is .*; expected a share, 0 to 1"):
+            MaskSettings(final="average", segmenter_weight=weight)
+
 
 class TestBoxes:
     def test_the_mask_is_the_union_over_boxes_asked_one_by_one(self, segmenter: FakeSegmenter) -> None:

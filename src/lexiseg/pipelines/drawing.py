@@ -18,9 +18,10 @@ class MaskSettings:
 
     Attributes:
         final: "segmenter" for the segmenter's outline; "region" for the refined region as it is; "average"
-            where the mean of the segmenter's and the region's probability is above one half, which helps
-            where both err in their own ways (a region that keeps its saliency as probability, as the rule
-            "threshold" does, has most to add).
+            where the weighted mean of the segmenter's and the region's probability is above one half, which
+            helps where both err in their own ways (a region that keeps its saliency as probability, as the
+            rule "threshold" does, has most to add).
+        segmenter_weight: the segmenter's share of that mean, 0 to 1; only for `final: average`.
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
@@ -31,6 +32,7 @@ class MaskSettings:
     """
 
     final: str = "segmenter"
+    segmenter_weight: float = 0.5
     multimask: bool = False
     min_area: float = 0.0
     fill_holes: bool = False
@@ -41,8 +43,9 @@ class MaskSettings:
         for name in ("multimask", "fill_holes"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"mask: {name} is {getattr(self, name)!r}; expected true or false")
-        if not 0 <= self.min_area <= 1:
-            raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
+        for name, what in (("segmenter_weight", "a share"), ("min_area", "a fraction of the scan")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"mask: {name} is {getattr(self, name)}; expected {what}, 0 to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,8 @@ def draw(
         sizes.append(int((candidates[best] > 0.5).sum()))
     iou = float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
     if settings.final == "average":
-        drawn = (drawn + region.probability) * np.float32(0.5)
+        share = np.float32(settings.segmenter_weight)
+        drawn = share * drawn + (1 - share) * region.probability
     return Drawn(_clean(drawn > 0.5, settings), iou)
 
 

@@ -35,6 +35,21 @@ def vary_intensities(
     return x.clamp(0, 1)
 
 
+def uneven_gain(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Ultrasound is brighter here than there: gain by depth, the probe's contact, a soft shadow downwards."""
+    field = rng.normal(0, 0.12, (1, 1, 4, 4)) + rng.normal(0, 0.2, (1, 1, 4, 1))
+    gain = functional.interpolate(
+        torch.from_numpy(field.astype(np.float32)), size=x.shape, mode="bicubic", align_corners=False
+    )[0, 0].exp()
+    if rng.random() < 0.25:
+        h, w = x.shape
+        columns, rows = torch.arange(w) / w, torch.arange(h) / h
+        across = torch.exp(-(((columns - rng.random()) / rng.uniform(0.03, 0.12)) ** 2))
+        down = torch.sigmoid((rows - rng.uniform(0.1, 0.7)) * 30)
+        gain = gain * (1 - rng.uniform(0.3, 0.8) * down[:, None] * across[None])
+    return x * gain
+
+
 def _other_contrast(x: Tensor, rng: np.random.Generator) -> Tensor:
     """Between MRI contrasts the order of the tissues changes: a random curve, black staying black."""
     knots = torch.tensor(np.concatenate([[0.0], rng.uniform(0.1, 1, 4)]), dtype=torch.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lexiseg.bundled.recipe.appearance import vary_intensities
+from lexiseg.bundled.recipe.appearance import SPECKLED, uneven_gain, vary_intensities
 from lexiseg.bundled.recipe.data import Sample
 
 SWAPPED = {"left lung": "right lung", "right lung": "left lung"}
@@ -26,6 +26,9 @@ class AugmentSettings:
     stretch: float = 0.12
     shift: float = 0.12
     flip: float = 0.5
+    bend: float = 0.0
+    bend_by: float = 0.018
+    uneven_gain: float = 0.0
     intensity: float = 0.8
     remap_mri: float = 0.15
     noise: float = 0.3
@@ -75,13 +78,14 @@ def _target_box(sample: Sample, rng: np.random.Generator) -> tuple[float, float,
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a view will show: the affine map, and how much is hidden afterwards."""
+    """What a view will show: the affine map, what bends it, and how much is hidden afterwards."""
 
     theta: Tensor
     zoom: float
     flip: bool
     kind: str
     caption: str
+    bend: Tensor | None = None
 
 
 def augment(
@@ -108,8 +112,10 @@ def augment(
     plan = _plan(sample, rng, s, plain)
     coarse = resolution // mask_stride
     masks, visible, inside = _masks(sample, plan, coarse)
-    pixels = _pixels(sample, plan.theta, resolution)
+    pixels = _pixels(sample, plan, resolution)
     if not plain:
+        if s.uneven_gain and sample.organ in SPECKLED and rng.random() < s.uneven_gain:
+            pixels = uneven_gain(pixels, rng)
         pixels = vary_intensities(
             pixels, sample.organ, rng, remap=s.remap_mri, change=s.intensity, noise=s.noise, blur=s.blur
         )
@@ -150,12 +156,19 @@ def _plan(sample: Sample, rng: np.random.Generator, s: AugmentSettings, plain: b
         centre = np.array([(x0 + x1) / size - 1, (y0 + y1) / size - 1])
     elif kind == "elsewhere":
         zoom, centre = float(rng.uniform(1.3, 4.0)), rng.uniform(-0.6, 0.6, 2)
-    return _Plan(_theta(rng, s, flip, (float(centre[0]), float(centre[1])), zoom), zoom, flip, kind, caption)
+    theta = _theta(rng, s, flip, (float(centre[0]), float(centre[1])), zoom)
+    bend = _bend(rng, s.bend_by / zoom) if s.bend and rng.random() < s.bend else None
+    return _Plan(theta, zoom, flip, kind, caption, bend)
 
 
-def _pixels(sample: Sample, theta: Tensor, resolution: int) -> Tensor:
+def _bend(rng: np.random.Generator, by: float) -> Tensor:
+    """A smooth displacement (1, 2, 5, 5), in half-widths of the input: elastic, as a probe presses tissue."""
+    return torch.from_numpy(rng.normal(0, 2 * by, (1, 2, 5, 5)).astype(np.float32))
+
+
+def _pixels(sample: Sample, plan: _Plan, resolution: int) -> Tensor:
     finer = 2 if sample.image.shape[0] >= 2 * resolution else 1  # then averaged: speckle must not alias
-    pixels = _resample(sample.image[None].astype(np.float32) / 255, theta, finer * resolution)
+    pixels = _resample(sample.image[None].astype(np.float32) / 255, plan, finer * resolution)
     return functional.avg_pool2d(pixels, finer)[0]
 
 
@@ -164,7 +177,7 @@ def _masks(sample: Sample, plan: _Plan, coarse: int) -> tuple[dict[str, Tensor],
     names = list(sample.masks)
     unknown = [n for n in names if (sample.masks[n] == 2).any()]
     planes = [sample.masks[n] == 1 for n in names] + [sample.masks[n] == 2 for n in unknown]
-    out = _resample(np.stack([*planes, _valid(sample)]).astype(np.float32), plan.theta, coarse)
+    out = _resample(np.stack([*planes, _valid(sample)]).astype(np.float32), plan, coarse)
     masks = {n: out[i] for i, n in enumerate(names)}
     scale = (plan.zoom * coarse / sample.image.shape[0]) ** 2
     visible = {
@@ -195,9 +208,13 @@ def _valid(sample: Sample) -> np.ndarray:
     return valid
 
 
-def _resample(planes: np.ndarray, theta: Tensor, resolution: int) -> Tensor:
-    """Planes (N, S, S) through an affine map to (N, R, R), zero outside."""
-    grid = functional.affine_grid(theta[None], [1, 1, resolution, resolution], align_corners=False)
+def _resample(planes: np.ndarray, plan: _Plan, resolution: int) -> Tensor:
+    """Planes (N, S, S) through a plan's map to (N, R, R), zero outside; the same map at every resolution."""
+    side = (resolution, resolution)
+    grid = functional.affine_grid(plan.theta[None], [1, 1, *side], align_corners=False)
+    if plan.bend is not None:
+        moved = functional.interpolate(plan.bend, size=side, mode="bicubic", align_corners=False)
+        grid = grid + moved.permute(0, 2, 3, 1)
     return functional.grid_sample(
         torch.from_numpy(planes)[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )[0]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
-from lexiseg.bundled.recipe.lesions import with_brain_lesion
+from lexiseg.bundled.recipe.lesions import with_copied_lesion, with_lesion
 from lexiseg.bundled.recipe.schedule import Phases
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 
@@ -129,9 +129,12 @@ class EncoderTask:
         self.c, self.samples, self.seed = c, samples, seed
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
-        self.settings = AugmentSettings()
         self.phases = Phases(c["phases"], c["warmup"])
         self.source = [s.source for s in samples]
+        self.donors = {
+            name: [i for i, s in enumerate(samples) if s.source == name and s.exact and "tumor" in s.masks]
+            for name in set(self.source)
+        }
 
     @property
     def steps(self) -> int:
@@ -149,11 +152,14 @@ class EncoderTask:
         return np.asarray(weights / weights.sum())
 
     def _drawn(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
-        """A sample; brain scans with a tumour get one more, exactly outlined, as often as the phase says."""
+        """A sample; as often as the phase says for its source, with one more tumour, exactly outlined."""
         sample = self.samples[index]
-        often = phase.get("lesions", 0.0)
-        if often and sample.source == "cheng" and sample.masks and rng.random() < often:
-            return with_brain_lesion(sample, rng)
+        copied, drawn = (phase.get(k, {}).get(sample.source, 0.0) for k in ("copied", "lesions"))
+        if copied and rng.random() < copied:
+            donors = self.donors[sample.source]
+            return with_copied_lesion(sample, self.samples[donors[rng.integers(len(donors))]], rng)
+        if drawn and (sample.masks or sample.source != "cheng") and rng.random() < drawn:
+            return with_lesion(sample, rng)
         return sample
 
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
@@ -163,7 +169,8 @@ class EncoderTask:
         words = random.Random(f"{self.seed}-{step}")
         chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self._weights(phase))
         samples = [self._drawn(int(i), phase, rng) for i in chosen]
-        views = [augment(s, phase["resolution"], rng, self.settings, self.c["mean"]) for s in samples]
+        changes = AugmentSettings(**phase.get("augment", {}))
+        views = [augment(s, phase["resolution"], rng, changes, self.c["mean"]) for s in samples]
         asked = questions(samples, views, words)
         pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
         pixels = ((pixels - self.c["mean"]) / self.c["std"]).to(device, memory_format=torch.channels_last)

@@ -11,11 +11,15 @@ from scipy import ndimage
 from lexiseg.bundled.recipe.data import Sample
 
 UNKNOWN = 2
-_KINDS = ("glioma", "meningioma", "pituitary tumor")
+_KINDS = {
+    "brain": ("glioma", "meningioma", "pituitary tumor"),
+    "breast": ("malignant breast tumor", "benign breast tumor"),
+}
+_NAME = {"brain": "brain tumor", "breast": "breast tumor"}
 
 
 def paste_lesion(
-    image: NDArray[np.uint8], rng: np.random.Generator
+    image: NDArray[np.uint8], rng: np.random.Generator, *, darker: float = 0.35
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """A blob of another brightness somewhere inside the body, with its exact mask.
 
@@ -25,6 +29,7 @@ def paste_lesion(
     Args:
         image: uint8 (S, S).
         rng: every draw comes from it.
+        darker: how often the blob is darker than its surroundings.
 
     Returns:
         The new image and the mask (uint8 0 and 1), or None where the scan has no room.
@@ -44,7 +49,7 @@ def paste_lesion(
         return None
     before = image[window].astype(np.float32) / 255
     around = float(before[ndimage.binary_dilation(shape, iterations=5) & ~shape].mean())
-    level = around + float(rng.choice([-1, 1], p=[0.35, 0.65])) * float(rng.uniform(0.1, 0.5))
+    level = around + float(rng.choice([-1, 1], p=[darker, 1 - darker])) * float(rng.uniform(0.1, 0.5))
     level = float(np.clip(level, 0.02, 0.98))
     if abs(level - around) < 0.08:
         return None
@@ -62,20 +67,76 @@ def paste_lesion(
     return out, mask
 
 
-def with_brain_lesion(sample: Sample, rng: np.random.Generator) -> Sample:
-    """A brain scan with one more tumour of unknown kind; as it was where there is no room."""
-    pasted = paste_lesion(sample.image, rng)
-    if pasted is None:
+def with_lesion(sample: Sample, rng: np.random.Generator) -> Sample:
+    """A brain or breast scan with one more tumour of unknown kind; as it was where there is no room."""
+    pasted = paste_lesion(sample.image, rng, darker=0.35 if sample.organ == "brain" else 0.9)
+    return sample if pasted is None else _with(sample, *pasted, kind=None)
+
+
+def with_copied_lesion(sample: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
+    """A scan with the donor's tumour, pixels and outline: turned, mirrored, resized, brightness matched.
+
+    Copy-paste (Ghiasi et al., CVPR 2021), with a rim of the donor's tissue that fades into the scan.
+
+    Args:
+        sample: a scan of the organ that the donor shows.
+        donor: has an exact mask of its organ's tumour.
+        rng: every draw comes from it.
+
+    Returns:
+        The new sample, or `sample` where the tumour finds no room in the body.
+    """
+    mask = donor.masks[_NAME[donor.organ]] == 1
+    ys, xs = np.nonzero(mask)
+    margin = 0.25 * max(np.ptp(ys), np.ptp(xs)) + 4
+    window = tuple(slice(max(0, int(v.min() - margin)), int(v.max() + margin) + 1) for v in (ys, xs))
+    patch, shape = donor.image[window].astype(np.float32), mask[window].astype(np.float32)
+    if rng.random() < 0.5:
+        patch, shape = patch[:, ::-1], shape[:, ::-1]
+    angle, zoom = rng.uniform(-20, 20), float(np.exp(rng.uniform(-0.4, 0.3)))
+    patch = ndimage.zoom(ndimage.rotate(patch, angle, order=1, mode="nearest"), zoom, order=1)
+    inside = ndimage.zoom(ndimage.rotate(shape, angle, order=1), zoom, order=1) > 0.5
+    size = sample.image.shape[0]
+    h, w = inside.shape
+    places = np.argwhere(_interior(sample.image))
+    if inside.sum() < 60 or h >= size or w >= size or len(places) < 50:
         return sample
-    image, lesion = pasted
-    masks = dict(sample.masks)
-    for name in ("brain tumor", "tumor"):
-        masks[name] = np.where(lesion == 1, 1, masks.get(name, np.zeros_like(lesion))).astype(np.uint8)
-    for name in _KINDS:
-        if name in masks:
-            masks[name] = np.where(lesion == 1, UNKNOWN, masks[name]).astype(np.uint8)
-    absent = sample.absent - {"brain tumor", "tumor", *_KINDS}
-    return dataclasses.replace(sample, image=image, masks=masks, absent=absent, caption="")
+    y, x = places[rng.integers(len(places))]
+    top, left = int(np.clip(y - h // 2, 0, size - h)), int(np.clip(x - w // 2, 0, size - w))
+    at = (slice(top, top + h), slice(left, left + w))
+    before = sample.image[at].astype(np.float32)
+    rim = ndimage.distance_transform_edt(~inside)
+    reach = 0.15 * max(h, w) + 2
+    alpha = np.clip(1 - rim / reach, 0, 1).astype(np.float32)
+    alpha *= _fades_at_edge(h, w)
+    ring = (rim > 0) & (rim < reach)
+    gain = np.clip((before[ring].mean() + 8) / (patch[ring].mean() + 8), 0.5, 2.0)
+    image, lesion = sample.image.copy(), np.zeros_like(sample.image)
+    image[at] = np.round(np.clip(before * (1 - alpha) + gain * patch * alpha, 0, 255)).astype(np.uint8)
+    lesion[at] = inside
+    kinds = [k for k in _KINDS[donor.organ] if k in donor.masks]
+    return _with(sample, image, lesion, kind=kinds[0] if len(kinds) == 1 else None)
+
+
+def _fades_at_edge(height: int, width: int) -> NDArray[np.float32]:
+    """1 inside a window, falling to 0 over its outermost pixels: a patch must not show its frame."""
+    ys = np.minimum(np.arange(height), np.arange(height)[::-1])[:, None]
+    xs = np.minimum(np.arange(width), np.arange(width)[::-1])[None]
+    return np.asarray(np.clip(np.minimum(ys, xs) / 4, 0, 1), np.float32)
+
+
+def _with(sample: Sample, image: NDArray[np.uint8], lesion: NDArray[np.uint8], *, kind: str | None) -> Sample:
+    """The sample with a lesion drawn into it; where its `kind` is None, of no kind is said whether it is there."""
+    masks, empty = dict(sample.masks), np.zeros_like(lesion)
+    named = (_NAME[sample.organ], "tumor") + ((kind,) if kind else ())
+    for name in named:
+        masks[name] = np.where(lesion == 1, 1, masks.get(name, empty)).astype(np.uint8)
+    for name in set(_KINDS[sample.organ]) & set(masks) - {kind}:
+        masks[name] = np.where(lesion == 1, 0 if kind else UNKNOWN, masks[name]).astype(np.uint8)
+    gone = set(named) if kind else {*named, *_KINDS[sample.organ]}
+    return dataclasses.replace(
+        sample, image=image, masks=masks, absent=frozenset(sample.absent - gone), caption=""
+    )
 
 
 def _interior(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
