@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lexiseg.datasets import ManifestRow, read_manifest
-from lexiseg.errors import UnreadableScan, UsageError
-from lexiseg.evaluation.cases import (
-    Answer,
-    Case,
-    Prediction,
-    PredictionFolder,
-    Truth,
-    read_answers,
-    read_prediction,
-    read_truth,
-    score_case,
-    system_names,
-)
-from lexiseg.evaluation.evaluation import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
+from lexiseg.errors import UsageError
+from lexiseg.evaluation.cases import Case, PredictionFolder, system_names
+from lexiseg.evaluation.evaluation import EVERYTHING, Evaluation, Stratum, SystemEvaluation, members
 from lexiseg.evaluation.presence import report_presence
+from lexiseg.evaluation.scoring import Count, Progress, SystemReader, score_systems
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
 from lexiseg.scans import printable, safe_id
-
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 def evaluate(
@@ -56,114 +40,42 @@ def evaluate(
         The evaluation; equal files and settings give an equal one.
 
     Raises:
-        BadManifest: see `read_manifest`. UsageError: no system, a folder that is missing or holds no
-        prediction of any id, a results.csv that is
-            none, an unknown column to summarise by, or no row with a usable truth.
+        BadManifest: see `read_manifest`.
+        UsageError: no system, a folder that is missing or holds no prediction of any id, a results.csv that
+            is none, an unknown column to summarise by, or no row with a usable truth.
     """
     settings = settings or EvaluationSettings()
     if not systems:
         raise UsageError("no folder of predictions was given; name at least one")
     rows = read_manifest(manifest)
     label = printable(str(manifest))
-    strata = {row.id: _strata(row, settings.by) for row in rows}
     _refuse_columns(rows, settings.by, label)
     names = system_names([Path(each) for each in systems])
-    readers = [_System(PredictionFolder.open(each), rows, settings.text) for each in systems]
-    cases: list[list[Case]] = [[] for _ in readers]
-    unusable = []
-    has_boxes = any(row.boxes for row in rows)
-    for done, row in enumerate(rows):
-        if progress is not None:
-            progress(done, len(rows))
-        try:
-            truth = read_truth(row, has_boxes=has_boxes, absent=settings.absent)
-        except UnreadableScan as error:
-            unusable.append(Unusable(row.id, _within(Path(manifest).parent, error)))
-            continue
-        for reader, scored in zip(readers, cases, strict=True):
-            scored.append(
-                score_case(
-                    row.id,
-                    truth,
-                    reader.read(row.id, truth),
-                    group=row.group or row.id,
-                    strata=strata[row.id],
-                    settings=settings,
-                    has_saliency=reader.has_saliency,
-                )
+    readers = [SystemReader(each, rows, settings.text) for each in systems]
+    for reader in readers:
+        if not reader.found:
+            raise UsageError(
+                f"{printable(str(reader.folder.path))}: no prediction of any of the manifest's {len(rows)} "
+                f"ids; expected files such as {safe_id(rows[0].id)}_mask.png"
             )
-    if progress is not None:
-        progress(len(rows), len(rows))
-    if not cases[0]:
-        raise UsageError(f"{label}: no row has a truth to compare with; the first: {unusable[0].reason}")
+    count = Count(len(rows), progress)
+    scored = score_systems(rows, readers, settings, beneath=Path(manifest).parent, tell=count.one)
+    if not scored.cases[0]:
+        raise UsageError(
+            f"{label}: no row has a truth to compare with; the first: {scored.unusable[0].reason}"
+        )
+    ids = [row.id for row in rows]
     return Evaluation(
         manifest=Path(manifest).name,
         rows={row.id: row for row in rows},
         systems=tuple(
-            _summarised(name, reader, tuple(scored), settings)
-            for name, reader, scored in zip(names, readers, cases, strict=True)
+            _summarised(name, reader.folder, cases, settings, others=reader.folder.others(ids))
+            for name, reader, cases in zip(names, readers, scored.cases, strict=True)
         ),
-        comparisons=_compared(names, cases, settings),
-        unusable=tuple(unusable),
+        comparisons=_compared(names, scored.cases, settings),
+        unusable=scored.unusable,
         settings=settings,
     )
-
-
-class _System:
-    """Reads one system's predictions."""
-
-    def __init__(self, folder: PredictionFolder, rows: Sequence[ManifestRow], text: str | None) -> None:
-        self.folder = folder
-        self._text = text
-        self._answers = {safe_id(name): answer for name, answer in read_answers(folder.path).items()}
-        ids = [row.id for row in rows]
-        self.others = folder.others(ids)
-        found = [each for each in ids if _exists(folder, each)]
-        if not found:
-            raise UsageError(
-                f"{printable(str(folder.path))}: no prediction of any of the manifest's {len(ids)} ids; "
-                f"expected files such as {safe_id(ids[0])}_mask.png"
-            )
-        self.has_saliency = any(_has_saliency(folder, each) for each in found)
-
-    def read(self, id: str, truth: Truth) -> Prediction | UnreadableScan | str:
-        """The prediction, why it is refused, or why it is missing."""
-        answers: tuple[Answer, ...] = self._answers.get(safe_id(id), ())
-        failed = next((answer.error for answer in answers if answer.error), "")
-        try:
-            found = read_prediction(self.folder, id, truth, answers=answers, text=self._text)
-        except UnreadableScan as error:
-            logger.warning("%s: refused: %s", self.folder.path.name, error)
-            return UnreadableScan(_within(self.folder.path, error))
-        if found is not None:
-            return found
-        if failed:
-            return f"its run failed: {failed}"
-        return f"no {safe_id(id)}_mask.png or the like" + (f" for {self._text!r}" if self._text else "")
-
-
-def _within(folder: Path, error: UnreadableScan) -> str:
-    """An error's line with paths relative to a folder: a report does not tell of the machine."""
-    return printable(str(error)).replace(f"{printable(str(folder))}{os.sep}", "")
-
-
-def _exists(folder: PredictionFolder, id: str) -> bool:
-    try:
-        return folder.mask(id) is not None
-    except UnreadableScan:
-        return True
-
-
-def _has_saliency(folder: PredictionFolder, id: str) -> bool:
-    try:
-        return folder.saliency(id) is not None
-    except UnreadableScan:
-        return True
-
-
-def _strata(row: ManifestRow, columns: Sequence[str]) -> dict[str, str]:
-    known = {**row.extra, "label": row.label, "group": row.group, "text": row.text}
-    return {column: printable(known.get(column, "")) or "(none)" for column in columns}
 
 
 def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: str) -> None:
@@ -176,20 +88,25 @@ def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: 
 
 
 def _summarised(
-    name: str, reader: _System, cases: tuple[Case, ...], settings: EvaluationSettings
+    name: str,
+    folder: PredictionFolder,
+    cases: tuple[Case, ...],
+    settings: EvaluationSettings,
+    *,
+    others: Sequence[str],
 ) -> SystemEvaluation:
     strata: list[Stratum] = [EVERYTHING]
     for column in settings.by:
         strata += [(column, value) for value in sorted({case.strata[column] for case in cases})]
     return SystemEvaluation(
         name=name,
-        folder=reader.folder.path,
+        folder=folder.path,
         cases=cases,
         summaries={stratum: _summaries(members(cases, stratum), settings) for stratum in strata},
         presence={
             stratum: report_presence(members(cases, stratum), settings.bootstrap) for stratum in strata
         },
-        others=tuple(reader.others),
+        others=tuple(others),
     )
 
 

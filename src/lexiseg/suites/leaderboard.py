@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lexiseg.evaluation import Bootstrap, EvaluationSettings
 from lexiseg.evaluation.report.record import versions as scoring_versions
+from lexiseg.evaluation.scoring import Count, Progress, SystemReader, score_systems
 from lexiseg.pipelines.runs import read_results
 from lexiseg.scans import printable
 from lexiseg.suites.cells import SENSITIVITY, Cell
 from lexiseg.suites.entries import Entry, ReactionEntry, make_entry, make_reaction_entries
 from lexiseg.suites.reactions import read_reactions
 from lexiseg.suites.record import read_cell
-from lexiseg.suites.scoring import score_set
 from lexiseg.suites.select import SelectedScans
 from lexiseg.suites.suite import KINDS, Suite
 
@@ -70,7 +70,7 @@ def make_leaderboard(
     seconds: bool = True,
     command: str = "",
     date: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Leaderboard:
     """Score cells that were run.
 
@@ -87,7 +87,7 @@ def make_leaderboard(
     bootstrap = Bootstrap(resamples=suite.resamples)
     scored = [placed for placed in cells if placed[0].kind != SENSITIVITY]
     sets = [name for name in suite.sets if any(cell.set.name == name for cell, _, _ in scored)]
-    count = _Count(sum(len(scans[name].rows) for name in sets), progress)
+    count = Count(sum(len(scans[name].rows) for name in sets), progress)
     entries: list[Entry] = []
     unusable: list[str] = []
     for name in sets:
@@ -95,12 +95,14 @@ def make_leaderboard(
         settings = EvaluationSettings(
             tolerance=suite.tolerance, bootstrap=bootstrap, absent=suite.sets[name].absent
         )
-        found = score_set(scans[name].rows, [folder for _, folder, _ in mine], settings, tell=count.one)
-        unusable += [f"{name}: no usable truth: {reason}" for reason in found.unusable]
-        for cell, folder, ids in mine:
-            if found.cases[folder]:
+        rows = scans[name].rows
+        systems = [SystemReader(folder, rows) for _, folder, _ in mine]
+        found = score_systems(rows, systems, settings, beneath=scans[name].folder, tell=count.one)
+        unusable += [f"{name}: no usable truth: {printable(row.id)}: {row.reason}" for row in found.unusable]
+        for (cell, folder, ids), cases in zip(mine, found.cases, strict=True):
+            if cases:
                 times = _seconds(folder, ids) if seconds else []
-                entries.append(make_entry(cell, found.cases[folder], times, bootstrap))
+                entries.append(make_entry(cell, cases, times, bootstrap))
     reactions = [
         each
         for placed in cells
@@ -125,16 +127,6 @@ def make_leaderboard(
         command=command,
         date=printable(date),
     )
-
-
-class _Count:
-    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
-        self._total, self._progress, self._done = total, progress, 0
-
-    def one(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
 
 
 def _reactions(

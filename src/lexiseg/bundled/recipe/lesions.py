@@ -126,7 +126,7 @@ def _fades_at_edge(height: int, width: int) -> NDArray[np.float32]:
 
 
 def _with(sample: Sample, image: NDArray[np.uint8], lesion: NDArray[np.uint8], *, kind: str | None) -> Sample:
-    """The sample with a lesion drawn into it; where its `kind` is None, of no kind is said whether it is there."""
+    """The sample with a lesion drawn into it; where `kind` is None, nothing is said of any kind."""
     masks, empty = dict(sample.masks), np.zeros_like(lesion)
     named = (_NAME[sample.organ], "tumor") + ((kind,) if kind else ())
     for name in named:
