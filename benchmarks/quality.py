@@ -26,9 +26,10 @@ from rich.progress import track
 import lexiseg
 from lexiseg.bundled.recipe.data import read_rows, split_rows
 from lexiseg.pipelines import merge_settings
+from lexiseg.pipelines.drawing import MaskSettings, draw, questions_of
 from lexiseg.pipelines.result import dice
-from lexiseg.regions import find_components, refine
-from lexiseg.scans import BoolArray, read_mask
+from lexiseg.regions import Region, find_components, refine
+from lexiseg.scans import BoolArray, Prompts, read_mask
 
 TARGETS = {
     "busi": "breast tumor",
@@ -99,11 +100,12 @@ def interval(values: list[float], groups: list[str], rounds: int = 2000) -> tupl
     return float(low), float(high)
 
 
-def true_boxes_mask(segmenter: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
-    """The segmenter asked with the true boxes alone."""
-    encoded = segmenter.encode(pixels)
-    decoded = segmenter.decode(encoded, boxes=boxes)
-    return np.asarray((segmenter.upsample(decoded.logits[:, 0], encoded) > 0).any(0).cpu())
+def boxes_mask(pipeline: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
+    """The segmenter asked with boxes alone, looking as closely as the preset says."""
+    how = MaskSettings(closer=pipeline.preset.mask.get("closer", 0.0))
+    questions = questions_of(pipeline.segmenter, pixels, Prompts(boxes=boxes), how)
+    nothing = np.zeros(pixels.shape[:2], np.bool_)
+    return draw(pipeline.segmenter, questions, Region(nothing, nothing.astype(np.float32)), how).mask
 
 
 def boxes_in(text: str) -> np.ndarray:
@@ -120,7 +122,7 @@ def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
     prompts = finding.prompts[0]
     drawn = np.zeros(scan.shape, np.bool_)
     if not prompts.empty:
-        drawn = true_boxes_mask(pipeline.segmenter, scan.pixels, prompts.boxes)
+        drawn = boxes_mask(pipeline, scan.pixels, prompts.boxes)
     return saliency.map >= 0.5, crf, drawn, finding.mask
 
 
@@ -150,7 +152,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(dice(mask, truth))
             tally.scores["true box"].append(
-                dice(true_boxes_mask(pipeline.segmenter, scan.pixels, boxes), truth)
+                dice(boxes_mask(pipeline, scan.pixels, boxes), truth)
             )
         else:
             for stage, mask in zip(STAGES, seen, strict=True):

@@ -7,7 +7,7 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw
+from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw, questions_of
 from lexiseg.regions import Region
 from lexiseg.scans import BoolArray, Prompts
 
@@ -35,8 +35,12 @@ def prompts(
 
 def ask(segmenter: FakeSegmenter, asked: Prompts, region: BoolArray | None = None, **settings: Any) -> Drawn:
     mask = boxed(LEFT) if region is None else region
-    encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
-    return draw(segmenter, encoded, asked, Region(mask, mask.astype(np.float32)), MaskSettings(**settings))
+    return drawn_with(segmenter, asked, Region(mask, mask.astype(np.float32)), **settings)
+
+
+def drawn_with(segmenter: FakeSegmenter, asked: Prompts, region: Region, **settings: Any) -> Drawn:
+    how = MaskSettings(**settings)
+    return draw(segmenter, questions_of(segmenter, np.zeros(SHAPE, np.float32), asked, how), region, how)
 
 
 @pytest.fixture
@@ -47,20 +51,10 @@ def segmenter() -> FakeSegmenter:
 class TestRegionIsFinal:
     def test_it_is_the_mask_and_the_segmenter_is_not_asked(self, segmenter: FakeSegmenter) -> None:
         region = boxed((3, 3, 9, 12))
-        drawn = draw(
-            segmenter,
-            None,
-            prompts(LEFT),
-            Region(region, region.astype(np.float32)),
-            MaskSettings(final="region"),
-        )
+        drawn = ask(segmenter, prompts(LEFT), region, final="region")
         np.testing.assert_array_equal(drawn.mask, region)
         assert drawn.iou == 1
-        assert segmenter.asked == []
-
-    def test_even_where_the_scan_is_encoded(self, segmenter: FakeSegmenter) -> None:
-        np.testing.assert_array_equal(ask(segmenter, prompts(RIGHT), final="region").mask, boxed(LEFT))
-        assert segmenter.asked == []
+        assert segmenter.asked == [] and segmenter.encoded == []
 
     def test_it_is_cleaned(self, segmenter: FakeSegmenter) -> None:
         region = boxed(LEFT, (29, 19, 30, 20))
@@ -76,9 +70,8 @@ class TestAverageIsFinal:
         probability[boxed(LEFT)] = 0.6
         probability[boxed(doubtful)] = 0.0
         probability[boxed(sure)] = 0.6
-        encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
         region = Region(probability > 0.5, probability)
-        drawn = draw(segmenter, encoded, prompts(LEFT), region, MaskSettings(final="average"))
+        drawn = drawn_with(segmenter, prompts(LEFT), region, final="average")
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT) & ~boxed(doubtful))
 
     @pytest.mark.parametrize(("weight", "expected"), [(0.0, RIGHT), (0.3, RIGHT), (0.7, LEFT), (1.0, LEFT)])
@@ -86,16 +79,56 @@ class TestAverageIsFinal:
         self, segmenter: FakeSegmenter, weight: float, expected: tuple[int, int, int, int]
     ) -> None:
         region = Region(boxed(RIGHT), boxed(RIGHT).astype(np.float32))
-        settings = MaskSettings(final="average", segmenter_weight=weight)
-        encoded = segmenter.encode(np.zeros(SHAPE, np.float32))
-        np.testing.assert_array_equal(
-            draw(segmenter, encoded, prompts(LEFT), region, settings).mask, boxed(expected)
-        )
+        drawn = drawn_with(segmenter, prompts(LEFT), region, final="average", segmenter_weight=weight)
+        np.testing.assert_array_equal(drawn.mask, boxed(expected))
 
     @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan")])
     def test_a_weight_beyond_its_range_is_refused(self, weight: float) -> None:
         with pytest.raises(UsageError, match=r"mask: segmenter_weight is .*; expected a share, 0 to 1"):
             MaskSettings(final="average", segmenter_weight=weight)
+
+
+class TestCloser:
+    @pytest.mark.parametrize("box", [LEFT, RIGHT, (0, 0, 3, 3), (26, 15, 30, 20)])
+    def test_the_mask_lies_where_it_did(self, segmenter: FakeSegmenter, box: Any) -> None:
+        drawn = ask(segmenter, prompts(box), boxed(box), closer=2)
+        np.testing.assert_array_equal(drawn.mask, boxed(box))
+
+    def test_a_box_is_shown_in_its_surroundings(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(LEFT), closer=2)  # 6 x 6 pixels, from (2, 4)
+        assert segmenter.encoded == [(12, 11)]  # cut at the scan's edge
+        assert segmenter.asked[0].boxes is not None
+        assert segmenter.asked[0].boxes.tolist() == [[2, 3, 8, 9]]
+
+    def test_a_box_that_fills_the_scan_is_shown_in_all_of_it(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts((2, 2, 26, 18)), closer=2)
+        assert segmenter.encoded == [SHAPE]
+
+    def test_a_tiny_box_is_shown_in_an_eighth_of_the_scan(self) -> None:
+        segmenter, how = FakeSegmenter(), MaskSettings(closer=2)
+        questions_of(segmenter, np.zeros((160, 160), np.float32), prompts((80, 80, 82, 82)), how)
+        assert segmenter.encoded == [(20, 20)]
+
+    def test_points_come_along_and_those_beyond_the_window_stay_away(self, segmenter: FakeSegmenter) -> None:
+        asked = prompts(LEFT, inside=[(5, 7)], outside=[(9.5, 7), (25, 15)])
+        ask(segmenter, asked, closer=2)
+        (question,) = segmenter.asked
+        assert question.points is not None and question.labels is not None
+        assert question.points.tolist() == [[[5, 6], [9.5, 6]]]
+        assert question.labels.tolist() == [[1, 0]]
+
+    def test_boxes_far_apart_are_joined(self, segmenter: FakeSegmenter) -> None:
+        drawn = ask(segmenter, prompts(LEFT, RIGHT), boxed(LEFT, RIGHT), closer=1.5, multimask=True)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT, RIGHT))
+
+    def test_points_without_a_box_are_asked_in_the_whole_scan(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts(inside=[(5, 7)]), closer=2)
+        assert segmenter.encoded == [SHAPE]
+
+    @pytest.mark.parametrize("closer", [-1, 0.5, 1000, float("nan")])
+    def test_a_window_smaller_than_its_box_is_refused(self, closer: float) -> None:
+        with pytest.raises(UsageError, match=r"mask: closer is .*; expected 0, or"):
+            MaskSettings(closer=closer)
 
 
 class TestBoxes:

@@ -380,7 +380,7 @@ class TestSettings:
             ("prompts", {"region": 1}, "prompts has no setting 'region'"),
             ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
             ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
-            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, multimask"),
+            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, segmenter_weight"),
             ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
             ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
             ("mask", {1: 2}, "mask has no setting 1"),

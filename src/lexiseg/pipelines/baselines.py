@@ -14,7 +14,8 @@ import torch
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw
+from lexiseg.pipelines.drawing import Drawn, draw, questions_of
+from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import Progress, TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import Result
@@ -136,10 +137,11 @@ class TrueBoxes(TextPipeline):
         prompts = prompts_from_region(mask, region.probability, **self.preset.prompts)
         drawn = Drawn.nothing(mask.shape)
         if not prompts.empty:
+            segmenter = EncodeOnce(self.segmenter, scan.pixels)
             with clock("segmenter"):
-                encoded = self.segmenter.encode(scan.pixels)
+                questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
             with clock("mask"):
-                drawn = draw(self.segmenter, encoded, prompts, region, self._mask)
+                drawn = draw(segmenter, questions, region, self._mask)
         present = float(mask.any())
         return SliceAnswers(tuple(_answer(text, mask, drawn, prompts, present) for text in asked))
 

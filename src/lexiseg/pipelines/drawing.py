@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,9 @@ class MaskSettings:
             helps where both err in their own ways (a region that keeps its saliency as probability, as the
             rule "threshold" does, has most to add).
         segmenter_weight: the segmenter's share of that mean, 0 to 1; only for `final: average`.
+        closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
+            itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
+            of the segmenter's pixels otherwise.
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
@@ -33,6 +38,7 @@ class MaskSettings:
 
     final: str = "segmenter"
     segmenter_weight: float = 0.5
+    closer: float = 0.0
     multimask: bool = False
     min_area: float = 0.0
     fill_holes: bool = False
@@ -46,6 +52,10 @@ class MaskSettings:
         for name, what in (("segmenter_weight", "a share"), ("min_area", "a fraction of the scan")):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"mask: {name} is {getattr(self, name)}; expected {what}, 0 to 1")
+        if not (self.closer == 0 or 1 <= self.closer <= 100):
+            raise UsageError(
+                f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,36 +71,107 @@ class Drawn:
         return cls(np.zeros(shape, np.bool_), 1.0)
 
 
-def draw(
-    segmenter: Segmenter,
-    encoded: EncodedImage | None,
-    prompts: Prompts,
-    region: Region,
-    settings: MaskSettings,
-) -> Drawn:
-    """The final mask of one phrase in one image: the union of the masks of its boxes.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What the segmenter is asked for at once, in a window of the scan.
+
+    Attributes:
+        image: the window as the segmenter encoded it.
+        window: rows and columns of the scan that it shows.
+        boxes, points, labels: as `Segmenter.decode` takes them, in the window's pixels.
+    """
+
+    image: EncodedImage
+    window: tuple[slice, slice]
+    boxes: np.ndarray | None = None
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+def questions_of(
+    segmenter: Segmenter, pixels: FloatArray, prompts: Prompts, settings: MaskSettings
+) -> list[Question]:
+    """Encode what the prompts ask about: the scan, or a window around each box.
 
     Points belong to the box that they lie in (to each such box); prompts without a box are asked as points.
 
     Args:
-        segmenter: asked unless the region itself is final.
-        encoded: the image as `segmenter` encoded it; None where the region itself is final.
-        prompts: not empty.
+        segmenter: asked for encodings alone; one that remembers the scan's (`EncodeOnce`) saves them.
+        pixels: of the scan, (H, W) or (H, W, 3).
+        prompts: not empty, in the scan's pixels.
+        settings: see `MaskSettings`.
+
+    Returns:
+        A question for each box, or one for all points; none where the region itself is final.
+    """
+    if settings.final == "region":
+        return []
+    height, width = pixels.shape[:2]
+    whole = (slice(0, height), slice(0, width))
+    if not len(prompts.boxes):
+        return [Question(segmenter.encode(pixels), whole, None, prompts.points[None], prompts.labels[None])]
+    asked = []
+    for box in prompts.boxes:
+        window = _window(box, height, width, settings.closer) if settings.closer else whole
+        shown = segmenter.encode(pixels if window == whole else np.ascontiguousarray(pixels[window]))
+        corner = np.array([window[1].start, window[0].start], np.float32)
+        x0, y0, x1, y1 = box
+        x, y = prompts.points[:, 0], prompts.points[:, 1]
+        # a negative point may lie just outside the box: it still bounds what the box asks for
+        near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
+        near &= (x >= corner[0]) & (x < window[1].stop) & (y >= corner[1]) & (y < window[0].stop)
+        points, labels = prompts.points[near] - corner, prompts.labels[near]
+        asked.append(
+            Question(
+                shown,
+                window,
+                (box - np.tile(corner, 2))[None],
+                points[None] if near.any() else None,
+                labels[None] if near.any() else None,
+            )
+        )
+    return asked
+
+
+def _window(box: np.ndarray, height: int, width: int, closer: float) -> tuple[slice, slice]:
+    """The surroundings of a box; the whole scan where they are most of it anyway."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    # an eighth of the scan at least: of fewer pixels an encoder makes out nothing
+    half = max(closer * max(x1 - x0, y1 - y0), max(height, width) / 8) / 2
+    cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+    rows = slice(max(0, int(cy - half)), min(height, math.ceil(cy + half)))
+    columns = slice(max(0, int(cx - half)), min(width, math.ceil(cx + half)))
+    seen = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return (rows, columns) if seen < 0.7 * height * width else (slice(0, height), slice(0, width))
+
+
+def draw(
+    segmenter: Segmenter, questions: Sequence[Question], region: Region, settings: MaskSettings
+) -> Drawn:
+    """The final mask of one phrase in one image: the union of the answers.
+
+    Args:
+        segmenter: that encoded the questions.
+        questions: of `questions_of`.
         region: the refined region, which picks between candidates.
         settings: see `MaskSettings`.
     """
-    if settings.final == "region" or encoded is None:
+    if settings.final == "region":
         return Drawn(_clean(region.mask, settings), 1.0)
     drawn: FloatArray = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
-    for boxes, points, labels in _questions(prompts):
+    for asked in questions:
         decoded = segmenter.decode(
-            encoded, boxes=boxes, points=points, labels=labels, multimask=settings.multimask
+            asked.image,
+            boxes=asked.boxes,
+            points=asked.points,
+            labels=asked.labels,
+            multimask=settings.multimask,
         )
-        candidates = segmenter.upsample(decoded.logits[0], encoded).sigmoid().float().cpu().numpy()
-        overlaps = [_overlap(candidate > 0.5, region.mask) for candidate in candidates]
+        candidates = segmenter.upsample(decoded.logits[0], asked.image).sigmoid().float().cpu().numpy()
+        overlaps = [_overlap(candidate > 0.5, region.mask[asked.window]) for candidate in candidates]
         best = int(np.argmax(overlaps)) if len(candidates) > 1 else 0
-        drawn = np.maximum(drawn, candidates[best])
+        drawn[asked.window] = np.maximum(drawn[asked.window], candidates[best])
         estimates.append(float(decoded.iou[0, best]))
         sizes.append(int((candidates[best] > 0.5).sum()))
     iou = float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
@@ -98,24 +179,6 @@ def draw(
         share = np.float32(settings.segmenter_weight)
         drawn = share * drawn + (1 - share) * region.probability
     return Drawn(_clean(drawn > 0.5, settings), iou)
-
-
-def _questions(
-    prompts: Prompts,
-) -> list[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]]:
-    if not len(prompts.boxes):
-        return [(None, prompts.points[None], prompts.labels[None])]
-    asked: list[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]] = []
-    for box in prompts.boxes:
-        x0, y0, x1, y1 = box
-        x, y = prompts.points[:, 0], prompts.points[:, 1]
-        # a negative point may lie just outside the box: it still bounds what the box asks for
-        near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
-        if near.any():
-            asked.append((box[None], prompts.points[near][None], prompts.labels[near][None]))
-        else:
-            asked.append((box[None], None, None))
-    return asked
 
 
 def _overlap(candidate: BoolArray, region: BoolArray) -> float:

@@ -1,4 +1,4 @@
-"""A segmenter that remembers the scan it encoded last: proposing and drawing share one encoding."""
+"""A segmenter that encodes a scan once: proposing and drawing, and all phrases, share the encoding."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from lexiseg.scans import FloatArray
 
 
 class EncodeOnce:
-    """A `Segmenter` around another one, whose encoding of a whole scan it keeps.
+    """A `Segmenter` around another one, which keeps its encoding of one scan and of nothing else.
 
-    Only the first array is kept: the generator encodes the whole scan before its crops.  It is made anew for
-    each slice, so that nothing outlives it.
+    It is made anew for each slice, so that nothing outlives it.
+
+    Args:
+        segmenter: that does the work.
+        pixels: of the scan; anything else is encoded each time.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._kept: tuple[FloatArray, EncodedImage] | None = None
+    def __init__(self, segmenter: Segmenter, pixels: FloatArray) -> None:
+        self._segmenter, self._pixels = segmenter, pixels
+        self._kept: EncodedImage | None = None
 
     @property
     def name(self) -> str:
@@ -32,13 +35,12 @@ class EncodeOnce:
         return self._segmenter.device
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
-        """As the segmenter does, or what it gave for the same pixels before."""
-        if self._kept is not None and np.array_equal(self._kept[0], pixels):
-            return self._kept[1]
-        encoded = self._segmenter.encode(pixels)
+        """As the segmenter does, or what it gave for the scan before."""
+        if not np.array_equal(self._pixels, pixels):
+            return self._segmenter.encode(pixels)
         if self._kept is None:
-            self._kept = (pixels, encoded)
-        return encoded
+            self._kept = self._segmenter.encode(pixels)
+        return self._kept
 
     def decode(
         self,

@@ -8,7 +8,8 @@ import numpy as np
 
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw
+from lexiseg.pipelines.drawing import Drawn, draw, questions_of
+from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
@@ -51,12 +52,12 @@ class MedclipSam(TextPipeline):
             prompts_from_region(region.mask, nothing.map, **preset.prompts)
 
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
-        """All phrases in one slice; the segmenter encodes it once at most."""
+        """All phrases in one slice; the segmenter encodes the whole of it once at most."""
         with clock("text"):
             embedded = self._embed(asked)
         with clock("saliency"):
             found = self._method.explain(self.encoder, scan.pixels, embedded)
-        encoded = None
+        segmenter = EncodeOnce(self.segmenter, scan.pixels)
         answers = []
         for saliency in found:
             with clock("region"):
@@ -65,11 +66,10 @@ class MedclipSam(TextPipeline):
             presence = presence_score(saliency.evidence, settings=self._presence)
             drawn = Drawn.nothing(scan.pixels.shape[:2])
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
-                if encoded is None and self._mask.final != "region":
-                    with clock("segmenter"):
-                        encoded = self.segmenter.encode(scan.pixels)
+                with clock("segmenter"):
+                    questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
                 with clock("mask"):
-                    drawn = draw(self.segmenter, encoded, prompts, region, self._mask)
+                    drawn = draw(segmenter, questions, region, self._mask)
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(

@@ -14,7 +14,8 @@ from lexiseg.models.encoder import Encoder
 from lexiseg.models.segmenter import Segmenter
 from lexiseg.pipelines.answer import Answer, SliceAnswers, to_finding
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import MaskSettings, draw
+from lexiseg.pipelines.drawing import MaskSettings, draw, questions_of
+from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.preset import SECTIONS, Preset
 from lexiseg.pipelines.result import MAX_LABELS, Result, dice, label_map
 from lexiseg.pipelines.settings import keywords, presence_threshold, section
@@ -163,10 +164,12 @@ class TextPipeline(ABC):
             return None
 
         def again(index: int, prompts: Prompts, expected: Region, gap: Answer) -> Answer:
+            pixels = slices[index].pixels
+            segmenter = EncodeOnce(self.segmenter, pixels)
             with clock("segmenter"):
-                encoded = self.segmenter.encode(slices[index].pixels)
+                questions = questions_of(segmenter, pixels, prompts, self._mask)
             with clock("mask"):
-                drawn = draw(self.segmenter, encoded, prompts, expected, self._mask)
+                drawn = draw(segmenter, questions, expected, self._mask)
             return replace(
                 gap, region=expected, prompts=prompts, drawn=drawn, agreement=dice(drawn.mask, expected.mask)
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw
+from lexiseg.pipelines.drawing import Drawn, draw, questions_of
 from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline, check_phrases
 from lexiseg.pipelines.preset import Preset
@@ -103,7 +103,7 @@ class Salip(TextPipeline):
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
         with clock("text"):
             embedded = self._embed(asked)
-        segmenter = EncodeOnce(self.segmenter)
+        segmenter = EncodeOnce(self.segmenter, scan.pixels)
         with clock("proposals"):
             proposals = propose(segmenter, scan.pixels, self._proposals)
         seen = self._look(scan, embedded, clock, proposals)
@@ -114,8 +114,8 @@ class Salip(TextPipeline):
             prompts, drawn = self._ask(matches), Drawn.nothing(shape)
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
                 with clock("mask"):
-                    encoded = None if self._mask.final == "region" else segmenter.encode(scan.pixels)
-                    drawn = draw(segmenter, encoded, prompts, region, self._mask)
+                    questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
+                    drawn = draw(segmenter, questions, region, self._mask)
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(
