@@ -33,13 +33,14 @@ class FakeSegmenter:
         iou: its estimates, one call after the other, repeated from the start when they run out; of three
             candidates the first has the highest.
         blind: answers nothing at all.
+        sure: the logit of what is inside, and its opposite outside.
     """
 
-    def __init__(self, *, iou: Sequence[float] = (0.8,), blind: bool = False) -> None:
+    def __init__(self, *, iou: Sequence[float] = (0.8,), blind: bool = False, sure: float = 1) -> None:
         self.name = "fake segmenter"
         self.device = torch.device("cpu")
         self.weights: Any = None
-        self.iou, self.blind = tuple(iou), blind
+        self.iou, self.blind, self.sure = tuple(iou), blind, sure
         self.encoded: list[tuple[int, ...]] = []
         self.asked: list[Question] = []
 
@@ -72,7 +73,7 @@ class FakeSegmenter:
             masks, estimates = [np.ones_like(filled), filled, np.zeros_like(filled)], [0.99, iou, 0.1]
         else:
             masks, estimates = [filled], [iou]
-        logits = torch.from_numpy(np.stack(masks)).float() * 2 - 1
+        logits = torch.from_numpy(np.stack(masks)).float() * 2 * self.sure - self.sure
         return Decoded(logits[None], torch.tensor([estimates]))
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:

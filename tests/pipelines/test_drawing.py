@@ -7,7 +7,7 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw, questions_of
+from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw, draw_best, questions_of
 from lexiseg.regions import Region
 from lexiseg.scans import BoolArray, Prompts
 
@@ -82,10 +82,37 @@ class TestAverageIsFinal:
         drawn = drawn_with(segmenter, prompts(LEFT), region, final="average", segmenter_weight=weight)
         np.testing.assert_array_equal(drawn.mask, boxed(expected))
 
-    @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan")])
-    def test_a_weight_beyond_its_range_is_refused(self, weight: float) -> None:
+    @pytest.mark.parametrize("side", [3, 12, 18])
+    def test_by_size_the_segmenter_decides_small_targets_and_the_map_large_ones(self, side: int) -> None:
+        region = Region(boxed((0, 0, side, 2)), boxed((0, 0, side, 2)).astype(np.float32))
+        how = {"final": "average", "segmenter_weight": "by-size"}
+        drawn = drawn_with(FakeSegmenter(sure=9), prompts((20, 10, 24, 14)), region, **how)
+        # of 30 columns the segmenter's share is 0.9, 0.6 and 0.4
+        expected = boxed((20, 10, 24, 14)) if side < 15 else boxed((0, 0, side, 2))
+        np.testing.assert_array_equal(drawn.mask, expected)
+
+    @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan"), "size"])
+    def test_a_weight_beyond_its_range_is_refused(self, weight: Any) -> None:
         with pytest.raises(UsageError, match=r"mask: segmenter_weight is .*; expected a share, 0 to 1"):
             MaskSettings(final="average", segmenter_weight=weight)
+
+
+class TestBest:
+    def test_the_choice_that_the_segmenter_rates_best_is_drawn(self) -> None:
+        segmenter, how = FakeSegmenter(iou=(0.5, 0.9, 0.7)), MaskSettings()
+        boxes, pixels = (LEFT, RIGHT, (0, 0, 3, 3)), np.zeros(SHAPE, np.float32)
+        choices = [questions_of(segmenter, pixels, prompts(box), how) for box in boxes]
+        best, drawn = draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
+        assert best == 1
+        np.testing.assert_array_equal(drawn.mask, boxed(RIGHT))
+        assert drawn.iou == pytest.approx(0.9)
+
+    def test_of_equal_ones_the_first(self) -> None:
+        segmenter, how = FakeSegmenter(), MaskSettings()
+        choices = [
+            questions_of(segmenter, np.zeros(SHAPE, np.float32), prompts(b), how) for b in (RIGHT, LEFT)
+        ]
+        assert draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)[0] == 0
 
 
 class TestCloser:

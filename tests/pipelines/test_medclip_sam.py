@@ -130,6 +130,34 @@ class TestPresent:
         assert found.mask.any() == present
 
 
+class TestLevels:
+    LEVELS: ClassVar = {"boxes": "all", "levels": [0.1, 0.5, 0.9]}
+
+    def test_the_boxes_that_are_rated_best_are_taken(self, scan: Scan) -> None:
+        found = {
+            best: pipeline(FakeSegmenter(iou=tuple(0.9 if k == best else 0.2 for k in range(3))),
+                           prompts=self.LEVELS)(scan, "red")["red"]
+            for best in range(3)
+        }  # fmt: skip
+        widths = [float(np.ptp(found[best].prompts[0].boxes[0][::2])) for best in range(3)]
+        assert widths[0] > widths[1] > widths[2]
+        for each in found.values():
+            x0, y0, x1, y1 = each.prompts[0].boxes[0].astype(int)
+            np.testing.assert_array_equal(each.mask, boxed((x0, y0, x1, y1)))
+
+    def test_the_scan_is_encoded_once(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        pipeline(segmenter, prompts=self.LEVELS)(scan, ["red", "green"])
+        assert segmenter.encoded == [(SIZE, SIZE, 3)]
+
+    def test_no_level_makes_an_absent_target_present(self, scan: Scan) -> None:
+        segmenter = FakeSegmenter()
+        changes = {"prompts": self.LEVELS, "regions": {"threshold": 1.0}, "presence": {"threshold": None}}
+        found = pipeline(segmenter, **changes)(scan, "red")["red"]
+        assert not found.present and not found.mask.any()
+        assert segmenter.encoded == []
+
+
 class TestAbsent:
     def test_below_the_threshold_the_mask_is_empty_and_the_segmenter_idle(self, scan: Scan) -> None:
         segmenter = FakeSegmenter()
@@ -378,6 +406,8 @@ class TestSettings:
             ("regions", {"pixels": 1}, "regions: "),
             ("prompts", {"box": "all"}, "prompts has no setting 'box'; expected among boxes, margin"),
             ("prompts", {"region": 1}, "prompts has no setting 'region'"),
+            ("prompts", {"levels": [0.2, 1.5]}, "prompts: levels is [0.2, 1.5]; expected numbers between"),
+            ("prompts", {"levels": "low"}, "prompts: levels is 'low'; expected numbers between 0 and 1"),
             ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
             ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
             ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, segmenter_weight"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.models.segmenter import EncodedImage, Segmenter
-from lexiseg.regions import Region, clean_mask
+from lexiseg.regions import Region, clean_mask, find_components
 from lexiseg.scans import BoolArray, FloatArray, Prompts
 
 
@@ -23,7 +23,9 @@ class MaskSettings:
             where the weighted mean of the segmenter's and the region's probability is above one half, which
             helps where both err in their own ways (a region that keeps its saliency as probability, as the
             rule "threshold" does, has most to add).
-        segmenter_weight: the segmenter's share of that mean, 0 to 1; only for `final: average`.
+        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": one minus the longer side
+            of the region's largest piece as a fraction of the scan's. A saliency map has so many positions a
+            scan, so that it knows the outline of a large target better than that of a small one.
         closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
             itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
             of the segmenter's pixels otherwise.
@@ -37,7 +39,7 @@ class MaskSettings:
     """
 
     final: str = "segmenter"
-    segmenter_weight: float = 0.5
+    segmenter_weight: float | str = 0.5
     closer: float = 0.0
     multimask: bool = False
     min_area: float = 0.0
@@ -49,9 +51,11 @@ class MaskSettings:
         for name in ("multimask", "fill_holes"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"mask: {name} is {getattr(self, name)!r}; expected true or false")
-        for name, what in (("segmenter_weight", "a share"), ("min_area", "a fraction of the scan")):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"mask: {name} is {getattr(self, name)}; expected {what}, 0 to 1")
+        weight = self.segmenter_weight
+        if weight != "by-size" if isinstance(weight, str) else not 0 <= weight <= 1:
+            raise UsageError(f"mask: segmenter_weight is {weight}; expected a share, 0 to 1, or by-size")
+        if not 0 <= self.min_area <= 1:
+            raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
         if not (self.closer == 0 or 1 <= self.closer <= 100):
             raise UsageError(
                 f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100"
@@ -156,8 +160,38 @@ def draw(
         region: the refined region, which picks between candidates.
         settings: see `MaskSettings`.
     """
+    return draw_best(segmenter, [questions], region, settings)[1]
+
+
+def draw_best(
+    segmenter: Segmenter, choices: Sequence[Sequence[Question]], region: Region, settings: MaskSettings
+) -> tuple[int, Drawn]:
+    """The final mask by the prompts whose answers the segmenter itself rates best (by its predicted IoU).
+
+    Args:
+        segmenter: that encoded the questions.
+        choices: for each set of prompts its questions; at least one.
+        region: the refined region.
+        settings: see `MaskSettings`.
+
+    Returns:
+        Which of the choices it was, the first of equal ones, and what was drawn with it.
+    """
     if settings.final == "region":
-        return Drawn(_clean(region.mask, settings), 1.0)
+        return 0, Drawn(_clean(region.mask, settings), 1.0)
+    outlines = [_outline(segmenter, questions, region, settings) for questions in choices]
+    best = max(range(len(outlines)), key=lambda choice: outlines[choice][1])
+    probability, iou = outlines[best]
+    if settings.final == "average":
+        share = np.float32(_share(region.mask, settings))
+        probability = share * probability + (1 - share) * region.probability
+    return best, Drawn(_clean(probability > 0.5, settings), iou)
+
+
+def _outline(
+    segmenter: Segmenter, questions: Sequence[Question], region: Region, settings: MaskSettings
+) -> tuple[FloatArray, float]:
+    """The segmenter's probability, the highest of all answers, with their IoU, weighed by what each drew."""
     drawn: FloatArray = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
     for asked in questions:
@@ -174,11 +208,18 @@ def draw(
         drawn[asked.window] = np.maximum(drawn[asked.window], candidates[best])
         estimates.append(float(decoded.iou[0, best]))
         sizes.append(int((candidates[best] > 0.5).sum()))
-    iou = float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
-    if settings.final == "average":
-        share = np.float32(settings.segmenter_weight)
-        drawn = share * drawn + (1 - share) * region.probability
-    return Drawn(_clean(drawn > 0.5, settings), iou)
+    return drawn, float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
+
+
+def _share(region: BoolArray, settings: MaskSettings) -> float:
+    """The segmenter's share of the average."""
+    if not isinstance(settings.segmenter_weight, str):
+        return settings.segmenter_weight
+    pieces = find_components(region, keep="largest")
+    if not pieces:
+        return 1.0
+    x0, y0, x1, y1 = pieces[0].box
+    return 1 - float(max((x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0]))
 
 
 def _overlap(candidate: BoolArray, region: BoolArray) -> float:

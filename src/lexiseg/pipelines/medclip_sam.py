@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from lexiseg.errors import UsageError
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw, questions_of
+from lexiseg.pipelines.drawing import Drawn, draw_best, questions_of
 from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
 from lexiseg.pipelines.settings import keywords, section
-from lexiseg.regions import prompts_from_region, refine
+from lexiseg.regions import Region, prompts_from_region, refine
 from lexiseg.saliency import frame_scan, make_method, presence_score
 from lexiseg.scans import Prompts, Saliency, Scan
 
@@ -48,8 +49,10 @@ class MedclipSam(TextPipeline):
             )
         with section("regions", preset.regions):
             region = refine(nothing, nothing.map, **preset.regions)
-        with section("prompts", preset.prompts, keywords(prompts_from_region)):
-            prompts_from_region(region.mask, nothing.map, **preset.prompts)
+        with section("prompts", preset.prompts, (*keywords(prompts_from_region), "levels")):
+            self._prompts = dict(preset.prompts)
+            self._levels = _check_levels(self._prompts.pop("levels", ()))
+            prompts_from_region(region.mask, nothing.map, **self._prompts)
 
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
         """All phrases in one slice; the segmenter encodes the whole of it once at most."""
@@ -62,14 +65,15 @@ class MedclipSam(TextPipeline):
         for saliency in found:
             with clock("region"):
                 region = refine(saliency, scan.pixels, **self.preset.regions)
-                prompts = prompts_from_region(region.mask, saliency.map, **self.preset.prompts)
+                choices = self._choices(region, saliency)
             presence = presence_score(saliency.evidence, settings=self._presence)
-            drawn = Drawn.nothing(scan.pixels.shape[:2])
-            if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
+            prompts, drawn = Prompts(), Drawn.nothing(scan.pixels.shape[:2])
+            if choices and not (self.threshold is not None and presence < self.threshold):
                 with clock("segmenter"):
-                    questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
+                    questions = [questions_of(segmenter, scan.pixels, each, self._mask) for each in choices]
                 with clock("mask"):
-                    drawn = draw(segmenter, questions, region, self._mask)
+                    best, drawn = draw_best(segmenter, questions, region, self._mask)
+                prompts = choices[best]
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(
@@ -82,3 +86,28 @@ class MedclipSam(TextPipeline):
                 )
             )
         return SliceAnswers(tuple(answers))
+
+    def _choices(self, region: Region, saliency: Saliency) -> list[Prompts]:
+        """What the segmenter could be asked: the region's prompts, or those of the map cut at each level.
+
+        Without a region to ask for there is no choice: no level makes an absent target present.
+        """
+        prompts = prompts_from_region(region.mask, saliency.map, **self._prompts)
+        if prompts.empty or not self._levels:
+            return [] if prompts.empty else [prompts]
+        cut = [
+            prompts_from_region(saliency.map > level, saliency.map, **self._prompts) for level in self._levels
+        ]
+        return [each for each in cut if not each.empty] or [prompts]
+
+
+def _check_levels(levels: Any) -> tuple[float, ...]:
+    """The setting `prompts.levels`: where a map is cut for boxes, of which the best rated are used.
+
+    Raises:
+        UsageError: they are not numbers between 0 and 1.
+    """
+    found = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
+    if not all(isinstance(each, (int, float)) and 0 < each < 1 for each in found):
+        raise UsageError(f"prompts: levels is {levels!r}; expected numbers between 0 and 1, both excluded")
+    return found

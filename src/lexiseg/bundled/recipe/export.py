@@ -14,7 +14,7 @@ from torch import nn
 from lexiseg.bundled.recipe.encoder import open_clip_config
 from lexiseg.models.weights import write_record
 
-REVISION = "2"
+REVISION = "3"
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""
 
