@@ -151,9 +151,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int) -> Tally:
             truth = read_mask(folder / row["mask"], scan)
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(dice(mask, truth))
-            tally.scores["true box"].append(
-                dice(boxes_mask(pipeline, scan.pixels, boxes), truth)
-            )
+            tally.scores["true box"].append(dice(boxes_mask(pipeline, scan.pixels, boxes), truth))
         else:
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(box_iou(box_of(mask), tuple(boxes[0])))
