@@ -1,6 +1,6 @@
 """Pairs a second and peak memory of fine-tuning: ours, and open_clip's own training loop.
 
-    python benchmarks/finetune_speed.py PAIRS.csv [--batch 16] [--times 16]
+    python benchmarks/finetune_speed.py table [PAIRS.csv] [--batch 16] [--times 16] [--limit 320]
 
 Each trainer runs in a process of its own, on the same tower, batch, images and number format.  The first
 epoch is not timed (reading images, growing memory); memory is what the process has gained since the model
