@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, shown_on, talk
+from lexiseg.cli.bars import count_bar
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
 
 app = typer.Typer(help="Data sets: make a manifest of one.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -66,7 +66,7 @@ def import_one(  # noqa: PLR0917  (typer takes options from the signature)
             copy=copy,
             overwrite=overwrite,
         )
-        with _bar(quiet=quiet) as tell:
+        with count_bar("scans", quiet=quiet) as tell:
             imported = import_dataset(request, progress=tell)
         _tell_some(imported.problems, "problems")
         if not quiet:
@@ -98,22 +98,3 @@ def _tell_some(lines: Sequence[str], of: str) -> None:
         talk().print(line, style="yellow", markup=False)
     if len(lines) > _MOST_LINES:
         talk().print(f"... and {len(lines) - _MOST_LINES} more {of}", style="yellow", markup=False)
-
-
-@contextmanager
-def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = talk()
-    bars = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-    with bars, shown_on(console):
-        task = bars.add_task("looking around", total=None)
-        yield lambda done, total: bars.update(task, description="scans", completed=done, total=total)

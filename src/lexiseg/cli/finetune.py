@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lexiseg.cli.bars import finetune_bar
 from lexiseg.cli.terminal import LogLevel, answer, reporting, set_up_logging, talk
-from lexiseg.cli.training_bar import training_bar
 
 
 def finetune(  # noqa: PLR0917  (typer takes options from the signature)
@@ -72,7 +72,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
         from lexiseg.cli.retrieval_table import history_table
         from lexiseg.learning.finetuning import finetune as run
 
-        with training_bar(quiet=quiet) as tell:
+        with finetune_bar(quiet=quiet) as tell:
             report = run(
                 pairs, out, encoder=encoder, settings=settings, device=device, devices=devices,
                 resume=resume, progress=tell,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lexiseg.cli import train_options as options
+from lexiseg.cli.bars import train_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
-from lexiseg.cli.train_bar import train_bar
 
 
 def train(  # noqa: PLR0917  (typer takes options from the signature)
