@@ -62,7 +62,8 @@ def score_set(name: str, folder: Path, salip: Any, box: Any, limit: int) -> dict
     """
     rows = [row for row in split_rows(folder, validation=True, fold=0) if row["bbox"] and row["mask"]]
     if limit:
-        rows = rows[:: max(1, len(rows) // limit)][:limit]
+        # By chance: every k-th row would be the same slice of each patient where all have as many.
+        rows = random.Random(0).sample(rows, min(limit, len(rows)))
     scores: dict[str, list[float]] = {key: [] for key in (*COLUMNS, "seconds", "present")}
     text = TARGETS[name]
     for row in track(rows, description=name, console=progress):
