@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import random
 import resource
 import time
 from dataclasses import dataclass, field

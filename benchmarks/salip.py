@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+import random
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,12 +1,13 @@
 """What a student gains over its teacher, and what true masks would add: zero-shot, weak and supervised.
 
-    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students default,none]
+    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students default,plain]
 
 DIR holds busi/, cxr/, hc18/ and lgg/, each with manifest.csv, images and masks.  Used is only what the
 bundled teacher never saw: the validation part of its recipe, and all of lgg.  It is split again by patient:
-one part is labelled by the teacher and learnt from, the other is scored and seen by no model.  Scans are
-copied to the work folder, and each finished cell of the table stays there: a stopped run goes on, and a
-finished one prints again.
+one part is labelled by the teacher and learnt from, the other is scored and seen by no model.  The row
+"start alone" is the bundled U-Net before any pseudo-label, which knows no phrase.  Scans are copied to the
+work folder, and each finished cell of the table stays there: a stopped run goes on, a finished one prints
+again, and two runs may share the sets between them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from lexiseg.evaluation import Bootstrap, score_mask
 from lexiseg.files import atomic_write
 from lexiseg.learning.weak import LabelSet, TrainSettings, read_pseudo_labels, read_true_masks, train
 from lexiseg.learning.weak.parts import parts_of
+from lexiseg.learning.weak.settings import BUNDLED
+from lexiseg.learning.weak.start import start_folder
 from lexiseg.pipelines.runs import RunOptions, RunRequest, segment_files
 from lexiseg.pipelines.weak import (
     LabelRule,
@@ -45,15 +48,16 @@ from lexiseg.pipelines.weak import (
 from lexiseg.scans import read_mask, read_scan, safe_id
 
 METRICS = {"dice": "Dice", "iou": "IoU", "nsd_2px": "NSD, 2 px"}
-STUDENTS: dict[str, tuple[str, ...] | None] = {
-    "default": None,
-    "none": (),
-    "weighting": ("weighting",),
-    "small-loss": ("small-loss",),
-    "co-teaching": ("co-teaching",),
-    "refresh": ("refresh",),
-    "snapshots": ("snapshots",),
-    "all": ("weighting", "small-loss", "refresh", "snapshots"),
+STUDENTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "random start": {"start": "none"},
+    "plain": {"robust": ()},
+    "weighting": {"robust": ("weighting",)},
+    "small-loss": {"robust": ("small-loss",)},
+    "co-teaching": {"robust": ("co-teaching",)},
+    "refresh": {"robust": ("refresh",)},
+    "snapshots": {"robust": ("snapshots",)},
+    "all": {"robust": ("weighting", "small-loss", "refresh", "snapshots")},
 }
 progress = Console(stderr=True)
 
@@ -72,6 +76,7 @@ TARGETS = {
     "hc18": Target("fetal head", always=True),
     "lgg": Target("brain tumor", always=False),
 }
+USED = {"teacher": "none", "start alone": "none", "supervised": "true masks"}
 Cell = dict[str, Any]
 
 
@@ -176,14 +181,17 @@ class Bench:
         return read_pseudo_labels(out)
 
     def student(
-        self, labels: Callable[[], LabelSet], name: str, seed: int, robust: tuple[str, ...] | None
+        self, labels: Callable[[], LabelSet], name: str, seed: int, changes: Mapping[str, Any]
     ) -> Path:
         """Train one student and segment the test part with it."""
-        settings = replace(self.settings, seed=seed)
-        if robust is not None:
-            settings = replace(settings, robust=robust)
-        model, out = self.runs / "models" / f"{name}-{seed}", self.runs / "masks" / f"{name}-{seed}"
+        settings = replace(self.settings, seed=seed, **changes)
+        model = self.runs / "models" / f"{name}-{seed}"
         train(labels(), model, settings, device=self.device, resume=True)
+        return self.predicted(model, f"{name}-{seed}")
+
+    def predicted(self, model: Path, name: str) -> Path:
+        """The masks of the test part by a network."""
+        out = self.runs / "masks" / name
         predict_files(
             PredictRequest(
                 model=model,
@@ -250,7 +258,7 @@ def print_table(bench: Bench, cells: Mapping[str, Sequence[Cell]]) -> None:
         )
         share = f"{mean_of(found, 'dice')[0] / bound:.0%}"
         minutes = f"{statistics.fmean(cell['seconds'] for cell in found) / 60:.1f}"
-        used = "true masks" if name == "supervised" else "none" if name == "teacher" else "pseudo-labels"
+        used = "pseudo-labels" if name.startswith("student") else USED[name]
         print(
             f"| {' | '.join([bench.name, name, used, *shown, against, share, empty_right(found), minutes])} |"
         )
@@ -263,7 +271,8 @@ def print_seen(bench: Bench) -> None:
     print(
         f"- {bench.name}: students learnt from {parts.count('train')} scans and were stopped by "
         f"{parts.count('val')} ({kept} of both have a trusted pseudo-label); scored are "
-        f"{parts.count('test')} of other patients; the bundled teacher was trained on none of them"
+        f"{parts.count('test')} of other patients; neither the bundled teacher nor the U-Net that "
+        "students begin from was trained on any of them"
     )
 
 
@@ -288,17 +297,20 @@ def main(
         torch.set_num_threads(threads)
     settings = TrainSettings(steps=steps, size=size)
     tables = []
-    for name in sets.split(","):
-        folder = work / f"{name}-{preset}" / (f"limit{limit}" if limit else "all")
-        bench = Bench(name, folder, settings, preset, device)
+    for each in sets.split(","):
+        folder = work / f"{each}-{preset}" / (f"limit{limit}" if limit else "all")
+        bench = Bench(each, folder, settings, preset, device)
         bench.prepare(data, share=test, limit=limit)
-        cells: dict[str, list[Cell]] = {"teacher": [bench.cell("teacher", bench.zero_shot)]}
+        cells: dict[str, list[Cell]] = {
+            "teacher": [bench.cell("teacher", bench.zero_shot)],
+            "start alone": [bench.cell("start", lambda b=bench: b.predicted(start_folder(BUNDLED), "start"))],  # type: ignore[misc]
+        }
         for kind in students.split(","):
-            robust = STUDENTS[kind]
+            name = kind.replace(" ", "-")
             cells[f"student, {kind}"] = [
                 bench.cell(
-                    f"{kind}-{seed}",
-                    lambda b=bench, k=kind, s=seed, r=robust: b.student(b.pseudo_labels, k, s, r),  # type: ignore[misc]
+                    f"{name}-{seed}",
+                    lambda b=bench, n=name, s=seed, c=STUDENTS[kind]: b.student(b.pseudo_labels, n, s, c),  # type: ignore[misc]
                 )
                 for seed in range(seeds)
             ]
@@ -306,7 +318,7 @@ def main(
         cells["supervised"] = [
             bench.cell(
                 f"supervised-{seed}",
-                lambda b=bench, s=seed, t=true: b.student(t, "supervised", s, None),  # type: ignore[misc]
+                lambda b=bench, s=seed, t=true: b.student(t, "supervised", s, {}),  # type: ignore[misc]
             )
             for seed in range(seeds)
         ]

@@ -225,6 +225,12 @@ TINY_ENCODER = {
 }  # fmt: skip
 
 
+TINY_UNET = {
+    "size": 64, "widths": [4, 8, 16], "residual_units": 1, "warmup": 1, "shares": {"phantom": 1.0},
+    "phases": [{"batch": 4, "steps": 2, "lr": 1e-3}],
+}  # fmt: skip
+
+
 class TestPhases:
     phases = Phases(
         [{"steps": 10, "lr": 1.0}, {"steps": 10, "lr": 0.5}, {"steps": 20, "lr": 2.0, "restart": True}],
@@ -251,6 +257,33 @@ class TestTasks:
         torch.stack(list(task.loss(0, torch.device("cpu")).values())).sum().backward()
         idle = {n.split(".")[0] for n, p in task.model.vision_encoder.named_parameters() if p.grad is None}
         assert not idle
+
+    def test_a_step_of_the_unet_always_sees_the_same(self) -> None:
+        from lexiseg.bundled.recipe.unet import UnetTask
+
+        one, other = (UnetTask(TINY_UNET, list(phantom_samples(8, 128, 0)), 0) for _ in range(2))
+        here = torch.device("cpu")
+        (first,), (again,), (later,) = (
+            task.loss(step, here).values() for task, step in ((one, 0), (other, 0), (one, 1))
+        )
+        assert torch.equal(first, again) and not torch.equal(first, later)
+        first.backward()
+        assert all(p.grad is not None for p in one.model.parameters())
+
+    def test_students_begin_from_what_is_exported(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.export import export_unet
+        from lexiseg.bundled.recipe.unet import UnetTask
+        from lexiseg.learning.weak.start import read_start
+
+        task = UnetTask(TINY_UNET, list(phantom_samples(4, 128, 0)), 0)
+        export_unet(task.model, TINY_UNET, tmp_path)
+        start = read_start(str(tmp_path))
+        assert start is not None
+        own = task.model.state_dict()
+        assert start.tensors.keys() == own.keys()
+        assert all(torch.allclose(v, own[n], atol=1e-3) for n, v in start.tensors.items())
+        assert "whatever the phrase" in (tmp_path / "README.md").read_text()
+        assert not (tmp_path / "scans.csv").exists()
 
     def test_what_is_exported_is_what_the_registry_loads(self, tmp_path: Path) -> None:
         from lexiseg.bundled.recipe.encoder import EncoderTask, dense_features

@@ -106,6 +106,16 @@ class TestPresent:
         assert found.prompts[0].boxes.tolist() == [[12, 8, 36, 56]]
         assert found.prompts[0].labels.tolist() == [1]
 
+    def test_boxes_are_trimmed_to_what_the_map_supports(self, scan: Scan) -> None:
+        asked = pipeline(retrieval={"score": "saliency", "trim": 0.5}, saliency={"method": "dense"})
+        matches = asked.look(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
+        upper = np.zeros(SHAPE, np.float32)
+        upper[: RED[1] + 4] = 1
+        x0, y0, x1, _ = RED
+        assert asked._ask(matches, upper).boxes.tolist() == [[x0, y0, x1, y0 + 4]]
+        nowhere = np.zeros(SHAPE, np.float32)
+        assert asked._ask(matches, nowhere).boxes.tolist() == [list(RED)]
+
     def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
         found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]
         assert found.confidence == pytest.approx(math.sqrt(0.64 * found.matches[0].probability))

@@ -192,6 +192,8 @@ class TestSaliency:
         ({"top": 1.5}, "top is 1.5"),
         ({"least": 1.1}, "least is 1.1"),
         ({"distinct": -1}, "distinct is -1"),
+        ({"trim": 2, "score": "saliency"}, "trim is 2"),
+        ({"trim": 0.5}, "no saliency map to trim by; expected score saliency or both"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], words: str) -> None:

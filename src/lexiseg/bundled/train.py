@@ -22,10 +22,11 @@ CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
 
 
 class Which(StrEnum):
-    """The two models of the bundled pair."""
+    """The bundled pair, and what students begin from."""
 
     encoder = "encoder"
     segmenter = "segmenter"
+    unet = "unet"
 
 
 def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
@@ -36,6 +37,25 @@ def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
     samples += phantom_samples(config["phantoms"], size, config["seed"])
     logger.info("%d samples with phantoms", len(samples))
     return samples
+
+
+def _task(which: Which) -> tuple[Any, Any]:
+    """The class of a model's task, and what writes the model."""
+    # Imported here: each needs libraries that the others do without.
+    if which is Which.encoder:
+        from lexiseg.bundled.recipe.encoder import EncoderTask
+        from lexiseg.bundled.recipe.export import export_encoder
+
+        return EncoderTask, export_encoder
+    if which is Which.segmenter:
+        from lexiseg.bundled.recipe.export import export_segmenter
+        from lexiseg.bundled.recipe.segmenter import SegmenterTask
+
+        return SegmenterTask, export_segmenter
+    from lexiseg.bundled.recipe.export import export_unet
+    from lexiseg.bundled.recipe.unet import UnetTask
+
+    return UnetTask, export_unet
 
 
 def main(
@@ -56,22 +76,11 @@ def main(
     torch.manual_seed(seed)
     samples = training_samples(recipe, data)
     settings = recipe[which.value]
-    if which is Which.encoder:
-        from lexiseg.bundled.recipe.encoder import EncoderTask
-        from lexiseg.bundled.recipe.export import export_encoder
-
-        task: Any = EncoderTask(settings, samples, seed)
-        export = export_encoder
-    else:
-        from lexiseg.bundled.recipe.export import export_segmenter
-        from lexiseg.bundled.recipe.segmenter import SegmenterTask
-
-        task = SegmenterTask(settings, samples, seed)
-        export = export_segmenter
+    task, export = _task(which)
     from lexiseg.bundled.recipe.loop import Loop
 
     loop = Loop(
-        task,
+        task(settings, samples, seed),
         out,
         weight_decay=settings["weight_decay"],
         clip=settings["clip"],

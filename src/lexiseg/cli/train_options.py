@@ -15,6 +15,13 @@ Longest = Annotated[
     int | None,
     typer.Option(metavar="PX", help="A scan's longer side; above --size the network slides over it."),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bundled|none|DIR",
+        help="What the network begins from: the U-Net that ships, nothing, or a student; bundled.",
+    ),
+]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Scans in a step; 8.")]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 1000.")]
 Rate = Annotated[float | None, typer.Option(metavar="X", help="Learning rate; 0.001.")]

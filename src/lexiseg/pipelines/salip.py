@@ -111,7 +111,7 @@ class Salip(TextPipeline):
         answers = []
         for matches, saliency, presence in zip(seen.matches, seen.saliency, seen.presence, strict=True):
             region = Region(matches.union(shape), saliency.map)
-            prompts, drawn = self._ask(matches), Drawn.nothing(shape)
+            prompts, drawn = self._ask(matches, saliency.map), Drawn.nothing(shape)
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
                 with clock("mask"):
                     questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
@@ -171,12 +171,13 @@ class Salip(TextPipeline):
         rows = self.encoder.encode_image(frame.apply(pixels).to(self.encoder.device)).detach().float()
         return [global_evidence(self.encoder, rows, phrase) for phrase in embedded]
 
-    def _ask(self, matches: Matches) -> Prompts:
+    def _ask(self, matches: Matches, saliency: FloatArray) -> Prompts:
         """One box for each match, with its points where the preset asks for any."""
-        asked = [
-            prompts_from_region(match.proposal.mask, boxes="hull", **self.preset.prompts)
-            for match in matches.items
-        ]
+        asked = []
+        for match in matches.items:
+            region = match.proposal.mask & (saliency >= self._retrieval.trim)
+            shown = region if region.any() else match.proposal.mask
+            asked.append(prompts_from_region(shown, boxes="hull", **self.preset.prompts))
         if not asked:
             return Prompts()
         return Prompts(

@@ -35,6 +35,8 @@ class RetrievalSettings:
             compares with the others; 0 takes the best whatever they are, as SaLIP does.
         distinct: a region is passed over when more than this share of the smaller of the two lies in one
             that was taken before it, so that the second lung is not the first one again; 1 passes over none.
+        trim: the box of a region that was taken is drawn around those of its pixels where the saliency map is
+            this high, since a region may hold more than the target; 0, and where no pixel is, around all.
 
     Raises:
         UsageError: a value that a setting cannot take.
@@ -44,6 +46,7 @@ class RetrievalSettings:
     top: int | None = None
     least: float = 0.0
     distinct: float = 0.5
+    trim: float = 0.0
 
     def __post_init__(self) -> None:
         if self.score not in _SCORES:
@@ -53,9 +56,14 @@ class RetrievalSettings:
             raise UsageError(
                 f"retrieval: top is {self.top!r}; expected 1 or more, or null for the target's own number"
             )
-        for name in ("least", "distinct"):
+        for name in ("least", "distinct", "trim"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"retrieval: {name} is {getattr(self, name)}; expected 0 to 1")
+        if self.trim and self.score == "crop":
+            raise UsageError(
+                f"retrieval: trim is {self.trim}, and with score crop there is no saliency map to trim by; "
+                "expected score saliency or both, or trim 0"
+            )
 
 
 @dataclass(frozen=True, eq=False)

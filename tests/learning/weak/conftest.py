@@ -17,8 +17,8 @@ from discs import write_discs
 from lexiseg.learning.weak import TrainSettings, read_true_masks, train
 
 TINY = TrainSettings(
-    size=32, widths=(8, 16, 32), residual_units=1, batch=4, steps=48, checks=8, cycles=2, rate=1e-2,
-    average=0.8, patience=0,
+    size=32, start="none", widths=(8, 16, 32), residual_units=1, batch=4, steps=48, checks=8, cycles=2,
+    rate=1e-2, average=0.8, patience=0,
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
-from lexiseg.bundled.recipe.lesions import with_copied_lesion, with_lesion
+from lexiseg.bundled.recipe.sampling import Sampler
 from lexiseg.bundled.recipe.schedule import Phases
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 
@@ -126,15 +126,11 @@ class EncoderTask:
     """What `Loop` needs to train the encoder: a batch and its loss."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
-        self.c, self.samples, self.seed = c, samples, seed
+        self.c, self.seed = c, seed
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.phases = Phases(c["phases"], c["warmup"])
-        self.source = [s.source for s in samples]
-        self.donors = {
-            name: [i for i, s in enumerate(samples) if s.source == name and s.exact and "tumor" in s.masks]
-            for name in set(self.source)
-        }
+        self.sampler = Sampler(samples, c["shares"])
 
     @property
     def steps(self) -> int:
@@ -145,30 +141,12 @@ class EncoderTask:
         """The learning rate at a step."""
         return self.phases.rate(step)
 
-    def _weights(self, phase: Mapping[str, Any]) -> np.ndarray:
-        """How likely each sample is drawn: sources have fixed shares of a batch, however large they are."""
-        shares = phase.get("shares", self.c["shares"])
-        weights = np.array([float(shares[name]) / self.source.count(name) for name in self.source])
-        return np.asarray(weights / weights.sum())
-
-    def _drawn(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
-        """A sample; as often as the phase says for its source, with one more tumour, exactly outlined."""
-        sample = self.samples[index]
-        copied, drawn = (phase.get(k, {}).get(sample.source, 0.0) for k in ("copied", "lesions"))
-        if copied and rng.random() < copied:
-            donors = self.donors[sample.source]
-            return with_copied_lesion(sample, self.samples[donors[rng.integers(len(donors))]], rng)
-        if drawn and (sample.masks or sample.source != "cheng") and rng.random() < drawn:
-            return with_lesion(sample, rng)
-        return sample
-
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""
         phase = self.phases.at(step)
         rng = np.random.default_rng([self.seed, step])
         words = random.Random(f"{self.seed}-{step}")
-        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self._weights(phase))
-        samples = [self._drawn(int(i), phase, rng) for i in chosen]
+        samples = self.sampler.batch(phase, rng)
         changes = AugmentSettings(**phase.get("augment", {}))
         views = [augment(s, phase["resolution"], rng, changes, self.c["mean"]) for s in samples]
         asked = questions(samples, views, words)

@@ -1,4 +1,4 @@
-"""Write the trained models in the ordinary formats, fp16: an open_clip and a SamModel folder."""
+"""Write the trained models in the ordinary formats, fp16: an open_clip, a SamModel and a student's folder."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from lexiseg.models.weights import write_record
 REVISION = "3"
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""
+
+_ABOUT_UNET = """# What students begin from
+
+A U-Net with residual units that draws the usual target of breast and fetal ultrasound, chest X-ray and
+brain MRI, whatever the phrase. Trained on true masks by the recipe of the bundled pair; the model card one
+folder up says on which scans, and under which licences. Not a medical device.
+"""
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -57,3 +64,17 @@ def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> N
     )
     SamProcessor(processor).save_pretrained(folder)
     write_record(folder, revision=REVISION, licence=LICENCE)
+
+
+def export_unet(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> None:
+    """A student's folder, as `lexiseg train` writes it."""
+    import lexiseg
+    from lexiseg.learning.weak.config import StudentConfig
+    from lexiseg.learning.weak.folder import write_student
+
+    config = StudentConfig(
+        names=("target",), supervised=True, channels=1, widths=tuple(settings["widths"]),
+        residual_units=settings["residual_units"], size=settings["size"], extent=settings["size"], members=1,
+        flips=True, lexiseg=lexiseg.__version__,
+    )  # fmt: skip
+    write_student(folder, config, [_half(model)], (), about=_ABOUT_UNET)

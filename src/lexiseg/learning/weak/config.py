@@ -31,6 +31,7 @@ class StudentConfig:
             held out.
         scans: how many, by part.
         teacher: what made the pseudo-labels; nothing for true masks.
+        start: the name and sha256 of the weights that it began from; nothing for random ones.
         settings: of the training.
         lexiseg: the version that wrote it.
     """
@@ -47,6 +48,7 @@ class StudentConfig:
     score: float | None = None
     scans: Mapping[str, int] = field(default_factory=dict)
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     lexiseg: str = ""
 

@@ -17,6 +17,7 @@ from lexiseg.errors import BrokenWeights
 from lexiseg.files import atomic_write
 from lexiseg.learning.weak.config import CARD, CONFIG, SCANS, WEIGHTS, StudentConfig, read_config
 from lexiseg.learning.weak.network import build_network
+from lexiseg.learning.weak.settings import BUNDLED
 from lexiseg.models.weights import RECORD_NAME, sha256_of
 
 
@@ -25,6 +26,8 @@ def write_student(
     config: StudentConfig,
     members: Sequence[Mapping[str, Tensor]],
     rows: Sequence[ManifestRow],
+    *,
+    about: str | None = None,
 ) -> None:
     """Write a student; config.json comes last, so that a folder with one is whole.
 
@@ -32,7 +35,8 @@ def write_student(
         folder: made if missing.
         config: its description.
         members: the weights of each network.
-        rows: the scans that it saw.
+        rows: the scans that it saw; where there are none to name, no list is written.
+        about: the model card; made from `config` when None.
 
     Raises:
         UnwritableResult: the file system refused.
@@ -46,9 +50,10 @@ def write_student(
     }
     content = {
         WEIGHTS: save(tensors, metadata={"format": "pt"}),
-        SCANS: _scans(rows).encode(),
-        CARD: card(config).encode(),
+        CARD: (card(config) if about is None else about).encode(),
     }
+    if rows:
+        content[SCANS] = _scans(rows).encode()
     for name, data in content.items():
         _write(folder / name, data)
     text = config.to_json().encode()
@@ -126,6 +131,15 @@ def _scans(rows: Sequence[ManifestRow]) -> str:
     return text.getvalue()
 
 
+def _start(config: StudentConfig) -> str:
+    if not config.start:
+        return "random weights"
+    name, sha256 = config.start["name"], config.start["sha256"][:16]
+    if name == BUNDLED:
+        return f"the U-Net that ships with lexiseg (sha256 {sha256}), which was trained on public scans"
+    return f"another student (sha256 {sha256})"
+
+
 def card(config: StudentConfig) -> str:
     """The model card, in Markdown."""
     models = config.teacher.get("models", {})
@@ -161,6 +175,7 @@ def card(config: StudentConfig) -> str:
         "",
         f"- scans: {config.scans.get('train', 0)} for training, {config.scans.get('val', 0)} for validation "
         f"(split by group), named in `{SCANS}`",
+        f"- began from {_start(config)}",
         f"- validation against {'true masks' if config.supervised else 'pseudo-labels'}: {score}",
         "- use: `lexiseg predict THIS_FOLDER scans/ --out masks/`",
         "",

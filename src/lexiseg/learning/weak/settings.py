@@ -19,6 +19,9 @@ ROBUST: Mapping[str, str] = {
 }
 """What can be done about wrong pseudo-labels; see `lexiseg.learning.weak.robust`."""
 
+BUNDLED, NOTHING = "bundled", "none"
+"""What a student can begin from, besides a student's folder."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -28,6 +31,8 @@ class TrainSettings:
         size: side of the square that the network sees, in pixels; a multiple of 2 ** (len(widths) - 1).
         longest: to how many pixels a scan's longer side is brought first. Equal to `size` (or 0, which means
             that) the network sees whole scans; with more it is trained on crops, and slides over a scan.
+        start: what the network begins from: "bundled" (a U-Net that draws the usual target of each modality
+            of the bundled models), "none" (random weights) or a student's folder.
         widths: channels of the network's levels; each level halves the resolution.
         residual_units: in each level.
         batch: scans in a step.
@@ -48,6 +53,7 @@ class TrainSettings:
 
     size: int = 192
     longest: int = 0
+    start: str = BUNDLED
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_units: int = 2
     batch: int = 8

@@ -34,6 +34,7 @@ from lexiseg.learning.weak.robust import (
 from lexiseg.learning.weak.robust.snapshots import cycle_of
 from lexiseg.learning.weak.samples import Samples
 from lexiseg.learning.weak.settings import TrainSettings
+from lexiseg.learning.weak.start import Start, begin
 from lexiseg.learning.weak.state import TrainState, load_state, save_state
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Trainer:
         samples: what it learns from.
         classes: background and each target.
         settings: how.
+        start: what the network begins from; of co-teaching's two, the first alone, since networks that begin
+            alike make the same mistakes.
         flips: whether scans may be mirrored.
         fabric: where.
         checkpoint: the file that a killed run goes on from.
@@ -78,7 +81,7 @@ class Trainer:
         tell: see `Tell`.
 
     Raises:
-        UsageError: with `resume`, the checkpoint is of another training.
+        UsageError: with `resume`, the checkpoint is of another training; the start does not fit.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Trainer:
         *,
         classes: int,
         settings: TrainSettings,
+        start: Start | None,
         flips: bool,
         fabric: Fabric,
         checkpoint: Path,
@@ -111,6 +115,8 @@ class Trainer:
             ).to(fabric.device)
             for k in range(2 if "co-teaching" in settings.robust else 1)
         ]  # fmt: skip
+        if start is not None:
+            begin(bare[0], start)
         self.averages = [copy.deepcopy(net).eval().requires_grad_(False) for net in bare]
         parameters = [p for net in bare for p in net.parameters()]
         optimizer: Any = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
@@ -118,6 +124,7 @@ class Trainer:
         self.identity = {
             "settings": {**settings.as_dict(), "precision": ""},
             "scans or labels": samples.digest(),
+            "start": start.sha256 if start is not None else "",
             "targets": classes,
         }
         kept: dict[str, Any] = {}

@@ -20,6 +20,7 @@ from lexiseg.learning.weak.requirements import require_training
 from lexiseg.learning.weak.samples import load_samples
 from lexiseg.learning.weak.settings import TrainSettings
 from lexiseg.learning.weak.sides import names_a_side
+from lexiseg.learning.weak.start import read_start
 from lexiseg.learning.weak.state import CHECKPOINT
 from lexiseg.learning.weak.trainer import Trainer
 from lexiseg.scans import printable
@@ -90,7 +91,8 @@ def train(
 
     Raises:
         UsageError: MONAI is not installed; `out` holds a student already, or the checkpoint of another
-            training.
+            training; what it should begin from does not fit.
+        UnknownModel, BrokenWeights: what it should begin from is no student, or damaged.
         NoLabels: there is nothing to learn.
         TrainingDiverged: the loss is not finite.
         UnwritableResult: the file system refused.
@@ -101,7 +103,7 @@ def train(
     finished = _finished(out, settings, labels, resume=resume)
     if finished is not None:
         return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0)
-    fabric = make_fabric(device, settings.precision)
+    fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
     if labels.supervised:
         logger.info("training uses true masks: this is the supervised upper bound")
 
@@ -119,6 +121,7 @@ def train(
         samples,
         classes=len(labels.names) + 1,
         settings=settings,
+        start=start,
         flips=flips,
         fabric=fabric,
         checkpoint=out / CHECKPOINT,
@@ -140,6 +143,7 @@ def train(
         score=None if math.isnan(trained.score) else round(trained.score, 4),
         scans={"train": int(samples.train.sum()), "val": int((~samples.train).sum())},
         teacher=labels.teacher,
+        start=start.record if start is not None else {},
         settings=settings.as_dict(),
         lexiseg=lexiseg.__version__,
     )

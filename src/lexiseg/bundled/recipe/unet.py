@@ -1,0 +1,60 @@
+"""Training the network that students begin from: a U-Net that draws each modality's usual target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lexiseg.bundled.recipe.augment import AugmentSettings, augment
+from lexiseg.bundled.recipe.data import Sample
+from lexiseg.bundled.recipe.sampling import Sampler
+from lexiseg.bundled.recipe.schedule import Phases
+from lexiseg.learning.weak.frame import normalise
+from lexiseg.learning.weak.loss import scan_losses
+from lexiseg.learning.weak.network import build_network
+
+TARGETS = {"breast": "breast tumor", "chest": "lungs", "fetal": "fetal head", "brain": "brain tumor"}
+"""By organ: what is foreground."""
+
+
+class UnetTask:
+    """What `Loop` needs to train the U-Net: a batch and its loss."""
+
+    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
+        self.c, self.seed = c, seed
+        self.model: nn.Module = build_network(
+            channels=1, classes=2, widths=c["widths"], residual_units=c["residual_units"], seed=seed
+        )
+        self.sampler = Sampler(samples, c["shares"])
+        self.phases = Phases(c["phases"], c["warmup"])
+        self._loss = scan_losses()
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return self.phases.steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        return self.phases.rate(step)
+
+    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
+        """Dice and cross-entropy of one batch, which is a function of (seed, step)."""
+        phase, size = self.phases.at(step), self.c["size"]
+        rng = np.random.default_rng([self.seed, step])
+        changes = AugmentSettings(**phase.get("augment", {}))
+        images, labels = [], []
+        for sample in self.sampler.batch(phase, rng):
+            # A student's scans lie on black, and so do these.
+            view = augment(sample, size, rng, changes, 0.0, mask_stride=1)
+            mask = view.masks.get(TARGETS[sample.organ])
+            images.append(view.pixels[None])
+            labels.append(torch.zeros(size, size) if mask is None else mask)
+        # A tumour of which only a box is known is the ellipse in it: the corners, unknown, are outside.
+        known = (torch.stack(labels) > 0.5).to(torch.uint8).to(device)
+        pixels = normalise(torch.stack(images)).to(device, memory_format=torch.channels_last)
+        return {"dice_ce": self._loss(self.model(pixels), known).mean()}

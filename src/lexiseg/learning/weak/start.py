@@ -1,0 +1,98 @@
+"""What a student begins from: a network that draws scans already, instead of random weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lexiseg.errors import UsageError
+from lexiseg.learning.weak.config import WEIGHTS
+from lexiseg.learning.weak.folder import read_student
+from lexiseg.learning.weak.settings import BUNDLED, NOTHING
+from lexiseg.models.weights import sha256_of
+from lexiseg.scans import printable
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Weights to begin from.
+
+    Attributes:
+        name: as they were asked for.
+        sha256: of the file.
+        tensors: by name.
+    """
+
+    name: str
+    sha256: str
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Plain values, for the student's config."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+def start_folder(name: str) -> Path:
+    """Where the weights of a name lie, whether they exist or not."""
+    return Path(str(resources.files("lexiseg.bundled"))) / "unet" if name == BUNDLED else Path(name)
+
+
+def read_start(name: str) -> Start | None:
+    """The weights that a name stands for.
+
+    Args:
+        name: "bundled" (the U-Net that ships), "none", or a student's folder, of which the first network is
+            taken.
+
+    Returns:
+        None for "none".
+
+    Raises:
+        UnknownModel: the folder is no student's.
+        BrokenWeights: it is one, but damaged.
+    """
+    if name == NOTHING:
+        return None
+    folder = start_folder(name)
+    _, networks = read_student(folder)
+    return Start(name, sha256_of(folder / WEIGHTS), networks[0].state_dict())
+
+
+@torch.no_grad()
+def begin(network: nn.Module, start: Start) -> None:
+    """Put a start's weights into a network, where they fit.
+
+    The first convolution of a grey network serves each of three colours with a third of its weights. What
+    has another shape (the last layers, where there are more targets) keeps its random weights.
+
+    Raises:
+        UsageError: the network has other widths or residual units.
+    """
+    own = network.state_dict()
+    fitting = {}
+    for name, given in start.tensors.items():
+        mine = own.get(name)
+        if mine is None:
+            continue
+        weights = given
+        if given.ndim == 4 and given.shape[1] == 1 and mine.shape[1] == 3:
+            weights = given.expand(-1, 3, -1, -1) / 3
+        if weights.shape == mine.shape:
+            fitting[name] = weights
+    # Another number of targets changes the last level alone; another architecture, most of it.
+    if set(start.tensors) != set(own) or len(fitting) < 0.8 * len(own):
+        raise UsageError(
+            f"--start {printable(start.name)}: its network has other widths or residual units than this one; "
+            "leave those as they are, or begin from --start none"
+        )
+    network.load_state_dict({**own, **fitting})
+    logger.info("begins from %s: %d of %d tensors", printable(start.name), len(fitting), len(own))
