@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lexiseg.errors import UnknownModel, UsageError
 from lexiseg.learning.weak import LabelSet, TrainSettings, load_student, read_true_masks, train
 from lexiseg.learning.weak.network import build_network
-from lexiseg.learning.weak.start import begin, read_start
+from lexiseg.learning.weak.start import begin, drawn_back, read_start
 
 SHAPE = {"widths": (8, 16, 32), "residual_units": 1}
 
@@ -85,7 +85,27 @@ class TestBegin:
             read_start(str(tmp_path))
 
 
+class TestDrawnBack:
+    def test_the_share_is_of_the_start(self) -> None:
+        network = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(network.weight, 4.0)
+        begun = {"weight": torch.ones(1, 2)}
+        for share, expected in ((0.0, 4.0), (0.25, 3.25), (1.0, 1.0)):
+            found = drawn_back(network, begun, share)
+            assert torch.allclose(found["weight"], torch.full((1, 2), expected))
+            assert torch.equal(found["bias"], network.bias.detach())  # it did not begin from anything
+        assert float(network.weight.detach().mean()) == 4.0
+
+
 class TestTraining:
+    def test_drawn_back_all_the_way_is_the_start(
+        self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path
+    ) -> None:
+        settings = replace(tiny, start=str(trained), anchor=1.0, steps=4, checks=2, robust=())
+        train(labels, tmp_path / "m", settings, device="cpu")
+        before, after = (load_file(place / "model.safetensors") for place in (trained, tmp_path / "m"))
+        assert after and all(torch.allclose(value, before[name]) for name, value in after.items())
+
     def test_begins_where_the_other_ended(
         self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path
     ) -> None:

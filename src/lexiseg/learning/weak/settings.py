@@ -33,6 +33,8 @@ class TrainSettings:
             that) the network sees whole scans; with more it is trained on crops, and slides over a scan.
         start: what the network begins from: "bundled" (a U-Net that draws the usual target of each modality
             of the bundled models), "none" (random weights) or a student's folder.
+        anchor: share of the start in the weights that are validated and kept, see `drawn_back`; nothing without a
+            start.
         widths: channels of the network's levels; each level halves the resolution.
         residual_units: in each level.
         batch: scans in a step.
@@ -54,6 +56,7 @@ class TrainSettings:
     size: int = 192
     longest: int = 0
     start: str = BUNDLED
+    anchor: float = 0.5
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_units: int = 2
     batch: int = 8
@@ -108,6 +111,7 @@ class TrainSettings:
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("size", 8, 4096),
     ("longest", 0, 65536),
+    ("anchor", 0, 1),
     ("residual_units", 0, 16),
     ("batch", 1, 4096),
     ("steps", 1, math.inf),

@@ -68,11 +68,14 @@ def read_start(name: str) -> Start | None:
 
 
 @torch.no_grad()
-def begin(network: nn.Module, start: Start) -> None:
+def begin(network: nn.Module, start: Start) -> dict[str, Tensor]:
     """Put a start's weights into a network, where they fit.
 
     The first convolution of a grey network serves each of three colours with a third of its weights. What
     has another shape (the last layers, where there are more targets) keeps its random weights.
+
+    Returns:
+        The weights that were put in.
 
     Raises:
         UsageError: the network has other widths or residual units.
@@ -96,3 +99,27 @@ def begin(network: nn.Module, start: Start) -> None:
         )
     network.load_state_dict({**own, **fitting})
     logger.info("begins from %s: %d of %d tensors", printable(start.name), len(fitting), len(own))
+    return {name: value.clone() for name, value in fitting.items()}
+
+
+@torch.no_grad()
+def drawn_back(network: nn.Module, begun: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """A network's weights, part of the way back to where it began: share theta_0 + (1 - share) theta.
+
+    What a few scans with wrong labels teach beyond what they have in common is mostly their mistakes; halfway
+    is better than either end. Source: M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022,
+    equation 1.
+
+    Args:
+        network: as it is now.
+        begun: weights that it began with, of all or some of its tensors.
+        share: 0 leaves it as it is, 1 is the start.
+
+    Returns:
+        A copy of all its weights, on the CPU.
+    """
+    found = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    for name, value in begun.items():
+        if value.is_floating_point():
+            found[name].lerp_(value, share)
+    return found

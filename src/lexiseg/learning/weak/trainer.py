@@ -34,7 +34,7 @@ from lexiseg.learning.weak.robust import (
 from lexiseg.learning.weak.robust.snapshots import cycle_of
 from lexiseg.learning.weak.samples import Samples
 from lexiseg.learning.weak.settings import TrainSettings
-from lexiseg.learning.weak.start import Start, begin
+from lexiseg.learning.weak.start import Start, begin, drawn_back
 from lexiseg.learning.weak.state import TrainState, load_state, save_state
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ class Trainer:
             ).to(fabric.device)
             for k in range(2 if "co-teaching" in settings.robust else 1)
         ]  # fmt: skip
-        if start is not None:
-            begin(bare[0], start)
+        self._begun = [begin(bare[0], start) if start is not None else {}, *({} for _ in bare[1:])]
         self.averages = [copy.deepcopy(net).eval().requires_grad_(False) for net in bare]
+        self._shown = copy.deepcopy(self.averages)
         parameters = [p for net in bare for p in net.parameters()]
         optimizer: Any = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
         self.state, self.best = TrainState(), list[list[dict[str, Tensor]]]()
@@ -214,9 +214,15 @@ class Trainer:
         return torch.stack(means).sum()
 
     def _check(self, loss: float, seconds: float) -> None:
-        """Score the averages on the held-out part, and keep them if they are their cycle's best."""
+        """Score the averages, drawn back to their start, and keep them if they are their cycle's best."""
         state, settings = self.state, self.settings
-        score = validation_dice(self.averages, self.samples, settings, self.fabric.device)
+        kept = [
+            drawn_back(average, begun, settings.anchor)
+            for average, begun in zip(self.averages, self._begun, strict=True)
+        ]
+        for shown, weights in zip(self._shown, kept, strict=True):
+            shown.load_state_dict(weights)
+        score = validation_dice(self._shown, self.samples, settings, self.fabric.device)
         before = self._score
         cycle = cycle_of(state.step - 1, settings.steps, self.cycles)
         if cycle == len(state.cycles):
@@ -224,7 +230,7 @@ class Trainer:
             self.best.append([])
         if math.isnan(score) or score > state.cycles[cycle]["score"]:
             state.cycles[cycle] = {"score": score, "step": state.step}
-            self.best[cycle] = [_copied(average) for average in self.averages]
+            self.best[cycle] = kept
         better = math.isnan(score) or math.isnan(before) or score > before
         state.stale = 0 if better else state.stale + 1
         state.ended = 0 < settings.patience <= state.stale
@@ -269,7 +275,3 @@ class Trainer:
             "scaler": self._scaler.state_dict() if self._scaler is not None else None,
         }
         save_state(self.checkpoint, self.state, tensors, self.identity)
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
