@@ -51,6 +51,7 @@ METRICS = {"dice": "Dice", "iou": "IoU", "nsd_2px": "NSD, 2 px"}
 STUDENTS: dict[str, dict[str, Any]] = {
     "default": {},
     "random start": {"start": "none"},
+    "not drawn back": {"anchor": 0.0},
     "plain": {"robust": ()},
     "weighting": {"robust": ("weighting",)},
     "small-loss": {"robust": ("small-loss",)},

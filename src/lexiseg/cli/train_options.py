@@ -22,9 +22,15 @@ Start = Annotated[
         help="What the network begins from: the U-Net that ships, nothing, or a student; bundled.",
     ),
 ]
+Anchor = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="How far the trained weights are drawn back to the start's, 0 to 1; 0.5."),
+]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Scans in a step; 8.")]
-Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 1000.")]
-Rate = Annotated[float | None, typer.Option(metavar="X", help="Learning rate; 0.001.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 400.")]
+Rate = Annotated[
+    float | None, typer.Option(metavar="X", help="Learning rate; 0.0002, with --start none 0.001.")
+]
 Cycles = Annotated[
     int | None, typer.Option(metavar="N", help="Cosine cycles of the rate, for snapshots and refresh; 4.")
 ]

@@ -33,13 +33,14 @@ class TrainSettings:
             that) the network sees whole scans; with more it is trained on crops, and slides over a scan.
         start: what the network begins from: "bundled" (a U-Net that draws the usual target of each modality
             of the bundled models), "none" (random weights) or a student's folder.
-        anchor: share of the start in the weights that are validated and kept, see `drawn_back`; nothing without a
-            start.
+        anchor: share of the start in the weights that are validated and kept, see `drawn_back`; without
+            a start, nothing.
         widths: channels of the network's levels; each level halves the resolution.
         residual_units: in each level.
         batch: scans in a step.
         steps: of the optimiser, in all.
-        rate: the learning rate at the top of a cycle.
+        rate: the learning rate at the top of a cycle; None for 1e-3 from random weights and 2e-4 from others,
+            which larger steps would only undo.
         weight_decay: of AdamW.
         average: decay of the weights' moving average, which is what is validated and kept.
         cycles: cosine cycles of the learning rate.
@@ -60,8 +61,8 @@ class TrainSettings:
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_units: int = 2
     batch: int = 8
-    steps: int = 1000
-    rate: float = 1e-3
+    steps: int = 400
+    rate: float | None = None
     weight_decay: float = 1e-4
     average: float = 0.98
     cycles: int = 4
@@ -77,7 +78,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} is {value}; expected {low:g} to {high:g}")
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise UsageError(f"widths is {self.widths}; expected at least two positive numbers")
@@ -97,6 +98,13 @@ class TrainSettings:
             raise UsageError("co-teaching chooses scans by small loss already; expected only one of the two")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
             raise UsageError(f"precision is {self.precision!r}; expected auto, float32, bfloat16 or float16")
+
+    @property
+    def top_rate(self) -> float:
+        """The learning rate at the top of a cycle."""
+        if self.rate is not None:
+            return self.rate
+        return 1e-3 if self.start == NOTHING else 2e-4
 
     @property
     def extent(self) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg.errors import TrainingDiverged
 from lexiseg.learning.weak.augment import Augment
@@ -119,7 +119,9 @@ class Trainer:
         self.averages = [copy.deepcopy(net).eval().requires_grad_(False) for net in bare]
         self._shown = copy.deepcopy(self.averages)
         parameters = [p for net in bare for p in net.parameters()]
-        optimizer: Any = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+        optimizer: Any = torch.optim.AdamW(
+            parameters, lr=settings.top_rate, weight_decay=settings.weight_decay
+        )
         self.state, self.best = TrainState(), list[list[dict[str, Tensor]]]()
         self.identity = {
             "settings": {**settings.as_dict(), "precision": ""},
@@ -177,7 +179,7 @@ class Trainer:
 
     def _step(self, step: int) -> float:
         settings = self.settings
-        rate = settings.rate * cycle_rate(step, settings.steps, self.cycles)
+        rate = settings.top_rate * cycle_rate(step, settings.steps, self.cycles)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.batches.at(step, self.labels)
@@ -190,7 +192,7 @@ class Trainer:
         if not torch.isfinite(total):
             raise TrainingDiverged(
                 f"the loss is {total.item()} at step {step + 1}; try a smaller --rate than "
-                f"{settings.rate:g}, or --precision float32"
+                f"{settings.top_rate:g}, or --precision float32"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(total)
