@@ -136,7 +136,7 @@ def _start(config: StudentConfig) -> str:
         return "random weights"
     name, sha256 = config.start["name"], config.start["sha256"][:16]
     if name == BUNDLED:
-        return f"the U-Net that ships with lexiseg (sha256 {sha256}), which was trained on public scans"
+        return f"the U-Net that ships (sha256 {sha256}), which was trained on true masks of public scans"
     return f"another student (sha256 {sha256})"
 
 
@@ -156,8 +156,8 @@ def card(config: StudentConfig) -> str:
         ]
     else:
         origin = [
-            "Trained on pseudo-labels: no true mask was used, neither for training nor for stopping. Its "
-            "teacher:",
+            "Trained on pseudo-labels: no true mask was used of its scans, neither for training nor for "
+            "stopping. Its teacher:",
             "",
             *teacher,
             f"- preset: {config.teacher.get('preset', {}).get('name', '')}",
