@@ -45,6 +45,7 @@ class TestBundled:
             channels=1, classes=2, widths=settings.widths, residual_units=settings.residual_units
         )
         assert start is not None
+        assert start.record["licence"] == "LicenseRef-research-use"
         assert {n: tuple(v.shape) for n, v in start.tensors.items()} == {
             n: tuple(v.shape) for n, v in network.state_dict().items()
         }
@@ -144,4 +145,6 @@ class TestTraining:
         train(labels, tmp_path / "m", settings, device="cpu")
         found = load_file(tmp_path / "m" / "model.safetensors")
         names = [name.removeprefix("0.") for name in found if name.startswith("0.")]
+        before = load_file(trained / "model.safetensors")
+        assert all(torch.allclose(found[f"0.{n}"], before[f"0.{n}"], atol=1e-4) for n in names)
         assert any(not torch.equal(found[f"0.{n}"], found[f"1.{n}"]) for n in names)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
 from lexiseg.bundled.recipe.sampling import Sampler
-from lexiseg.bundled.recipe.schedule import Phases
+from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _mean(value: Tensor, where: Tensor) -> Tensor:
     return (value * where).sum() / where.sum().clamp(min=1)
 
 
-class EncoderTask:
+class EncoderTask(Scheduled):
     """What `Loop` needs to train the encoder: a batch and its loss."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
@@ -131,15 +131,6 @@ class EncoderTask:
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.phases = Phases(c["phases"], c["warmup"])
         self.sampler = Sampler(samples, c["shares"])
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all phases."""
-        return self.phases.steps
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.phases.rate(step)
 
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""

@@ -78,3 +78,4 @@ def export_unet(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> 
         flips=True, lexiseg=lexiseg.__version__,
     )  # fmt: skip
     write_student(folder, config, [_half(model)], (), about=_ABOUT_UNET)
+    write_record(folder, revision="1", licence=LICENCE)

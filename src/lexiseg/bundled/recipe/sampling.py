@@ -12,6 +12,20 @@ from lexiseg.bundled.recipe.data import Sample
 from lexiseg.bundled.recipe.lesions import with_copied_lesion, with_lesion
 
 
+def chances(sources: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.float64]:
+    """How likely each sample is drawn: sources have fixed shares of a batch, however large they are.
+
+    Args:
+        sources: of each of N samples.
+        shares: of a batch, by source.
+
+    Returns:
+        float64 (N,), which add up to 1.
+    """
+    weights = np.array([float(shares[name]) / sources.count(name) for name in sources])
+    return np.asarray(weights / weights.sum())
+
+
 class Sampler:
     """Draws batches in which every source has its share, however large it is.
 
@@ -30,13 +44,9 @@ class Sampler:
 
     def batch(self, phase: Mapping[str, Any], rng: np.random.Generator) -> list[Sample]:
         """`phase["batch"]` samples without repetition, changed as the phase says."""
-        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=self._weights(phase))
+        chances_of = chances(self.source, phase.get("shares", self.shares))
+        chosen = rng.choice(len(self.samples), phase["batch"], replace=False, p=chances_of)
         return [self._drawn(int(i), phase, rng) for i in chosen]
-
-    def _weights(self, phase: Mapping[str, Any]) -> NDArray[np.float64]:
-        shares = phase.get("shares", self.shares)
-        weights = np.array([float(shares[name]) / self.source.count(name) for name in self.source])
-        return np.asarray(weights / weights.sum())
 
     def _drawn(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
         """A sample; as often as the phase says for its source, with one more tumour, exactly outlined."""

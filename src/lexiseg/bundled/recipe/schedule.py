@@ -42,3 +42,18 @@ class Phases:
                 break
             end += phase["steps"]
         return float(self.at(step)["lr"]) * warm_cosine(step - begin, end - begin, self.warmup)
+
+
+class Scheduled:
+    """A task's part of `Loop` that its phases decide."""
+
+    phases: Phases
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return self.phases.steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        return self.phases.rate(step)

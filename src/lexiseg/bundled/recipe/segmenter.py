@@ -19,7 +19,8 @@ from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEnc
 from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
 from lexiseg.bundled.recipe.data import Sample
 from lexiseg.bundled.recipe.lesions import paste_lesion
-from lexiseg.bundled.recipe.schedule import Phases
+from lexiseg.bundled.recipe.sampling import chances
+from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 
 logger = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
@@ -72,7 +73,7 @@ def nameless_regions(sample: Sample, scale: float) -> NDArray[np.int32]:
     return np.kron(regions, np.ones((2, 2), np.int32)).astype(np.int32)
 
 
-class SegmenterTask:
+class SegmenterTask(Scheduled):
     """What `Loop` needs to train the segmenter: a batch and its loss."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
@@ -82,21 +83,6 @@ class SegmenterTask:
         self.source = [s.source if s.masks or s.source != "busi" else "cheng" for s in self.samples]
         self.phases = Phases(c["phases"], c["warmup"])
         self.regions: dict[int, NDArray[np.int32]] = {}
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the run."""
-        return self.phases.steps
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.phases.rate(step)
-
-    def _weights(self, phase: Mapping[str, Any]) -> NDArray[np.float64]:
-        """How likely each sample is drawn: sources have fixed shares of a batch, however large they are."""
-        shares = phase.get("shares", self.c["shares"])
-        weights = np.array([shares[name] / self.source.count(name) for name in self.source])
-        return np.asarray(weights / weights.sum())
 
     def _prepared(self, index: int, phase: Mapping[str, Any], rng: np.random.Generator) -> Sample:
         """The sample with its exact masks, at times a pasted lesion, and a few nameless regions."""
@@ -156,7 +142,8 @@ class SegmenterTask:
         """The weighted terms of one batch, which is a function of (seed, step)."""
         rng = np.random.default_rng([self.seed, 7, step])
         phase = self.phases.at(step)
-        chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=self._weights(phase))
+        shares = phase.get("shares", self.c["shares"])
+        chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=chances(self.source, shares))
         size, count = self.c["image_size"], self.c["prompts"]
         views = [
             augment(self._prepared(int(i), phase, rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)

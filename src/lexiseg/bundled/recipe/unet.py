@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
 from lexiseg.bundled.recipe.sampling import Sampler
-from lexiseg.bundled.recipe.schedule import Phases
+from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.learning.weak.frame import normalise
 from lexiseg.learning.weak.loss import scan_losses
 from lexiseg.learning.weak.network import build_network
@@ -21,7 +21,7 @@ TARGETS = {"breast": "breast tumor", "chest": "lungs", "fetal": "fetal head", "b
 """By organ: what is foreground."""
 
 
-class UnetTask:
+class UnetTask(Scheduled):
     """What `Loop` needs to train the U-Net: a batch and its loss."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
@@ -32,15 +32,6 @@ class UnetTask:
         self.sampler = Sampler(samples, c["shares"])
         self.phases = Phases(c["phases"], c["warmup"])
         self._loss = scan_losses()
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all phases."""
-        return self.phases.steps
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.phases.rate(step)
 
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """Dice and cross-entropy of one batch, which is a function of (seed, step)."""

@@ -134,10 +134,10 @@ def _scans(rows: Sequence[ManifestRow]) -> str:
 def _start(config: StudentConfig) -> str:
     if not config.start:
         return "random weights"
-    name, sha256 = config.start["name"], config.start["sha256"][:16]
-    if name == BUNDLED:
-        return f"the U-Net that ships (sha256 {sha256}), which was trained on true masks of public scans"
-    return f"another student (sha256 {sha256})"
+    known = f"sha256 {config.start['sha256'][:16]}, licence {config.start.get('licence') or 'not stated'}"
+    if config.start["name"] == BUNDLED:
+        return f"the U-Net that ships ({known}), which was trained on true masks of public scans"
+    return f"another student ({known})"
 
 
 def card(config: StudentConfig) -> str:

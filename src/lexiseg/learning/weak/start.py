@@ -15,7 +15,7 @@ from lexiseg.errors import UsageError
 from lexiseg.learning.weak.config import WEIGHTS
 from lexiseg.learning.weak.folder import read_student
 from lexiseg.learning.weak.settings import BUNDLED, NOTHING
-from lexiseg.models.weights import sha256_of
+from lexiseg.models.weights import weights_info
 from lexiseg.scans import printable
 
 logger = logging.getLogger(__name__)
@@ -28,17 +28,19 @@ class Start:
     Attributes:
         name: as they were asked for.
         sha256: of the file.
+        licence: of the weights, which binds whoever begins from them; empty where none is stated.
         tensors: by name.
     """
 
     name: str
     sha256: str
+    licence: str
     tensors: Mapping[str, Tensor]
 
     @property
     def record(self) -> dict[str, str]:
         """Plain values, for the student's config."""
-        return {"name": self.name, "sha256": self.sha256}
+        return {"name": self.name, "sha256": self.sha256, "licence": self.licence}
 
 
 def start_folder(name: str) -> Path:
@@ -64,7 +66,8 @@ def read_start(name: str) -> Start | None:
         return None
     folder = start_folder(name)
     _, networks = read_student(folder)
-    return Start(name, sha256_of(folder / WEIGHTS), networks[0].state_dict())
+    info = weights_info(name, folder / WEIGHTS)
+    return Start(name, info.sha256, info.licence, networks[0].state_dict())
 
 
 @torch.no_grad()
