@@ -7,7 +7,15 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.drawing import Drawn, MaskSettings, draw, draw_best, questions_of
+from lexiseg.pipelines.drawing import (
+    Drawn,
+    MaskSettings,
+    cut,
+    draw,
+    draw_best,
+    fit_edge,
+    questions_of,
+)
 from lexiseg.regions import Region
 from lexiseg.scans import BoolArray, Prompts
 
@@ -254,3 +262,44 @@ class TestSettings:
     def test_nothing_is_an_empty_mask(self) -> None:
         drawn = Drawn.nothing(SHAPE)
         assert (drawn.mask.shape, drawn.mask.dtype, drawn.mask.any()) == (SHAPE, np.bool_, False)
+
+
+class TestEdge:
+    """A segmenter that fills its boxes agrees with a cut that fills its own."""
+
+    PROBABILITY = np.zeros(SHAPE, np.float32)
+    PROBABILITY[2:18, 2:28] = 0.3
+    PROBABILITY[4:16, 4:26] = 0.58
+    PROBABILITY[6:14:2, 6:24] = 0.75
+
+    def fitted(self, levels: tuple[float, ...], **settings: Any) -> Region:
+        how = MaskSettings(final="average", edges=levels, **settings)
+        region = Region(self.PROBABILITY > 0.25, self.PROBABILITY)
+        segmenter = FakeSegmenter()
+        asked = {}
+        for level in levels:
+            y, x = np.nonzero(cut(region, level))
+            box = (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1)
+            asked[level] = questions_of(segmenter, self.PROBABILITY, prompts(box), how)
+        return fit_edge(segmenter, asked, region, how)
+
+    def test_it_is_the_level_whose_cut_is_what_its_box_gives(self) -> None:
+        """At 0.55 the cut fills its box; at 0.7 it is stripes of which every other is missing."""
+        found = self.fitted((0.55, 0.7))
+        np.testing.assert_array_equal(found.probability > 0.5, self.PROBABILITY > 0.55)
+        np.testing.assert_array_equal(found.mask, self.PROBABILITY > 0.25)
+
+    def test_it_is_never_below_one_half(self) -> None:
+        np.testing.assert_array_equal(self.fitted((0.28, 0.7)).probability, self.PROBABILITY)
+
+    def test_without_levels_the_region_stays(self) -> None:
+        np.testing.assert_array_equal(self.fitted(()).probability, self.PROBABILITY)
+
+    @pytest.mark.parametrize("edges", [[0.0, 0.5], [1], "high", [None]])
+    def test_a_level_beyond_its_range_is_refused(self, edges: Any) -> None:
+        with pytest.raises(UsageError, match=r"mask: edges is .*; expected numbers between 0 and 1"):
+            MaskSettings(final="average", edges=edges)
+
+    def test_without_an_average_no_edge_is_asked_for(self) -> None:
+        assert MaskSettings(edges=(0.5,)).asked_edges == ()
+        assert MaskSettings(edges=(0.5,), final="average").asked_edges == (0.5,)

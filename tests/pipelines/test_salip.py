@@ -21,7 +21,7 @@ from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
 from lexiseg.proposals import Proposals
-from lexiseg.scans import Scan
+from lexiseg.scans import Saliency, Scan
 
 SHAPE = (64, 64)
 RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 60), (0, 0, 12, 12)
@@ -106,15 +106,29 @@ class TestPresent:
         assert found.prompts[0].boxes.tolist() == [[12, 8, 36, 56]]
         assert found.prompts[0].labels.tolist() == [1]
 
-    def test_boxes_are_trimmed_to_what_the_map_supports(self, scan: Scan) -> None:
+    def test_boxes_are_trimmed_to_what_the_map_supports(
+        self, scan: Scan, proposed: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         asked = pipeline(retrieval={"score": "saliency", "trim": 0.5}, saliency={"method": "dense"})
-        matches = asked.look(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
-        upper = np.zeros(SHAPE, np.float32)
-        upper[: RED[1] + 4] = 1
         x0, y0, x1, _ = RED
-        assert asked._ask(matches, upper).boxes.tolist() == [[x0, y0, x1, y0 + 4]]
-        nowhere = np.zeros(SHAPE, np.float32)
-        assert asked._ask(matches, nowhere).boxes.tolist() == [list(RED)]
+
+        def prompted(height: int) -> list[list[float]]:
+            upper = np.where(filled(SHAPE, RED), np.float32(0.4), np.float32(0))
+            upper[y0 : y0 + height, x0:x1] = 1
+            found = Saliency(upper, "red", 1.0, "dense", {"logit": 9.0, "dense": 1.0})
+            monkeypatch.setattr(type(asked._method), "explain", lambda *_: [found])
+            boxes: list[list[float]] = asked(scan, "red", keep_stages=True)["red"].prompts[0].boxes.tolist()
+            return boxes
+
+        assert prompted(24) == [[x0, y0, x1, y0 + 24]]
+        matches = asked.look(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
+        assert asked._ask(matches, np.zeros(SHAPE, np.bool_)).boxes.tolist() == [list(RED)]
+
+    def test_the_edge_is_looked_for_at_each_level(self, scan: Scan, proposed: list[Any]) -> None:
+        segmenter = FakeSegmenter()
+        settings = {"final": "average", "edges": [0.5, 0.7]}
+        pipeline(segmenter, saliency={"method": "dense"}, mask=settings)(scan, "red")
+        assert len(segmenter.asked) == 3
 
     def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
         found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]

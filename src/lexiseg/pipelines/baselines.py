@@ -137,7 +137,7 @@ class TrueBoxes(TextPipeline):
         prompts = prompts_from_region(mask, region.probability, **self.preset.prompts)
         drawn = Drawn.nothing(mask.shape)
         if not prompts.empty:
-            segmenter = EncodeOnce(self.segmenter, scan.pixels)
+            segmenter = EncodeOnce(self.segmenter)
             with clock("segmenter"):
                 questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
             with clock("mask"):

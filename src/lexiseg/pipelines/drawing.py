@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ class MaskSettings:
         segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": one minus the longer side
             of the region's largest piece as a fraction of the scan's. A saliency map has so many positions a
             scan, so that it knows the outline of a large target better than that of a small one.
+        edges: levels, above 0 and below 1; in the average the region's probability has its edge at the one
+            whose cut agrees best with what the segmenter draws from that cut's boxes (see `fit_edge`). Empty:
+            at one half.
         closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
             itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
             of the segmenter's pixels otherwise.
@@ -40,6 +44,7 @@ class MaskSettings:
 
     final: str = "segmenter"
     segmenter_weight: float | str = 0.5
+    edges: tuple[float, ...] = ()
     closer: float = 0.0
     multimask: bool = False
     min_area: float = 0.0
@@ -54,12 +59,30 @@ class MaskSettings:
         weight = self.segmenter_weight
         if weight != "by-size" if isinstance(weight, str) else not 0 <= weight <= 1:
             raise UsageError(f"mask: segmenter_weight is {weight}; expected a share, 0 to 1, or by-size")
+        object.__setattr__(self, "edges", check_levels(self.edges, "mask: edges"))
         if not 0 <= self.min_area <= 1:
             raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
         if not (self.closer == 0 or 1 <= self.closer <= 100):
             raise UsageError(
                 f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100"
             )
+
+    @property
+    def asked_edges(self) -> tuple[float, ...]:
+        """The levels to ask for: none where nothing is averaged."""
+        return self.edges if self.final == "average" else ()
+
+
+def check_levels(levels: Any, what: str) -> tuple[float, ...]:
+    """A setting that names levels at which a map is cut: one or several, in order; none where it is empty.
+
+    Raises:
+        UsageError: they are not numbers between 0 and 1.
+    """
+    found = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
+    if not all(isinstance(each, (int, float)) and 0 < each < 1 for each in found):
+        raise UsageError(f"{what} is {levels!r}; expected numbers between 0 and 1, both excluded")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +123,7 @@ def questions_of(
     Points belong to the box that they lie in (to each such box); prompts without a box are asked as points.
 
     Args:
-        segmenter: asked for encodings alone; one that remembers the scan's (`EncodeOnce`) saves them.
+        segmenter: asked for encodings alone; one that remembers them (`EncodeOnce`) saves equal windows.
         pixels: of the scan, (H, W) or (H, W, 3).
         prompts: not empty, in the scan's pixels.
         settings: see `MaskSettings`.
@@ -186,6 +209,41 @@ def draw_best(
         share = np.float32(_share(region.mask, settings))
         probability = share * probability + (1 - share) * region.probability
     return best, Drawn(_clean(probability > 0.5, settings), iou)
+
+
+def cut(region: Region, level: float) -> BoolArray:
+    """Where a region's probability is above a level."""
+    return region.mask & (region.probability > level)
+
+
+def fit_edge(
+    segmenter: Segmenter, asked: Mapping[float, Sequence[Question]], region: Region, settings: MaskSettings
+) -> Region:
+    r"""The region with its edge where segmenter and map agree best, for the average of the two.
+
+    A saliency map is too wide around some targets and right around others, and no fixed level suits all. At
+    each level :math:`l` the segmenter is shown the box of the cut :math:`\{p > l\}`; where box and drawing
+    belong to the same thing, cut and drawing overlap. The level of the highest Dice becomes the new one half:
+    :math:`p' = p^{\gamma}` with :math:`\gamma = \max(1, \log 0.5 / \log l)`. Never below one half: a box
+    that is too wide is drawn too wide, and agrees.
+
+    Args:
+        segmenter: that encoded the questions.
+        asked: for each level the questions for the boxes of its cut; none leaves the region as it is.
+        region: the refined region.
+        settings: see `MaskSettings`.
+
+    Returns:
+        The same mask with another probability.
+    """
+    agreed = {
+        level: _overlap(_outline(segmenter, questions, region, settings)[0] > 0.5, cut(region, level))
+        for level, questions in asked.items()
+    }
+    if not agreed:
+        return region
+    level = max(agreed, key=lambda each: agreed[each])
+    return replace(region, probability=region.probability ** np.float32(max(1.0, math.log(0.5, level))))
 
 
 def _outline(

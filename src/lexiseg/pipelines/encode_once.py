@@ -1,6 +1,8 @@
-"""A segmenter that encodes a scan once: proposing and drawing, and all phrases, share the encoding."""
+"""A segmenter that encodes nothing twice: proposing and drawing, levels and phrases share encodings."""
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 import torch
@@ -11,18 +13,17 @@ from lexiseg.scans import FloatArray
 
 
 class EncodeOnce:
-    """A `Segmenter` around another one, which keeps its encoding of one scan and of nothing else.
+    """A `Segmenter` around another one, which keeps its encodings of a slice and of windows of it.
 
     It is made anew for each slice, so that nothing outlives it.
 
     Args:
         segmenter: that does the work.
-        pixels: of the scan; anything else is encoded each time.
     """
 
-    def __init__(self, segmenter: Segmenter, pixels: FloatArray) -> None:
-        self._segmenter, self._pixels = segmenter, pixels
-        self._kept: EncodedImage | None = None
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._kept: dict[tuple[tuple[int, ...], bytes], EncodedImage] = {}
 
     @property
     def name(self) -> str:
@@ -35,12 +36,11 @@ class EncodeOnce:
         return self._segmenter.device
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
-        """As the segmenter does, or what it gave for the scan before."""
-        if not np.array_equal(self._pixels, pixels):
-            return self._segmenter.encode(pixels)
-        if self._kept is None:
-            self._kept = self._segmenter.encode(pixels)
-        return self._kept
+        """As the segmenter does, or what it gave for the same pixels before."""
+        key = pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()
+        if key not in self._kept:
+            self._kept[key] = self._segmenter.encode(pixels)
+        return self._kept[key]
 
     def decode(
         self,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from lexiseg.errors import UsageError
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw_best, questions_of
+from lexiseg.pipelines.drawing import Drawn, check_levels, cut, draw_best, fit_edge, questions_of
 from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
@@ -51,7 +50,7 @@ class MedclipSam(TextPipeline):
             region = refine(nothing, nothing.map, **preset.regions)
         with section("prompts", preset.prompts, (*keywords(prompts_from_region), "levels")):
             self._prompts = dict(preset.prompts)
-            self._levels = _check_levels(self._prompts.pop("levels", ()))
+            self._levels = check_levels(self._prompts.pop("levels", ()), "prompts: levels")
             prompts_from_region(region.mask, nothing.map, **self._prompts)
 
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
@@ -60,7 +59,7 @@ class MedclipSam(TextPipeline):
             embedded = self._embed(asked)
         with clock("saliency"):
             found = self._method.explain(self.encoder, scan.pixels, embedded)
-        segmenter = EncodeOnce(self.segmenter, scan.pixels)
+        segmenter = EncodeOnce(self.segmenter)
         answers = []
         for saliency in found:
             with clock("region"):
@@ -71,8 +70,13 @@ class MedclipSam(TextPipeline):
             if choices and not (self.threshold is not None and presence < self.threshold):
                 with clock("segmenter"):
                     questions = [questions_of(segmenter, scan.pixels, each, self._mask) for each in choices]
+                    edges = {
+                        level: questions_of(segmenter, scan.pixels, each, self._mask)
+                        for level, each in self._cuts(region, saliency).items()
+                    }
                 with clock("mask"):
-                    best, drawn = draw_best(segmenter, questions, region, self._mask)
+                    fitted = fit_edge(segmenter, edges, region, self._mask)
+                    best, drawn = draw_best(segmenter, questions, fitted, self._mask)
                 prompts = choices[best]
             shown = bool(drawn.mask.any())
             answers.append(
@@ -100,14 +104,10 @@ class MedclipSam(TextPipeline):
         ]
         return [each for each in cut if not each.empty] or [prompts]
 
-
-def _check_levels(levels: Any) -> tuple[float, ...]:
-    """The setting `prompts.levels`: where a map is cut for boxes, of which the best rated are used.
-
-    Raises:
-        UsageError: they are not numbers between 0 and 1.
-    """
-    found = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
-    if not all(isinstance(each, (int, float)) and 0 < each < 1 for each in found):
-        raise UsageError(f"prompts: levels is {levels!r}; expected numbers between 0 and 1, both excluded")
-    return found
+    def _cuts(self, region: Region, saliency: Saliency) -> dict[float, Prompts]:
+        """The prompts of the region cut at each of the levels between which its edge is looked for."""
+        found = {
+            level: prompts_from_region(cut(region, level), saliency.map, **self._prompts)
+            for level in self._mask.asked_edges
+        }
+        return {level: prompts for level, prompts in found.items() if not prompts.empty}

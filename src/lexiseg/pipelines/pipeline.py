@@ -165,7 +165,7 @@ class TextPipeline(ABC):
 
         def again(index: int, prompts: Prompts, expected: Region, gap: Answer) -> Answer:
             pixels = slices[index].pixels
-            segmenter = EncodeOnce(self.segmenter, pixels)
+            segmenter = EncodeOnce(self.segmenter)
             with clock("segmenter"):
                 questions = questions_of(segmenter, pixels, prompts, self._mask)
             with clock("mask"):

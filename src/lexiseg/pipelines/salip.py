@@ -10,7 +10,7 @@ import numpy as np
 
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw, questions_of
+from lexiseg.pipelines.drawing import Drawn, cut, draw, fit_edge, questions_of
 from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline, check_phrases
 from lexiseg.pipelines.preset import Preset
@@ -29,7 +29,7 @@ from lexiseg.proposals import (
 from lexiseg.regions import Region, prompts_from_region
 from lexiseg.saliency import SaliencyMethod, frame_scan, make_method, presence_score
 from lexiseg.saliency.base import global_evidence
-from lexiseg.scans import FloatArray, Prompts, Saliency, Scan
+from lexiseg.scans import BoolArray, FloatArray, Prompts, Saliency, Scan
 
 _PROMPTS = ("margin", "points", "negatives")
 
@@ -103,7 +103,7 @@ class Salip(TextPipeline):
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
         with clock("text"):
             embedded = self._embed(asked)
-        segmenter = EncodeOnce(self.segmenter, scan.pixels)
+        segmenter = EncodeOnce(self.segmenter)
         with clock("proposals"):
             proposals = propose(segmenter, scan.pixels, self._proposals)
         seen = self._look(scan, embedded, clock, proposals)
@@ -111,11 +111,19 @@ class Salip(TextPipeline):
         answers = []
         for matches, saliency, presence in zip(seen.matches, seen.saliency, seen.presence, strict=True):
             region = Region(matches.union(shape), saliency.map)
-            prompts, drawn = self._ask(matches, saliency.map), Drawn.nothing(shape)
+            prompts = self._ask(matches, saliency.map >= self._retrieval.trim)
+            drawn = Drawn.nothing(shape)
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
                 with clock("mask"):
                     questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
-                    drawn = draw(segmenter, questions, region, self._mask)
+                    edges = {
+                        level: questions_of(
+                            segmenter, scan.pixels, self._ask(matches, cut(region, level)), self._mask
+                        )
+                        for level in self._mask.asked_edges
+                    }
+                    fitted = fit_edge(segmenter, edges, region, self._mask)
+                    drawn = draw(segmenter, questions, fitted, self._mask)
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(
@@ -171,11 +179,11 @@ class Salip(TextPipeline):
         rows = self.encoder.encode_image(frame.apply(pixels).to(self.encoder.device)).detach().float()
         return [global_evidence(self.encoder, rows, phrase) for phrase in embedded]
 
-    def _ask(self, matches: Matches, saliency: FloatArray) -> Prompts:
-        """One box for each match, with its points where the preset asks for any."""
+    def _ask(self, matches: Matches, supported: BoolArray) -> Prompts:
+        """A box for each match, around what of it is supported, with points where the preset asks for any."""
         asked = []
         for match in matches.items:
-            region = match.proposal.mask & (saliency >= self._retrieval.trim)
+            region = match.proposal.mask & supported
             shown = region if region.any() else match.proposal.mask
             asked.append(prompts_from_region(shown, boxes="hull", **self.preset.prompts))
         if not asked:
