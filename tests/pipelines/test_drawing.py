@@ -160,8 +160,20 @@ class TestCloser:
         ask(segmenter, prompts(inside=[(5, 7)]), closer=2)
         assert segmenter.encoded == [SHAPE]
 
-    @pytest.mark.parametrize("closer", [-1, 0.5, 1000, float("nan")])
-    def test_a_window_smaller_than_its_box_is_refused(self, closer: float) -> None:
+    @pytest.mark.parametrize("better", [(0.9, 0.4), (0.4, 0.9)])
+    def test_of_several_windows_the_best_rated_answer_counts(self, better: tuple[float, float]) -> None:
+        segmenter = FakeSegmenter(iou=better)
+        drawn = ask(segmenter, prompts(LEFT), closer=(1, 0))
+        assert segmenter.encoded == [(6, 6), SHAPE]
+        assert drawn.iou == pytest.approx(0.9)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
+
+    def test_equal_windows_are_asked_once(self, segmenter: FakeSegmenter) -> None:
+        ask(segmenter, prompts((2, 2, 26, 18)), closer=(2, 0))
+        assert segmenter.encoded == [SHAPE] and len(segmenter.asked) == 1
+
+    @pytest.mark.parametrize("closer", [-1, 0.5, 1000, float("nan"), (), (3, -1), "near"])
+    def test_a_window_smaller_than_its_box_is_refused(self, closer: Any) -> None:
         with pytest.raises(UsageError, match=r"mask: closer is .*; expected 0, or"):
             MaskSettings(closer=closer)
 

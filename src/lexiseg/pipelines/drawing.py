@@ -32,7 +32,8 @@ class MaskSettings:
             at one half.
         closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
             itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
-            of the segmenter's pixels otherwise.
+            of the segmenter's pixels otherwise; around a box that lies beside it, the whole scan shows it at
+            least. Of several, that one is taken in which the segmenter rates its mask best.
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
@@ -45,7 +46,7 @@ class MaskSettings:
     final: str = "segmenter"
     segmenter_weight: float | str = 0.5
     edges: tuple[float, ...] = ()
-    closer: float = 0.0
+    closer: float | tuple[float, ...] = 0.0
     multimask: bool = False
     min_area: float = 0.0
     fill_holes: bool = False
@@ -62,10 +63,18 @@ class MaskSettings:
         object.__setattr__(self, "edges", check_levels(self.edges, "mask: edges"))
         if not 0 <= self.min_area <= 1:
             raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
-        if not (self.closer == 0 or 1 <= self.closer <= 100):
+        closer = tuple(self.closer) if isinstance(self.closer, (list, tuple)) else (self.closer,)
+        object.__setattr__(self, "closer", closer)
+        if not closer or not all(isinstance(c, (int, float)) and (c == 0 or 1 <= c <= 100) for c in closer):
             raise UsageError(
-                f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100"
+                f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100, or "
+                "several of them"
             )
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """`closer`, as many as there are."""
+        return self.closer if isinstance(self.closer, tuple) else (self.closer,)
 
     @property
     def asked_edges(self) -> tuple[float, ...]:
@@ -100,7 +109,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What the segmenter is asked for at once, in a window of the scan.
+    """What the segmenter is asked for at once, in one window of the scan.
 
     Attributes:
         image: the window as the segmenter encoded it.
@@ -115,10 +124,14 @@ class Question:
     labels: np.ndarray | None = None
 
 
+Views = tuple[Question, ...]
+"""The same question in several windows, of which the best answer counts."""
+
+
 def questions_of(
     segmenter: Segmenter, pixels: FloatArray, prompts: Prompts, settings: MaskSettings
-) -> list[Question]:
-    """Encode what the prompts ask about: the scan, or a window around each box.
+) -> list[Views]:
+    """Encode what the prompts ask about: the scan, or windows around each box.
 
     Points belong to the box that they lie in (to each such box); prompts without a box are asked as points.
 
@@ -129,35 +142,42 @@ def questions_of(
         settings: see `MaskSettings`.
 
     Returns:
-        A question for each box, or one for all points; none where the region itself is final.
+        For each box, or once for all points, the question as each window shows it; none where the region
+        itself is final.
     """
     if settings.final == "region":
         return []
     height, width = pixels.shape[:2]
     whole = (slice(0, height), slice(0, width))
     if not len(prompts.boxes):
-        return [Question(segmenter.encode(pixels), whole, None, prompts.points[None], prompts.labels[None])]
+        shown = segmenter.encode(pixels)
+        return [(Question(shown, whole, None, prompts.points[None], prompts.labels[None]),)]
     asked = []
     for box in prompts.boxes:
-        window = _window(box, height, width, settings.closer) if settings.closer else whole
-        shown = segmenter.encode(pixels if window == whole else np.ascontiguousarray(pixels[window]))
-        corner = np.array([window[1].start, window[0].start], np.float32)
-        x0, y0, x1, y1 = box
-        x, y = prompts.points[:, 0], prompts.points[:, 1]
-        # a negative point may lie just outside the box: it still bounds what the box asks for
-        near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
-        near &= (x >= corner[0]) & (x < window[1].stop) & (y >= corner[1]) & (y < window[0].stop)
-        points, labels = prompts.points[near] - corner, prompts.labels[near]
-        asked.append(
-            Question(
-                shown,
-                window,
-                (box - np.tile(corner, 2))[None],
-                points[None] if near.any() else None,
-                labels[None] if near.any() else None,
-            )
-        )
+        windows = [_window(box, height, width, closer) if closer else whole for closer in settings.windows]
+        different = [window for k, window in enumerate(windows) if window not in windows[:k]]
+        asked.append(tuple(_ask_in(window, segmenter, pixels, box, prompts) for window in different))
     return asked
+
+
+def _ask_in(
+    window: tuple[slice, slice], segmenter: Segmenter, pixels: FloatArray, box: np.ndarray, prompts: Prompts
+) -> Question:
+    """A box and its points, in the window's pixels."""
+    corner = np.array([window[1].start, window[0].start], np.float32)
+    x0, y0, x1, y1 = box
+    x, y = prompts.points[:, 0], prompts.points[:, 1]
+    # a negative point may lie just outside the box: it still bounds what the box asks for
+    near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
+    near &= (x >= corner[0]) & (x < window[1].stop) & (y >= corner[1]) & (y < window[0].stop)
+    points, labels = prompts.points[near] - corner, prompts.labels[near]
+    return Question(
+        segmenter.encode(np.ascontiguousarray(pixels[window])),
+        window,
+        (box - np.tile(corner, 2))[None],
+        points[None] if near.any() else None,
+        labels[None] if near.any() else None,
+    )
 
 
 def _window(box: np.ndarray, height: int, width: int, closer: float) -> tuple[slice, slice]:
@@ -172,9 +192,7 @@ def _window(box: np.ndarray, height: int, width: int, closer: float) -> tuple[sl
     return (rows, columns) if seen < 0.7 * height * width else (slice(0, height), slice(0, width))
 
 
-def draw(
-    segmenter: Segmenter, questions: Sequence[Question], region: Region, settings: MaskSettings
-) -> Drawn:
+def draw(segmenter: Segmenter, questions: Sequence[Views], region: Region, settings: MaskSettings) -> Drawn:
     """The final mask of one phrase in one image: the union of the answers.
 
     Args:
@@ -187,7 +205,7 @@ def draw(
 
 
 def draw_best(
-    segmenter: Segmenter, choices: Sequence[Sequence[Question]], region: Region, settings: MaskSettings
+    segmenter: Segmenter, choices: Sequence[Sequence[Views]], region: Region, settings: MaskSettings
 ) -> tuple[int, Drawn]:
     """The final mask by the prompts whose answers the segmenter itself rates best (by its predicted IoU).
 
@@ -217,7 +235,7 @@ def cut(region: Region, level: float) -> BoolArray:
 
 
 def fit_edge(
-    segmenter: Segmenter, asked: Mapping[float, Sequence[Question]], region: Region, settings: MaskSettings
+    segmenter: Segmenter, asked: Mapping[float, Sequence[Views]], region: Region, settings: MaskSettings
 ) -> Region:
     r"""The region with its edge where segmenter and map agree best, for the average of the two.
 
@@ -247,26 +265,32 @@ def fit_edge(
 
 
 def _outline(
-    segmenter: Segmenter, questions: Sequence[Question], region: Region, settings: MaskSettings
+    segmenter: Segmenter, questions: Sequence[Views], region: Region, settings: MaskSettings
 ) -> tuple[FloatArray, float]:
     """The segmenter's probability, the highest of all answers, with their IoU, weighed by what each drew."""
     drawn: FloatArray = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
-    for asked in questions:
-        decoded = segmenter.decode(
-            asked.image,
-            boxes=asked.boxes,
-            points=asked.points,
-            labels=asked.labels,
-            multimask=settings.multimask,
-        )
-        candidates = segmenter.upsample(decoded.logits[0], asked.image).sigmoid().float().cpu().numpy()
-        overlaps = [_overlap(candidate > 0.5, region.mask[asked.window]) for candidate in candidates]
-        best = int(np.argmax(overlaps)) if len(candidates) > 1 else 0
-        drawn[asked.window] = np.maximum(drawn[asked.window], candidates[best])
-        estimates.append(float(decoded.iou[0, best]))
-        sizes.append(int((candidates[best] > 0.5).sum()))
+    for views in questions:
+        answers = [_answer(segmenter, asked, region, settings) for asked in views]
+        best = max(range(len(views)), key=lambda view: answers[view][1])
+        (probability, iou), window = answers[best], views[best].window
+        drawn[window] = np.maximum(drawn[window], probability)
+        estimates.append(iou)
+        sizes.append(int((probability > 0.5).sum()))
     return drawn, float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
+
+
+def _answer(
+    segmenter: Segmenter, asked: Question, region: Region, settings: MaskSettings
+) -> tuple[FloatArray, float]:
+    """The probability in the window, of the candidate that fits the region best, and its estimated IoU."""
+    decoded = segmenter.decode(
+        asked.image, boxes=asked.boxes, points=asked.points, labels=asked.labels, multimask=settings.multimask
+    )
+    candidates = segmenter.upsample(decoded.logits[0], asked.image).sigmoid().float().cpu().numpy()
+    overlaps = [_overlap(candidate > 0.5, region.mask[asked.window]) for candidate in candidates]
+    best = int(np.argmax(overlaps)) if len(candidates) > 1 else 0
+    return candidates[best], float(decoded.iou[0, best])
 
 
 def _share(region: BoolArray, settings: MaskSettings) -> float:
