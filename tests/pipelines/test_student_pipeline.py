@@ -70,17 +70,26 @@ class TestAnswers:
         with pytest.raises(BadPhrase, match="knows tumor"):
             StudentPipeline(student())(square, ["heart"])
 
-    @pytest.mark.parametrize(("asked", "flipped"), [(None, True), (False, False)])
-    def test_flips_as_configured_unless_told(self, square: Scan, asked: bool | None, flipped: bool) -> None:
+    @pytest.mark.parametrize("asked", [None, False, True])
+    def test_flips_as_it_is_told(self, square: Scan, asked: bool | None) -> None:
         fake = student()
         StudentPipeline(fake, flips=asked)(square, ["tumor"])
-        assert fake.flipped == [flipped]
+        assert fake.flipped == [asked]
 
-    def test_an_ensemble_is_not_mirrored_unless_told(self, square: Scan) -> None:
+    @pytest.mark.parametrize(
+        ("asked", "members", "mirrored"),
+        [(None, 1, "both"), (None, 3, "turns"), (False, 3, "no"), (True, 3, "both")],
+    )
+    def test_the_record_says_who_saw_the_mirrored_scan(
+        self, asked: bool | None, members: int, mirrored: str
+    ) -> None:
         fake = student()
-        fake.config = replace(fake.config, members=3)
-        StudentPipeline(fake)(square, ["tumor"])
-        assert fake.flipped == [False]
+        fake.config = replace(fake.config, members=members)
+        assert StudentPipeline(fake, flips=asked).preset.mask["mirror"] == mirrored
+
+    def test_a_student_of_a_side_is_not_mirrored_unless_told(self) -> None:
+        config = replace(student().config, members=3, flips=False)
+        assert [config.mirror(asked) for asked in (None, False, True)] == ["no", "no", "both"]
 
     def test_says_that_it_used_labels(self) -> None:
         preset = StudentPipeline(student(supervised=True)).preset

@@ -22,7 +22,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
         bool | None,
         typer.Option(
             "--flips/--no-flips",
-            help="Look at the mirrored scan too. Default: yes, but not of an ensemble or a named side.",
+            help="Show all networks the mirrored scan too. Default: in turns; not if a phrase names a side.",
         ),
     ] = None,
     uncertainty: Annotated[

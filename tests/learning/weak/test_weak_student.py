@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,19 @@ class TestPrediction:
         np.testing.assert_allclose(one, other[..., ::-1], atol=1e-4)
         plain = student.predict(pixels(), flips=False).probabilities
         assert np.abs(one - plain).max() > 1e-4
+
+    def test_an_ensemble_takes_turns(self, trained: Path) -> None:
+        """Sides weigh alike, however many networks saw them."""
+        student = load_student(trained, device="cpu")
+        network = student._networks[0]
+        student._networks, student.config = [network] * 3, replace(student.config, members=3)
+        in_turns = student.predict(pixels()).probabilities
+        np.testing.assert_allclose(in_turns, student.predict(pixels(), flips=True).probabilities, atol=1e-5)
+        calls: list[Any] = []
+        handle = network.register_forward_hook(lambda *_: calls.append(1))
+        student.predict(pixels())
+        handle.remove()
+        assert len(calls) == 3
 
     def test_reads_colour(self, trained: Path) -> None:
         student = load_student(trained, device="cpu")

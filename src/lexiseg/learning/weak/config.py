@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lexiseg.errors import BrokenWeights, UnknownModel
 
 CONFIG, WEIGHTS, CARD, SCANS = "config.json", "model.safetensors", "README.md", "scans.csv"
+Mirror = Literal["no", "both", "turns"]
+"""Whether networks see a scan mirrored: none, all (both ways), or every other one."""
 _FORMAT, _VERSION = "lexiseg-student", 1
 
 
@@ -26,7 +28,7 @@ class StudentConfig:
         size: side of the network's square, in pixels.
         extent: pixels of a scan's longer side on the network's scale.
         members: networks of the ensemble.
-        flips: whether scans were mirrored in training; see `mirrors`.
+        flips: whether scans were mirrored in training; see `mirror`.
         score: validation Dice against labels of the kind that it was trained on; None where nothing was
             held out.
         scans: how many, by part.
@@ -52,14 +54,17 @@ class StudentConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     lexiseg: str = ""
 
-    @property
-    def mirrors(self) -> bool:
-        """Whether prediction looks at mirrored scans too, unless it is told otherwise.
+    def mirror(self, flips: bool | None = None) -> Mirror:
+        """Which networks see the mirrored scan.
 
-        Where no phrase names a side; and not for an ensemble, whose members differ more than mirrors do and
-        take their time already.
+        Args:
+            flips: as prediction was told. None: not where a phrase names a side; else a single network sees
+                both, and the members of an ensemble see the one and the other in turns, which takes no
+                longer.
         """
-        return self.flips and self.members == 1
+        if flips is None:
+            return ("both" if self.members == 1 else "turns") if self.flips else "no"
+        return "both" if flips else "no"
 
     @property
     def labels(self) -> str:

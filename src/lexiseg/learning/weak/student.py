@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,28 +64,35 @@ class Student:
 
     @torch.inference_mode()
     def predict(self, pixels: FloatArray, *, flips: bool | None = None) -> Prediction:
-        """The mean of all networks, and of the mirrored image where that is asked.
+        """The mean of all networks, and of the image and its mirror image where that is asked.
 
         Args:
             pixels: float32 (H, W) or (H, W, 3) in [0, 1].
-            flips: look at the mirrored image too, which takes twice as long; None: as the config says.
+            flips: show every network the mirrored image too, which takes twice as long; None: see
+                `StudentConfig.mirror`.
         """
         height, width = pixels.shape[:2]
         frame = Frame(height, width, self.config.extent)
         image = normalise(frame.put(pixels, channels=self.config.channels)[None]).to(self.device)
-        views = [False, True] if (self.config.mirrors if flips is None else flips) else [False]
-        found: list[Tensor] = []
-        for mirrored in views:
-            seen = image.flip(-1) if mirrored else image
-            for network in self._networks:
-                with autocast(self.device, self._dtype):
-                    logits = slide(network, seen, size=self.config.size)
-                probability = logits.softmax(1)[0]
-                found.append(probability.flip(-1) if mirrored else probability)
-        mean = frame.take(torch.stack(found).mean(0)).float().cpu()
+        mirror = self.config.mirror(flips)
+        sides: list[Tensor] = []
+        for mirrored in (False,) if mirror == "no" else (False, True):
+            networks = self._networks[mirrored::2] if mirror == "turns" else self._networks
+            found = self._mean(networks, image.flip(-1) if mirrored else image)
+            sides.append(found.flip(-1) if mirrored else found)
+        mean = frame.take(torch.stack(sides).mean(0)).float().cpu()
         # Interpolation rounds: they have to add up to 1 again.
         mean = mean / mean.sum(0, keepdim=True)
         return Prediction(np.asarray(mean), np.asarray(entropy(mean).clamp(0, 1), np.float32))
+
+    def _mean(self, networks: Sequence[nn.Module], image: Tensor) -> Tensor:
+        """Mean probabilities (K + 1, S, S) of an image (1, C, S, S)."""
+        found = []
+        for network in networks:
+            with autocast(self.device, self._dtype):
+                logits = slide(network, image, size=self.config.size)
+            found.append(logits.softmax(1)[0])
+        return torch.stack(found).mean(0)
 
 
 def load_student(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:

@@ -27,7 +27,7 @@ class PredictRequest:
         out: the results' folder.
         inputs: files and folders.
         manifest: a CSV of scans, besides or instead of `inputs`.
-        flips: look at the mirrored scan too; None: see `StudentConfig.mirrors`.
+        flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
         uncertainty: write NAME_uncertainty.png (or .nii.gz) beside each mask.
         device: see `lexiseg.models.resolve_device`.
         precision: "auto", "float32" or "bfloat16".

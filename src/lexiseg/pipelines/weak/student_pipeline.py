@@ -29,13 +29,13 @@ class StudentPipeline:
 
     Args:
         student: see `lexiseg.learning.weak.load_student`.
-        flips: look at the mirrored scan too; None: see `StudentConfig.mirrors`.
+        flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
         uncertainty: keep the map in the result.
     """
 
     def __init__(self, student: Student, *, flips: bool | None = None, uncertainty: bool = True) -> None:
         config = student.config
-        self._flips = config.mirrors if flips is None else flips
+        self._flips = flips
         self._uncertainty = uncertainty
         self.segmenter = student
         self.encoder = NoEncoder(student.device, student.precision)
@@ -45,7 +45,7 @@ class StudentPipeline:
             pipeline="student",
             encoder="none",
             segmenter=student.weights.name,
-            mask={"flips": self._flips, "min_area": MIN_AREA, "uncertainty": uncertainty},
+            mask={"mirror": config.mirror(flips), "min_area": MIN_AREA, "uncertainty": uncertainty},
         )
 
     @property
