@@ -52,6 +52,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "default": {},
     "random start": {"start": "none"},
     "not drawn back": {"anchor": 0.0},
+    "half start": {"anchor": 0.5},
     "plain": {"robust": ()},
     "weighting": {"robust": ("weighting",)},
     "small-loss": {"robust": ("small-loss",)},

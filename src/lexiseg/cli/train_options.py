@@ -24,7 +24,10 @@ Start = Annotated[
 ]
 Anchor = Annotated[
     float | None,
-    typer.Option(metavar="X", help="How far the trained weights are drawn back to the start's, 0 to 1; 0.5."),
+    typer.Option(
+        metavar="X",
+        help="The start's share in the weights kept, 0 to 1; by default less, the more labels contradict it.",
+    ),
 ]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Scans in a step; 8.")]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 400.")]

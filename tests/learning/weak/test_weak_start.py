@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from lexiseg.errors import UnknownModel, UsageError
 from lexiseg.learning.weak import LabelSet, TrainSettings, load_student, read_true_masks, train
 from lexiseg.learning.weak.network import build_network
-from lexiseg.learning.weak.start import begin, drawn_back, read_start
+from lexiseg.learning.weak.start import begin, drawn_back, read_start, share_of_start
 
 SHAPE = {"widths": (8, 16, 32), "residual_units": 1}
 
@@ -84,6 +84,34 @@ class TestBegin:
         assert read_start("none") is None
         with pytest.raises(UnknownModel, match="lexiseg train"):
             read_start(str(tmp_path))
+
+
+class TestShare:
+    def test_what_agrees_stays(self) -> None:
+        assert share_of_start(1.0, 1000) == 1
+
+    def test_ten_scans_worth_against_it_weigh_as_much_as_it(self) -> None:
+        assert share_of_start(0.0, 10) == share_of_start(0.9, 100) == pytest.approx(0.5)
+
+    def test_more_scans_outweigh_it(self) -> None:
+        assert share_of_start(0.7, 100) == pytest.approx(0.25)
+        assert share_of_start(0.0, 990) == pytest.approx(0.01)
+
+    def test_a_start_that_draws_the_labels_keeps_more_than_one_that_does_not(
+        self, trained: Path, labels: LabelSet, tiny: TrainSettings, tmp_path: Path
+    ) -> None:
+        """A student of discs knows discs, the bundled U-Net does not."""
+        shares = {}
+        for name, start in (("discs", str(trained)), ("bundled", "bundled")):
+            shape = {} if start == str(trained) else {"widths": TrainSettings().widths, "residual_units": 2}
+            settings = replace(tiny, start=start, steps=2, checks=1, robust=(), **shape)
+            config = train(labels, tmp_path / name, settings, device="cpu").config
+            shares[name] = float(config.start["share"])
+            assert (
+                f"its share in these weights is {config.start['share']}"
+                in (tmp_path / name / "README.md").read_text()
+            )
+        assert 0 < shares["bundled"] < shares["discs"] - 0.05 < 1
 
 
 class TestDrawnBack:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lexiseg.learning.weak.frame import normalise
@@ -72,12 +73,25 @@ def validation_dice(
     places = np.flatnonzero(~samples.train)
     if not len(places):
         return math.nan
+    return float(
+        np.average(overlaps(networks, samples, places, settings, device), weights=samples.weights[places])
+    )
+
+
+def overlaps(
+    networks: Sequence[nn.Module],
+    samples: Samples,
+    places: NDArray[np.intp],
+    settings: TrainSettings,
+    device: torch.device,
+) -> list[float]:
+    """Dice of the networks' mean against the labels of some scans, each the mean over targets."""
     scores = []
     for start in range(0, len(places), settings.batch):
         some = torch.from_numpy(places[start : start + settings.batch])
         found = mean_probabilities(networks, samples.images[some], settings, device)
         scores += _dice(found.argmax(1), samples.labels[some], targets=found.shape[1] - 1)
-    return float(np.average(scores, weights=samples.weights[places]))
+    return scores
 
 
 def _dice(found: Tensor, labels: Tensor, *, targets: int) -> list[float]:

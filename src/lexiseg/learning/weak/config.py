@@ -33,7 +33,8 @@ class StudentConfig:
             held out.
         scans: how many, by part.
         teacher: what made the pseudo-labels; nothing for true masks.
-        start: name, sha256 and licence of the weights that it began from; nothing for random ones.
+        start: name, sha256 and licence of the weights that it began from, and their share in its own; nothing
+            for random ones.
         settings: of the training.
         lexiseg: the version that wrote it.
     """

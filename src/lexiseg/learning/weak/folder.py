@@ -134,10 +134,11 @@ def _scans(rows: Sequence[ManifestRow]) -> str:
 def _start(config: StudentConfig) -> str:
     if not config.start:
         return "random weights"
+    kept = f"; its share in these weights is {config.start['share']}" if "share" in config.start else ""
     known = f"sha256 {config.start['sha256'][:16]}, licence {config.start.get('licence') or 'not stated'}"
     if config.start["name"] == BUNDLED:
-        return f"the U-Net that ships ({known}), which was trained on true masks of public scans"
-    return f"another student ({known})"
+        return f"the U-Net that ships ({known}), which was trained on true masks of public scans{kept}"
+    return f"another student ({known}){kept}"
 
 
 def card(config: StudentConfig) -> str:

@@ -34,7 +34,7 @@ class TrainSettings:
         start: what the network begins from: "bundled" (a U-Net that draws the usual target of each modality
             of the bundled models), "none" (random weights) or a student's folder.
         anchor: share of the start in the weights that are validated and kept, see `drawn_back`; without
-            a start, nothing.
+            a start, nothing. None: by how far start and labels disagree, see `share_of_start`.
         widths: channels of the network's levels; each level halves the resolution.
         residual_units: in each level.
         batch: scans in a step.
@@ -57,7 +57,7 @@ class TrainSettings:
     size: int = 192
     longest: int = 0
     start: str = BUNDLED
-    anchor: float = 0.5
+    anchor: float | None = None
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_units: int = 2
     batch: int = 8

@@ -20,6 +20,9 @@ from lexiseg.scans import printable
 
 logger = logging.getLogger(__name__)
 
+_AGAINST = 10.0
+"""Scans' worth of disagreement that weigh as much as the start."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -105,13 +108,30 @@ def begin(network: nn.Module, start: Start) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in fitting.items()}
 
 
+def share_of_start(overlap: float, scans: int) -> float:
+    r"""How much of the start a student keeps, when it is not told: less, the more there is against it.
+
+    .. math:: \alpha = c / (c + n (1 - D)), \qquad c = 10
+
+    with D the mean Dice overlap of what the start draws in the n training scans with their labels. n (1 - D)
+    is the evidence against the start, in scans: many scans outweigh it, as do labels of something that it
+    does not know, and where it draws what the labels say it stays. It has the form of a shrinkage towards a
+    prior of precision c (B. Efron, C. Morris, Stein's estimation rule and its competitors, JASA 1973).
+
+    Args:
+        overlap: D, 0 to 1; a scan where both draw nothing counts as 1.
+        scans: n.
+    """
+    return _AGAINST / (_AGAINST + scans * (1 - overlap))
+
+
 @torch.no_grad()
 def drawn_back(network: nn.Module, begun: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """A network's weights, part of the way back to where it began: share theta_0 + (1 - share) theta.
 
-    What a few scans with wrong labels teach beyond what they have in common is mostly their mistakes; halfway
-    is better than either end. Source: M. Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022,
-    equation 1.
+    What a few scans with wrong labels teach beyond what they have in common is mostly their mistakes; between
+    the two it is often better than at either end. Source: M. Wortsman et al., Robust fine-tuning of zero-shot
+    models, CVPR 2022, equation 1.
 
     Args:
         network: as it is now.

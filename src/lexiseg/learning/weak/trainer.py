@@ -18,7 +18,7 @@ from torch import Tensor
 from lexiseg.errors import TrainingDiverged
 from lexiseg.learning.weak.augment import Augment
 from lexiseg.learning.weak.batches import Batches
-from lexiseg.learning.weak.check import mean_probabilities, validation_dice
+from lexiseg.learning.weak.check import mean_probabilities, overlaps, validation_dice
 from lexiseg.learning.weak.loss import scan_losses
 from lexiseg.learning.weak.network import build_network
 from lexiseg.learning.weak.robust import (
@@ -34,7 +34,7 @@ from lexiseg.learning.weak.robust import (
 from lexiseg.learning.weak.robust.snapshots import cycle_of
 from lexiseg.learning.weak.samples import Samples
 from lexiseg.learning.weak.settings import TrainSettings
-from lexiseg.learning.weak.start import Start, begin, drawn_back
+from lexiseg.learning.weak.start import Start, begin, drawn_back, share_of_start
 from lexiseg.learning.weak.state import TrainState, load_state, save_state
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CLIP = 5.0
+_ASKED = 256
+"""Of how many training scans, at most, the start is asked what it draws."""
 Weights = Mapping[str, Tensor]
 Tell = Callable[[str, int, int, float, float], None]
 """Is told (stage, done, total, loss, score)."""
@@ -118,6 +120,7 @@ class Trainer:
         self._begun = [begin(bare[0], start) if start is not None else {}, *({} for _ in bare[1:])]
         self.averages = [copy.deepcopy(net).eval().requires_grad_(False) for net in bare]
         self._shown = copy.deepcopy(self.averages)
+        self.anchor = self._anchor(start)
         parameters = [p for net in bare for p in net.parameters()]
         optimizer: Any = torch.optim.AdamW(
             parameters, lr=settings.top_rate, weight_decay=settings.weight_decay
@@ -173,6 +176,21 @@ class Trainer:
             self._tell("training", state.step, settings.steps, loss, self._score)
         return Trained(self._members(), self._score, tuple(state.history), state.ended)
 
+    def _anchor(self, start: Start | None) -> float:
+        """The share of the start, from the labels that there are before any is corrected."""
+        if start is None:
+            return 0.0
+        if self.settings.anchor is not None:
+            return self.settings.anchor
+        places = np.flatnonzero(self.samples.train)
+        some = places[:: -(-len(places) // _ASKED)]
+        overlap = float(
+            np.mean(overlaps(self.averages[:1], self.samples, some, self.settings, self.fabric.device))
+        )
+        share = share_of_start(overlap, len(places))
+        logger.info("the start overlaps the labels by %.2f and keeps a share of %.2f", overlap, share)
+        return share
+
     def _ends_cycle(self, step: int) -> bool:
         steps, cycles = self.settings.steps, self.cycles
         return step == steps or cycle_of(step, steps, cycles) != cycle_of(step - 1, steps, cycles)
@@ -219,7 +237,7 @@ class Trainer:
         """Score the averages, drawn back to their start, and keep them if they are their cycle's best."""
         state, settings = self.state, self.settings
         kept = [
-            drawn_back(average, begun, settings.anchor)
+            drawn_back(average, begun, self.anchor)
             for average, begun in zip(self.averages, self._begun, strict=True)
         ]
         for shown, weights in zip(self._shown, kept, strict=True):

@@ -143,7 +143,7 @@ def train(
         score=None if math.isnan(trained.score) else round(trained.score, 4),
         scans={"train": int(samples.train.sum()), "val": int((~samples.train).sum())},
         teacher=labels.teacher,
-        start=start.record if start is not None else {},
+        start={**start.record, "share": f"{trainer.anchor:.3f}"} if start is not None else {},
         settings=settings.as_dict(),
         lexiseg=lexiseg.__version__,
     )
