@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lexiseg.errors import BadPhrase
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.learning.weak import Prediction, StudentConfig
 from lexiseg.models import WeightsInfo
 from lexiseg.pipelines.runs import gather_items, read_results, run_batch
@@ -65,6 +65,26 @@ class TestAnswers:
         found = StudentPipeline(student())(Scan(pixels), ["tumor"])["tumor"]
         assert not found.present
         assert found.confidence == pytest.approx(0.1)
+
+    def test_a_mask_that_it_does_not_trust_is_left_out(self, square: Scan) -> None:
+        """Of this one it expects 0.53 (the test above)."""
+        kept = StudentPipeline(student(), min_confidence=0.5)(square, ["tumor"])["tumor"]
+        left = StudentPipeline(student(), min_confidence=0.55)(square, ["tumor"])["tumor"]
+        assert kept.present and kept.mask.any()
+        assert not left.present and not left.mask.any()
+        assert left.confidence == pytest.approx(0.1) and left.presence == pytest.approx(0.9)
+
+    def test_each_slice_of_a_volume_is_trusted_by_itself(self, square: Scan) -> None:
+        dim = np.full((40, 40), 0.4, np.float32)
+        dim[:4, :4] = 0.6
+        volume = Scan(np.stack([square.pixels, dim]), volume=True)
+        found = StudentPipeline(student(), min_confidence=0.3)(volume, ["tumor"])["tumor"]
+        assert found.mask[0].any() and not found.mask[1].any()
+
+    @pytest.mark.parametrize("least", [-0.1, 1.1, float("nan")])
+    def test_a_confidence_out_of_range_is_refused(self, least: float) -> None:
+        with pytest.raises(UsageError, match=r"--min-confidence is .*; expected 0 to 1"):
+            StudentPipeline(student(), min_confidence=least)
 
     def test_an_unknown_phrase_is_refused(self, square: Scan) -> None:
         with pytest.raises(BadPhrase, match="knows tumor"):

@@ -25,6 +25,13 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
             help="Show all networks the mirrored scan too. Default: in turns; not if a phrase names a side.",
         ),
     ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Leave out masks of which the student expects a lower Dice than this, 0 to 1.",
+        ),
+    ] = 0.0,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty/--no-uncertainty", help="Write NAME_uncertainty beside each mask.")
     ] = True,
@@ -51,6 +58,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
             inputs=inputs or (),
             manifest=manifest,
             flips=flips,
+            min_confidence=min_confidence,
             uncertainty=uncertainty,
             device=device,
             options=RunOptions(overlay=overlay, resume=resume),

@@ -28,6 +28,7 @@ class PredictRequest:
         inputs: files and folders.
         manifest: a CSV of scans, besides or instead of `inputs`.
         flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
+        min_confidence: masks of which the student expects a lower Dice are left empty.
         uncertainty: write NAME_uncertainty.png (or .nii.gz) beside each mask.
         device: see `lexiseg.models.resolve_device`.
         precision: "auto", "float32" or "bfloat16".
@@ -39,6 +40,7 @@ class PredictRequest:
     inputs: Sequence[str | Path] = ()
     manifest: str | Path | None = None
     flips: bool | None = None
+    min_confidence: float = 0.0
     uncertainty: bool = True
     device: str = "auto"
     precision: str = "auto"
@@ -62,5 +64,10 @@ def predict_files(
     names = student.config.names
     items = gather_items(request.inputs, manifest=request.manifest, phrases=names)
     check_folder(request.out, items)
-    pipeline = StudentPipeline(student, flips=request.flips, uncertainty=request.uncertainty)
+    pipeline = StudentPipeline(
+        student,
+        flips=request.flips,
+        uncertainty=request.uncertainty,
+        min_confidence=request.min_confidence,
+    )
     return run_batch(pipeline, items, request.out, phrases=names, options=request.options, progress=progress)

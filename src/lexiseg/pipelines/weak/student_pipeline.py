@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lexiseg.errors import BadPhrase
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.learning.weak import Prediction, Student
 from lexiseg.pipelines.baselines import NoEncoder
 from lexiseg.pipelines.clock import Clock
@@ -31,9 +31,23 @@ class StudentPipeline:
         student: see `lexiseg.learning.weak.load_student`.
         flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
         uncertainty: keep the map in the result.
+        min_confidence: a slice's mask of which the student expects a lower Dice is left empty.
+
+    Raises:
+        UsageError: `min_confidence` is not from 0 to 1.
     """
 
-    def __init__(self, student: Student, *, flips: bool | None = None, uncertainty: bool = True) -> None:
+    def __init__(
+        self,
+        student: Student,
+        *,
+        flips: bool | None = None,
+        uncertainty: bool = True,
+        min_confidence: float = 0.0,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"--min-confidence is {min_confidence}; expected 0 to 1")
+        self._least = min_confidence
         config = student.config
         self._flips = flips
         self._uncertainty = uncertainty
@@ -45,7 +59,12 @@ class StudentPipeline:
             pipeline="student",
             encoder="none",
             segmenter=student.weights.name,
-            mask={"mirror": config.mirror(flips), "min_area": MIN_AREA, "uncertainty": uncertainty},
+            mask={
+                "mirror": config.mirror(flips),
+                "min_area": MIN_AREA,
+                "min_confidence": min_confidence,
+                "uncertainty": uncertainty,
+            },
         )
 
     @property
@@ -88,7 +107,7 @@ class StudentPipeline:
                 predictions.append(self.segmenter.predict(each.pixels, flips=self._flips))
             if progress is not None:
                 progress((index + 1) / len(slices))
-        labels = [_labels(each.probabilities) for each in predictions]
+        labels = [_labels(each.probabilities, self._least) for each in predictions]
         findings = tuple(
             _finding(phrase, known.index(phrase) + 1, labels, predictions, scan.volume, keep=keep_stages)
             for phrase in phrases
@@ -108,13 +127,23 @@ class StudentPipeline:
         )
 
 
-def _labels(probabilities: FloatArray) -> np.ndarray:
-    """The likeliest class of each pixel, without specks."""
+def _labels(probabilities: FloatArray, least: float) -> np.ndarray:
+    """The likeliest class of each pixel, without specks and what is not trusted."""
     labels: np.ndarray = probabilities.argmax(0)
     for k in range(1, len(probabilities)):
         found: BoolArray = labels == k
-        labels[found & ~clean_mask(found, min_area=MIN_AREA)] = 0
+        kept = clean_mask(found, min_area=MIN_AREA)
+        if expected_dice([probabilities[k]], [kept]) < least:
+            kept = np.zeros_like(kept)
+        labels[found & ~kept] = 0
     return labels
+
+
+def expected_dice(probabilities: Sequence[FloatArray], masks: Sequence[BoolArray]) -> float:
+    """2 sum(p m) / (sum p + sum m) over all slices: the Dice of the masks if the probabilities were right."""
+    inside = sum(float(p[m].sum()) for p, m in zip(probabilities, masks, strict=True))
+    total = sum(float(p.sum()) + int(m.sum()) for p, m in zip(probabilities, masks, strict=True))
+    return 2 * inside / total if total else 0.0
 
 
 def _finding(
@@ -129,10 +158,8 @@ def _finding(
     masks = [each == label for each in labels]
     probabilities = [each.probabilities[label] for each in predictions]
     presence = float(max(each.max() for each in probabilities))
-    inside = sum(float(p[m].sum()) for p, m in zip(probabilities, masks, strict=True))
-    total = sum(float(p.sum()) + int(m.sum()) for p, m in zip(probabilities, masks, strict=True))
     present = any(bool(mask.any()) for mask in masks)
-    confidence = 2 * inside / total if present else 1 - presence
+    confidence = expected_dice(probabilities, masks) if present else 1 - presence
     return Finding(
         phrase=phrase,
         mask=_whole(masks, volume),
