@@ -63,9 +63,9 @@ class MaskSettings:
         object.__setattr__(self, "edges", check_levels(self.edges, "mask: edges"))
         if not 0 <= self.min_area <= 1:
             raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
-        closer = tuple(self.closer) if isinstance(self.closer, (list, tuple)) else (self.closer,)
-        object.__setattr__(self, "closer", closer)
-        if not closer or not all(isinstance(c, (int, float)) and (c == 0 or 1 <= c <= 100) for c in closer):
+        if not self.windows or not all(
+            isinstance(c, (int, float)) and (c == 0 or 1 <= c <= 100) for c in self.windows
+        ):
             raise UsageError(
                 f"mask: closer is {self.closer}; expected 0, or the window's side in boxes, 1 to 100, or "
                 "several of them"
@@ -74,7 +74,7 @@ class MaskSettings:
     @property
     def windows(self) -> tuple[float, ...]:
         """`closer`, as many as there are."""
-        return self.closer if isinstance(self.closer, tuple) else (self.closer,)
+        return tuple(self.closer) if isinstance(self.closer, (list, tuple)) else (self.closer,)
 
     @property
     def asked_edges(self) -> tuple[float, ...]:

@@ -82,6 +82,9 @@ class Trainer:
         log: is called with the history after each check.
         tell: see `Tell`.
 
+    Attributes:
+        anchor: the start's share in the weights that are kept, 0 to 1; 0 without a start.
+
     Raises:
         UsageError: with `resume`, the checkpoint is of another training; the start does not fit.
     """
