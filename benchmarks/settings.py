@@ -44,9 +44,9 @@ class Scores:
     folds: NDArray[np.int64]
 
 
-def score_set(name: str, folder: Path, pipelines: list[Any], limit: int) -> Scores:
+def score_set(name: str, folder: Path, pipelines: list[Any], limit: int, fold: int) -> Scores:
     """Every pipeline on every scan with the target."""
-    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True)
+    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
     rows = [row for row in rows if row["bbox"].strip()]
     if limit:
         rows = random.Random(0).sample(rows, min(limit, len(rows)))
@@ -101,15 +101,24 @@ def main(
     preset: str = "demo",
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,
+    encoder: str = "bundled",
+    segmenter: str = "bundled",
+    fold: Annotated[int, typer.Option(help="which fifth of the patients the models never saw")] = 0,
 ) -> None:
     """Print what each alternative changes."""
     torch.manual_seed(0)
     tried = [preset, *alternatives]
     pipelines = [
-        lexiseg.load(preset, device="cpu", **merge_settings(each.split() if k else []))
+        lexiseg.load(
+            preset,
+            device="cpu",
+            encoder=encoder,
+            segmenter=segmenter,
+            **merge_settings(each.split() if k else []),
+        )
         for k, each in enumerate(tried)
     ]
-    found = {name: score_set(name, data / name, pipelines, limit) for name in sets.split(",")}
+    found = {name: score_set(name, data / name, pipelines, limit, fold) for name in sets.split(",")}
     print(
         f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{date.today()}, preset {preset}, {torch.get_num_threads()} CPU threads;"

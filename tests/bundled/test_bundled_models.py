@@ -38,8 +38,10 @@ class TestFolders:
             "model.safetensors",
         }
 
-    def test_open_clip_alone_loads_the_encoder(self) -> None:
+    def test_open_clip_loads_the_encoder_once_its_tower_is_known(self) -> None:
         import open_clip
+
+        from lexiseg.models import pyramid  # noqa: F401  (its import makes the architecture known to timm)
 
         folder = bundled_folder("encoder")
         model = open_clip.create_model(f"local-dir:{folder}")

@@ -205,6 +205,20 @@ class TestLoop:
         assert weight == pytest.approx((seen[10] + 3 * seen[30]) / 4, abs=1e-6)
         assert exported[-1] == weight
 
+    def test_what_knows_something_already_learns_slower(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        moved = {}
+        for start in ("other", "weig"):
+            task = Line(1)
+            before = float(task.model.weight.detach())
+            loop = Loop(
+                task, tmp_path / start, weight_decay=0.0, clip=9.0, ema=0.9, slow={start: 0.1}, device="cpu"
+            )
+            loop.run()
+            moved[start] = abs(float(task.model.weight.detach()) - before)
+        assert moved["weig"] == pytest.approx(0.1 * moved["other"], rel=0.01)
+
     def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="step 7"):
             self.loop(Broken(40), tmp_path).run(every=5)

@@ -86,6 +86,7 @@ def main(
         clip=settings["clip"],
         ema=settings["ema"],
         mix=settings.get("mix"),
+        slow=settings.get("slow"),
         device=device,
     )
     loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))

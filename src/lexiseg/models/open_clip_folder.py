@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.models import pyramid  # noqa: F401  (its import makes an architecture known to timm)
 from lexiseg.models.rekeyed import BIOMEDCLIP_CONFIG, is_rekeyed, to_open_clip
 from lexiseg.models.text_tower import text_tower_source, tokenizer_source
 

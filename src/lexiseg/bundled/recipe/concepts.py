@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import random
 import string
+from functools import cache
+from hashlib import sha256
+
+from open_clip import SimpleTokenizer
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "breast tumor": (
@@ -243,15 +247,49 @@ EVERYDAY: tuple[str, ...] = (
 """Things that are in no scan."""
 
 
+ORGANS_ELSEWHERE: tuple[str, ...] = (
+    "kidney", "liver", "pancreas", "prostate", "colon", "ovary", "thyroid", "bladder", "stomach", "bone",
+    "spine", "uterus", "skin", "adrenal", "parotid", "knee", "spleen", "esophagus",
+)  # fmt: skip
+_FINDINGS = ("tumor", "tumour", "cancer", "lesion", "mass", "carcinoma", "cyst", "nodule", "metastasis")
+
+
+def elsewhere(rng: random.Random) -> str:
+    """An organ or finding that none of the training scans show; a third are tumours of such an organ."""
+    if rng.random() < 1 / 3:
+        organ, finding = rng.choice(ORGANS_ELSEWHERE), rng.choice(_FINDINGS)
+        return f"{organ} {finding}" if rng.random() < 0.7 else f"{finding} of the {organ}"
+    return rng.choice(ELSEWHERE)
+
+
+@cache
+def vocabulary(*, held_out: bool = False) -> tuple[str, ...]:
+    """CLIP's whole words of four letters or more, less those that are taught.
+
+    A tenth of them, by hash, is held out: no training sees them, so that benchmarks may ask for them.
+    """
+    taught = {w for phrases in SYNONYMS.values() for p in phrases for w in p.lower().split()}
+    taught |= {
+        w for p in (*NORMAL, "image scan medical region showing seen visible imaging") for w in p.split()
+    }
+    whole = (token.removesuffix("</w>") for token in SimpleTokenizer().encoder if token.endswith("</w>"))
+    words = (w for w in whole if len(w) >= 4 and w.isascii() and w.isalpha() and w not in taught)
+    known = {w for p in (*EVERYDAY, *ELSEWHERE, *ORGANS_ELSEWHERE) for w in p.split()} if held_out else set()
+    return tuple(w for w in words if (sha256(w.encode()).digest()[0] < 26) == held_out and w not in known)
+
+
 def nonsense(rng: random.Random) -> str:
-    """A phrase that means nothing: made-up words, an everyday thing, or a word that begins as a taught one.
+    """A phrase that names nothing: an everyday thing, words of the vocabulary, made-up ones, or a word that
+    begins as a taught one.
 
     The tokenizer cuts words to pieces, and a piece that was only ever seen in "glioma" would speak for it
     wherever it stands.
     """
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.15:
         return rng.choice(EVERYDAY)
+    if kind < 0.4:
+        return " ".join(rng.choice(vocabulary()) for _ in range(rng.randint(1, 3)))
     if kind < 0.65:
         taught = rng.choice(_TAUGHT_WORDS)
         return " ".join([taught[: rng.randint(3, 4)] + _syllables(rng, 2, 3), *_other_words(rng)])

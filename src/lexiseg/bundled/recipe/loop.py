@@ -48,6 +48,7 @@ class Loop:
         clip: float,
         ema: float,
         mix: Mapping[int, float] | None = None,
+        slow: Mapping[str, float] | None = None,
         device: str = "auto",
     ) -> None:
         """Prepare a run.
@@ -61,21 +62,21 @@ class Loop:
             mix: step -> weight: the model that `run` returns is this mean of the running averages as they
                 were after those steps (a mean over a run's course generalises better than its end: Izmailov
                 et al., UAI 2018); None is the last one alone.
+            slow: beginning of a weight's name -> factor of the learning rate, for weights that know something
+                already.
             device: of Lightning's accelerators, or "auto".
         """
         self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
         self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1)
-        bare = [
-            p
-            for n, p in task.model.named_parameters()
-            if p.ndim < 2 or "logit" in n or "positional" in n or "pos_embed" in n
-        ]
-        ids = {id(p) for p in bare}
-        full = [p for p in task.model.parameters() if id(p) not in ids]
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, p in task.model.named_parameters():
+            bare = p.ndim < 2 or any(part in name for part in ("logit", "positional", "pos_embed"))
+            factor = next((f for start, f in (slow or {}).items() if name.startswith(start)), 1.0)
+            groups.setdefault((0.0 if bare else weight_decay, factor), []).append(p)
         optimizer = torch.optim.AdamW(
-            [{"params": full, "weight_decay": weight_decay}, {"params": bare, "weight_decay": 0.0}],
+            [{"params": ps, "weight_decay": d, "factor": f} for (d, f), ps in groups.items()],
             lr=1e-3,
             betas=(0.9, 0.98),
         )
@@ -107,7 +108,7 @@ class Loop:
         task.model.train()
         for step in range(start, task.steps):
             for group in self.optimizer.param_groups:
-                group["lr"] = task.rate(step)
+                group["lr"] = task.rate(step) * group["factor"]
             terms = task.loss(step, self.fabric.device)
             total = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(total):

@@ -55,6 +55,6 @@ class Sampler:
         if copied and rng.random() < copied:
             donors = self.donors[sample.source]
             return with_copied_lesion(sample, self.samples[donors[rng.integers(len(donors))]], rng)
-        if drawn and (sample.masks or sample.source != "cheng") and rng.random() < drawn:
+        if drawn and rng.random() < drawn:
             return with_lesion(sample, rng)
         return sample

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lexiseg.bundled.recipe.augment import View
-from lexiseg.bundled.recipe.concepts import ELSEWHERE, NORMAL, SYNONYMS, nonsense
+from lexiseg.bundled.recipe.concepts import NORMAL, SYNONYMS, elsewhere, nonsense
 from lexiseg.bundled.recipe.data import Sample
 
 TEMPLATES = (
@@ -42,11 +42,11 @@ def questions(samples: Sequence[Sample], views: Sequence[View], rng: random.Rand
     concepts.update(rng.sample(sorted(SYNONYMS), 3))
     for concept in sorted(concepts):
         for wording in dict.fromkeys((SYNONYMS[concept][0], rng.choice(SYNONYMS[concept]))):
-            text = _say(wording, rng)
+            text = say(wording, rng)
             asked[text] = Question(text, concept)
-    absent = [*rng.sample(ELSEWHERE, 6), *rng.sample(NORMAL, 2), *(nonsense(rng) for _ in range(8))]
+    absent = [*(elsewhere(rng) for _ in range(6)), *rng.sample(NORMAL, 2), *(nonsense(rng) for _ in range(8))]
     for wording in absent:
-        text = _say(wording, rng)
+        text = say(wording, rng)
         asked.setdefault(text, Question(text))
     for i, view in enumerate(views):
         if view.caption and view.caption not in asked:
@@ -54,7 +54,8 @@ def questions(samples: Sequence[Sample], views: Sequence[View], rng: random.Rand
     return list(asked.values())
 
 
-def _say(wording: str, rng: random.Random) -> str:
+def say(wording: str, rng: random.Random) -> str:
+    """A wording in a template, now and then with a capital."""
     text = rng.choice(TEMPLATES).format(wording)
     return text.capitalize() if rng.random() < 0.2 else text
 

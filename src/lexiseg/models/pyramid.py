@@ -1,0 +1,120 @@
+"""A timm architecture for image towers whose positions are fine: an EfficientNet-Lite under a pyramid.
+
+A classifier's last map has one position for 32 x 32 pixels, too few for an outline.  Here the maps of four
+stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every position
+sees both detail and context.  Importing this module makes the name known to timm, and so to open_clip: the
+configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite0"``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class PyramidTower(nn.Module):
+    """A timm network's stages, summed from deep to fine at stride 8, with timm's interface for image towers.
+
+    Args:
+        backbone: a timm model that offers its stages at strides 4, 8, 16 and 32.
+        width: channels of the pyramid.
+        num_features: channels of what `forward_features` returns.
+        num_classes: length of the projection, 0 for none.
+        global_pool: "avg" or "" (what `forward_head` does to positions).
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        width: int = 128,
+        num_features: int = 256,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if global_pool not in ("avg", ""):
+            raise ValueError(f"global_pool is {global_pool!r}; expected 'avg' or ''")
+        self.backbone = timm.create_model(
+            backbone, features_only=True, out_indices=(1, 2, 3, 4), drop_path_rate=drop_path_rate
+        )
+        fine, *coarse = self.backbone.feature_info.channels()
+        self.detail = _conv(fine, width, 3, stride=2)
+        self.lateral = nn.ModuleList(_conv(c, width, 1) for c in coarse)
+        self.context = nn.Linear(coarse[-1], width)
+        self.mix = nn.ModuleList(_conv(width, width, 3) for _ in range(2))
+        self.out = nn.Sequential(_conv(width, width, 3), _conv(width, num_features, 1))
+        self.num_features, self.global_pool = num_features, global_pool
+        self.classifier: nn.Module = nn.Identity()
+        self.reset_classifier(num_classes, global_pool)
+        # What a saliency may be read from, as timm's own models say it.
+        self.feature_info = [
+            {"num_chs": width, "reduction": 16, "module": "mix.0"},
+            {"num_chs": width, "reduction": 8, "module": "mix.1"},
+            {"num_chs": num_features, "reduction": 8, "module": "out"},
+        ]
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new projection to `num_classes` numbers (0: none)."""
+        self.num_classes = num_classes
+        if global_pool is not None:
+            self.global_pool = global_pool
+        c = self.num_features
+        self.classifier = (
+            nn.Sequential(nn.Linear(c, c), nn.ReLU6(), nn.Linear(c, num_classes))
+            if num_classes
+            else nn.Identity()
+        )
+
+    def get_classifier(self) -> nn.Module:
+        """The projection."""
+        return self.classifier
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) to maps (B, num_features, H / 8, W / 8)."""
+        fine, *coarse = self.backbone(x)
+        deep, *rest = [lateral(c) for lateral, c in zip(self.lateral, coarse, strict=True)][::-1]
+        deep = deep + self.context(coarse[-1].mean((2, 3)))[..., None, None]
+        rest[-1] = rest[-1] + self.detail(fine)
+        for mix, finer in zip(self.mix, rest, strict=True):
+            size = finer.shape[-2:]
+            deep = mix(finer + functional.interpolate(deep, size=size, mode="bilinear", align_corners=False))
+        out: Tensor = self.out(deep)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps (B, num_features, h, w) to one embedding (B, num_classes)."""
+        if self.global_pool == "avg":
+            x = x.mean((2, 3))
+        return x if pre_logits else torch.as_tensor(self.classifier(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) to one embedding (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU6(inplace=True),
+    )
+
+
+def pyramid_efficientnet_lite0(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """`tf_efficientnet_lite0` (3.4 M weights without its classifier) under a pyramid of 128 channels."""
+    if pretrained:
+        raise ValueError(
+            "pyramid_efficientnet_lite0 has no published weights: build it with pretrained=False"
+        )
+    known = ("num_classes", "global_pool", "drop_path_rate", "width", "num_features")
+    return PyramidTower("tf_efficientnet_lite0", **{k: v for k, v in options.items() if k in known})
+
+
+register_model(pyramid_efficientnet_lite0)
