@@ -210,8 +210,8 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
         print(f"| {' | '.join(map(str, cells))} |")
         report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
         report[name] |= {
-            "scores": tally.scores["mask"],
-            "map": tally.scores["saliency"],
+            "scores": [*map(float, tally.scores["mask"])],
+            "map": [*map(float, tally.scores["saliency"])],
             "groups": tally.groups,
         }
 
