@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample, phantom_samples
 from lexiseg.bundled.recipe.encoder import losses
-from lexiseg.bundled.recipe.schedule import Phases, warm_cosine
+from lexiseg.bundled.recipe.schedule import Phases, shortened, warm_cosine
 from lexiseg.bundled.recipe.segmenter import SegmenterTask, mask_losses
 from lexiseg.bundled.recipe.supervision import Question, Supervision, supervise
 
@@ -39,6 +39,27 @@ def chest(size: int = 64) -> Sample:
 STILL = AugmentSettings(
     flip=0, view=0, rotation=0, shift=0, zoom=(1, 1), stretch=0, intensity=0, noise=0, blur=0
 )
+
+
+class TestShortened:
+    RECIPE: ClassVar[dict[str, Any]] = {
+        "phases": [{"steps": 100, "lr": 1.0}, {"steps": 40, "lr": 0.5, "restart": True}],
+        "mix": {100: 0.3, 140: 0.7},
+        "clip": 1.0,
+    }
+
+    def test_phases_shrink_and_the_mean_moves_with_their_ends(self) -> None:
+        found = shortened(self.RECIPE, 0.25)
+        assert [phase["steps"] for phase in found["phases"]] == [25, 10]
+        assert found["mix"] == {25: 0.3, 35: 0.7}
+        assert found["phases"][1]["restart"] and found["clip"] == 1.0
+
+    def test_at_full_length_it_is_the_recipe(self) -> None:
+        assert shortened(self.RECIPE, 1.0) == self.RECIPE
+
+    def test_a_mean_within_a_phase_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"mix: steps \[90\] are not the ends of phases, \[100, 140\]"):
+            shortened({**self.RECIPE, "mix": {90: 1.0}}, 0.5)
 
 
 class TestAugment:

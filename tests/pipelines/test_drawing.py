@@ -106,21 +106,30 @@ class TestAverageIsFinal:
 
 
 class TestBest:
-    def test_the_choice_that_the_segmenter_rates_best_is_drawn(self) -> None:
-        segmenter, how = FakeSegmenter(iou=(0.5, 0.9, 0.7)), MaskSettings()
-        boxes, pixels = (LEFT, RIGHT, (0, 0, 3, 3)), np.zeros(SHAPE, np.float32)
-        choices = [questions_of(segmenter, pixels, prompts(box), how) for box in boxes]
-        best, drawn = draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
+    BOXES = (LEFT, RIGHT, (0, 0, 3, 3))
+
+    def best(self, ratings: tuple[float, ...], cuts: tuple[BoolArray, ...]) -> tuple[int, Drawn]:
+        segmenter, how, pixels = FakeSegmenter(iou=ratings), MaskSettings(), np.zeros(SHAPE, np.float32)
+        choices = [
+            (questions_of(segmenter, pixels, prompts(box), how), of)
+            for box, of in zip(self.BOXES, cuts, strict=False)
+        ]
+        return draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
+
+    def test_of_drawings_that_fit_their_cuts_the_one_rated_best(self) -> None:
+        best, drawn = self.best((0.5, 0.9, 0.7), tuple(boxed(box) for box in self.BOXES))
         assert best == 1
         np.testing.assert_array_equal(drawn.mask, boxed(RIGHT))
         assert drawn.iou == pytest.approx(0.9)
 
+    @pytest.mark.parametrize(("rating", "expected"), [(0.75, 1), (0.6, 0)])
+    def test_a_drawing_beside_its_cut_counts_as_much_less(self, rating: float, expected: int) -> None:
+        """The first covers 6 rows of its cut's 10: a Dice of 3 / 4."""
+        taller = boxed((2, 4, 8, 14))
+        assert self.best((0.9, rating), (taller, boxed(RIGHT)))[0] == expected
+
     def test_of_equal_ones_the_first(self) -> None:
-        segmenter, how = FakeSegmenter(), MaskSettings()
-        choices = [
-            questions_of(segmenter, np.zeros(SHAPE, np.float32), prompts(b), how) for b in (RIGHT, LEFT)
-        ]
-        assert draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)[0] == 0
+        assert self.best((0.8, 0.8), (boxed(LEFT), boxed(RIGHT)))[0] == 0
 
 
 class TestCloser:

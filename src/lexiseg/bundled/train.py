@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from lexiseg.bundled.recipe.data import Sample, phantom_samples, real_samples
+from lexiseg.bundled.recipe.schedule import shortened
 
 logger = logging.getLogger(__name__)
 CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
@@ -64,6 +65,9 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for checkpoints, log and the finished model")],
     data: Annotated[Path | None, typer.Option(help="folder with busi, cxr, hc18 and cheng")] = None,
     config: Annotated[Path, typer.Option(help="the recipe")] = CONFIG,
+    length: Annotated[
+        float, typer.Option(min=0.001, help="how long the phases are; 1: as the recipe says")
+    ] = 1.0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
     device: str = "auto",
 ) -> None:
@@ -75,7 +79,7 @@ def main(
     seed = recipe["seed"]
     torch.manual_seed(seed)
     samples = training_samples(recipe, data)
-    settings = recipe[which.value]
+    settings = shortened(recipe[which.value], length)
     task, export = _task(which)
     from lexiseg.bundled.recipe.loop import Loop
 

@@ -13,9 +13,9 @@ import torch
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.answer import Answer, SliceAnswers
+from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
 from lexiseg.pipelines.drawing import Drawn, draw, questions_of
-from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import Progress, TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import Result
@@ -137,7 +137,7 @@ class TrueBoxes(TextPipeline):
         prompts = prompts_from_region(mask, region.probability, **self.preset.prompts)
         drawn = Drawn.nothing(mask.shape)
         if not prompts.empty:
-            segmenter = EncodeOnce(self.segmenter)
+            segmenter = AskOnce(self.segmenter)
             with clock("segmenter"):
                 questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
             with clock("mask"):

@@ -136,7 +136,7 @@ def questions_of(
     Points belong to the box that they lie in (to each such box); prompts without a box are asked as points.
 
     Args:
-        segmenter: asked for encodings alone; one that remembers them (`EncodeOnce`) saves equal windows.
+        segmenter: asked for encodings alone; one that remembers them (`AskOnce`) saves equal windows.
         pixels: of the scan, (H, W) or (H, W, 3).
         prompts: not empty, in the scan's pixels.
         settings: see `MaskSettings`.
@@ -201,17 +201,23 @@ def draw(segmenter: Segmenter, questions: Sequence[Views], region: Region, setti
         region: the refined region, which picks between candidates.
         settings: see `MaskSettings`.
     """
-    return draw_best(segmenter, [questions], region, settings)[1]
+    return draw_best(segmenter, [(questions, region.mask)], region, settings)[1]
 
 
 def draw_best(
-    segmenter: Segmenter, choices: Sequence[Sequence[Views]], region: Region, settings: MaskSettings
+    segmenter: Segmenter,
+    choices: Sequence[tuple[Sequence[Views], BoolArray]],
+    region: Region,
+    settings: MaskSettings,
 ) -> tuple[int, Drawn]:
-    """The final mask by the prompts whose answers the segmenter itself rates best (by its predicted IoU).
+    """The final mask by the prompts whose answers are best: as the segmenter rates them, and as the map does.
+
+    Each set of prompts comes from a cut of the map. Its worth is the segmenter's predicted IoU times the
+    Dice of what it drew with that cut: a good outline of something else does not win.
 
     Args:
         segmenter: that encoded the questions.
-        choices: for each set of prompts its questions; at least one.
+        choices: for each set of prompts its questions and the cut it is from, bool (H, W); at least one.
         region: the refined region.
         settings: see `MaskSettings`.
 
@@ -220,8 +226,12 @@ def draw_best(
     """
     if settings.final == "region":
         return 0, Drawn(_clean(region.mask, settings), 1.0)
-    outlines = [_outline(segmenter, questions, region, settings) for questions in choices]
-    best = max(range(len(outlines)), key=lambda choice: outlines[choice][1])
+    outlines = [_outline(segmenter, questions, region, settings) for questions, _ in choices]
+    worth = [
+        iou * _overlap(probability > 0.5, of)
+        for (probability, iou), (_, of) in zip(outlines, choices, strict=True)
+    ]
+    best = worth.index(max(worth))
     probability, iou = outlines[best]
     if settings.final == "average":
         share = np.float32(_share(region.mask, settings))

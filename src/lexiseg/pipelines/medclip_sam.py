@@ -7,16 +7,16 @@ from typing import ClassVar
 import numpy as np
 
 from lexiseg.pipelines.answer import Answer, SliceAnswers
+from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
 from lexiseg.pipelines.drawing import Drawn, check_levels, cut, draw_best, fit_edge, questions_of
-from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
 from lexiseg.pipelines.settings import keywords, section
 from lexiseg.regions import Region, prompts_from_region, refine
 from lexiseg.saliency import frame_scan, make_method, presence_score
-from lexiseg.scans import Prompts, Saliency, Scan
+from lexiseg.scans import BoolArray, Prompts, Saliency, Scan
 
 
 class MedclipSam(TextPipeline):
@@ -59,7 +59,7 @@ class MedclipSam(TextPipeline):
             embedded = self._embed(asked)
         with clock("saliency"):
             found = self._method.explain(self.encoder, scan.pixels, embedded)
-        segmenter = EncodeOnce(self.segmenter)
+        segmenter = AskOnce(self.segmenter)
         answers = []
         for saliency in found:
             with clock("region"):
@@ -69,15 +69,17 @@ class MedclipSam(TextPipeline):
             prompts, drawn = Prompts(), Drawn.nothing(scan.pixels.shape[:2])
             if choices and not (self.threshold is not None and presence < self.threshold):
                 with clock("segmenter"):
-                    questions = [questions_of(segmenter, scan.pixels, each, self._mask) for each in choices]
+                    asked_of = [
+                        (questions_of(segmenter, scan.pixels, each, self._mask), of) for each, of in choices
+                    ]
                     edges = {
                         level: questions_of(segmenter, scan.pixels, each, self._mask)
                         for level, each in self._cuts(region, saliency).items()
                     }
                 with clock("mask"):
                     fitted = fit_edge(segmenter, edges, region, self._mask)
-                    best, drawn = draw_best(segmenter, questions, fitted, self._mask)
-                prompts = choices[best]
+                    best, drawn = draw_best(segmenter, asked_of, fitted, self._mask)
+                prompts = choices[best][0]
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(
@@ -91,18 +93,17 @@ class MedclipSam(TextPipeline):
             )
         return SliceAnswers(tuple(answers))
 
-    def _choices(self, region: Region, saliency: Saliency) -> list[Prompts]:
-        """What the segmenter could be asked: the region's prompts, or those of the map cut at each level.
+    def _choices(self, region: Region, saliency: Saliency) -> list[tuple[Prompts, BoolArray]]:
+        """What the segmenter could be asked, and what it is the prompts of: the region, or the map's cuts.
 
         Without a region to ask for there is no choice: no level makes an absent target present.
         """
-        prompts = prompts_from_region(region.mask, saliency.map, **self._prompts)
-        if prompts.empty or not self._levels:
-            return [] if prompts.empty else [prompts]
-        cut = [
-            prompts_from_region(saliency.map > level, saliency.map, **self._prompts) for level in self._levels
-        ]
-        return [each for each in cut if not each.empty] or [prompts]
+        own = prompts_from_region(region.mask, saliency.map, **self._prompts), region.mask
+        if own[0].empty or not self._levels:
+            return [] if own[0].empty else [own]
+        cuts = [saliency.map > level for level in self._levels]
+        found = [(prompts_from_region(of, saliency.map, **self._prompts), of) for of in cuts]
+        return [each for each in found if not each[0].empty] or [own]
 
     def _cuts(self, region: Region, saliency: Saliency) -> dict[float, Prompts]:
         """The prompts of the region cut at each of the levels between which its edge is looked for."""

@@ -13,9 +13,9 @@ from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.encoder import Encoder
 from lexiseg.models.segmenter import Segmenter
 from lexiseg.pipelines.answer import Answer, SliceAnswers, to_finding
+from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
 from lexiseg.pipelines.drawing import MaskSettings, draw, questions_of
-from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.preset import SECTIONS, Preset
 from lexiseg.pipelines.result import MAX_LABELS, Result, dice, label_map
 from lexiseg.pipelines.settings import keywords, presence_threshold, section
@@ -165,7 +165,7 @@ class TextPipeline(ABC):
 
         def again(index: int, prompts: Prompts, expected: Region, gap: Answer) -> Answer:
             pixels = slices[index].pixels
-            segmenter = EncodeOnce(self.segmenter)
+            segmenter = AskOnce(self.segmenter)
             with clock("segmenter"):
                 questions = questions_of(segmenter, pixels, prompts, self._mask)
             with clock("mask"):

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from lexiseg.pipelines.answer import Answer, SliceAnswers
+from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
 from lexiseg.pipelines.drawing import Drawn, cut, draw, fit_edge, questions_of
-from lexiseg.pipelines.encode_once import EncodeOnce
 from lexiseg.pipelines.pipeline import TextPipeline, check_phrases
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.settings import keywords, section
@@ -103,7 +103,7 @@ class Salip(TextPipeline):
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
         with clock("text"):
             embedded = self._embed(asked)
-        segmenter = EncodeOnce(self.segmenter)
+        segmenter = AskOnce(self.segmenter)
         with clock("proposals"):
             proposals = propose(segmenter, scan.pixels, self._proposals)
         seen = self._look(scan, embedded, clock, proposals)

@@ -94,11 +94,13 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def split_rows(folder: Path, *, validation: bool, fold: int = 0) -> list[dict[str, str]]:
-    """The rows of a set's training or validation part: `fold` of five is validation, by patient block."""
-    rows = read_rows(folder)
+def split_rows(folder: Path, *, validation: bool, fold: int | Sequence[int] = 0) -> list[dict[str, str]]:
+    """The rows of a set's training or validation part, by patient block: of five, `fold` is validation."""
+    rows, held_out = read_rows(folder), {fold} if isinstance(fold, int) else set(fold)
     return [
-        row for row, block in zip(rows, blocks(rows), strict=True) if (fold_of(block) == fold) == validation
+        row
+        for row, block in zip(rows, blocks(rows), strict=True)
+        if (fold_of(block) in held_out) == validation
     ]
 
 
@@ -178,7 +180,9 @@ def _brain(label: str, mask: NDArray[np.uint8]) -> Known:
     return {"brain tumor": mask, "tumor": mask, own: mask}, set(kinds.values()) - {own}
 
 
-def real_samples(root: Path, size: int, *, validation: bool, fold: int = 0) -> Iterator[Sample]:
+def real_samples(
+    root: Path, size: int, *, validation: bool, fold: int | Sequence[int] = 0
+) -> Iterator[Sample]:
     """Every sample of the training sets' training or validation part."""
     for name in TRAINING_SETS:
         folder = root / name

@@ -1,0 +1,130 @@
+"""What the bundled models get wrong: the worst scans of each set, drawn, and what they have in common.
+
+    python benchmarks/failures.py --data DIR --out DIR [--worst 10] [--sets busi,lgg]
+
+DIR as for benchmarks/quality.py.  One picture for each set goes to `--out`: scan, saliency, and mask with the
+truth's outline (of cheng its box).  Real scans are in them, so they are no part of this project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.progress import track
+
+import lexiseg
+from lexiseg.bundled.recipe.data import read_rows, split_rows
+from lexiseg.pipelines.figures import Exhibit, draw_overview
+from lexiseg.pipelines.result import dice
+from lexiseg.scans import BoolArray, read_mask
+from quality import TARGETS, box_iou, box_of, boxes_in, progress
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan: its score, its target's share of the scan, and in what way it is wrong."""
+
+    row: dict[str, str]
+    score: float
+    area: float
+    kind: str
+    presence: float
+
+
+def truth_of(row: dict[str, str], folder: Path, scan: Any) -> BoolArray:
+    """The true mask, bool (H, W); the boxes filled where there is none."""
+    if row["mask"]:
+        return read_mask(folder / row["mask"], scan)
+    filled = np.zeros(scan.shape, np.bool_)
+    for x0, y0, x1, y1 in boxes_in(row["bbox"]).astype(int):
+        filled[y0:y1, x0:x1] = True
+    return filled
+
+
+def kind_of(mask: BoolArray, truth: BoolArray) -> str:
+    """How a mask differs from the truth, in a word or two."""
+    shared = float((mask & truth).sum())
+    if not mask.any():
+        return "called absent"
+    if shared == 0:
+        return "elsewhere"
+    precision, recall = shared / float(mask.sum()), shared / float(truth.sum())
+    if precision < 0.5 <= recall:
+        return "too wide"
+    if recall < 0.5 <= precision:
+        return "a part"
+    return "half beside" if precision < 0.5 else "about right"
+
+
+def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
+    """Every validation scan that has a target."""
+    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
+    cases = []
+    for row in track([r for r in rows if r["bbox"]], description=name, console=progress):
+        scan = lexiseg.read_scan(folder / row["image"])
+        finding = pipeline(scan, TARGETS[name]).findings[0]
+        truth = truth_of(row, folder, scan)
+        score = (
+            dice(finding.mask, truth)
+            if row["mask"]
+            else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
+        )
+        kind = kind_of(finding.mask, truth)
+        cases.append(Case(row, float(score), float(truth.mean()), kind, finding.presence))
+    return sorted(cases, key=lambda case: case.score)
+
+
+def draw(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -> None:
+    """One picture of these cases, side by side."""
+    exhibits = []
+    for case in cases:
+        scan = lexiseg.read_scan(folder / case.row["image"])
+        finding = pipeline(scan, TARGETS[name], keep_stages=True).findings[0]
+        title = f"{case.row['id']}: {case.score:.2f}"
+        exhibits.append(Exhibit(title, scan, finding, truth_of(case.row, folder, scan)))
+    draw_overview(exhibits, out / f"{name}.png")
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
+    out: Annotated[Path, typer.Option(help="folder for the pictures; real scans are in them")],
+    worst: Annotated[int, typer.Option(min=1, help="how many of each set")] = 10,
+    sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
+    preset: str = "demo",
+    encoder: str = "bundled",
+    segmenter: str = "bundled",
+    fold: Annotated[int, typer.Option(help="which fifth of the patients the models never saw")] = 0,
+) -> None:
+    """Draw the worst scans and print what distinguishes them from the others."""
+    torch.manual_seed(0)
+    out.mkdir(parents=True, exist_ok=True)
+    pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter)
+    columns = ["set", "scans", "mean", "median", f"mean of the worst {worst}", "below 0.1"]
+    columns += ["target's share of the scan, median: worst, all", "in what way the worst are wrong"]
+    lines = []
+    for name in sets.split(","):
+        cases = cases_of(name, data / name, pipeline, fold)
+        draw(cases[:worst], name, data / name, pipeline, out)
+        for case in cases[:worst]:
+            print(
+                f"{case.row['id']}  {case.score:.3f}  {case.row['label']}  {case.area:.2%} of the scan  "
+                f"{case.kind}  presence {case.presence:.2f}"
+            )
+        scores = np.array([case.score for case in cases])
+        areas = [float(np.median([case.area for case in some])) for some in (cases[:worst], cases)]
+        kinds = [case.kind for case in cases[:worst]]
+        cells = [name, str(len(cases)), f"{scores.mean():.3f}", f"{np.median(scores):.3f}"]
+        cells += [f"{scores[:worst].mean():.3f}", str(int((scores < 0.1).sum()))]
+        cells += [f"{areas[0]:.1%}, {areas[1]:.1%}"]
+        cells += [", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))]
+        lines.append(f"| {' | '.join(cells)} |")
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|", *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from fake_segmenter import FakeSegmenter, Question
+
+from lexiseg.models.segmenter import Decoded, EncodedImage
+from lexiseg.pipelines.ask_once import AskOnce
+
+
+def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
+    inner = FakeSegmenter()
+    segmenter = AskOnce(inner)
+    scan = np.arange(12, dtype=np.float32).reshape(3, 4)
+    first = segmenter.encode(scan)
+    window = segmenter.encode(np.ascontiguousarray(scan[1:]))
+    assert segmenter.encode(scan.copy()) is first
+    assert segmenter.encode(scan[1:]) is window
+    assert segmenter.encode(scan.reshape(4, 3)) is not first
+    assert len(inner.encoded) == 3
+
+
+def test_the_same_prompts_are_answered_once_and_others_anew() -> None:
+    inner = FakeSegmenter()
+    segmenter = AskOnce(inner)
+    scan = segmenter.encode(np.zeros((20, 30), np.float32))
+    window = segmenter.encode(np.zeros((10, 10), np.float32))
+    box = np.array([[2, 3, 8, 9]], np.float32)
+    first = segmenter.decode(scan, boxes=box)
+    assert segmenter.decode(scan, boxes=box.copy()) is first
+    others = [
+        segmenter.decode(window, boxes=box),
+        segmenter.decode(scan, boxes=box + 1),
+        segmenter.decode(scan, boxes=box, multimask=True),
+        segmenter.decode(scan, points=box[None, :, :2], labels=np.ones((1, 1), np.int64)),
+    ]
+    assert all(other is not first for other in others)
+    assert len(inner.asked) == 5
+
+
+class ManySegmenter(FakeSegmenter):
+    """Answers each point of a batch, as real ones do."""
+
+    def decode(self, image: EncodedImage, *, points: Any = None, **others: Any) -> Decoded:
+        self.asked.append(Question(None, points, None, False))
+        return Decoded(torch.zeros(len(points), 1, 2, 2), torch.zeros(len(points), 1))
+
+
+def test_answers_to_many_prompts_at_once_are_not_kept() -> None:
+    """A proposal generator's would fill the memory."""
+    inner = ManySegmenter()
+    segmenter = AskOnce(inner)
+    scan = segmenter.encode(np.zeros((20, 30), np.float32))
+    for asked, calls in [(np.zeros((64, 1, 2), np.float32), 2), (np.zeros((1, 1, 2), np.float32), 1)]:
+        inner.asked.clear()
+        for _ in range(2):
+            segmenter.decode(scan, points=asked)
+        assert len(inner.asked) == calls
