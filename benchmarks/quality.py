@@ -27,10 +27,12 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 
 import lexiseg
 from lexiseg.bundled.recipe.concepts import vocabulary
-from lexiseg.bundled.recipe.data import read_rows, split_rows
+from lexiseg.bundled.recipe.data import fold_of, read_rows, split_rows
 from lexiseg.pipelines import merge_settings
 from lexiseg.pipelines.drawing import MaskSettings, draw, questions_of
 from lexiseg.pipelines.result import dice
@@ -66,6 +68,7 @@ class Tally:
         default_factory=lambda: {s: [] for s in (*STAGES, "true box", "click")}
     )
     presence: list[tuple[float, bool]] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
     missed: int = 0
     wrong: list[bool] = field(default_factory=list)
     nonsense: list[bool] = field(default_factory=list)
@@ -96,6 +99,24 @@ def auroc(pairs: list[tuple[float, bool]]) -> float:
     if not len(yes) or not len(no):
         return float("nan")
     return float((yes[:, None] > no).mean() + 0.5 * (yes[:, None] == no).mean())
+
+
+def brier_scores(pairs: list[tuple[float, bool]], groups: list[str]) -> tuple[float, float]:
+    """Mean squared error of presence as it is, and after Platt scaling, which is fitted on other patients.
+
+    Platt (1999): sigmoid(a z + b) of the log odds z, by maximum likelihood; five folds by group.
+    """
+    p, known = np.array([v for v, _ in pairs]), np.array([t for _, t in pairs])
+    z, sign = logit(np.clip(p, 1e-6, 1 - 1e-6)), np.where(known, 1.0, -1.0)
+    folds = np.array([fold_of(group) for group in groups])
+    scaled = np.empty_like(p)
+    for fold in range(5):
+        here, others = folds == fold, folds != fold
+        fitted = minimize(
+            lambda w, o=others: np.logaddexp(0, -sign[o] * (w[0] * z[o] + w[1])).mean(), [1.0, 0.0]
+        )
+        scaled[here] = expit(fitted.x[0] * z[here] + fitted.x[1])
+    return float(np.mean((p - known) ** 2)), float(np.mean((scaled - known) ** 2))
 
 
 def interval(values: list[float], groups: list[str], rounds: int = 2000) -> tuple[float, float]:
@@ -169,6 +190,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
         finding = result[own]
         boxes = boxes_in(row["bbox"])
         tally.presence.append((finding.presence, len(boxes) > 0))
+        tally.patients.append(row["group"])
         tally.wrong += [not result[p].present for p in others]
         tally.nonsense += [not result[p].present for p in NONSENSE]
         if not len(boxes):
@@ -218,13 +240,15 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
 
 def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
     """Presence: tumor or not, wrong organs, nonsense; and the time."""
-    columns = ["set", "presence AUROC, tumor or not", "wrong organ: absent", "nonsense: absent"]
-    columns += ["seconds a scan, median"]
+    columns = ["set", "presence AUROC, tumor or not", "Brier score, after Platt scaling"]
+    columns += ["wrong organ: absent", "nonsense: absent", "seconds a scan, median"]
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name, tally in tallies.items():
         area, positives = auroc(tally.presence), sum(t for _, t in tally.presence)
         counts = f"({positives} / {len(tally.presence) - positives})"
         cells = [name, "" if np.isnan(area) else f"{area:.3f} {counts}"]
+        brier = (np.nan, np.nan) if np.isnan(area) else brier_scores(tally.presence, tally.patients)
+        cells += ["" if np.isnan(area) else ", ".join(f"{b:.3f}" for b in brier)]
         cells += [f"{np.mean(v):.1%} of {len(v)}" for v in (tally.wrong, tally.nonsense)]
         print(f"| {' | '.join(cells)} | {np.median(tally.seconds):.2f} |")
         report[name] |= {

@@ -184,6 +184,11 @@ class Line:
         torch.manual_seed(0)
         self.model = nn.Linear(1, 1)
         self.steps = steps
+        self.begun = 0
+
+    def begin(self) -> None:
+        self.begun += 1
+        self.model.bias.data.fill_(0.3)
 
     def rate(self, step: int) -> float:
         return 0.05 * (1 + math.cos(math.pi * step / 40)) / 2 + 0.01
@@ -207,10 +212,19 @@ class TestLoop:
 
     def test_a_resumed_run_ends_where_an_unbroken_one_does(self, tmp_path: Path) -> None:
         whole = self.loop(Line(40), tmp_path / "whole").run(every=10)
-        self.loop(Line(20), tmp_path / "halves").run(every=10)
-        resumed = self.loop(Line(40), tmp_path / "halves").run(every=10)
+        first, second = Line(20), Line(40)
+        self.loop(first, tmp_path / "halves").run(every=10)
+        resumed = self.loop(second, tmp_path / "halves").run(every=10)
         assert torch.equal(whole.weight, resumed.weight)
+        assert (first.begun, second.begun) == (1, 0)
         assert float(whole.weight) == pytest.approx(2.0, abs=0.7)
+
+    def test_what_comes_before_the_first_step_is_kept_at_once(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="step 7"):
+            self.loop(Broken(40), tmp_path).run(every=100)
+        state = torch.load(tmp_path / "last.pt", weights_only=True)
+        assert state["step"] == 0
+        assert float(state["model"]["bias"]) == float(state["average"]["bias"]) == pytest.approx(0.3)
 
     def test_what_is_returned_is_the_mean_of_the_averages_that_were_asked_for(self, tmp_path: Path) -> None:
         from lexiseg.bundled.recipe.loop import Loop

@@ -158,10 +158,13 @@ class EncoderTask(Scheduled):
         self.c, self.seed = c, seed
         self.model: Any = build(c)
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
-        if c.get("words"):
-            teach_words(self.model, self.tokenizer, c["words"], seed)
         self.phases = Phases(c["phases"], c["warmup"])
         self.sampler = Sampler(samples, c["shares"])
+
+    def begin(self) -> None:
+        """The text tower learns its words."""
+        if self.c.get("words"):
+            teach_words(self.model, self.tokenizer, self.c["words"], self.seed)
 
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch, which is a function of (seed, step)."""

@@ -26,6 +26,9 @@ class Task(Protocol):
     def steps(self) -> int:
         """How many optimiser steps the run has."""
 
+    def begin(self) -> None:
+        """What is done to the model, on the CPU, before the first step; a run that is resumed skips it."""
+
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
 
@@ -69,6 +72,8 @@ class Loop:
         self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
         self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
+        if not self.checkpoint.exists():
+            task.begin()
         self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, p in task.model.named_parameters():
@@ -95,14 +100,7 @@ class Loop:
         self, *, every: int = 200, log: int = 20, after: Callable[[nn.Module, int], None] | None = None
     ) -> nn.Module:
         """Train to the end; returns the averaged model."""
-        task, start = self.task, 0
-        if self.checkpoint.exists():
-            state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
-            task.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            start = state["step"]
-            logger.info("resumed at step %d", start)
+        task, start = self.task, self._start()
         running: dict[str, float] = {}
         began = time.monotonic()
         task.model.train()
@@ -138,6 +136,18 @@ class Loop:
             if after is not None:
                 after(self.average, task.steps)
         return self.average
+
+    def _start(self) -> int:
+        """The step to go on from, and its state put back; what was done before the first is kept at once."""
+        if not self.checkpoint.exists():
+            self._save(0)
+            return 0
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
+        self.task.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        logger.info("resumed at step %d", state["step"])
+        return int(state["step"])
 
     def _kept(self, step: int) -> Path:
         return self.folder / f"average-{step}.pt"

@@ -73,6 +73,9 @@ class Scheduled:
         """Optimiser steps of all phases."""
         return self.phases.steps
 
+    def begin(self) -> None:
+        """Nothing comes before the first step."""
+
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
         return self.phases.rate(step)
