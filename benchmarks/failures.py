@@ -85,7 +85,7 @@ def draw(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -
     for case in cases:
         scan = lexiseg.read_scan(folder / case.row["image"])
         finding = pipeline(scan, TARGETS[name], keep_stages=True).findings[0]
-        title = f"{case.row['id']}: {case.score:.2f}"
+        title = case.row["id"].removeprefix(f"{name}_")
         exhibits.append(Exhibit(title, scan, finding, truth_of(case.row, folder, scan)))
     draw_overview(exhibits, out / f"{name}.png")
 

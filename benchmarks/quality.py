@@ -6,7 +6,8 @@
 DIR holds busi/, cxr/, hc18/, cheng/ and lgg/, each with manifest.csv, images and masks.  Scored is the
 validation part (one of five patient folds; all of lgg), with one generic phrase for each set, on the CPU.
 The bundled models never saw fold 0; models of another fold come from the recipe with `fold: K`, and
-benchmarks/folds.py makes one table of the reports of several.
+benchmarks/folds.py makes one table of the reports of several.  With `--maps` only the encoder is judged: the
+final mask is the map above one half, and no segmenter is asked.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ NONSENSE = (
 )
 """Three by hand, three words and three pairs of words that the recipe holds out of every training."""
 STAGES = ("saliency", "crf", "sam", "mask")
+MAPS = ("regions.threshold=0.5", "mask.final=region")
 progress = Console(stderr=True)
 
 
@@ -177,6 +179,7 @@ def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
 
 def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> Tally:
     """Every validation scan of one set with its own phrase, those of other organs and nonsense."""
+    drawn = pipeline.preset.mask.get("final") != "region"
     rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
     if limit:
         # By chance: every k-th row would be the same slice of each patient where all have as many.
@@ -197,13 +200,14 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
             continue
         tally.groups.append(row["group"])
         tally.missed += not finding.present
-        seen = stages(pipeline, scan, finding)
+        seen = stages(pipeline, scan, finding) if drawn else (finding.mask,) * len(STAGES)
         if row["mask"]:
             truth = read_mask(folder / row["mask"], scan)
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(dice(mask, truth))
-            tally.scores["true box"].append(dice(boxes_mask(pipeline, scan.pixels, boxes), truth))
-            tally.scores["click"].append(dice(click_mask(pipeline.segmenter, scan.pixels, truth), truth))
+            if drawn:
+                tally.scores["true box"].append(dice(boxes_mask(pipeline, scan.pixels, boxes), truth))
+                tally.scores["click"].append(dice(click_mask(pipeline.segmenter, scan.pixels, truth), truth))
         else:
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(box_iou(box_of(mask), tuple(boxes[0])))
@@ -269,17 +273,21 @@ def main(
         list[str] | None, typer.Option("--set", help="section.key=value of the preset")
     ] = None,
     fold: Annotated[int, typer.Option(help="which fifth of the patients the models never saw")] = 0,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="judge the encoder alone: no segmenter is asked")
+    ] = False,
     limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the numbers as JSON")] = None,
 ) -> None:
     """Print the table of the bundled models' quality."""
     torch.manual_seed(0)
-    changes = merge_settings(setting or [])
+    setting = [*(setting or []), *(MAPS if maps else ())]
+    changes = merge_settings(setting)
     pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter, **changes)
     tallies = {name: score_set(name, data / name, pipeline, limit, fold) for name in sets.split(",")}
     python, cores = platform.python_version(), torch.get_num_threads()
     print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")
-    print(f"preset {preset} {' '.join(setting or [])}, {cores} CPU threads\n")
+    print(f"preset {preset} {' '.join(setting)}, {cores} CPU threads\n")
     report: dict[str, dict[str, Any]] = {name: {"fold": fold} for name in tallies}
     print_scores(tallies, report)
     print_presence(tallies, report)
