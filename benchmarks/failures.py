@@ -1,9 +1,10 @@
 """What the bundled models get wrong: the worst scans of each set, drawn, and what they have in common.
 
-    python benchmarks/failures.py --data DIR --out DIR [--worst 10] [--sets busi,lgg]
+    python benchmarks/failures.py --data DIR --out DIR [--worst 10] [--sets busi,lgg] [--sketch FILE.png]
 
 DIR as for benchmarks/quality.py.  One picture for each set goes to `--out`: scan, saliency, and mask with the
-truth's outline (of cheng its box).  Real scans are in them, so they are no part of this project.
+truth's outline (of cheng its box).  Real scans are in them, so they are no part of this project; `--sketch`
+draws all sets without them, where the target is and where the mask's pieces are.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from rich.progress import track
 
 import lexiseg
 from lexiseg.bundled.recipe.data import read_rows, split_rows
 from lexiseg.pipelines.figures import Exhibit, draw_overview
 from lexiseg.pipelines.result import dice
+from lexiseg.regions import find_components
 from lexiseg.scans import BoolArray, read_mask
 from quality import TARGETS, box_iou, box_of, boxes_in, progress
+
+TRUTH = {"fill": False, "edgecolor": "#1a7f37", "linewidth": 1.6, "linestyle": (0, (2, 1))}
+MASK = {"fill": True, "facecolor": "#d1242f40", "edgecolor": "#d1242f", "linewidth": 1.0}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,9 @@ class Case:
     area: float
     kind: str
     presence: float
+    shape: tuple[int, int]
+    boxes: tuple[tuple[tuple[int, ...], ...], ...]
+    """Of the target's pieces and of the mask's, x0 y0 x1 y1."""
 
 
 def truth_of(row: dict[str, str], folder: Path, scan: Any) -> BoolArray:
@@ -75,7 +85,9 @@ def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
             else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
         )
         kind = kind_of(finding.mask, truth)
-        cases.append(Case(row, float(score), float(truth.mean()), kind, finding.presence))
+        boxes = tuple(tuple(p.box for p in find_components(m)) for m in (truth, finding.mask))
+        area = float(truth.mean())
+        cases.append(Case(row, float(score), area, kind, finding.presence, truth.shape, boxes))
     return sorted(cases, key=lambda case: case.score)
 
 
@@ -90,10 +102,39 @@ def draw(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -
     draw_overview(exhibits, out / f"{name}.png")
 
 
+def sketch(worst: dict[str, list[Case]], path: Path) -> None:
+    """A row for each set, a panel for each case: the scan's frame, the target's boxes and the mask's."""
+    columns = max(map(len, worst.values()))
+    figure = Figure(figsize=(1.15 * columns + 0.3, 1.5 * len(worst) + 0.5), layout="constrained")
+    panels = figure.subplots(len(worst), columns, squeeze=False)
+    for row, (name, cases) in zip(panels, worst.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=11)
+        for axis in row[len(cases) :]:
+            axis.set_visible(False)
+        for axis, case in zip(row, cases, strict=False):
+            height, width = case.shape
+            axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
+            axis.set_anchor("N")
+            axis.set_title(f"{case.score:.2f}", fontsize=9, pad=3)
+            axis.set_xlabel(case.kind, fontsize=8, labelpad=2)
+            for boxes, how in zip(case.boxes, (TRUTH, MASK), strict=True):
+                for x0, y0, x1, y1 in boxes:
+                    axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **how))
+    handles = [
+        Rectangle((0, 0), 1, 1, label=text, **how) for text, how in ((" target", TRUTH), (" mask", MASK))
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncol=2, frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
     out: Annotated[Path, typer.Option(help="folder for the pictures; real scans are in them")],
     worst: Annotated[int, typer.Option(min=1, help="how many of each set")] = 10,
+    sketch_to: Annotated[
+        Path | None, typer.Option("--sketch", help="a .png of boxes alone, without the scans")
+    ] = None,
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     preset: str = "demo",
     encoder: str = "bundled",
@@ -106,10 +147,11 @@ def main(
     pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter)
     columns = ["set", "scans", "mean", "median", f"mean of the worst {worst}", "below 0.1"]
     columns += ["target's share of the scan, median: worst, all", "in what way the worst are wrong"]
-    lines = []
+    lines, drawn = [], {}
     for name in sets.split(","):
         cases = cases_of(name, data / name, pipeline, fold)
         draw(cases[:worst], name, data / name, pipeline, out)
+        drawn[name] = cases[:worst]
         for case in cases[:worst]:
             print(
                 f"{case.row['id']}  {case.score:.3f}  {case.row['label']}  {case.area:.2%} of the scan  "
@@ -124,6 +166,8 @@ def main(
         cells += [", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))]
         lines.append(f"| {' | '.join(cells)} |")
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|", *lines, sep="\n")
+    if sketch_to is not None:
+        sketch(drawn, sketch_to)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.errors import BrokenWeights
+from lexiseg.errors import BrokenWeights, UsageError
 from lexiseg.models.encoder import Encoder
 from lexiseg.prompts.embedding import PhraseEmbedding, embed_phrases
 from lexiseg.prompts.phrases import PhraseSet
@@ -52,6 +53,8 @@ class SaliencyMethod(ABC):
         framing: how the scan gets into the encoder's square (see `frame_scan`).
         tile: side of a tile in scan pixels, for the framings that tile; None for their default.
         overlap: the least fraction of a tile that its neighbour covers too.
+        white: the percentile of a scan's pixels, of those that are not black, that the encoder sees as white
+            (see `brighten`); 100 shows it as it is.
     """
 
     name: ClassVar[str]
@@ -59,6 +62,11 @@ class SaliencyMethod(ABC):
     framing: FramingMode = "letterbox"
     tile: int | None = None
     overlap: float = 0.5
+    white: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 50 <= self.white <= 100:
+            raise UsageError(f"{self.name}: white is {self.white}; expected a percentile, 50 to 100")
 
     @abstractmethod
     def look(
@@ -159,6 +167,7 @@ class SaliencyMethod(ABC):
             tile=self.tile,
             overlap=self.overlap,
         )
+        pixels = brighten(pixels, self.white)
         views: list[Raw] = []
         for index, frame in enumerate(frames):
             view = frame.apply(pixels).to(encoder.device)
@@ -172,6 +181,24 @@ class SaliencyMethod(ABC):
         if progress is not None:
             progress(1.0)
         return Raw(maps, torch.cat([view.embeddings for view in views]), views[0].layer)
+
+
+def brighten(pixels: FloatArray, percentile: float) -> FloatArray:
+    """Grey levels scaled so that this percentile of what is not black becomes 1; what is brighter, too.
+
+    A few very bright pixels (fat and vessels in MRI, burnt-in text) leave the tissue of some scans dark.
+    Not black is what is more than 0.02 above the darkest pixel, so that air around the patient does not
+    count; of a scan without such pixels nothing changes.
+
+    Args:
+        pixels: float32 in [0, 1], (H, W) or (H, W, 3); channels are scaled alike.
+        percentile: 50 to 100; at 100 nothing changes.
+    """
+    seen = pixels[pixels > pixels.min() + np.float32(0.02)]
+    if percentile == 100 or not seen.size:
+        return pixels
+    bright = np.percentile(seen, percentile).astype(np.float32)
+    return np.minimum(pixels / bright, np.float32(1))
 
 
 def stretch(maps: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ class DenseSimilarity(SaliencyMethod):
     top_fraction: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.activation not in ("auto", "sigmoid", "softmax", "minmax"):
             raise UsageError(
                 f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax"

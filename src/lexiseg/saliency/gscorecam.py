@@ -64,6 +64,7 @@ class GScoreCAM(SaliencyMethod):
     logit_scale: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.k < 1 or self.batch < 1:
             raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
         if self.masked_out not in ("black", "mean"):

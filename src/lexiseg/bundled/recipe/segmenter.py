@@ -104,26 +104,31 @@ class SegmenterTask(Scheduled):
         return dataclasses.replace(sample, masks=masks)
 
     def _prompts(
-        self, view: View, rng: np.random.Generator, count: int
+        self, view: View, phase: Mapping[str, Any], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """P prompts of one view: masks (P, m, m), boxes (P, 4), points (P, 1, 2), weights (P,)."""
+        """P prompts of one view: masks (P, m, m), boxes (P, 4), points (P, 1, 2), weights (P,).
+
+        A phase says how often a region with a name is asked for where there is one (`named`), and how far the
+        edges of boxes are off (`jitter`: deviations as a share of the box's sides, of which one is drawn).
+        """
+        often, jitters = phase.get("named", 0.7), phase.get("jitter", (0.02, 0.06, 0.12))
         side = view.pixels.shape[-1]
         usable = [(n, m) for n, m in view.masks.items() if float((m > 0.5).sum()) >= 25]
         named = [pair for pair in usable if not pair[0].startswith("region-")]
         masks, boxes, points, weights = [], [], [], []
-        for _ in range(count):
+        for _ in range(self.c["prompts"]):
             if not usable:
                 masks.append(torch.zeros(side // MASK_STRIDE, side // MASK_STRIDE))
                 boxes.append([0.0, 0.0, 16.0, 16.0])
                 points.append([[8.0, 8.0]])
                 weights.append(0.0)
                 continue
-            pool = named if named and rng.random() < 0.7 else usable
+            pool = named if named and rng.random() < often else usable
             mask = pool[int(rng.integers(len(pool)))][1] > 0.5
             ys, xs = (v.numpy() for v in torch.nonzero(mask, as_tuple=True))
             x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
             w, h = x1 - x0, y1 - y0
-            jitter = rng.normal(0, float(rng.choice([0.02, 0.06, 0.12])), 4)
+            jitter = rng.normal(0, float(rng.choice(jitters)), 4)
             box = np.array([x0, y0, x1, y1], float) + jitter * [w, h, w, h]
             box = np.clip(box, 0, side // MASK_STRIDE) * MASK_STRIDE
             k = int(rng.integers(len(xs)))
@@ -144,17 +149,16 @@ class SegmenterTask(Scheduled):
         phase = self.phases.at(step)
         shares = phase.get("shares", self.c["shares"])
         chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=chances(self.source, shares))
-        size, count = self.c["image_size"], self.c["prompts"]
+        size, half = self.c["image_size"], self.c["prompts"] // 2
         views = [
             augment(self._prepared(int(i), phase, rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)
             for i in chosen
         ]
-        made = [self._prompts(v, rng, count) for v in views]
+        made = [self._prompts(v, phase, rng) for v in views]
         masks, boxes, points, weights = (torch.stack(part).to(device) for part in zip(*made, strict=True))
         pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
         pixels = ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]).to(device)
         embedded = self.model.vision_encoder(pixels)[0]  # get_image_embeddings would cut the gradient
-        half = count // 2
         boxed = self.model(image_embeddings=embedded, input_boxes=boxes, multimask_output=False)
         pointed = self.model(image_embeddings=embedded, input_points=points[:, :half], multimask_output=True)
         near = boxes / MASK_STRIDE
@@ -162,7 +166,13 @@ class SegmenterTask(Scheduled):
         point = mask_losses(
             pointed.pred_masks, pointed.iou_scores, masks[:, :half], near[:, :half], weights[:, :half]
         )
-        return {"box": box[0], "box_iou": 0.2 * box[1], "point": 0.5 * point[0], "point_iou": 0.1 * point[1]}
+        clicks = phase.get("clicks", 0.5)
+        return {
+            "box": box[0],
+            "box_iou": 0.2 * box[1],
+            "point": clicks * point[0],
+            "point_iou": 0.2 * clicks * point[1],
+        }
 
 
 def mask_losses(
