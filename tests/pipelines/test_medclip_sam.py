@@ -10,25 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from checkpoints import make_sam_folder
 from fake_saliency_encoder import ColourEncoder, FakeEncoder
 from fake_segmenter import FakeSegmenter
 from torch import Tensor
-from towers import make_tower_folder
 
-from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.errors import BadPhrase
 from lexiseg.models.weights import WeightsInfo
-from lexiseg.pipelines import loading
-from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.preset import Preset, load_preset, preset_names
+from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
 from lexiseg.scans import BoolArray, Scan
 
 SIZE = 64
 RED, GREEN = (16, 16, 32, 48), (48, 0, 64, 16)  # x0 y0 x1 y1, whole cells of the encoder's map
-
-SHIPPED = [name for name in preset_names() if load_preset(name).pipeline == "medclip-sam"]
 
 
 class Colours(ColourEncoder):
@@ -378,109 +372,3 @@ class TestAnswer:
         scan.pixels.flags.writeable = False
         pipeline(regions={"method": "crf"})(scan, "red")
         np.testing.assert_array_equal(scan.pixels, before)
-
-
-class TestSettings:
-    @pytest.mark.parametrize("name", SHIPPED)
-    def test_a_shipped_preset_fits_its_stages(self, name: str, scan: Scan) -> None:
-        asked = MedclipSam(load_preset(name), FakeEncoder(bias=-3.0), FakeSegmenter())
-        assert asked(scan, "breast tumor").findings[0].mask.shape == scan.shape
-
-    @pytest.mark.parametrize(
-        ("section", "settings", "words"),
-        [
-            ("phrases", {"ensembles": True}, "phrases has no setting 'ensembles'; expected among ensemble"),
-            ("phrases", {"library": "x"}, "phrases has no setting 'library'"),
-            ("phrases", {"ensemble": "yes"}, "phrases: ensemble is 'yes'; expected true or false"),
-            ("saliency", {"method": "cam"}, "unknown saliency method 'cam'; expected one of gscorecam"),
-            ("saliency", {"method": ["dense"]}, "saliency: {'method': ['dense']} holds"),
-            ("saliency", {"k": 5}, "saliency method 'dense' has no setting 'k'"),
-            ("saliency", {"shifts": "two"}, "saliency: {'method': 'dense', 'shifts': 'two'} holds"),
-            ("saliency", {"shifts": 0}, "shifts is 0"),
-            ("saliency", {"framing": "crop"}, "unknown framing 'crop'"),
-            ("saliency", {"framing": "tile", "tile": 0}, "tile is 0 pixels"),
-            ("regions", {"method": "snake"}, "there is no refiner 'snake', expected one of crf"),
-            ("regions", {"tau": 1}, "refiner 'threshold' has no setting tau"),
-            ("regions", {"threshold": 2}, "threshold is 2, expected"),
-            ("regions", {"threshold": "half"}, "regions: {'method': 'threshold', 'threshold': 'half'} holds"),
-            ("regions", {"pixels": 1}, "regions: "),
-            ("prompts", {"box": "all"}, "prompts has no setting 'box'; expected among boxes, margin"),
-            ("prompts", {"region": 1}, "prompts has no setting 'region'"),
-            ("prompts", {"levels": [0.2, 1.5]}, "prompts: levels is [0.2, 1.5]; expected numbers between"),
-            ("prompts", {"levels": "low"}, "prompts: levels is 'low'; expected numbers between 0 and 1"),
-            ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
-            ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
-            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, segmenter_weight"),
-            ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
-            ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
-            ("mask", {1: 2}, "mask has no setting 1"),
-            ("presence", {"slope": 1}, "presence has no setting 'slope'; expected among threshold"),
-            ("presence", {"threshold": 1.5}, "presence: threshold is 1.5; expected 0 to 1, or null"),
-            ("presence", {"threshold": "high"}, "presence: threshold is 'high'"),
-            ("presence", {"threshold": True}, "presence: threshold is True"),
-            ("presence", {"threshold": math.nan}, "presence: threshold is nan"),
-            ("presence", {"global_weight": 2}, "global_weight is 2"),
-            ("presence", {"a": "steep"}, "presence: "),
-        ],
-    )
-    def test_a_wrong_one_is_told_before_the_first_scan(
-        self, section: str, settings: dict[Any, Any], words: str
-    ) -> None:
-        with pytest.raises(UsageError) as caught:
-            pipeline(**{section: settings})
-        assert words in str(caught.value)
-        assert len(str(caught.value).splitlines()) == 1
-
-
-class TestLoad:
-    @pytest.fixture
-    def fakes(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-        loaded: list[tuple[str, str]] = []
-
-        def give(model: type[Any], ref: str, device: str, **_: Any) -> Any:
-            loaded.append((ref, device))
-            return model()
-
-        monkeypatch.setattr(loading, "load_encoder", lambda ref, **rest: give(Colours, ref, **rest))
-        monkeypatch.setattr(loading, "load_segmenter", lambda ref, **rest: give(FakeSegmenter, ref, **rest))
-        return loaded
-
-    def test_a_preset_by_name_with_changes(self, fakes: list[tuple[str, str]]) -> None:
-        made = load("demo", device="cpu", encoder="org/clip", presence={"threshold": 0.25})
-        assert fakes == [("org/clip", "cpu"), ("bundled", "cpu")]
-        assert (made.threshold, made.preset.name) == (0.25, "demo")
-
-    def test_a_preset_of_ones_own(self, fakes: list[tuple[str, str]]) -> None:
-        made = load(PRESET, device="cpu", saliency={"shifts": 3})
-        assert made.preset.saliency == {"method": "dense", "shifts": 3}
-
-    def test_no_such_pipeline_loads_no_model(self, fakes: list[tuple[str, str]]) -> None:
-        with pytest.raises(UsageError, match="no pipeline 'sam-only'; expected one of medclip-sam"):
-            load("demo", pipeline="sam-only")
-        assert fakes == []
-
-    def test_no_such_field(self, fakes: list[tuple[str, str]]) -> None:
-        with pytest.raises(UsageError, match="no field 'encodr'"):
-            load("demo", encodr="x")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    made = tmp_path_factory.mktemp("tiny")
-    return make_tower_folder(made / "clip", "CLIP ViT"), make_sam_folder(made / "sam", size="tiny")
-
-
-class TestTinyModels:
-    """The shipped presets with real towers of random weights, in the folders' published layouts."""
-
-    @pytest.mark.parametrize("name", SHIPPED)
-    def test_a_scan_runs_to_the_end(self, name: str, folders: tuple[Path, Path]) -> None:
-        clip, sam = folders
-        made = load(name, encoder=str(clip), segmenter=str(sam), device="cpu", presence={"threshold": None})
-        noise = Scan(np.random.default_rng(0).random((40, 56), dtype=np.float32))
-        first, again = (made(noise, ["breast tumor", "lungs"]) for _ in range(2))
-        assert first.mask.labels.shape == (40, 56)
-        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.findings)
-        np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
-        for role in ("encoder", "segmenter"):
-            assert len(first.provenance[role]["sha256"]) == 64
