@@ -58,6 +58,7 @@ NONSENSE = (
 )
 """Three by hand, three words and three pairs of words that the recipe holds out of every training."""
 STAGES = ("saliency", "crf", "sam", "mask")
+BY_HAND = ("true box", "click", "click, mean")
 MAPS = ("regions.threshold=0.5", "mask.final=region")
 progress = Console(stderr=True)
 
@@ -66,9 +67,7 @@ progress = Console(stderr=True)
 class Tally:
     """What is collected over one set."""
 
-    scores: dict[str, list[float]] = field(
-        default_factory=lambda: {s: [] for s in (*STAGES, "true box", "click")}
-    )
+    scores: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in (*STAGES, *BY_HAND)})
     presence: list[tuple[float, bool]] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
     missed: int = 0
@@ -143,20 +142,23 @@ def boxes_mask(pipeline: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
     return draw(pipeline.segmenter, questions, Region(nothing, nothing.astype(np.float32)), how).mask
 
 
-def click_mask(segmenter: Any, pixels: Any, truth: BoolArray) -> BoolArray:
+def click_masks(segmenter: Any, pixels: Any, truth: BoolArray) -> tuple[BoolArray, BoolArray]:
     """The segmenter asked with one point in each larger piece of the target, the deepest inside it.
 
-    Of its three candidates for a point, the one that it rates best.
+    Of its three candidates for a point, the one that it rates best; and the mean of their probabilities,
+    weighted by their ratings, above one half: a point fits a part as well as the whole, and where the ratings
+    do not tell, the mean stays between them.
     """
-    image, drawn = segmenter.encode(pixels), np.zeros(truth.shape, np.bool_)
+    image, rated, mean = segmenter.encode(pixels), np.zeros_like(truth), np.zeros_like(truth)
     for piece in find_components(truth, min_area=0.1 * float(truth.mean())):
         depth = ndimage.distance_transform_edt(np.pad(piece.mask, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(depth.argmax(), depth.shape)
         point = np.array([[[piece.box[0] + x + 0.5, piece.box[1] + y + 0.5]]], np.float32)
         decoded = segmenter.decode(image, points=point, labels=np.ones((1, 1), np.int64), multimask=True)
-        best = int(decoded.iou[0].argmax())
-        drawn |= (segmenter.upsample(decoded.logits[0], image)[best] > 0).cpu().numpy()
-    return drawn
+        logits, iou = segmenter.upsample(decoded.logits[0], image), decoded.iou[0].clamp(min=1e-3)
+        rated |= (logits[int(iou.argmax())] > 0).cpu().numpy()
+        mean |= (torch.einsum("k,khw->hw", iou / iou.sum(), logits.sigmoid()) > 0.5).cpu().numpy()
+    return rated, mean
 
 
 def boxes_in(text: str) -> np.ndarray:
@@ -207,7 +209,9 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
                 tally.scores[stage].append(dice(mask, truth))
             if drawn:
                 tally.scores["true box"].append(dice(boxes_mask(pipeline, scan.pixels, boxes), truth))
-                tally.scores["click"].append(dice(click_mask(pipeline.segmenter, scan.pixels, truth), truth))
+                clicked = click_masks(pipeline.segmenter, scan.pixels, truth)
+                for how, mask in zip(BY_HAND[1:], clicked, strict=True):
+                    tally.scores[how].append(dice(mask, truth))
         else:
             for stage, mask in zip(STAGES, seen, strict=True):
                 tally.scores[stage].append(box_iou(box_of(mask), tuple(boxes[0])))
@@ -221,7 +225,14 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
 def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
     """What each stage adds, by set."""
     columns = ["set", "phrase", "scans", "score", "saliency", "CRF", "SAM", "final"]
-    columns += ["95 % interval", "aim", "called absent", "SAM, true box", "SAM, one click"]
+    columns += [
+        "95 % interval",
+        "aim",
+        "called absent",
+        "SAM, true box",
+        "SAM, one click",
+        "mean of candidates",
+    ]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name, tally in tallies.items():
         means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
@@ -231,7 +242,7 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
         cells += [f"{low:.3f} to {high:.3f}", f"{AIMS[name]:.2f}"]
         cells += [
             tally.missed,
-            *("" if np.isnan(means[k]) else f"{means[k]:.3f}" for k in ("true box", "click")),
+            *("" if np.isnan(means[k]) else f"{means[k]:.3f}" for k in BY_HAND),
         ]
         print(f"| {' | '.join(map(str, cells))} |")
         report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
