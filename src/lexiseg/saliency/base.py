@@ -198,7 +198,8 @@ def brighten(pixels: FloatArray, percentile: float) -> FloatArray:
     if percentile == 100 or not seen.size:
         return pixels
     bright = np.percentile(seen, percentile).astype(np.float32)
-    return np.minimum(pixels / bright, np.float32(1))
+    shown: FloatArray = np.minimum(pixels / bright, np.float32(1))
+    return shown
 
 
 def stretch(maps: Tensor) -> Tensor:
