@@ -254,6 +254,28 @@ class TestLoop:
             moved[start] = abs(float(task.model.weight.detach()) - before)
         assert moved["weig"] == pytest.approx(0.1 * moved["other"], rel=0.01)
 
+    def test_what_is_at_a_rate_of_nothing_stays_and_takes_no_gradient(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        task = Line(3)
+        before = task.model.weight.detach().clone()
+        Loop(
+            task, tmp_path, weight_decay=0.1, clip=9.0, ema=0.9, slow={"weight": 0, "": 0.5}, device="cpu"
+        ).run()
+        assert torch.equal(task.model.weight, before)
+        assert task.model.weight.grad is None
+        assert float(task.model.bias.detach()) != pytest.approx(0.3)
+
+    def test_in_bfloat16_the_weights_stay_float32(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        task = Line(40)
+        found = Loop(
+            task, tmp_path, weight_decay=0.0, clip=1.0, ema=0.9, precision="bf16-mixed", device="cpu"
+        ).run()
+        assert found.weight.dtype == torch.float32
+        assert float(found.weight) == pytest.approx(2.0, abs=0.7)
+
     def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="step 7"):
             self.loop(Broken(40), tmp_path).run(every=5)
@@ -347,7 +369,7 @@ class TestTasks:
         assert all(torch.isfinite(v) for v in terms.values())
         model = task.model.eval()
         export_encoder(model, TINY_ENCODER, tmp_path / "clip")
-        encoder = load_encoder(str(tmp_path / "clip"), device="cpu")
+        encoder = load_encoder(str(tmp_path / "clip"), device="cpu", precision="float32")
         pixels = torch.rand(2, 3, 64, 64)
         with torch.no_grad():
             dense, whole = dense_features(model, (pixels - 0.25) / 0.25)

@@ -9,11 +9,13 @@ import torch
 from lexiseg.models import load_encoder, pyramid  # noqa: F401
 from lexiseg.models.pyramid import PyramidTower
 
+NAMES = ("pyramid_efficientnet_lite0", "pyramid_efficientnet_lite2")
 
-@pytest.fixture(scope="module")
-def tower() -> PyramidTower:
+
+@pytest.fixture(scope="module", params=NAMES)
+def tower(request: pytest.FixtureRequest) -> PyramidTower:
     torch.manual_seed(0)
-    made = timm.create_model("pyramid_efficientnet_lite0", num_classes=16, global_pool="avg")
+    made = timm.create_model(request.param, num_classes=16, global_pool="avg")
     assert isinstance(made, PyramidTower)
     return made.eval()
 
@@ -42,7 +44,7 @@ def test_every_weight_takes_part() -> None:
 
 def test_a_position_sees_detail_and_context(tower: PyramidTower) -> None:
     """A change of one corner is felt there most, and at the far corner too."""
-    pixels = torch.rand(1, 3, 128, 128)
+    pixels = torch.rand(1, 3, 256, 256)
     changed = pixels.clone()
     changed[..., :8, :8] = 1 - changed[..., :8, :8]
     with torch.no_grad():
@@ -56,9 +58,10 @@ def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
         assert bare.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 256)
 
 
-def test_there_are_no_published_weights() -> None:
-    with pytest.raises(ValueError, match="no published weights"):
-        timm.create_model("pyramid_efficientnet_lite0", pretrained=True)
+@pytest.mark.parametrize("name", NAMES)
+def test_there_are_no_published_weights(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has no published weights"):
+        timm.create_model(name, pretrained=True)
 
 
 def test_other_pools_are_refused() -> None:

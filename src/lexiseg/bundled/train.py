@@ -30,6 +30,13 @@ class Which(StrEnum):
     unet = "unet"
 
 
+class Precision(StrEnum):
+    """Of the forward pass, as Lightning names it."""
+
+    float32 = "32-true"
+    bfloat16 = "bf16-mixed"
+
+
 def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
     """Real training samples (where a folder is given) and phantoms."""
     size = config["store_size"]
@@ -69,6 +76,10 @@ def main(
         float, typer.Option(min=0.001, help="how long the phases are; 1: as the recipe says")
     ] = 1.0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="32-true or bf16-mixed; left out: as the recipe says (bf16 is slow on old CPUs)"),
+    ] = None,
     device: str = "auto",
 ) -> None:
     """Train one of the bundled models and export it."""
@@ -91,6 +102,7 @@ def main(
         ema=settings["ema"],
         mix=settings.get("mix"),
         slow=settings.get("slow"),
+        precision=Precision(precision or settings.get("precision", "32-true")).value,
         device=device,
     )
     loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))

@@ -3,7 +3,7 @@
 A classifier's last map has one position for 32 x 32 pixels, too few for an outline.  Here the maps of four
 stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every position
 sees both detail and context.  Importing this module makes the name known to timm, and so to open_clip: the
-configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite0"``.
+configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite2"``.
 """
 
 from __future__ import annotations
@@ -107,14 +107,23 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
     )
 
 
-def pyramid_efficientnet_lite0(pretrained: bool = False, **options: Any) -> PyramidTower:
-    """`tf_efficientnet_lite0` (3.4 M weights without its classifier) under a pyramid of 128 channels."""
+def _lite(size: int, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
+    name = f"pyramid_efficientnet_lite{size}"
     if pretrained:
-        raise ValueError(
-            "pyramid_efficientnet_lite0 has no published weights: build it with pretrained=False"
-        )
+        raise ValueError(f"{name} has no published weights: build it with pretrained=False")
     known = ("num_classes", "global_pool", "drop_path_rate", "width", "num_features")
-    return PyramidTower("tf_efficientnet_lite0", **{k: v for k, v in options.items() if k in known})
+    return PyramidTower(f"tf_efficientnet_lite{size}", **{k: v for k, v in options.items() if k in known})
 
 
-register_model(pyramid_efficientnet_lite0)
+def pyramid_efficientnet_lite0(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """`tf_efficientnet_lite0` (2.9 M weights without its classifier) under a pyramid of 128 channels."""
+    return _lite(0, pretrained, options)
+
+
+def pyramid_efficientnet_lite2(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """`tf_efficientnet_lite2` (4.4 M weights without its classifier) under a pyramid of 128 channels."""
+    return _lite(2, pretrained, options)
+
+
+for _architecture in (pyramid_efficientnet_lite0, pyramid_efficientnet_lite2):
+    register_model(_architecture)

@@ -97,7 +97,7 @@ def dense_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     b, channels, h, w = maps.shape
     both = torch.cat([maps.flatten(2), maps.mean((2, 3))[..., None]], 2).transpose(1, 2)
     each = head(trunk.forward_head(both.reshape(-1, channels, 1, 1))).reshape(b, h * w + 1, -1)
-    embedded = functional.normalize(each, dim=-1)
+    embedded = functional.normalize(each.float(), dim=-1)
     return embedded[:, :-1].transpose(1, 2).reshape(b, -1, h, w), embedded[:, -1]
 
 
@@ -179,8 +179,9 @@ class EncoderTask(Scheduled):
         pixels = ((pixels - self.c["mean"]) / self.c["std"]).to(device, memory_format=torch.channels_last)
         dense, whole = dense_features(self.model, pixels)
         tokens = self.tokenizer([a.phrase for a in asked]).to(device)
-        text = functional.normalize(self.model.encode_text(tokens), dim=-1)
+        text = functional.normalize(self.model.encode_text(tokens).float(), dim=-1)
         known = supervise(samples, views, asked, dense.shape[-1]).to(device)
         scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
-        terms = losses(dense, whole, text, known, scale=scale, bias=bias)
+        with torch.autocast(device.type, enabled=False):  # a cosine in bfloat16 times the scale is too coarse
+            terms = losses(dense, whole, text, known, scale=scale, bias=bias)
         return {k: v * self.c["loss"][k] for k, v in terms.items()}

@@ -8,12 +8,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from lexiseg.bundled.recipe.depthwise import differentiate_in_float
+
+Precision = Literal["32-true", "bf16-mixed"]
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +55,7 @@ class Loop:
         ema: float,
         mix: Mapping[int, float] | None = None,
         slow: Mapping[str, float] | None = None,
+        precision: Precision = "32-true",
         device: str = "auto",
     ) -> None:
         """Prepare a run.
@@ -66,7 +70,8 @@ class Loop:
                 were after those steps (a mean over a run's course generalises better than its end: Izmailov
                 et al., UAI 2018); None is the last one alone.
             slow: beginning of a weight's name -> factor of the learning rate, for weights that know something
-                already.
+                already; the first that fits counts.  At 0 they stay as they are, and no gradient is computed.
+            precision: of the forward pass, as Lightning names it; weights and optimiser are float32 always.
             device: of Lightning's accelerators, or "auto".
         """
         self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
@@ -74,12 +79,16 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
             task.begin()
-        self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1)
+        self.fabric = Fabric(
+            accelerator="auto" if device == "auto" else device, devices=1, precision=precision
+        )
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, p in task.model.named_parameters():
             bare = p.ndim < 2 or any(part in name for part in ("logit", "positional", "pos_embed"))
             factor = next((f for start, f in (slow or {}).items() if name.startswith(start)), 1.0)
-            groups.setdefault((0.0 if bare else weight_decay, factor), []).append(p)
+            p.requires_grad_(p.requires_grad and factor > 0)
+            if p.requires_grad:
+                groups.setdefault((0.0 if bare else weight_decay, factor), []).append(p)
         optimizer = torch.optim.AdamW(
             [{"params": ps, "weight_decay": d, "factor": f} for (d, f), ps in groups.items()],
             lr=1e-3,
@@ -90,6 +99,8 @@ class Loop:
         self.optimizer = optimizer
         task.model.to(self.fabric.device)
         self.average.to(self.fabric.device)
+        if precision == "bf16-mixed" and self.fabric.device.type == "cpu":
+            differentiate_in_float(task.model)
 
     @property
     def checkpoint(self) -> Path:
@@ -107,7 +118,8 @@ class Loop:
         for step in range(start, task.steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = task.rate(step) * group["factor"]
-            terms = task.loss(step, self.fabric.device)
+            with self.fabric.autocast():
+                terms = task.loss(step, self.fabric.device)
             total = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(total):
                 raise RuntimeError(

@@ -46,6 +46,7 @@ def build(c: Mapping[str, Any]) -> SamModel:
                 hidden_size=channels, mlp_dim=4 * channels, num_attention_heads=4,
                 iou_head_hidden_dim=channels,
             ),
+            attn_implementation="eager",  # the fused one's gradient is slow in bfloat16 on a CPU
         )
     )  # fmt: skip
     # transformers starts every layer at a deviation of 0.02, for weights that will be loaded; SAM was trained
@@ -162,10 +163,11 @@ class SegmenterTask(Scheduled):
         boxed = self.model(image_embeddings=embedded, input_boxes=boxes, multimask_output=False)
         pointed = self.model(image_embeddings=embedded, input_points=points[:, :half], multimask_output=True)
         near = boxes / MASK_STRIDE
-        box = mask_losses(boxed.pred_masks, boxed.iou_scores, masks, near, weights)
+        box = mask_losses(boxed.pred_masks.float(), boxed.iou_scores.float(), masks, near, weights)
         point = mask_losses(
-            pointed.pred_masks, pointed.iou_scores, masks[:, :half], near[:, :half], weights[:, :half]
-        )
+            pointed.pred_masks.float(), pointed.iou_scores.float(), masks[:, :half], near[:, :half],
+            weights[:, :half],
+        )  # fmt: skip
         clicks = phase.get("clicks", 0.5)
         return {
             "box": box[0],

@@ -35,7 +35,8 @@ def questions(samples: Sequence[Sample], views: Sequence[View], rng: random.Rand
     asked: dict[str, Question] = {}
     concepts: set[str] = set()
     for sample in samples:
-        own = [*sample.masks, *sample.absent]
+        # sorted: a set of strings has another order in each process, and the draw would follow it
+        own = [*sample.masks, *sorted(sample.absent)]
         concepts.update(rng.sample(own, min(2, len(own))))
         if sample.source != "phantom":
             concepts.update(c for c in ("breast tumor", "brain tumor", "lungs", "fetal head") if c in own)
