@@ -283,6 +283,9 @@ def main(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value of the preset")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto is bfloat16 on some machines; float32 is comparable between them")
+    ] = "float32",
     fold: Annotated[int, typer.Option(help="which fifth of the patients the models never saw")] = 0,
     maps: Annotated[
         bool, typer.Option("--maps", help="judge the encoder alone: no segmenter is asked")
@@ -294,11 +297,13 @@ def main(
     torch.manual_seed(0)
     setting = [*(setting or []), *(MAPS if maps else ())]
     changes = merge_settings(setting)
-    pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter, **changes)
+    pipeline = lexiseg.load(
+        preset, device="cpu", precision=precision, encoder=encoder, segmenter=segmenter, **changes
+    )
     tallies = {name: score_set(name, data / name, pipeline, limit, fold) for name in sets.split(",")}
     python, cores = platform.python_version(), torch.get_num_threads()
     print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")
-    print(f"preset {preset} {' '.join(setting)}, {cores} CPU threads\n")
+    print(f"preset {preset} {' '.join(setting)}, {cores} CPU threads, {precision}\n")
     report: dict[str, dict[str, Any]] = {name: {"fold": fold} for name in tallies}
     print_scores(tallies, report)
     print_presence(tallies, report)

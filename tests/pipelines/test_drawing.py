@@ -10,6 +10,7 @@ from lexiseg.errors import UsageError
 from lexiseg.pipelines.drawing import (
     Drawn,
     MaskSettings,
+    _mean_of_views,
     cut,
     draw,
     draw_best,
@@ -169,13 +170,28 @@ class TestCloser:
         ask(segmenter, prompts(inside=[(5, 7)]), closer=2)
         assert segmenter.encoded == [SHAPE]
 
-    @pytest.mark.parametrize("better", [(0.9, 0.4), (0.4, 0.9)])
-    def test_of_several_windows_the_best_rated_answer_counts(self, better: tuple[float, float]) -> None:
-        segmenter = FakeSegmenter(iou=better)
+    def test_of_several_windows_the_mean_counts(self) -> None:
+        segmenter = FakeSegmenter(iou=(0.9, 0.4))
         drawn = ask(segmenter, prompts(LEFT), closer=(1, 0))
         assert segmenter.encoded == [(6, 6), SHAPE]
-        assert drawn.iou == pytest.approx(0.9)
+        assert drawn.iou == pytest.approx(0.65)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
+
+    @pytest.mark.parametrize(("ratings", "drawn"), [((0.9, 0.4), True), ((0.4, 0.9), False)])
+    def test_where_windows_disagree_the_better_rated_decides(
+        self, ratings: tuple[float, float], drawn: bool
+    ) -> None:
+        window = (slice(4, 10), slice(2, 8))
+        full, nothing = np.ones((6, 6), np.float32), np.zeros(SHAPE, np.float32)
+        answers = [((full, ratings[0]), window), ((nothing, ratings[1]), (slice(0, 20), slice(0, 30)))]
+        mean = _mean_of_views(answers, SHAPE)
+        np.testing.assert_array_equal(mean > 0.5, boxed(LEFT) & drawn)
+        assert mean[5, 5] == pytest.approx(ratings[0] / 1.3)
+        assert mean[0, 0] == 0
+
+    def test_beyond_every_window_nothing_is_drawn(self) -> None:
+        mean = _mean_of_views([((np.ones((6, 6), np.float32), 0.0), (slice(4, 10), slice(2, 8)))], SHAPE)
+        np.testing.assert_array_equal(mean, boxed(LEFT).astype(np.float32))
 
     def test_equal_windows_are_asked_once(self, segmenter: FakeSegmenter) -> None:
         ask(segmenter, prompts((2, 2, 26, 18)), closer=(2, 0))

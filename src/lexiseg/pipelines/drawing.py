@@ -33,7 +33,7 @@ class MaskSettings:
         closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
             itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
             of the segmenter's pixels otherwise; around a box that lies beside it, the whole scan shows it at
-            least. Of several, that one is taken in which the segmenter rates its mask best.
+            least. Of several windows the mean counts, weighted by how the segmenter rates its mask in each.
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
@@ -125,7 +125,7 @@ class Question:
 
 
 Views = tuple[Question, ...]
-"""The same question in several windows, of which the best answer counts."""
+"""The same question in several windows, whose answers are averaged."""
 
 
 def questions_of(
@@ -281,13 +281,25 @@ def _outline(
     drawn: FloatArray = np.zeros(region.mask.shape, np.float32)
     estimates, sizes = [], []
     for views in questions:
-        answers = [_answer(segmenter, asked, region, settings) for asked in views]
-        best = max(range(len(views)), key=lambda view: answers[view][1])
-        (probability, iou), window = answers[best], views[best].window
-        drawn[window] = np.maximum(drawn[window], probability)
-        estimates.append(iou)
+        answers = [(_answer(segmenter, asked, region, settings), asked.window) for asked in views]
+        probability = _mean_of_views(answers, region.mask.shape)
+        drawn = np.maximum(drawn, probability)
+        estimates.append(float(np.mean([iou for (_, iou), _ in answers])))
         sizes.append(int((probability > 0.5).sum()))
     return drawn, float(np.average(estimates, weights=sizes)) if sum(sizes) else 0.0
+
+
+def _mean_of_views(
+    answers: Sequence[tuple[tuple[FloatArray, float], tuple[slice, slice]]], shape: tuple[int, ...]
+) -> FloatArray:
+    """Each pixel's mean probability over the windows that show it, weighted by their ratings."""
+    total, weights = (np.zeros(shape, np.float32) for _ in range(2))
+    for (probability, iou), window in answers:
+        weight = np.float32(max(iou, 1e-6))
+        total[window] += weight * probability
+        weights[window] += weight
+    mean: FloatArray = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
+    return mean
 
 
 def _answer(
