@@ -144,7 +144,7 @@ def main(
     """Draw the worst scans and print what distinguishes them from the others."""
     torch.manual_seed(0)
     out.mkdir(parents=True, exist_ok=True)
-    pipeline = lexiseg.load(preset, device="cpu", encoder=encoder, segmenter=segmenter)
+    pipeline = lexiseg.load(preset, device="cpu", precision="float32", encoder=encoder, segmenter=segmenter)
     columns = ["set", "scans", "mean", "median", f"mean of the worst {worst}", "below 0.1"]
     columns += ["target's share of the scan, median: worst, all", "in what way the worst are wrong"]
     lines, drawn = [], {}
