@@ -118,8 +118,10 @@ def main(
     """Print the table of SaLIP with the bundled models."""
     torch.manual_seed(0)
     changes = merge_settings(setting or [])
-    salip = lexiseg.load("demo-salip", device="cpu", encoder=encoder, segmenter=segmenter, **changes)
-    box = lexiseg.load("sam-box", device="cpu", segmenter=segmenter)
+    salip = lexiseg.load(
+        "demo-salip", device="cpu", precision="float32", encoder=encoder, segmenter=segmenter, **changes
+    )
+    box = lexiseg.load("sam-box", device="cpu", precision="float32", segmenter=segmenter)
     scores = {name: score_set(name, data / name, salip, box, limit) for name in sets.split(",")}
     python, cores = platform.python_version(), torch.get_num_threads()
     print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")

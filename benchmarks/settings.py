@@ -112,6 +112,7 @@ def main(
         lexiseg.load(
             preset,
             device="cpu",
+            precision="float32",
             encoder=encoder,
             segmenter=segmenter,
             **merge_settings(each.split() if k else []),

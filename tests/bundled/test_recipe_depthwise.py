@@ -13,7 +13,7 @@ from lexiseg.bundled.recipe.depthwise import differentiate_in_float
 
 
 def gradients(model: nn.Module, pixels: Tensor, *, half: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """What comes out, and every weight's gradient of the sum of its squares."""
+    """What comes out, and every weight's gradient of the mean of its squares."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         out = model(pixels).float()
     model.zero_grad()
@@ -35,12 +35,15 @@ def test_as_in_float32(kernel: int, stride: int, side: int, padding: str) -> Non
     conv = timm.layers.create_conv2d(8, 8, kernel, stride=stride, padding=pad, depthwise=True)
     changed = copy.deepcopy(conv)
     differentiate_in_float(changed)
-    pixels = torch.randn(2, 8, side, side)
+    pixels = torch.randn(2, 8, side, side).requires_grad_()
+    also = pixels.detach().clone().requires_grad_()
     expected, of = gradients(conv, pixels, half=False)
-    found, of_changed = gradients(changed, pixels, half=True)
+    found, of_changed = gradients(changed, also, half=True)
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, atol=0.05)
     assert alike(of_changed["weight"], of["weight"]) > 0.999
+    assert pixels.grad is not None and also.grad is not None
+    assert alike(also.grad, pixels.grad) > 0.999
 
 
 def test_a_tower_keeps_its_names_and_gets_a_gradient_everywhere() -> None:
@@ -54,7 +57,7 @@ def test_a_tower_keeps_its_names_and_gets_a_gradient_everywhere() -> None:
     _, expected = gradients(tower, pixels, half=True)
     _, found = gradients(changed, pixels, half=True)
     assert found.keys() == expected.keys()
-    assert all(v.dtype == torch.float32 and torch.isfinite(v).all() for v in found.values())
+    assert all(v.dtype == torch.float32 and v.abs().sum() > 0 for v in found.values())
 
 
 def test_only_trainable_depthwise_convolutions_change() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +41,9 @@ class _Depthwise(torch.autograd.Function):
 def differentiate_in_float(model: nn.Module) -> None:
     """Let every trainable depthwise convolution of a model, in place, compute its gradients in float32.
 
+    Each takes (B, C, H, W) of any floating dtype and gives (B, C, h, w) in bfloat16; the gradient of its
+    weight is float32.
+
     Args:
         model: its `nn.Conv2d` with one channel a group, without bias and dilation, are changed; weights and
             their names stay as they are.
@@ -56,9 +60,7 @@ def differentiate_in_float(model: nn.Module) -> None:
 
 
 def _replace_forward(module: nn.Conv2d) -> None:
-    same = (
-        type(module).__name__ == "Conv2dSame"
-    )  # timm's: TensorFlow's padding, which follows the input's size
+    same = isinstance(module, Conv2dSame)  # TensorFlow's padding, which follows the input's size
     padding = (0, 0) if same else module.padding
 
     def forward(x: Tensor) -> Tensor:
