@@ -1,4 +1,4 @@
-"""For all tests: the same number format on every machine, and on CI the same examples in every run."""
+"""For all tests: one number format and hub everywhere, and on CI the same examples in every run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Set where somebody works offline; the tests bring a hub of their own, and those of "offline" set it again.
+for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.pop(name, None)
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
