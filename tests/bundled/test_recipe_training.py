@@ -240,6 +240,28 @@ class TestLoop:
         assert weight == pytest.approx((seen[10] + 3 * seen[30]) / 4, abs=1e-6)
         assert exported[-1] == weight
 
+    def test_a_run_that_is_killed_where_an_average_is_kept_still_has_it(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        def mixed(folder: str) -> Any:
+            return Loop(
+                Line(20),
+                tmp_path / folder,
+                weight_decay=0.0,
+                clip=1.0,
+                ema=0.9,
+                mix={10: 1, 20: 1},
+                device="cpu",
+            )
+
+        def killed(model: nn.Module, step: int) -> None:
+            raise KeyboardInterrupt
+
+        whole = mixed("whole").run(every=10)
+        with pytest.raises(KeyboardInterrupt):
+            mixed("halves").run(every=10, after=killed)
+        assert torch.equal(mixed("halves").run(every=10).weight, whole.weight)
+
     def test_what_knows_something_already_learns_slower(self, tmp_path: Path) -> None:
         from lexiseg.bundled.recipe.loop import Loop
 

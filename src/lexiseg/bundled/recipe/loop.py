@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lexiseg.bundled.recipe.depthwise import differentiate_in_float
+from lexiseg.files import atomic_write
 
 Precision = Literal["32-true", "bf16-mixed"]
 logger = logging.getLogger(__name__)
@@ -137,12 +138,13 @@ class Loop:
                 running[name] = 0.95 * running.get(name, value.item()) + 0.05 * value.item()
             if (step + 1) % log == 0:
                 self._log(step + 1, running, (time.monotonic() - began) / (step + 1 - start))
+            if step + 1 in self.mix:
+                # Before the checkpoint: a run that is killed between the two makes it again.
+                self._write(self.average.state_dict(), self._kept(step + 1))
             if (step + 1) % every == 0 or step + 1 == task.steps:
                 self._save(step + 1)
                 if after is not None:
                     after(self.average, step + 1)
-            if step + 1 in self.mix:
-                torch.save(self.average.state_dict(), self._kept(step + 1))
         if self.mix:
             self._mix()
             if after is not None:
@@ -210,6 +212,8 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "step": step,
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        self._write(state, self.checkpoint)
+
+    @staticmethod
+    def _write(state: Mapping[str, Any], path: Path) -> None:
+        atomic_write(path, lambda stream: torch.save(state, stream))
