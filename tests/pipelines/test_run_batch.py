@@ -135,6 +135,28 @@ class TestFailures:
             check_folder(scans, gather_items([scans], phrases=["tumor"]))
 
 
+class TestTwoRuns:
+    def test_a_second_run_of_the_same_folder_is_refused_and_the_first_loses_nothing(
+        self, scans: Path, tmp_path: Path
+    ) -> None:
+        items, refused = gather_items([scans], phrases=["tumor"]), []
+        torn = tmp_path / ".0123456789abcdef.tmp"
+
+        def meanwhile(told: RunProgress) -> None:
+            torn.touch()  # what the first is writing just now
+            for second in (lambda: check_folder(tmp_path, items), lambda: run(scans, tmp_path)):
+                with pytest.raises(UsageError, match="another run is writing there; wait") as error:
+                    second()
+                refused.append(error)
+            assert torn.exists()
+
+        run_batch(FakePipeline(), items, tmp_path, phrases=["tumor"], progress=meanwhile)
+        assert refused
+        assert results(tmp_path) == [(name, "tumor", "ok") for name in "abc"]
+        check_folder(tmp_path, items)
+        assert not torn.exists()
+
+
 class TestResume:
     def test_finished_scans_are_skipped_and_the_outcome_is_that_of_an_unbroken_run(
         self, scans: Path, tmp_path: Path

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lexiseg.pipelines.runs.folder import earlier_rows
+from lexiseg.pipelines.runs.folder import earlier_rows, only_run
 from lexiseg.pipelines.runs.items import RunItem
 from lexiseg.pipelines.runs.one import Observe, segment_one
 from lexiseg.pipelines.runs.record import now, settings_record, write_record
@@ -43,7 +43,7 @@ def run_batch(
         tuned: how the pipeline's settings were chosen without labels, for the record; None for fixed ones.
 
     Raises:
-        UsageError: resuming a run of other settings or weights, or a folder with masks that no run wrote.
+        UsageError: resuming a run of other settings or weights, or another run is writing to the folder.
         UnwritableResult: the file system refused; what was done until then can be resumed.
     """
     options = options or RunOptions()
@@ -56,35 +56,38 @@ def run_batch(
         phrases=phrases,
         options={"save_stages": options.save_stages, "overlay": options.overlay},
     )
-    kept, before = earlier_rows(out, items, settings, resume=options.resume)
-    table = out / RESULTS_NAME
-    # The table first: old rows beside a new record would pass for the new run's.
-    write_results(table, kept.in_order(items))
-    chosen = {"tuning": "fixed"} if tuned is None else {"tuning": "label-free", "tuned": dict(tuned)}
-    record = {**settings, **chosen, "started": before.get("started", started), "finished": None}
-    write_record(out, {**record, "counts": None, "seconds": None})
+    with only_run(out):
+        kept, before = earlier_rows(out, items, settings, resume=options.resume)
+        table = out / RESULTS_NAME
+        # The table first: old rows beside a new record would pass for the new run's.
+        write_results(table, kept.in_order(items))
+        chosen = {"tuning": "fixed"} if tuned is None else {"tuning": "label-free", "tuned": dict(tuned)}
+        record = {**settings, **chosen, "started": before.get("started", started), "finished": None}
+        write_record(out, {**record, "counts": None, "seconds": None})
 
-    pending = [item for item in items if item.id not in kept.done]
-    teller = _Teller(len(pending), progress)
-    for item in pending:
-        teller.begin(item)
-        rows = segment_one(pipeline, item, out, options=options, tell=teller.share, observe=observe)
-        append_results(table, rows)
-        kept.rows[item.id] = rows
-        teller.end(failed=not rows[0].ok)
-    write_results(table, kept.in_order(items))
-    seconds = time.perf_counter() - began
-    done = [kept.rows[item.id] for item in items if kept.rows[item.id][0].ok]
-    summary = RunSummary(
-        folder=out,
-        done=len(done),
-        absent=sum(all(row.present == "false" for row in rows) for rows in done),
-        failed=len(items) - len(done),
-        skipped=len(items) - len(pending),
-        seconds=seconds,
-    )
-    write_record(out, {**record, "finished": now(), "counts": summary.counts(), "seconds": round(seconds, 3)})
-    return summary
+        pending = [item for item in items if item.id not in kept.done]
+        teller = _Teller(len(pending), progress)
+        for item in pending:
+            teller.begin(item)
+            rows = segment_one(pipeline, item, out, options=options, tell=teller.share, observe=observe)
+            append_results(table, rows)
+            kept.rows[item.id] = rows
+            teller.end(failed=not rows[0].ok)
+        write_results(table, kept.in_order(items))
+        seconds = time.perf_counter() - began
+        done = [kept.rows[item.id] for item in items if kept.rows[item.id][0].ok]
+        summary = RunSummary(
+            folder=out,
+            done=len(done),
+            absent=sum(all(row.present == "false" for row in rows) for rows in done),
+            failed=len(items) - len(done),
+            skipped=len(items) - len(pending),
+            seconds=seconds,
+        )
+        write_record(
+            out, {**record, "finished": now(), "counts": summary.counts(), "seconds": round(seconds, 3)}
+        )
+        return summary
 
 
 class _Teller:

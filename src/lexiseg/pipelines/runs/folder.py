@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.pipelines.runs.items import RunItem
@@ -22,27 +25,51 @@ from lexiseg.scans import printable
 _TORN = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Hold a run's folder, made if missing: of two runs at once each would lose rows of the other.
+
+    The operating system lets go of it when the process ends, in whatever way.
+
+    Raises:
+        UsageError: another run holds it.
+        UnwritableResult: the file system refuses.
+    """
+    lock = FileLock(out / ".lexiseg.lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"{printable(str(out))}: another run is writing there; wait for its end or choose another folder"
+        ) from error
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_folder(out: Path, items: Sequence[RunItem]) -> None:
     """Make the results' folder and see that it can be written to, before any model is loaded.
 
     Raises:
         UnwritableResult: the file system refuses.
-        UsageError: it holds masks of these scans' names that no run wrote, such as a data set's own truth.
+        UsageError: another run is writing there, or it holds masks of these scans' names that no run wrote,
+            such as a data set's own truth.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-        present = set(os.listdir(out))  # noqa: PTH208  (names alone: a folder may hold a million)
-    except OSError as error:
-        raise UnwritableResult(
-            f"{printable(str(out))}: results cannot be written there ({error.strerror}); "
-            "choose another folder"
-        ) from error
-    if RESULTS_NAME in present:
-        for name in filter(_TORN.fullmatch, present):
-            (out / name).unlink(missing_ok=True)
-        return
+    with only_run(out):
+        try:
+            with tempfile.TemporaryFile(dir=out):
+                pass
+            present = set(os.listdir(out))  # noqa: PTH208  (names alone: a folder may hold a million)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        if RESULTS_NAME in present:
+            for name in filter(_TORN.fullmatch, present):
+                (out / name).unlink(missing_ok=True)
+            return
     for item in items:
         for ending in ("_mask.png", "_mask.nii.gz"):
             if item.name + ending in present:
@@ -50,6 +77,12 @@ def check_folder(out: Path, items: Sequence[RunItem]) -> None:
                     f"{printable(str(out))}: {item.name}{ending} is there and no run of lexiseg wrote it; "
                     "choose another folder"
                 )
+
+
+def _unwritable(out: Path, error: OSError) -> UnwritableResult:
+    return UnwritableResult(
+        f"{printable(str(out))}: results cannot be written there ({error.strerror}); choose another folder"
+    )
 
 
 @dataclass(frozen=True)
