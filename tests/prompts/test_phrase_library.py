@@ -27,6 +27,13 @@ class TestDefault:
         assert len(target.templates) >= 3
         assert len(target.nulls) >= 2
 
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("breast tumor", "breast cancer"), ("brain tumor", "meningioma")]
+    )
+    def test_a_kind_of_tumor_does_not_speak_for_all(self, name: str, kind: str) -> None:
+        assert kind in phrase_set(kind, ensemble=True).prompts
+        assert kind not in phrase_set(name, ensemble=True).prompts
+
     def test_left_is_weighed_against_right(self) -> None:
         assert "right lung" in phrase_set("left lung").nulls
         assert "left lung" in phrase_set("Right lung").nulls
@@ -91,6 +98,12 @@ class TestBadFiles:
     def test_two_owners(self, tmp_path: Path) -> None:
         write(tmp_path, "name: a lung", "a.yaml")
         write(tmp_path, "name: chest\nsynonyms: [LUNG]", "b.yaml")
+        with pytest.raises(UsageError, match="belongs to both"):
+            load_library(tmp_path)
+
+    def test_two_owners_of_a_variant(self, tmp_path: Path) -> None:
+        write(tmp_path, "name: spleen\nvariants: [accessory spleen]", "a.yaml")
+        write(tmp_path, "name: accessory spleen", "b.yaml")
         with pytest.raises(UsageError, match="belongs to both"):
             load_library(tmp_path)
 

@@ -10,6 +10,7 @@ LIBRARY = PhraseLibrary(
         Target(
             name="breast tumor",
             synonyms=("breast mass",),
+            variants=("breast carcinoma",),
             templates=("{} in ultrasound",),
             nulls=("normal breast",),
         ),
@@ -60,6 +61,16 @@ class TestKnown:
     def test_synonym_leads_and_brings_the_others(self) -> None:
         found = phrase_set("breast mass", ensemble=True, library=LIBRARY)
         assert found.prompts == ("breast mass", "breast mass in ultrasound", "breast tumor")
+
+    def test_a_kind_is_asked_with_the_target_and_speaks_for_no_other_wording(self) -> None:
+        found = phrase_set("breast carcinoma", ensemble=True, library=LIBRARY)
+        assert found.prompts == (
+            "breast carcinoma", "breast carcinoma in ultrasound", "breast tumor", "breast mass",
+        )  # fmt: skip
+        whole = phrase_set("breast tumor", ensemble=True, library=LIBRARY)
+        assert whole.prompts == ("breast tumor", "breast tumor in ultrasound", "breast mass")
+        longer = phrase_set("spiculated breast carcinoma", ensemble=True, library=LIBRARY)
+        assert longer.prompts[1] == "spiculated breast carcinoma in ultrasound"
 
     def test_nulls_are_the_targets_then_the_generic(self) -> None:
         found = phrase_set("breast tumor", library=LIBRARY)

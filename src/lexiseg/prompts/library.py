@@ -39,7 +39,9 @@ class Target:
 
     Attributes:
         name: the wording that leads the ensemble.
-        synonyms: other wordings of the same thing.
+        synonyms: other wordings of the same thing; an ensemble averages them.
+        variants: wordings that lead to the target but do not speak for it, and are averaged only where they
+            are what was typed: kinds of it (a carcinoma for a breast tumor), words that few use.
         templates: sentences with one ``{}`` for the wording.
         nulls: phrases of what lies around the target and is not it.
         regions: of how many separate regions the target consists (lungs: two), for those who look for
@@ -48,6 +50,7 @@ class Target:
 
     name: str
     synonyms: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("{}",)
     nulls: tuple[str, ...] = ()
     regions: int = 1
@@ -56,6 +59,11 @@ class Target:
     def wordings(self) -> tuple[str, ...]:
         """The name, then the synonyms."""
         return (self.name, *self.synonyms)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every wording by which the target is found."""
+        return (*self.wordings, *self.variants)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +81,13 @@ class PhraseLibrary:
     nulls: tuple[str, ...] = ()
 
     def find(self, text: str) -> tuple[Target, str] | None:
-        """The target one of whose wordings is `text`, and that wording as the library spells it.
+        """The target one of whose known wordings is `text`, and that wording as the library spells it.
 
         Case, spacing, punctuation, a leading article and British spelling do not matter.
         """
         key = phrase_key(text)
         for target in self.targets:
-            for wording in target.wordings:
+            for wording in target.known:
                 if phrase_key(wording) == key:
                     return target, wording
         return None
@@ -96,7 +104,7 @@ class PhraseLibrary:
         padded = f" {' '.join(words)} "
         best, length = None, 0
         for target in self.targets:
-            for wording in target.wordings:
+            for wording in target.known:
                 key = phrase_key(wording)
                 if len(key) > length and f" {key} " in padded:
                     best, length = target, len(key)
@@ -158,7 +166,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _target(fields: dict[str, Any], file: Path) -> Target:
-    known = ("name", "synonyms", "templates", "nulls", "regions")
+    known = ("name", "synonyms", "variants", "templates", "nulls", "regions")
     unknown = sorted(map(str, set(fields) - set(known)))
     if unknown:
         raise UsageError(
@@ -167,7 +175,11 @@ def _target(fields: dict[str, Any], file: Path) -> Target:
     name = fields.get("name")
     if not isinstance(name, str) or not phrase_key(name):
         raise UsageError(f"phrase file {file.name} has no name; expected 'name: some target'")
-    lists = {key: _strings(fields, key, file) for key in ("synonyms", "templates", "nulls") if key in fields}
+    lists = {
+        key: _strings(fields, key, file)
+        for key in ("synonyms", "variants", "templates", "nulls")
+        if key in fields
+    }
     _check_templates(lists.get("templates", ()), file)
     regions = fields.get("regions", 1)
     if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
@@ -195,7 +207,7 @@ def _check_templates(templates: Iterable[str], file: Path) -> None:
 def _check_unique(targets: Iterable[Target]) -> None:
     owners: dict[str, str] = {}
     for target in targets:
-        for wording in target.wordings:
+        for wording in target.known:
             owner = owners.setdefault(phrase_key(wording), target.name)
             if owner != target.name:
                 raise UsageError(

@@ -47,15 +47,15 @@ def check_phrase(text: str) -> str:
 def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | None = None) -> PhraseSet:
     """Wordings and null phrases for a typed phrase.
 
-    A phrase that the library knows (by name or synonym, whatever its case, spacing or British spelling) is
-    put as the library spells it and gets its target's templates and nulls.  A longer phrase around a known
-    one ("spiculated breast tumor") keeps its own words with that target's templates and nulls.  Any other
-    phrase gets the generic ones.
+    A phrase that the library knows (by name, synonym or variant, whatever its case, spacing or British
+    spelling) is put as the library spells it and gets its target's templates and nulls.  A longer phrase
+    around a known one ("spiculated breast tumor") keeps its own words with that target's templates and nulls.
+    Any other phrase gets the generic ones.
 
     Args:
         text: the phrase.
         ensemble: False for the phrase alone; True for the phrase in every template and, where the phrase is a
-            known one, the target's other wordings too.
+            known one, the target's name and synonyms too.
         library: where targets are looked up; None for the one that ships with the package.
 
     Raises:
@@ -90,7 +90,7 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
 def _of_which(text: str, related: Target | None) -> Target | None:
     """The related target where the phrase is about it: "hazy lungs" are lungs, a "lung nodule" is not."""
     words = f" {phrase_key(text)}"
-    named = related is not None and any(words.endswith(f" {phrase_key(w)}") for w in related.wordings)
+    named = related is not None and any(words.endswith(f" {phrase_key(w)}") for w in related.known)
     return related if named else None
 
 
