@@ -262,6 +262,20 @@ class TestLoop:
             mixed("halves").run(every=10, after=killed)
         assert torch.equal(mixed("halves").run(every=10).weight, whole.weight)
 
+    def test_the_running_average_may_follow_faster_from_a_step_on(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        task = Line(30)
+        found = Loop(
+            task,
+            tmp_path,
+            weight_decay=0.0,
+            clip=1.0,
+            ema=lambda step: 0.9 if step < 29 else 0.0,
+            device="cpu",
+        ).run(every=30)
+        assert torch.equal(found.weight, task.model.weight)
+
     def test_what_knows_something_already_learns_slower(self, tmp_path: Path) -> None:
         from lexiseg.bundled.recipe.loop import Loop
 
@@ -336,6 +350,10 @@ class TestPhases:
         assert self.phases.rate(19) < 0.02
         assert self.phases.rate(20) == pytest.approx(2.0 / 4)
         assert self.phases.rate(30) / 2 == pytest.approx(warm_cosine(10, 20, 4))
+
+    def test_a_phase_may_have_a_running_average_of_its_own(self) -> None:
+        phases = Phases([{"steps": 2, "lr": 1.0}, {"steps": 1, "lr": 1.0, "ema": 0.5}], 1)
+        assert [phases.ema(step, 0.9) for step in range(4)] == [0.9, 0.9, 0.5, 0.5]
 
     def test_a_step_past_the_end_belongs_to_the_last_phase(self) -> None:
         assert self.phases.at(9)["lr"] == 1.0

@@ -53,7 +53,7 @@ class Loop:
         *,
         weight_decay: float,
         clip: float,
-        ema: float,
+        ema: float | Callable[[int], float],
         mix: Mapping[int, float] | None = None,
         slow: Mapping[str, float] | None = None,
         precision: Precision = "32-true",
@@ -66,7 +66,7 @@ class Loop:
             folder: for checkpoints and the log.
             weight_decay: of AdamW, on weights of two dimensions or more.
             clip: largest norm of the gradient.
-            ema: decay of the running average.
+            ema: decay of the running average; a function of the step, or one number.
             mix: step -> weight: the model that `run` returns is this mean of the running averages as they
                 were after those steps (a mean over a run's course generalises better than its end: Izmailov
                 et al., UAI 2018); None is the last one alone.
@@ -75,7 +75,8 @@ class Loop:
             precision: of the forward pass, as Lightning names it; weights and optimiser are float32 always.
             device: of Lightning's accelerators, or "auto".
         """
-        self.task, self.folder, self.clip, self.decay = task, folder, clip, ema
+        self.task, self.folder, self.clip = task, folder, clip
+        self.decay = ema if callable(ema) else lambda step: ema
         self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
@@ -133,7 +134,7 @@ class Loop:
             scale = getattr(task.model, "logit_scale", None)
             if scale is not None:
                 scale.data.clamp_(0, 3.4)
-            self._follow(min(self.decay, (step + 1) / (step + 20)))
+            self._follow(min(self.decay(step), (step + 1) / (step + 20)))
             for name, value in [*terms.items(), ("total", total), ("norm", norm)]:
                 running[name] = 0.95 * running.get(name, value.item()) + 0.05 * value.item()
             if (step + 1) % log == 0:

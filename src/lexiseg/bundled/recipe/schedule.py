@@ -44,6 +44,10 @@ class Phases:
             end += phase["steps"]
         return float(self.at(step)["lr"]) * warm_cosine(step - begin, end - begin, self.warmup)
 
+    def ema(self, step: int, usual: float) -> float:
+        """Decay of the running average: the phase's own, else the usual one."""
+        return float(self.at(step).get("ema", usual))
+
 
 def shortened(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
     """A model's section of the recipe with every phase `share` times as long, and the same mean of weights.
