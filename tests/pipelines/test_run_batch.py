@@ -155,6 +155,7 @@ class TestTwoRuns:
         assert results(tmp_path) == [(name, "tumor", "ok") for name in "abc"]
         check_folder(tmp_path, items)
         assert not torn.exists()
+        assert not list(tmp_path.glob(".*"))
 
 
 class TestResume:

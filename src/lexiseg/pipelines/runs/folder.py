@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ def only_run(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # where an open file cannot go, it stays: hidden, and held by nobody
+            Path(lock.lock_file).unlink()
         lock.release()
 
 
