@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample, phantom_samples
 from lexiseg.bundled.recipe.encoder import losses
-from lexiseg.bundled.recipe.schedule import Phases, shortened, warm_cosine
 from lexiseg.bundled.recipe.segmenter import SegmenterTask, mask_losses
 from lexiseg.bundled.recipe.supervision import Question, Supervision, supervise
 
@@ -39,27 +36,6 @@ def chest(size: int = 64) -> Sample:
 STILL = AugmentSettings(
     flip=0, view=0, rotation=0, shift=0, zoom=(1, 1), stretch=0, intensity=0, noise=0, blur=0
 )
-
-
-class TestShortened:
-    RECIPE: ClassVar[dict[str, Any]] = {
-        "phases": [{"steps": 100, "lr": 1.0}, {"steps": 40, "lr": 0.5, "restart": True}],
-        "mix": {100: 0.3, 140: 0.7},
-        "clip": 1.0,
-    }
-
-    def test_phases_shrink_and_the_mean_moves_with_their_ends(self) -> None:
-        found = shortened(self.RECIPE, 0.25)
-        assert [phase["steps"] for phase in found["phases"]] == [25, 10]
-        assert found["mix"] == {25: 0.3, 35: 0.7}
-        assert found["phases"][1]["restart"] and found["clip"] == 1.0
-
-    def test_at_full_length_it_is_the_recipe(self) -> None:
-        assert shortened(self.RECIPE, 1.0) == self.RECIPE
-
-    def test_a_mean_within_a_phase_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"mix: steps \[90\] are not the ends of phases, \[100, 140\]"):
-            shortened({**self.RECIPE, "mix": {90: 1.0}}, 0.5)
 
 
 class TestAugment:
@@ -177,147 +153,6 @@ class TestMaskLosses:
         assert float(drawn) < 0.2 * float(wrong)
 
 
-class Line:
-    """A task whose answer is known: fit y = 2 x."""
-
-    def __init__(self, steps: int) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Linear(1, 1)
-        self.steps = steps
-        self.begun = 0
-
-    def begin(self) -> None:
-        self.begun += 1
-        self.model.bias.data.fill_(0.3)
-
-    def rate(self, step: int) -> float:
-        return 0.05 * (1 + math.cos(math.pi * step / 40)) / 2 + 0.01
-
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        x = torch.from_numpy(np.random.default_rng(step).standard_normal((16, 1)).astype(np.float32))
-        return {"error": ((self.model(x) - 2 * x) ** 2).mean()}
-
-
-class Broken(Line):
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        terms = super().loss(step, device)
-        return {"error": terms["error"] * (math.nan if step == 7 else 1)}
-
-
-class TestLoop:
-    def loop(self, task: Any, folder: Path) -> Any:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        return Loop(task, folder, weight_decay=0.0, clip=1.0, ema=0.9, device="cpu")
-
-    def test_a_resumed_run_ends_where_an_unbroken_one_does(self, tmp_path: Path) -> None:
-        whole = self.loop(Line(40), tmp_path / "whole").run(every=10)
-        first, second = Line(20), Line(40)
-        self.loop(first, tmp_path / "halves").run(every=10)
-        resumed = self.loop(second, tmp_path / "halves").run(every=10)
-        assert torch.equal(whole.weight, resumed.weight)
-        assert (first.begun, second.begun) == (1, 0)
-        assert float(whole.weight) == pytest.approx(2.0, abs=0.7)
-
-    def test_what_comes_before_the_first_step_is_kept_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError, match="step 7"):
-            self.loop(Broken(40), tmp_path).run(every=100)
-        state = torch.load(tmp_path / "last.pt", weights_only=True)
-        assert state["step"] == 0
-        assert float(state["model"]["bias"]) == float(state["average"]["bias"]) == pytest.approx(0.3)
-
-    def test_what_is_returned_is_the_mean_of_the_averages_that_were_asked_for(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        seen = {}
-        for steps in (10, 30):
-            seen[steps] = float(self.loop(Line(steps), tmp_path / str(steps)).run(every=5).weight)
-        mixed = Loop(
-            Line(30), tmp_path / "mix", weight_decay=0.0, clip=1.0, ema=0.9, mix={10: 1, 30: 3}, device="cpu"
-        )
-        exported = []
-        weight = float(mixed.run(every=50, after=lambda m, step: exported.append(float(m.weight))).weight)
-        assert weight == pytest.approx((seen[10] + 3 * seen[30]) / 4, abs=1e-6)
-        assert exported[-1] == weight
-
-    def test_a_run_that_is_killed_where_an_average_is_kept_still_has_it(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        def mixed(folder: str) -> Any:
-            return Loop(
-                Line(20),
-                tmp_path / folder,
-                weight_decay=0.0,
-                clip=1.0,
-                ema=0.9,
-                mix={10: 1, 20: 1},
-                device="cpu",
-            )
-
-        def killed(model: nn.Module, step: int) -> None:
-            raise KeyboardInterrupt
-
-        whole = mixed("whole").run(every=10)
-        with pytest.raises(KeyboardInterrupt):
-            mixed("halves").run(every=10, after=killed)
-        assert torch.equal(mixed("halves").run(every=10).weight, whole.weight)
-
-    def test_the_running_average_may_follow_faster_from_a_step_on(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        task = Line(30)
-        found = Loop(
-            task,
-            tmp_path,
-            weight_decay=0.0,
-            clip=1.0,
-            ema=lambda step: 0.9 if step < 29 else 0.0,
-            device="cpu",
-        ).run(every=30)
-        assert torch.equal(found.weight, task.model.weight)
-
-    def test_what_knows_something_already_learns_slower(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        moved = {}
-        for start in ("other", "weig"):
-            task = Line(1)
-            before = float(task.model.weight.detach())
-            loop = Loop(
-                task, tmp_path / start, weight_decay=0.0, clip=9.0, ema=0.9, slow={start: 0.1}, device="cpu"
-            )
-            loop.run()
-            moved[start] = abs(float(task.model.weight.detach()) - before)
-        assert moved["weig"] == pytest.approx(0.1 * moved["other"], rel=0.01)
-
-    def test_what_is_at_a_rate_of_nothing_stays_and_takes_no_gradient(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        task = Line(3)
-        before = task.model.weight.detach().clone()
-        Loop(
-            task, tmp_path, weight_decay=0.1, clip=9.0, ema=0.9, slow={"weight": 0, "": 0.5}, device="cpu"
-        ).run()
-        assert torch.equal(task.model.weight, before)
-        assert task.model.weight.grad is None
-        assert float(task.model.bias.detach()) != pytest.approx(0.3)
-
-    def test_in_bfloat16_the_weights_stay_float32(self, tmp_path: Path) -> None:
-        from lexiseg.bundled.recipe.loop import Loop
-
-        task = Line(40)
-        found = Loop(
-            task, tmp_path, weight_decay=0.0, clip=1.0, ema=0.9, precision="bf16-mixed", device="cpu"
-        ).run()
-        assert found.weight.dtype == torch.float32
-        assert float(found.weight) == pytest.approx(2.0, abs=0.7)
-
-    def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError, match="step 7"):
-            self.loop(Broken(40), tmp_path).run(every=5)
-        assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
-
-
 TINY_SEGMENTER = {
     "image_size": 64, "patch_size": 8, "hidden": 16, "layers": 2, "heads": 2, "window": 4,
     "global_layers": [1], "channels": 16, "batch": 2, "prompts": 2, "warmup": 1,
@@ -336,29 +171,6 @@ TINY_UNET = {
     "size": 64, "widths": [4, 8, 16], "residual_units": 1, "warmup": 1, "shares": {"phantom": 1.0},
     "phases": [{"batch": 4, "steps": 2, "lr": 1e-3}],
 }  # fmt: skip
-
-
-class TestPhases:
-    phases = Phases(
-        [{"steps": 10, "lr": 1.0}, {"steps": 10, "lr": 0.5}, {"steps": 20, "lr": 2.0, "restart": True}],
-        warmup=4,
-    )
-
-    def test_one_cosine_runs_to_the_phase_that_restarts_it(self) -> None:
-        assert self.phases.steps == 40
-        assert self.phases.rate(10) / 0.5 == pytest.approx(warm_cosine(10, 20, 4))
-        assert self.phases.rate(19) < 0.02
-        assert self.phases.rate(20) == pytest.approx(2.0 / 4)
-        assert self.phases.rate(30) / 2 == pytest.approx(warm_cosine(10, 20, 4))
-
-    def test_a_phase_may_have_a_running_average_of_its_own(self) -> None:
-        phases = Phases([{"steps": 2, "lr": 1.0}, {"steps": 1, "lr": 1.0, "ema": 0.5}], 1)
-        assert [phases.ema(step, 0.9) for step in range(4)] == [0.9, 0.9, 0.5, 0.5]
-
-    def test_a_step_past_the_end_belongs_to_the_last_phase(self) -> None:
-        assert self.phases.at(9)["lr"] == 1.0
-        assert self.phases.at(10)["lr"] == 0.5
-        assert self.phases.at(400)["lr"] == 2.0
 
 
 class TestTasks:

@@ -94,13 +94,11 @@ def main(
     task, export = _task(which)
     from lexiseg.bundled.recipe.loop import Loop
 
-    made = task(settings, samples, seed)
     loop = Loop(
-        made,
+        task(settings, samples, seed),
         out,
         weight_decay=settings["weight_decay"],
         clip=settings["clip"],
-        ema=lambda step: made.phases.ema(step, settings["ema"]),
         mix=settings.get("mix"),
         slow=settings.get("slow"),
         precision=Precision(precision or settings.get("precision", "32-true")).value,

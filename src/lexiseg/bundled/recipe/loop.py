@@ -36,6 +36,9 @@ class Task(Protocol):
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
 
+    def decay(self, step: int) -> float:
+        """Decay of the running average at a step, 0 (follows at once) to 1 (stays)."""
+
     def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
         """The terms of the loss at a step, already weighted."""
 
@@ -53,7 +56,6 @@ class Loop:
         *,
         weight_decay: float,
         clip: float,
-        ema: float | Callable[[int], float],
         mix: Mapping[int, float] | None = None,
         slow: Mapping[str, float] | None = None,
         precision: Precision = "32-true",
@@ -66,7 +68,6 @@ class Loop:
             folder: for checkpoints and the log.
             weight_decay: of AdamW, on weights of two dimensions or more.
             clip: largest norm of the gradient.
-            ema: decay of the running average; a function of the step, or one number.
             mix: step -> weight: the model that `run` returns is this mean of the running averages as they
                 were after those steps (a mean over a run's course generalises better than its end: Izmailov
                 et al., UAI 2018); None is the last one alone.
@@ -76,7 +77,6 @@ class Loop:
             device: of Lightning's accelerators, or "auto".
         """
         self.task, self.folder, self.clip = task, folder, clip
-        self.decay = ema if callable(ema) else lambda step: ema
         self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
@@ -134,7 +134,7 @@ class Loop:
             scale = getattr(task.model, "logit_scale", None)
             if scale is not None:
                 scale.data.clamp_(0, 3.4)
-            self._follow(min(self.decay(step), (step + 1) / (step + 20)))
+            self._follow(min(task.decay(step), (step + 1) / (step + 20)))
             for name, value in [*terms.items(), ("total", total), ("norm", norm)]:
                 running[name] = 0.95 * running.get(name, value.item()) + 0.05 * value.item()
             if (step + 1) % log == 0:

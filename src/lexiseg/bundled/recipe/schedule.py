@@ -44,10 +44,6 @@ class Phases:
             end += phase["steps"]
         return float(self.at(step)["lr"]) * warm_cosine(step - begin, end - begin, self.warmup)
 
-    def ema(self, step: int, usual: float) -> float:
-        """Decay of the running average: the phase's own, else the usual one."""
-        return float(self.at(step).get("ema", usual))
-
 
 def shortened(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
     """A model's section of the recipe with every phase `share` times as long, and the same mean of weights.
@@ -70,6 +66,7 @@ def shortened(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
 class Scheduled:
     """A task's part of `Loop` that its phases decide."""
 
+    c: Mapping[str, Any]
     phases: Phases
 
     @property
@@ -83,3 +80,7 @@ class Scheduled:
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
         return self.phases.rate(step)
+
+    def decay(self, step: int) -> float:
+        """Decay of the running average at a step: the phase's own `ema`, else the model's."""
+        return float(self.phases.at(step).get("ema", self.c["ema"]))
