@@ -72,6 +72,9 @@ class FakeEncoder:
             maps = self.top(self.bottom(pixels))
             return F.normalize(torch.einsum("bchw,ce->behw", maps, self.projection), dim=1)
 
+    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_dense(pixels), self.encode_image(pixels)
+
     def default_layer(self) -> str:
         return "conv2"
 
@@ -132,6 +135,9 @@ class ColourEncoder:
     def encode_dense(self, pixels: Tensor) -> Tensor:
         self.dense_calls.append(len(pixels))
         return F.normalize(F.avg_pool2d(pixels, self.stride), dim=1)
+
+    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_dense(pixels), self.encode_image(pixels)
 
     def default_layer(self) -> str:
         raise UnsupportedByModel("colour has no layers")

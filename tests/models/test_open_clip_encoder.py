@@ -120,9 +120,13 @@ class TestEveryTower:
         if kind in NO_DENSE:
             with pytest.raises(UnsupportedByModel, match="pooling"):
                 encoder.encode_dense(pixels)
+            with pytest.raises(UnsupportedByModel, match="pooling"):
+                encoder.encode_dense_and_image(pixels)
             return
         dense = encoder.encode_dense(pixels)
         embedding = encoder.encode_image(pixels)
+        for both, alone in zip(encoder.encode_dense_and_image(pixels), (dense, embedding), strict=True):
+            assert torch.allclose(both, alone, atol=1e-5)
         assert dense.shape[:2] == embedding.shape
         assert dense.shape[2] == dense.shape[3] >= 2
         assert torch.allclose(dense.norm(dim=1), torch.ones(()), atol=1e-5)

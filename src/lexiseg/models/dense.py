@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -42,6 +43,26 @@ def dense_features(tower: Any, pixels: Tensor) -> Tensor:
     if hasattr(tower, "transformer"):
         return _clip_vit_dense(tower, pixels)
     raise _unsupported(tower)
+
+
+def dense_and_whole_features(
+    tower: Any, pixels: Tensor, whole: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Unnormalised features of every position and of the whole image, from one forward where that suffices.
+
+    Args:
+        tower: as `dense_features` takes it, and raising what it raises.
+        pixels: (B, 3, S, S), already normalised.
+        whole: pixels to the image's features (B, E), asked where positions and image go different ways.
+
+    Returns:
+        (B, E, h, w) and (B, E).
+    """
+    if not hasattr(tower, "trunk") or _is_timm_vit(tower.trunk):
+        return dense_features(tower, pixels), whole(pixels)
+    _refuse_attention_pools(tower)
+    maps = _maps(tower.trunk, pixels)
+    return _project_positions(tower, maps), tower.head(tower.trunk.forward_head(maps))
 
 
 def _unsupported(module: nn.Module) -> UnsupportedByModel:
@@ -82,22 +103,38 @@ def _clip_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
 
 
 def _timm_dense(tower: Any, pixels: Tensor) -> Tensor:
-    trunk = tower.trunk
+    _refuse_attention_pools(tower)
+    if _is_timm_vit(tower.trunk):
+        return _timm_vit_dense(tower, pixels)
+    return _project_positions(tower, _maps(tower.trunk, pixels))
+
+
+def _refuse_attention_pools(tower: Any) -> None:
     # timm's attention pools and open_clip's own ("abs_attn", "rot_attn") mix positions with learnt queries.
     if any("AttentionPool" in type(m).__name__ or "ClassAttn" in type(m).__name__ for m in tower.modules()):
-        raise _unsupported(trunk)
-    if hasattr(trunk, "blocks") and hasattr(trunk, "fc_norm"):
-        return _timm_vit_dense(tower, pixels)
-    maps = trunk.forward_features(pixels)
+        raise _unsupported(tower.trunk)
+
+
+def _is_timm_vit(trunk: Any) -> bool:
+    return hasattr(trunk, "blocks") and hasattr(trunk, "fc_norm")
+
+
+def _maps(trunk: Any, pixels: Tensor) -> Tensor:
+    """What a convolutional trunk pools, in its own order of axes."""
+    maps = cast(Tensor, trunk.forward_features(pixels))
     if maps.ndim != 4:
         raise _unsupported(trunk)
-    channels_last = getattr(trunk, "output_fmt", "") == "NHWC"
+    return maps
+
+
+def _project_positions(tower: Any, maps: Tensor) -> Tensor:
+    """Each position as a map of its own, one position large: whatever head follows sees a pooled map."""
+    channels_last = getattr(tower.trunk, "output_fmt", "") == "NHWC"
     if not channels_last:
         maps = maps.permute(0, 2, 3, 1)
     batch, height, width, channels = maps.shape
-    # Each position as a map of its own, one position large: whatever head follows sees it as a pooled map.
     single = maps.reshape(-1, 1, 1, channels) if channels_last else maps.reshape(-1, channels, 1, 1)
-    projected = tower.head(trunk.forward_head(single))
+    projected = tower.head(tower.trunk.forward_head(single))
     return cast(Tensor, projected).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 

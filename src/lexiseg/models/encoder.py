@@ -55,6 +55,13 @@ class Encoder(Protocol):
             UnsupportedByModel: the tower's pooling does not let a position be projected on its own.
         """
 
+    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `encode_dense` and `encode_image` return, from one forward where the tower allows it.
+
+        Raises:
+            UnsupportedByModel: as `encode_dense`.
+        """
+
     def default_layer(self) -> str:
         """The name of the saliency layer: the deepest whose every position influences the embedding."""
 

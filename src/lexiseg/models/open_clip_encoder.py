@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
-from lexiseg.models.dense import dense_features, unit
+from lexiseg.models.dense import dense_and_whole_features, dense_features, unit
 from lexiseg.models.device import autocast, resolve_precision
 from lexiseg.models.layers import SaliencyLayers, find_layers, probe_default, tapped
 from lexiseg.models.open_clip_folder import Tokenizer
@@ -135,6 +135,14 @@ class OpenClipEncoder:
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = dense_features(self._model.visual, self._normalised(pixels))
         return _outside(unit(features))
+
+    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of the above; one forward for a convolutional tower that averages its positions."""
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            dense, whole = dense_and_whole_features(
+                self._model.visual, self._normalised(pixels), self._model.encode_image
+            )
+        return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
 
     def default_layer(self) -> str:
         """The saliency layer; see `lexiseg.models.layers`."""

@@ -74,10 +74,10 @@ class DenseSimilarity(SaliencyMethod):
     def look(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
     ) -> Raw:
-        """shifts ** 2 dense forwards and one global one, whatever the number of phrases."""
-        positions = self._positions(encoder, view).permute(1, 2, 0)
+        """One forward where the tower allows it, with shifts their square and one more; for all phrases."""
+        dense, whole = self._encoded(encoder, view)
+        positions, embedding = dense.permute(1, 2, 0), whole.detach().float()
         maps = [self._log_odds(encoder, positions, phrase) for phrase in phrases]
-        embedding = encoder.encode_image(view).detach().float()
         progress(1.0)
         return Raw(torch.stack(maps), embedding, "dense")
 
@@ -112,15 +112,16 @@ class DenseSimilarity(SaliencyMethod):
         scale, bias = encoder.logit_scale, encoder.logit_bias
         return phrase_logits(positions, [phrase], scale=scale, bias=bias)[..., 0]
 
-    def _positions(self, encoder: Encoder, view: Tensor) -> Tensor:
-        """(E, h * shifts, w * shifts)."""
+    def _encoded(self, encoder: Encoder, view: Tensor) -> tuple[Tensor, Tensor]:
+        """(E, h * shifts, w * shifts) of the positions, and (1, E) of the view."""
         if self.shifts == 1:
-            return encoder.encode_dense(view)[0].detach().float()
+            dense, whole = encoder.encode_dense_and_image(view)
+            return dense[0].detach().float(), whole
         height, width = _grid(encoder, view)
         strides = (view.shape[-2] / height, view.shape[-1] / width)
         views = shifted_views(view, strides, self.shifts)
         maps = [encoder.encode_dense(part).detach().float() for part in torch.split(views, self.batch)]
-        return interleave(torch.cat(maps), self.shifts)
+        return interleave(torch.cat(maps), self.shifts), encoder.encode_image(view)
 
 
 def _grid(encoder: Encoder, view: Tensor) -> tuple[int, int]:
