@@ -149,6 +149,26 @@ class TestEveryTower:
         assert float(gradients.abs().max()) > 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "forwards"),
+    [("timm ConvNeXt", 1), ("timm ResNet", 1), ("timm EfficientNet", 1), ("timm ViT, mean", 2)],
+)
+def test_positions_and_image_share_a_forward_where_they_can(
+    encoders: dict[str, OpenClipEncoder], kind: str, forwards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoders[kind]
+    trunk = encoder.model.visual.trunk
+    run, seen = trunk.forward_features, []
+
+    def counted(pixels: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
+        seen.append(pixels.shape)
+        return run(pixels, *rest, **options)
+
+    monkeypatch.setattr(trunk, "forward_features", counted)
+    encoder.encode_dense_and_image(image(encoder))
+    assert len(seen) == forwards
+
+
 class TestLayers:
     def test_the_second_norm_of_a_class_token_tower_has_no_gradient(
         self, encoders: dict[str, OpenClipEncoder]
