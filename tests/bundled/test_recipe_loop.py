@@ -24,6 +24,7 @@ class Line:
         self.model = nn.Linear(1, 1)
         self.steps = steps
         self.begun = 0
+        self.made: list[int] = []
 
     def begin(self) -> None:
         self.begun += 1
@@ -35,15 +36,17 @@ class Line:
     def decay(self, step: int) -> float:
         return 0.9
 
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        x = torch.from_numpy(np.random.default_rng(step).standard_normal((16, 1)).astype(np.float32))
-        return {"error": ((self.model(x) - 2 * x) ** 2).mean()}
+    def batch(self, step: int) -> Tensor:
+        self.made.append(step)
+        return torch.from_numpy(np.random.default_rng(step).standard_normal((16, 1)).astype(np.float32))
+
+    def loss(self, batch: Tensor, device: torch.device) -> dict[str, Tensor]:
+        return {"error": ((self.model(batch) - 2 * batch) ** 2).mean()}
 
 
 class Broken(Line):
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        terms = super().loss(step, device)
-        return {"error": terms["error"] * (math.nan if step == 7 else 1)}
+    def batch(self, step: int) -> Tensor:
+        return super().batch(step) * (math.nan if step == 7 else 1)
 
 
 class Last(Line):
@@ -65,6 +68,17 @@ class TestLoop:
         assert torch.equal(whole.weight, resumed.weight)
         assert (first.begun, second.begun) == (1, 0)
         assert float(whole.weight) == pytest.approx(2.0, abs=0.7)
+
+    def test_batches_made_ahead_by_other_processes_are_the_same(self, tmp_path: Path) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        alone, helped = Line(20), Line(20)
+        ends = [
+            Loop(task, tmp_path / str(n), weight_decay=0.0, clip=1.0, device="cpu", workers=n).run(every=10)
+            for n, task in ((0, alone), (2, helped))
+        ]
+        assert torch.equal(ends[0].weight, ends[1].weight)
+        assert (len(alone.made), len(helped.made)) == (20, 0)
 
     def test_what_comes_before_the_first_step_is_kept_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="step 7"):
@@ -140,6 +154,27 @@ class TestLoop:
         found = Loop(task, tmp_path, weight_decay=0.0, clip=1.0, precision="bf16-mixed", device="cpu").run()
         assert found.weight.dtype == torch.float32
         assert float(found.weight) == pytest.approx(2.0, abs=0.7)
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_batches_are_made_in_float32_whatever_the_models_precision(
+        self, workers: int, tmp_path: Path
+    ) -> None:
+        from lexiseg.bundled.recipe.loop import Loop
+
+        class Seen(Line):
+            def batch(self, step: int) -> Tensor:
+                # an affine grid is a product of matrices: under autocast its places lie up to a pixel off
+                theta = torch.tensor([[[0.93, 0.1, 0.05], [-0.1, 0.93, 0.02]]])
+                grid = nn.functional.affine_grid(theta, [1, 1, 4, 4], align_corners=False)
+                assert grid.dtype == torch.float32
+                return super().batch(step)
+
+            def loss(self, batch: Tensor, device: torch.device) -> dict[str, Tensor]:
+                assert self.model(batch).dtype == torch.bfloat16
+                return super().loss(batch, device)
+
+        how = {"precision": "bf16-mixed", "device": "cpu", "workers": workers}
+        Loop(Seen(2), tmp_path, weight_decay=0.0, clip=1.0, **how).run()
 
     def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="step 7"):

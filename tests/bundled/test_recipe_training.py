@@ -177,7 +177,7 @@ class TestTasks:
     def test_every_weight_of_the_segmenter_is_trained(self) -> None:
         torch.manual_seed(0)
         task = SegmenterTask(TINY_SEGMENTER, list(phantom_samples(4, 128, 0)), 0)
-        torch.stack(list(task.loss(0, torch.device("cpu")).values())).sum().backward()
+        torch.stack(list(task.loss(task.batch(0), torch.device("cpu")).values())).sum().backward()
         idle = {n.split(".")[0] for n, p in task.model.vision_encoder.named_parameters() if p.grad is None}
         assert not idle
 
@@ -187,7 +187,7 @@ class TestTasks:
         one, other = (UnetTask(TINY_UNET, list(phantom_samples(8, 128, 0)), 0) for _ in range(2))
         here = torch.device("cpu")
         (first,), (again,), (later,) = (
-            task.loss(step, here).values() for task, step in ((one, 0), (other, 0), (one, 1))
+            task.loss(task.batch(step), here).values() for task, step in ((one, 0), (other, 0), (one, 1))
         )
         assert torch.equal(first, again) and not torch.equal(first, later)
         first.backward()
@@ -217,7 +217,7 @@ class TestTasks:
         random.seed(0)
         found = list(phantom_samples(8, 128, 0))
         task = EncoderTask(TINY_ENCODER, found, 0)
-        terms = task.loss(0, torch.device("cpu"))
+        terms = task.loss(task.batch(0), torch.device("cpu"))
         assert all(torch.isfinite(v) for v in terms.values())
         model = task.model.eval()
         export_encoder(model, TINY_ENCODER, tmp_path / "clip")

@@ -81,6 +81,9 @@ def main(
         typer.Option(help="32-true or bf16-mixed; left out: as the recipe says (bf16 is slow on old CPUs)"),
     ] = None,
     device: str = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="processes that make batches ahead: for a GPU with idle cores")
+    ] = 0,
 ) -> None:
     """Train one of the bundled models and export it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
@@ -103,6 +106,7 @@ def main(
         slow=settings.get("slow"),
         precision=Precision(precision or settings.get("precision", "32-true")).value,
         device=device,
+        workers=workers,
     )
     loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, cast
 
@@ -151,23 +152,39 @@ def _mean(value: Tensor, where: Tensor) -> Tensor:
     return (value * where).sum() / where.sum().clamp(min=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a step of the encoder learns from.
+
+    Attributes:
+        pixels: float32 (B, 1, R, R), normalised.
+        tokens: int64 (Q, L), of the phrases.
+        known: what each image says of each phrase.
+    """
+
+    pixels: Tensor
+    tokens: Tensor
+    known: Supervision
+
+
 class EncoderTask(Scheduled):
     """What `Loop` needs to train the encoder: a batch and its loss."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
         self.c, self.seed = c, seed
-        self.model: Any = build(c)
+        self.model = cast(Any, build(c))
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.phases = Phases(c["phases"], c["warmup"])
         self.sampler = Sampler(samples, c["shares"])
+        self.stride = int(self.model.visual.trunk.feature_info[-1]["reduction"])
 
     def begin(self) -> None:
         """The text tower learns its words."""
         if self.c.get("words"):
             teach_words(self.model, self.tokenizer, self.c["words"], self.seed)
 
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        """The weighted terms of one batch, which is a function of (seed, step)."""
+    def batch(self, step: int) -> Batch:
+        """Views and phrases, a function of (seed, step)."""
         phase = self.phases.at(step)
         rng = np.random.default_rng([self.seed, step])
         words = random.Random(f"{self.seed}-{step}")
@@ -175,12 +192,19 @@ class EncoderTask(Scheduled):
         changes = AugmentSettings(**phase.get("augment", {}))
         views = [augment(s, phase["resolution"], rng, changes, self.c["mean"]) for s in samples]
         asked = questions(samples, views, words)
-        pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
-        pixels = ((pixels - self.c["mean"]) / self.c["std"]).to(device, memory_format=torch.channels_last)
+        pixels = torch.stack([v.pixels for v in views])[:, None]
+        return Batch(
+            pixels=(pixels - self.c["mean"]) / self.c["std"],
+            tokens=self.tokenizer([a.phrase for a in asked]),
+            known=supervise(samples, views, asked, phase["resolution"] // self.stride),
+        )
+
+    def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+        """The weighted terms of one batch."""
+        pixels = batch.pixels.to(device).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         dense, whole = dense_features(self.model, pixels)
-        tokens = self.tokenizer([a.phrase for a in asked]).to(device)
-        text = functional.normalize(self.model.encode_text(tokens).float(), dim=-1)
-        known = supervise(samples, views, asked, dense.shape[-1]).to(device)
+        text = functional.normalize(self.model.encode_text(batch.tokens.to(device)).float(), dim=-1)
+        known = batch.known.to(device)
         scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
         with torch.autocast(device.type, enabled=False):  # a cosine in bfloat16 times the scale is too coarse
             terms = losses(dense, whole, text, known, scale=scale, bias=bias)

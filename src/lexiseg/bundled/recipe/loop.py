@@ -6,13 +6,14 @@ import copy
 import csv
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from lexiseg.bundled.recipe.depthwise import differentiate_in_float
 from lexiseg.files import atomic_write
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Task(Protocol):
-    """A model with its batches and loss, a pure function of the step."""
+    """A model with its batches, each a pure function of the step, and their loss."""
 
     model: nn.Module
 
@@ -39,8 +40,25 @@ class Task(Protocol):
     def decay(self, step: int) -> float:
         """Decay of the running average at a step, 0 (follows at once) to 1 (stays)."""
 
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        """The terms of the loss at a step, already weighted."""
+    def batch(self, step: int) -> Any:
+        """What a step learns from, on the CPU; made without the model, in another process perhaps."""
+
+    def loss(self, batch: Any, device: torch.device) -> dict[str, Tensor]:
+        """The terms of the loss of what `batch` gave, already weighted."""
+
+
+class _Batches(Dataset[Any]):
+    """A task's batches by step."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __getitem__(self, step: int) -> Any:
+        return self.task.batch(step)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 class Loop:
@@ -60,6 +78,7 @@ class Loop:
         slow: Mapping[str, float] | None = None,
         precision: Precision = "32-true",
         device: str = "auto",
+        workers: int = 0,
     ) -> None:
         """Prepare a run.
 
@@ -75,8 +94,10 @@ class Loop:
                 already; the first that fits counts.  At 0 they stay as they are, and no gradient is computed.
             precision: of the forward pass, as Lightning names it; weights and optimiser are float32 always.
             device: of Lightning's accelerators, or "auto".
+            workers: processes that make batches ahead, of which the result does not depend; 0: none, the
+                run makes each when it is needed.  A GPU waits for its batches without.
         """
-        self.task, self.folder, self.clip = task, folder, clip
+        self.task, self.folder, self.clip, self.workers = task, folder, clip, workers
         self.mix = dict(mix or {})
         folder.mkdir(parents=True, exist_ok=True)
         if not self.checkpoint.exists():
@@ -114,14 +135,14 @@ class Loop:
     ) -> nn.Module:
         """Train to the end; returns the averaged model."""
         task, start = self.task, self._start()
-        running: dict[str, float] = {}
+        running: Tensor | None = None
         began = time.monotonic()
         task.model.train()
-        for step in range(start, task.steps):
+        for step, batch in enumerate(self._batches(start), start):
             for group in self.optimizer.param_groups:
                 group["lr"] = task.rate(step) * group["factor"]
             with self.fabric.autocast():
-                terms = task.loss(step, self.fabric.device)
+                terms = task.loss(batch, self.fabric.device)
             total = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(total):
                 raise RuntimeError(
@@ -135,10 +156,12 @@ class Loop:
             if scale is not None:
                 scale.data.clamp_(0, 3.4)
             self._follow(min(task.decay(step), (step + 1) / (step + 20)))
-            for name, value in [*terms.items(), ("total", total), ("norm", norm)]:
-                running[name] = 0.95 * running.get(name, value.item()) + 0.05 * value.item()
+            # Summed up where they were computed: a GPU would wait at each number that is fetched.
+            found = torch.stack([*terms.values(), total, norm]).detach()
+            running = found if running is None else 0.95 * running + 0.05 * found
             if (step + 1) % log == 0:
-                self._log(step + 1, running, (time.monotonic() - began) / (step + 1 - start))
+                values = dict(zip([*terms, "total", "norm"], running.tolist(), strict=True))
+                self._log(step + 1, values, (time.monotonic() - began) / (step + 1 - start))
             if step + 1 in self.mix:
                 # Before the checkpoint: a run that is killed between the two makes it again.
                 self._write(self.average.state_dict(), self._kept(step + 1))
@@ -151,6 +174,18 @@ class Loop:
             if after is not None:
                 after(self.average, task.steps)
         return self.average
+
+    def _batches(self, start: int) -> Iterator[Any]:
+        """Those of every step from `start` on, in order."""
+        loader = DataLoader(
+            _Batches(self.task),
+            batch_size=None,
+            sampler=range(start, self.task.steps),
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # its own: it would draw from the training's
+        )
+        return iter(loader)
 
     def _start(self) -> int:
         """The step to go on from, and its state put back; what was done before the first is kept at once."""

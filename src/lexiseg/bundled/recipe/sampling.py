@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def chances(sources: Sequence[str], shares: Mapping[str, float]) -> NDArray[np.f
     Returns:
         float64 (N,), which add up to 1.
     """
-    weights = np.array([float(shares[name]) / sources.count(name) for name in sources])
+    counts = Counter(sources)
+    weights = np.array([float(shares[name]) / counts[name] for name in sources])
     return np.asarray(weights / weights.sum())
 
 

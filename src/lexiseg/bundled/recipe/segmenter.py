@@ -74,6 +74,27 @@ def nameless_regions(sample: Sample, scale: float) -> NDArray[np.int32]:
     return np.kron(regions, np.ones((2, 2), np.int32)).astype(np.int32)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """What a step of the segmenter learns from; coordinates are pixels of the S x S views.
+
+    Attributes:
+        pixels: float32 (B, 1, S, S), 0 to 1.
+        masks: float32 (B, P, S / 2, S / 2), 0 and 1.
+        boxes: float32 (B, P, 4), x0 y0 x1 y1.
+        points: float32 (B, P, 1, 2).
+        weights: float32 (B, P), 0 for prompts that ask for nothing.
+        clicks: weight of the points' terms.
+    """
+
+    pixels: Tensor
+    masks: Tensor
+    boxes: Tensor
+    points: Tensor
+    weights: Tensor
+    clicks: float
+
+
 class SegmenterTask(Scheduled):
     """What `Loop` needs to train the segmenter: a batch and its loss."""
 
@@ -144,21 +165,30 @@ class SegmenterTask(Scheduled):
             torch.tensor(weights),
         )
 
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        """The weighted terms of one batch, which is a function of (seed, step)."""
+    def batch(self, step: int) -> Batch:
+        """Views and prompts, a function of (seed, step)."""
         rng = np.random.default_rng([self.seed, 7, step])
         phase = self.phases.at(step)
         shares = phase.get("shares", self.c["shares"])
         chosen = rng.choice(len(self.samples), self.c["batch"], replace=False, p=chances(self.source, shares))
-        size, half = self.c["image_size"], self.c["prompts"] // 2
+        size = self.c["image_size"]
         views = [
             augment(self._prepared(int(i), phase, rng), size, rng, AUGMENT, MEAN[1], mask_stride=MASK_STRIDE)
             for i in chosen
         ]
         made = [self._prompts(v, phase, rng) for v in views]
-        masks, boxes, points, weights = (torch.stack(part).to(device) for part in zip(*made, strict=True))
-        pixels = torch.stack([v.pixels for v in views])[:, None].expand(-1, 3, -1, -1)
-        pixels = ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]).to(device)
+        pixels = torch.stack([v.pixels for v in views])[:, None]
+        masks, boxes, points, weights = (torch.stack(part) for part in zip(*made, strict=True))
+        return Batch(pixels, masks, boxes, points, weights, clicks=phase.get("clicks", 0.5))
+
+    def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
+        """The weighted terms of one batch."""
+        masks, boxes, points, weights = (
+            part.to(device) for part in (batch.masks, batch.boxes, batch.points, batch.weights)
+        )
+        half, clicks = self.c["prompts"] // 2, batch.clicks
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (MEAN, STD))
+        pixels = (batch.pixels.to(device).expand(-1, 3, -1, -1) - mean) / std
         embedded = self.model.vision_encoder(pixels)[0]  # get_image_embeddings would cut the gradient
         boxed = self.model(image_embeddings=embedded, input_boxes=boxes, multimask_output=False)
         pointed = self.model(image_embeddings=embedded, input_points=points[:, :half], multimask_output=True)
@@ -168,7 +198,6 @@ class SegmenterTask(Scheduled):
             pointed.pred_masks.float(), pointed.iou_scores.float(), masks[:, :half], near[:, :half],
             weights[:, :half],
         )  # fmt: skip
-        clicks = phase.get("clicks", 0.5)
         return {
             "box": box[0],
             "box_iou": 0.2 * box[1],

@@ -33,8 +33,8 @@ class UnetTask(Scheduled):
         self.phases = Phases(c["phases"], c["warmup"])
         self._loss = scan_losses()
 
-    def loss(self, step: int, device: torch.device) -> dict[str, Tensor]:
-        """Dice and cross-entropy of one batch, which is a function of (seed, step)."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Pixels, float32 (B, 1, S, S), and labels, uint8 (B, S, S): a function of (seed, step)."""
         phase, size = self.phases.at(step), self.c["size"]
         rng = np.random.default_rng([self.seed, step])
         changes = AugmentSettings(**phase.get("augment", {}))
@@ -46,6 +46,10 @@ class UnetTask(Scheduled):
             images.append(view.pixels[None])
             labels.append(torch.zeros(size, size) if mask is None else mask)
         # A tumour of which only a box is known is the ellipse in it: the corners, unknown, are outside.
-        known = (torch.stack(labels) > 0.5).to(torch.uint8).to(device)
-        pixels = normalise(torch.stack(images)).to(device, memory_format=torch.channels_last)
-        return {"dice_ce": self._loss(self.model(pixels), known).mean()}
+        return normalise(torch.stack(images)), (torch.stack(labels) > 0.5).to(torch.uint8)
+
+    def loss(self, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
+        """Dice and cross-entropy of one batch."""
+        pixels, known = batch
+        drawn = self.model(pixels.to(device, memory_format=torch.channels_last))
+        return {"dice_ce": self._loss(drawn, known.to(device)).mean()}
