@@ -57,10 +57,6 @@ class _Batches(Dataset[Any]):
         return self.task.batch(step)
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
 class Loop:
     """Runs a task to its end; killed and started again it goes on from its last checkpoint.
 
@@ -182,7 +178,6 @@ class Loop:
             batch_size=None,
             sampler=range(start, self.task.steps),
             num_workers=self.workers,
-            collate_fn=_as_it_is,
             generator=torch.Generator(),  # its own: it would draw from the training's
         )
         return iter(loader)
