@@ -55,7 +55,7 @@ TINY = {
         "words": {"steps": 2, "batch": 8, "lr": 1.0e-3}, "precision": "bf16-mixed",
         "slow": {"visual.trunk.backbone.blocks.0": 0, "visual.trunk.backbone": 0.3},
         "phases": [{"resolution": 64, "batch": 4, "steps": 4, "lr": 1.0e-3}],
-        "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "presence": 0.6, "caption": 0.15},
+        "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "close": 0.5, "presence": 0.6, "caption": 0.15},
         "weight_decay": 0.05, "clip": 1.0, "ema": 0.9,
     },
     "segmenter": {

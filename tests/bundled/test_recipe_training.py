@@ -163,7 +163,7 @@ TINY_ENCODER = {
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
     "init_logit_scale": 2.3, "init_logit_bias": -4.0, "warmup": 1, "shares": {"phantom": 1.0},
     "phases": [{"resolution": 64, "batch": 4, "steps": 2, "lr": 1e-3}],
-    "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "presence": 0.6, "caption": 0.15},
+    "loss": {"dense": 1.0, "dice": 1.0, "negative": 1.0, "close": 0.5, "presence": 0.6, "caption": 0.15},
 }  # fmt: skip
 
 

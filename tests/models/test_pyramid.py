@@ -9,7 +9,7 @@ import torch
 from lexiseg.models import load_encoder, pyramid  # noqa: F401
 from lexiseg.models.pyramid import PyramidTower
 
-NAMES = ("pyramid_efficientnet_lite0", "pyramid_efficientnet_lite2")
+NAMES = ("pyramid_efficientnet_lite0", "pyramid_efficientnet_lite2", "pyramid_tiny_vit_5m")
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -1,9 +1,9 @@
-"""A timm architecture for image towers whose positions are fine: an EfficientNet-Lite under a pyramid.
+"""timm architectures for image towers whose positions are fine: a small network under a pyramid.
 
-A classifier's last map has one position for 32 x 32 pixels, too few for an outline.  Here the maps of four
-stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every position
-sees both detail and context.  Importing this module makes the name known to timm, and so to open_clip: the
-configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite2"``.
+A network's last map has one position for 16 x 16 or 32 x 32 pixels, too few for an outline.  Here the maps
+of four stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every
+position sees both detail and context.  Importing this module makes the names known to timm, and so to
+open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite2"``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class PyramidTower(nn.Module):
     """A timm network's stages, summed from deep to fine at stride 8, with timm's interface for image towers.
 
     Args:
-        backbone: a timm model that offers its stages at strides 4, 8, 16 and 32.
+        backbone: a timm model that offers its last four stages at strides 4, 8, 16 and 16 or 32.
         width: channels of the pyramid.
         num_features: channels of what `forward_features` returns.
         num_classes: length of the projection, 0 for none.
@@ -42,8 +42,11 @@ class PyramidTower(nn.Module):
         if global_pool not in ("avg", ""):
             raise ValueError(f"global_pool is {global_pool!r}; expected 'avg' or ''")
         self.backbone = timm.create_model(
-            backbone, features_only=True, out_indices=(1, 2, 3, 4), drop_path_rate=drop_path_rate
+            backbone, features_only=True, out_indices=(-4, -3, -2, -1), drop_path_rate=drop_path_rate
         )
+        if backbone.startswith("tiny_vit"):
+            # As MobileSAM has it (Zhang et al., arXiv 2306.14289): the last stage keeps the stride of 16.
+            self.backbone.stages_3.downsample.conv2.conv.stride = (1, 1)
         fine, *coarse = self.backbone.feature_info.channels()
         self.detail = _conv(fine, width, 3, stride=2)
         self.lateral = nn.ModuleList(_conv(c, width, 1) for c in coarse)
@@ -107,23 +110,30 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
     )
 
 
-def _lite(size: int, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
-    name = f"pyramid_efficientnet_lite{size}"
+def _pyramid(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
     if pretrained:
         raise ValueError(f"{name} has no published weights: build it with pretrained=False")
     known = ("num_classes", "global_pool", "drop_path_rate", "width", "num_features")
-    return PyramidTower(f"tf_efficientnet_lite{size}", **{k: v for k, v in options.items() if k in known})
+    return PyramidTower(backbone, **{k: v for k, v in options.items() if k in known})
 
 
 def pyramid_efficientnet_lite0(pretrained: bool = False, **options: Any) -> PyramidTower:
     """`tf_efficientnet_lite0` (2.9 M weights without its classifier) under a pyramid of 128 channels."""
-    return _lite(0, pretrained, options)
+    return _pyramid("pyramid_efficientnet_lite0", "tf_efficientnet_lite0", pretrained, options)
 
 
 def pyramid_efficientnet_lite2(pretrained: bool = False, **options: Any) -> PyramidTower:
     """`tf_efficientnet_lite2` (4.4 M weights without its classifier) under a pyramid of 128 channels."""
-    return _lite(2, pretrained, options)
+    return _pyramid("pyramid_efficientnet_lite2", "tf_efficientnet_lite2", pretrained, options)
 
 
-for _architecture in (pyramid_efficientnet_lite0, pyramid_efficientnet_lite2):
+def pyramid_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """`tiny_vit_5m_224` (5.1 M weights without its classifier) under a pyramid of 128 channels.
+
+    Its windows make any size of scan do; the last stage stays at a stride of 16.
+    """
+    return _pyramid("pyramid_tiny_vit_5m", "tiny_vit_5m_224", pretrained, options)
+
+
+for _architecture in (pyramid_efficientnet_lite0, pyramid_efficientnet_lite2, pyramid_tiny_vit_5m):
     register_model(_architecture)

