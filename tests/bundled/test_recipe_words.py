@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -86,11 +84,6 @@ def test_the_text_tower_learns_what_means_the_same_and_what_nothing() -> None:
 
 
 class TestPretrained:
-    @pytest.fixture(autouse=True)
-    def _forget(self) -> Iterator[None]:
-        yield
-        sys.modules.pop("some_photographs", None)
-
     def _load(self, tower: PyramidTower, **options: str) -> None:
         from lexiseg.bundled.recipe.encoder import load_pretrained
 

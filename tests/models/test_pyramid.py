@@ -52,6 +52,13 @@ def test_a_position_sees_detail_and_context(tower: PyramidTower) -> None:
     assert moved[0, 0] > 5 * moved[-1, -1] > 0
 
 
+def test_the_last_stage_of_the_tiny_vit_keeps_its_stride() -> None:
+    made = timm.create_model("pyramid_tiny_vit_5m", num_classes=8).eval()
+    with torch.no_grad():
+        stages = made.backbone(torch.rand(1, 3, 64, 96))
+    assert [tuple(s.shape[-2:]) for s in stages] == [(16, 24), (8, 12), (4, 6), (4, 6)]
+
+
 def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
     bare = timm.create_model("pyramid_efficientnet_lite0", num_classes=0)
     with torch.no_grad():

@@ -44,9 +44,6 @@ class PyramidTower(nn.Module):
         self.backbone = timm.create_model(
             backbone, features_only=True, out_indices=(-4, -3, -2, -1), drop_path_rate=drop_path_rate
         )
-        if backbone.startswith("tiny_vit"):
-            # As MobileSAM has it (Zhang et al., arXiv 2306.14289): the last stage keeps the stride of 16.
-            self.backbone.stages_3.downsample.conv2.conv.stride = (1, 1)
         fine, *coarse = self.backbone.feature_info.channels()
         self.detail = _conv(fine, width, 3, stride=2)
         self.lateral = nn.ModuleList(_conv(c, width, 1) for c in coarse)
@@ -130,9 +127,12 @@ def pyramid_efficientnet_lite2(pretrained: bool = False, **options: Any) -> Pyra
 def pyramid_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PyramidTower:
     """`tiny_vit_5m_224` (5.1 M weights without its classifier) under a pyramid of 128 channels.
 
-    Its windows make any size of scan do; the last stage stays at a stride of 16.
+    Its windows make any size of scan do.  The last stage stays at a stride of 16, as in MobileSAM
+    (Zhang et al., arXiv 2306.14289), whose weights fit it.
     """
-    return _pyramid("pyramid_tiny_vit_5m", "tiny_vit_5m_224", pretrained, options)
+    tower = _pyramid("pyramid_tiny_vit_5m", "tiny_vit_5m_224", pretrained, options)
+    tower.backbone.stages_3.downsample.conv2.conv.stride = (1, 1)
+    return tower
 
 
 for _architecture in (pyramid_efficientnet_lite0, pyramid_efficientnet_lite2, pyramid_tiny_vit_5m):
