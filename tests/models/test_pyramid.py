@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from torch.nn.functional import normalize
 
 from lexiseg.models import load_encoder, pyramid  # noqa: F401
-from lexiseg.models.pyramid import PyramidTower
+from lexiseg.models.pyramid import PairedTower, PyramidTower
 
 NAMES = ("pyramid_efficientnet_lite0", "pyramid_efficientnet_lite2", "pyramid_tiny_vit_5m")
+PAIR = "pyramid_lite2_tiny_vit_5m"
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -65,7 +67,49 @@ def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
         assert bare.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 256)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture(scope="module")
+def pair() -> PairedTower:
+    torch.manual_seed(0)
+    made = timm.create_model(PAIR, num_classes=16, global_pool="avg")
+    assert isinstance(made, PairedTower)
+    made.share.fill_(0.36)
+    return made.eval()
+
+
+class TestPair:
+    def test_each_tower_has_its_half_and_its_share(self, pair: PairedTower) -> None:
+        pixels = torch.rand(2, 3, 64, 96)
+        with torch.no_grad():
+            embedding, one, two = pair(pixels), pair.first(pixels), pair.second(pixels)
+        expected = torch.cat([0.6 * normalize(one, dim=1), 0.8 * normalize(two, dim=1)], 1)
+        assert torch.allclose(embedding, expected, atol=1e-5)
+        assert torch.allclose(embedding.norm(dim=1), torch.ones(2), atol=1e-5)
+
+    def test_a_saliency_may_read_the_maps_of_both(self, pair: PairedTower) -> None:
+        (layer,) = pair.feature_info
+        found = []
+        pair.get_submodule(str(layer["module"])).register_forward_hook(lambda *a: found.append(a[-1]))
+        with torch.no_grad():
+            maps = pair.forward_features(torch.rand(1, 3, 64, 96))
+        assert maps.shape == (1, layer["num_chs"], 8, 12) and torch.equal(found[0], maps)
+
+    def test_every_weight_takes_part(self) -> None:
+        made = timm.create_model(PAIR, num_classes=8)
+        (made(torch.rand(2, 3, 64, 64)) * torch.rand(8)).sum().backward()
+        assert [n for n, p in made.named_parameters() if p.grad is None] == []
+
+    def test_without_a_projection_it_returns_features(self) -> None:
+        bare = timm.create_model(PAIR, num_classes=0).eval()
+        with torch.no_grad():
+            assert bare(torch.rand(1, 3, 64, 64)).shape == (1, 512)
+        assert len(list(bare.get_classifier().parameters())) == 0
+
+    def test_an_odd_length_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="num_classes is 7; expected an even number"):
+            timm.create_model(PAIR, num_classes=7)
+
+
+@pytest.mark.parametrize("name", (*NAMES, PAIR))
 def test_there_are_no_published_weights(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has no published weights"):
         timm.create_model(name, pretrained=True)

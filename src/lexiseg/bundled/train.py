@@ -23,9 +23,11 @@ CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
 
 
 class Which(StrEnum):
-    """The bundled pair, and what students begin from."""
+    """The bundled pair (of the encoder both halves, which `lexiseg.bundled.join` puts together), and what
+    students begin from."""
 
     encoder = "encoder"
+    second = "second"
     segmenter = "segmenter"
     unet = "unet"
 
@@ -50,7 +52,7 @@ def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
 def _task(which: Which) -> tuple[Any, Any]:
     """The class of a model's task, and what writes the model."""
     # Imported here: each needs libraries that the others do without.
-    if which is Which.encoder:
+    if which in (Which.encoder, Which.second):
         from lexiseg.bundled.recipe.encoder import EncoderTask
         from lexiseg.bundled.recipe.export import export_encoder
 

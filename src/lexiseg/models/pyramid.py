@@ -3,7 +3,7 @@
 A network's last map has one position for 16 x 16 or 32 x 32 pixels, too few for an outline.  Here the maps
 of four stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every
 position sees both detail and context.  Importing this module makes the names known to timm, and so to
-open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_efficientnet_lite2"``.
+open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_lite2_tiny_vit_5m"``.
 """
 
 from __future__ import annotations
@@ -99,6 +99,71 @@ class PyramidTower(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
+class PairedTower(nn.Module):
+    r"""Two towers that look at the same pixels and were trained apart: their answers are averaged.
+
+    Each position's embedding is that of the first tower and then that of the second, of lengths
+    :math:`\sqrt{w}` and :math:`\sqrt{1 - w}`.  With a text embedding that is put together likewise,
+
+    .. math:: \cos = w \cos_1 + (1 - w) \cos_2,
+
+    the mean of two networks' log-odds where both have the same scale and bias (deep ensembles:
+    Lakshminarayanan et al., NeurIPS 2017), at the price of one text tower.
+
+    Args:
+        first: its projection and pool are replaced by those of below.
+        second: so are this one's; it has as many positions.
+        num_classes: length of the embedding, even; 0 for none.
+        global_pool: "avg" or "" (what `forward_head` does to positions).
+    """
+
+    share: Tensor
+    """w, a number in [0, 1] that is kept with the weights."""
+
+    def __init__(
+        self, first: PyramidTower, second: PyramidTower, *, num_classes: int = 1000, global_pool: str = "avg"
+    ) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.positions = nn.Identity()
+        self.register_buffer("share", torch.tensor(0.5))
+        self.num_features = first.num_features + second.num_features
+        self.reset_classifier(num_classes, global_pool)
+        self.feature_info = [{"num_chs": self.num_features, "reduction": 8, "module": "positions"}]
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """New projections to `num_classes` numbers, half of them each (0: none)."""
+        if num_classes % 2:
+            raise ValueError(f"num_classes is {num_classes}; expected an even number, a half for each tower")
+        self.num_classes = num_classes
+        for tower in (self.first, self.second):
+            tower.reset_classifier(num_classes // 2, global_pool)
+        self.global_pool = self.first.global_pool
+
+    def get_classifier(self) -> nn.Module:
+        """Both projections."""
+        return nn.ModuleList(tower.get_classifier() for tower in (self.first, self.second))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) to both towers' maps (B, num_features, H / 8, W / 8)."""
+        maps = torch.cat([self.first.forward_features(x), self.second.forward_features(x)], 1)
+        return torch.as_tensor(self.positions(maps))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps (B, num_features, h, w) to one embedding (B, num_classes), of unit length."""
+        towers = (self.first, self.second)
+        halves = torch.split(x, [tower.num_features for tower in towers], 1)
+        each = [t.forward_head(half, pre_logits) for t, half in zip(towers, halves, strict=True)]
+        if pre_logits or not self.num_classes:
+            return torch.cat(each, 1)
+        first, second = (functional.normalize(e.float(), dim=1) for e in each)
+        return torch.cat([first * self.share.sqrt(), second * (1 - self.share).sqrt()], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) to one embedding (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+
 def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
@@ -135,5 +200,18 @@ def pyramid_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PyramidTowe
     return tower
 
 
-for _architecture in (pyramid_efficientnet_lite0, pyramid_efficientnet_lite2, pyramid_tiny_vit_5m):
+def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PairedTower:
+    """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
+    if pretrained:
+        raise ValueError("pyramid_lite2_tiny_vit_5m has no published weights: build it with pretrained=False")
+    whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
+    return PairedTower(pyramid_efficientnet_lite2(**options), pyramid_tiny_vit_5m(**options), **whole)
+
+
+for _architecture in (
+    pyramid_efficientnet_lite0,
+    pyramid_efficientnet_lite2,
+    pyramid_tiny_vit_5m,
+    pyramid_lite2_tiny_vit_5m,
+):
     register_model(_architecture)

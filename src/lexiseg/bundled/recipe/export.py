@@ -14,7 +14,7 @@ from torch import nn
 from lexiseg.bundled.recipe.encoder import open_clip_config
 from lexiseg.models.weights import write_record
 
-ENCODER, SEGMENTER, UNET = "7", "5", "1"
+ENCODER, SEGMENTER, UNET = "8", "5", "1"
 """Revisions, written into each folder's record."""
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""

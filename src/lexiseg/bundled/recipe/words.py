@@ -60,7 +60,7 @@ def teach_words(model: Any, tokenizer: Any, c: Mapping[str, Any], seed: int) -> 
     for step in range(c["steps"]):
         for group in optimizer.param_groups:
             group["lr"] = c["lr"] * warm_cosine(step, c["steps"], 50)
-        phrases, own = _batch(c["batch"], random.Random(f"{seed}-words-{step}"))
+        phrases, own = draw_phrases(c["batch"], random.Random(f"{seed}-words-{step}"))
         text = functional.normalize(model.encode_text(tokenizer(phrases)), dim=-1)
         logits = 10.0 * text @ functional.normalize(prototypes, dim=-1).T - 4.0
         loss = _loss(logits, own, apart)
@@ -72,7 +72,7 @@ def teach_words(model: Any, tokenizer: Any, c: Mapping[str, Any], seed: int) -> 
             logger.info("words: step %d/%d  loss %.4f", step + 1, c["steps"], loss.item())
 
 
-def _batch(count: int, words: random.Random) -> tuple[list[str], Tensor]:
+def draw_phrases(count: int, words: random.Random) -> tuple[list[str], Tensor]:
     """Phrases and the index of the concept that each names, -1 for none."""
     phrases, own = [], []
     for _ in range(count):
