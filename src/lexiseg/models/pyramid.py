@@ -115,6 +115,9 @@ class PairedTower(nn.Module):
         second: so are this one's; it has as many positions.
         num_classes: length of the embedding, even; 0 for none.
         global_pool: "avg" or "" (what `forward_head` does to positions).
+
+    Raises:
+        ValueError: an odd `num_classes`.
     """
 
     share: Tensor
@@ -125,7 +128,7 @@ class PairedTower(nn.Module):
     ) -> None:
         super().__init__()
         self.first, self.second = first, second
-        self.positions = nn.Identity()
+        self.positions = nn.Identity()  # where a saliency can read both towers' maps at once
         self.register_buffer("share", torch.tensor(0.5))
         self.num_features = first.num_features + second.num_features
         self.reset_classifier(num_classes, global_pool)
@@ -205,7 +208,8 @@ def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> Paire
     if pretrained:
         raise ValueError("pyramid_lite2_tiny_vit_5m has no published weights: build it with pretrained=False")
     whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
-    return PairedTower(pyramid_efficientnet_lite2(**options), pyramid_tiny_vit_5m(**options), **whole)
+    halves = (build(num_classes=0, **options) for build in (pyramid_efficientnet_lite2, pyramid_tiny_vit_5m))
+    return PairedTower(*halves, **whole)
 
 
 for _architecture in (
