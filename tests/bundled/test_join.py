@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lexiseg.bundled.join import join, main, projection_of
+from lexiseg.bundled.join import imitation, join, main, projection_of
 from lexiseg.bundled.recipe.encoder import dense_features, open_clip_config
 from lexiseg.bundled.recipe.export import export_encoder
 from lexiseg.bundled.recipe.words import draw_phrases
@@ -83,17 +83,33 @@ def test_another_text_tower_is_imitated(halves: tuple[Any, Any]) -> None:
         assert (features @ (found + change) - wanted).square().sum() > least
 
 
+def test_how_well_it_is_imitated(halves: tuple[Any, Any]) -> None:
+    """One where a matrix says all of it; less for a text tower of other weights."""
+    others = open_clip.SimpleTokenizer(context_length=12)(["left lung", "a parking ticket", "glioma"])
+    found = []
+    for second in (halves[1], build(image_tower=TOWERS["second"])):
+        joined = build(**JOINED)
+        join(halves[0], second, joined, TOKENS, share=0.3)
+        found.append(imitation(second, joined, others))
+    assert found[0].shape == (3,)
+    assert torch.allclose(found[0], torch.ones(3), atol=1e-4)
+    assert found[1].mean() < 0.99
+
+
 def test_the_wrong_order_is_refused(halves: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match="the first encoder has another image tower"):
         join(*halves[::-1], build(**JOINED), TOKENS, share=0.5)
 
 
-def test_the_command_writes_what_the_registry_loads(halves: tuple[Any, Any], tmp_path: Path) -> None:
+def test_the_command_writes_what_the_registry_loads(
+    halves: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for (name, tower), model in zip(TOWERS.items(), halves, strict=True):
         export_encoder(model, {**TINY, "image_tower": tower}, tmp_path / name)
     recipe = {"seed": 0, "encoder": {**TINY, "image_tower": TOWERS["first"]}, "joined": JOINED}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     main(tmp_path / "first", tmp_path / "second", out=tmp_path / "both", config=tmp_path / "tiny.yaml")
+    assert "cosine 1.0000 to the second encoder's" in capsys.readouterr().out
     one, two, both = (
         load_encoder(str(tmp_path / name), device="cpu", precision="float32") for name in (*TOWERS, "both")
     )

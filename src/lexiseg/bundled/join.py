@@ -25,6 +25,9 @@ from lexiseg.bundled.recipe.words import draw_phrases
 from lexiseg.bundled.train import CONFIG
 from lexiseg.models import load_encoder
 
+OTHERS = 1000
+"""Phrases that the second text tower's imitation is measured on, less those it was fitted to."""
+
 
 def projection_of(first: Any, second: Any, tokens: Tensor) -> Tensor:
     r"""The first text tower's projection to the second's embeddings, by least squares.
@@ -87,6 +90,21 @@ def join(first: Any, second: Any, joined: Any, tokens: Tensor, *, share: float) 
     joined.load_state_dict(state)
 
 
+def imitation(second: Any, joined: Any, tokens: Tensor) -> Tensor:
+    """How near the joined encoder's second half of each phrase is to what the second encoder makes of it.
+
+    Args:
+        second: as for `join`.
+        joined: filled by `join`.
+        tokens: int64 (N, L), of phrases that it was not fitted to.
+
+    Returns:
+        Cosines, float32 (N,).
+    """
+    wanted = _embed(second, tokens)
+    return functional.cosine_similarity(_embed(joined, tokens)[:, -wanted.shape[1] :], wanted)
+
+
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: array.shape for name, array in state.items()}
 
@@ -102,10 +120,17 @@ def main(
     recipe = yaml.safe_load(config.read_text())
     settings = {**recipe["encoder"], **recipe["joined"]}
     one, two = (cast(Any, load_encoder(str(f), device="cpu", precision="float32")) for f in (first, second))
-    phrases, _ = draw_phrases(settings["phrases"], random.Random(recipe["seed"]))
+    chance = random.Random(recipe["seed"])
+    phrases, drawn = (draw_phrases(count, chance)[0] for count in (settings["phrases"], OTHERS))
+    others = sorted({*drawn} - {*phrases})
     joined = open_clip.CLIP(**open_clip_config(settings)["model_cfg"])
     join(one.model, two.model, joined, one.tokenizer(phrases), share=settings["share"])
     export_encoder(joined, settings, out)
+    cosines = imitation(two.model, joined, one.tokenizer(others))
+    typer.echo(
+        f"text of the second half: cosine {cosines.mean():.4f} to the second encoder's on {len(cosines)} "
+        f"other phrases, lowest {cosines.min():.4f}"
+    )
 
 
 if __name__ == "__main__":
