@@ -1,6 +1,6 @@
 """What a preset's settings are worth: alternatives on the same scans, paired, the choice cross-validated.
 
-    python benchmarks/settings.py --data DIR --try 'mask.edges=[]' --try 'mask.closer=3' [--try 'a.b=1 c.d=2']
+    python benchmarks/settings.py --data DIR --try 'mask.cut=half' --try 'mask.closer=3' [--try 'a.b=1 c.d=2']
 
 DIR holds busi/, cxr/, hc18/, cheng/ and lgg/; scored are the scans of benchmarks/quality.py, final mask by
 text alone.  For each alternative the table gives its difference to the preset scan by scan, with a bootstrap

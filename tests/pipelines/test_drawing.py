@@ -11,14 +11,12 @@ from lexiseg.pipelines.drawing import (
     Drawn,
     MaskSettings,
     _mean_of_views,
-    cut,
     draw,
     draw_best,
-    fit_edge,
     questions_of,
 )
 from lexiseg.regions import Region
-from lexiseg.scans import BoolArray, Prompts
+from lexiseg.scans import BoolArray, FloatArray, Prompts
 
 SHAPE = (20, 30)
 LEFT, RIGHT = (2, 4, 8, 10), (20, 4, 24, 8)
@@ -91,19 +89,45 @@ class TestAverageIsFinal:
         drawn = drawn_with(segmenter, prompts(LEFT), region, final="average", segmenter_weight=weight)
         np.testing.assert_array_equal(drawn.mask, boxed(expected))
 
-    @pytest.mark.parametrize("side", [3, 12, 18])
+    @pytest.mark.parametrize("side", [3, 6, 12])
     def test_by_size_the_segmenter_decides_small_targets_and_the_map_large_ones(self, side: int) -> None:
         region = Region(boxed((0, 0, side, 2)), boxed((0, 0, side, 2)).astype(np.float32))
         how = {"final": "average", "segmenter_weight": "by-size"}
         drawn = drawn_with(FakeSegmenter(sure=9), prompts((20, 10, 24, 14)), region, **how)
-        # of 30 columns the segmenter's share is 0.9, 0.6 and 0.4
-        expected = boxed((20, 10, 24, 14)) if side < 15 else boxed((0, 0, side, 2))
+        # of 30 columns the segmenter's share is 0.6, 0.53 and 0.4
+        expected = boxed((20, 10, 24, 14)) if side < 7.5 else boxed((0, 0, side, 2))
         np.testing.assert_array_equal(drawn.mask, expected)
 
     @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan"), "size"])
     def test_a_weight_beyond_its_range_is_refused(self, weight: Any) -> None:
         with pytest.raises(UsageError, match=r"mask: segmenter_weight is .*; expected a share, 0 to 1"):
             MaskSettings(final="average", segmenter_weight=weight)
+
+
+class TestCut:
+    PROBABILITY = np.zeros(SHAPE, np.float32)
+    PROBABILITY[4:16, 4:26] = 0.4
+    PROBABILITY[8:12, 10:20] = 0.6
+
+    def drawn(self, probability: FloatArray, **settings: Any) -> BoolArray:
+        region = Region(probability > 0.25, probability)
+        how = {"final": "average", "segmenter_weight": 0.0, **settings}
+        return drawn_with(FakeSegmenter(), prompts(LEFT), region, **how).mask
+
+    def test_at_one_half_it_is_what_is_likelier_than_not(self) -> None:
+        np.testing.assert_array_equal(self.drawn(self.PROBABILITY), self.PROBABILITY > 0.5)
+
+    def test_by_dice_what_is_as_likely_as_the_rest_comes_along(self) -> None:
+        np.testing.assert_array_equal(self.drawn(self.PROBABILITY, cut="dice"), self.PROBABILITY > 0.3)
+
+    def test_by_dice_a_sure_one_keeps_its_edge(self) -> None:
+        sure = np.where(self.PROBABILITY > 0.5, np.float32(0.99), self.PROBABILITY / 4)
+        np.testing.assert_array_equal(self.drawn(sure, cut="dice"), sure > 0.5)
+
+    def test_the_segmenters_own_outline_is_cut_likewise(self) -> None:
+        how = {"cut": "dice"}
+        drawn = drawn_with(FakeSegmenter(sure=9), prompts(LEFT), Region(boxed(), self.PROBABILITY), **how)
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
 
 class TestBest:
@@ -285,6 +309,7 @@ class TestSettings:
         [
             {"final": "sam"},
             {"final": None},
+            {"cut": 0.5},
             {"multimask": "no"},
             {"fill_holes": 1},
             {"min_area": -0.1},
@@ -299,44 +324,3 @@ class TestSettings:
     def test_nothing_is_an_empty_mask(self) -> None:
         drawn = Drawn.nothing(SHAPE)
         assert (drawn.mask.shape, drawn.mask.dtype, drawn.mask.any()) == (SHAPE, np.bool_, False)
-
-
-class TestEdge:
-    """A segmenter that fills its boxes agrees with a cut that fills its own."""
-
-    PROBABILITY = np.zeros(SHAPE, np.float32)
-    PROBABILITY[2:18, 2:28] = 0.3
-    PROBABILITY[4:16, 4:26] = 0.58
-    PROBABILITY[6:14:2, 6:24] = 0.75
-
-    def fitted(self, levels: tuple[float, ...], **settings: Any) -> Region:
-        how = MaskSettings(final="average", edges=levels, **settings)
-        region = Region(self.PROBABILITY > 0.25, self.PROBABILITY)
-        segmenter = FakeSegmenter()
-        asked = {}
-        for level in levels:
-            y, x = np.nonzero(cut(region, level))
-            box = (int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1)
-            asked[level] = questions_of(segmenter, self.PROBABILITY, prompts(box), how)
-        return fit_edge(segmenter, asked, region, how)
-
-    def test_it_is_the_level_whose_cut_is_what_its_box_gives(self) -> None:
-        """At 0.55 the cut fills its box; at 0.7 it is stripes of which every other is missing."""
-        found = self.fitted((0.55, 0.7))
-        np.testing.assert_array_equal(found.probability > 0.5, self.PROBABILITY > 0.55)
-        np.testing.assert_array_equal(found.mask, self.PROBABILITY > 0.25)
-
-    def test_it_is_never_below_one_half(self) -> None:
-        np.testing.assert_array_equal(self.fitted((0.28, 0.7)).probability, self.PROBABILITY)
-
-    def test_without_levels_the_region_stays(self) -> None:
-        np.testing.assert_array_equal(self.fitted(()).probability, self.PROBABILITY)
-
-    @pytest.mark.parametrize("edges", [[0.0, 0.5], [1], "high", [None]])
-    def test_a_level_beyond_its_range_is_refused(self, edges: Any) -> None:
-        with pytest.raises(UsageError, match=r"mask: edges is .*; expected numbers between 0 and 1"):
-            MaskSettings(final="average", edges=edges)
-
-    def test_without_an_average_no_edge_is_asked_for(self) -> None:
-        assert MaskSettings(edges=(0.5,)).asked_edges == ()
-        assert MaskSettings(edges=(0.5,), final="average").asked_edges == (0.5,)

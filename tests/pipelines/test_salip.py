@@ -124,12 +124,6 @@ class TestPresent:
         matches = asked.look(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
         assert asked._ask(matches, np.zeros(SHAPE, np.bool_)).boxes.tolist() == [list(RED)]
 
-    def test_the_edge_is_looked_for_at_each_level(self, scan: Scan, proposed: list[Any]) -> None:
-        segmenter = FakeSegmenter()
-        settings = {"final": "average", "edges": [0.5, 0.7]}
-        pipeline(segmenter, saliency={"method": "dense"}, mask=settings)(scan, "red")
-        assert len(segmenter.asked) == 3
-
     def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
         found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]
         assert found.confidence == pytest.approx(math.sqrt(0.64 * found.matches[0].probability))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.models.segmenter import EncodedImage, Segmenter
-from lexiseg.regions import Region, clean_mask, find_components
+from lexiseg.regions import Region, best_by_dice, clean_mask, find_components
 from lexiseg.scans import BoolArray, FloatArray, Prompts
+
+_SMALL = 2 / 3  # the segmenter's share of a target that is next to nothing, by size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +23,16 @@ class MaskSettings:
 
     Attributes:
         final: "segmenter" for the segmenter's outline; "region" for the refined region as it is; "average"
-            where the weighted mean of the segmenter's and the region's probability is above one half, which
+            where the weighted mean of the segmenter's and the region's probability is high enough, which
             helps where both err in their own ways (a region that keeps its saliency as probability, as the
             rule "threshold" does, has most to add).
-        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": one minus the longer side
-            of the region's largest piece as a fraction of the scan's. A saliency map has so many positions a
-            scan, so that it knows the outline of a large target better than that of a small one.
-        edges: levels, above 0 and below 1; in the average the region's probability has its edge at the one
-            whose cut agrees best with what the segmenter draws from that cut's boxes (see `fit_edge`). Empty:
-            at one half.
+        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": two thirds for the
+            smallest targets, less for larger ones, by the longer side of the region's largest piece as a
+            fraction of the scan's. A saliency map has so many positions a scan, so that it knows the outline
+            of a large target better than that of a small one.
+        cut: "half" for what is more likely than not, pixel by pixel; "dice" for the mask that promises the
+            highest Dice (`best_by_dice`), which is wider where the probability is unsure of itself, as it is
+            on scans unlike those that the models know.
         closer: a box is shown to the segmenter in a window of this many times its longer side, encoded by
             itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
             of the segmenter's pixels otherwise; around a box that lies beside it, the whole scan shows it at
@@ -45,7 +48,7 @@ class MaskSettings:
 
     final: str = "segmenter"
     segmenter_weight: float | str = 0.5
-    edges: tuple[float, ...] = ()
+    cut: str = "half"
     closer: float | tuple[float, ...] = 0.0
     multimask: bool = False
     min_area: float = 0.0
@@ -60,7 +63,8 @@ class MaskSettings:
         weight = self.segmenter_weight
         if weight != "by-size" if isinstance(weight, str) else not 0 <= weight <= 1:
             raise UsageError(f"mask: segmenter_weight is {weight}; expected a share, 0 to 1, or by-size")
-        object.__setattr__(self, "edges", check_levels(self.edges, "mask: edges"))
+        if self.cut not in ("half", "dice"):
+            raise UsageError(f"mask: cut is {self.cut!r}; expected half or dice")
         if not 0 <= self.min_area <= 1:
             raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
         if not self.windows or not all(
@@ -75,11 +79,6 @@ class MaskSettings:
     def windows(self) -> tuple[float, ...]:
         """`closer`, as many as there are."""
         return tuple(self.closer) if isinstance(self.closer, (list, tuple)) else (self.closer,)
-
-    @property
-    def asked_edges(self) -> tuple[float, ...]:
-        """The levels to ask for: none where nothing is averaged."""
-        return self.edges if self.final == "average" else ()
 
 
 def check_levels(levels: Any, what: str) -> tuple[float, ...]:
@@ -236,42 +235,8 @@ def draw_best(
     if settings.final == "average":
         share = np.float32(_share(region.mask, settings))
         probability = share * probability + (1 - share) * region.probability
-    return best, Drawn(_clean(probability > 0.5, settings), iou)
-
-
-def cut(region: Region, level: float) -> BoolArray:
-    """Where a region's probability is above a level."""
-    return region.mask & (region.probability > level)
-
-
-def fit_edge(
-    segmenter: Segmenter, asked: Mapping[float, Sequence[Views]], region: Region, settings: MaskSettings
-) -> Region:
-    r"""The region with its edge where segmenter and map agree best, for the average of the two.
-
-    A saliency map is too wide around some targets and right around others, and no fixed level suits all. At
-    each level :math:`l` the segmenter is shown the box of the cut :math:`\{p > l\}`; where box and drawing
-    belong to the same thing, cut and drawing overlap. The level of the highest Dice becomes the new one half:
-    :math:`p' = p^{\gamma}` with :math:`\gamma = \max(1, \log 0.5 / \log l)`. Never below one half: a box
-    that is too wide is drawn too wide, and agrees.
-
-    Args:
-        segmenter: that encoded the questions.
-        asked: for each level the questions for the boxes of its cut; none leaves the region as it is.
-        region: the refined region.
-        settings: see `MaskSettings`.
-
-    Returns:
-        The same mask with another probability.
-    """
-    agreed = {
-        level: _overlap(_outline(segmenter, questions, region, settings)[0] > 0.5, cut(region, level))
-        for level, questions in asked.items()
-    }
-    if not agreed:
-        return region
-    level = max(agreed, key=lambda each: agreed[each])
-    return replace(region, probability=region.probability ** np.float32(max(1.0, math.log(0.5, level))))
+    mask = best_by_dice(probability) if settings.cut == "dice" else probability > 0.5
+    return best, Drawn(_clean(mask, settings), iou)
 
 
 def _outline(
@@ -320,10 +285,8 @@ def _share(region: BoolArray, settings: MaskSettings) -> float:
     if not isinstance(settings.segmenter_weight, str):
         return settings.segmenter_weight
     pieces = find_components(region, keep="largest")
-    if not pieces:
-        return 1.0
-    x0, y0, x1, y1 = pieces[0].box
-    return 1 - float(max((x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0]))
+    x0, y0, x1, y1 = pieces[0].box if pieces else (0, 0, 0, 0)
+    return _SMALL * (1 - float(max((x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0])))
 
 
 def _overlap(candidate: BoolArray, region: BoolArray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, check_levels, cut, draw_best, fit_edge, questions_of
+from lexiseg.pipelines.drawing import Drawn, check_levels, draw_best, questions_of
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
@@ -72,13 +72,8 @@ class MedclipSam(TextPipeline):
                     asked_of = [
                         (questions_of(segmenter, scan.pixels, each, self._mask), of) for each, of in choices
                     ]
-                    edges = {
-                        level: questions_of(segmenter, scan.pixels, each, self._mask)
-                        for level, each in self._cuts(region, saliency).items()
-                    }
                 with clock("mask"):
-                    fitted = fit_edge(segmenter, edges, region, self._mask)
-                    best, drawn = draw_best(segmenter, asked_of, fitted, self._mask)
+                    best, drawn = draw_best(segmenter, asked_of, region, self._mask)
                 prompts = choices[best][0]
             shown = bool(drawn.mask.any())
             answers.append(
@@ -104,11 +99,3 @@ class MedclipSam(TextPipeline):
         cuts = [saliency.map > level for level in self._levels]
         found = [(prompts_from_region(of, saliency.map, **self._prompts), of) for of in cuts]
         return [each for each in found if not each[0].empty] or [own]
-
-    def _cuts(self, region: Region, saliency: Saliency) -> dict[float, Prompts]:
-        """The prompts of the region cut at each of the levels between which its edge is looked for."""
-        found = {
-            level: prompts_from_region(cut(region, level), saliency.map, **self._prompts)
-            for level in self._mask.asked_edges
-        }
-        return {level: prompts for level, prompts in found.items() if not prompts.empty}

@@ -11,7 +11,7 @@ import numpy as np
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, cut, draw, fit_edge, questions_of
+from lexiseg.pipelines.drawing import Drawn, draw, questions_of
 from lexiseg.pipelines.pipeline import TextPipeline, check_phrases
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.settings import keywords, section
@@ -116,14 +116,7 @@ class Salip(TextPipeline):
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
                 with clock("mask"):
                     questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
-                    edges = {
-                        level: questions_of(
-                            segmenter, scan.pixels, self._ask(matches, cut(region, level)), self._mask
-                        )
-                        for level in self._mask.asked_edges
-                    }
-                    fitted = fit_edge(segmenter, edges, region, self._mask)
-                    drawn = draw(segmenter, questions, fitted, self._mask)
+                    drawn = draw(segmenter, questions, region, self._mask)
             shown = bool(drawn.mask.any())
             answers.append(
                 Answer(

@@ -12,7 +12,7 @@ from lexiseg.regions.prompts import prompts_from_region
 from lexiseg.regions.refiner import Refiner
 from lexiseg.regions.region import Region
 from lexiseg.regions.registry import REFINERS, RuleRefiner, refine
-from lexiseg.regions.threshold import fixed_threshold, kmeans, otsu, percentile_threshold
+from lexiseg.regions.threshold import best_by_dice, fixed_threshold, kmeans, otsu, percentile_threshold
 
 __all__ = [
     "REFINERS",
@@ -22,6 +22,7 @@ __all__ = [
     "Refiner",
     "Region",
     "RuleRefiner",
+    "best_by_dice",
     "clean_mask",
     "dense_crf",
     "find_components",
