@@ -69,6 +69,7 @@ class Tally:
 
     scores: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in (*STAGES, *BY_HAND)})
     presence: list[tuple[float, bool]] = field(default_factory=list)
+    verdicts: list[tuple[bool, bool]] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
     missed: int = 0
     wrong: list[bool] = field(default_factory=list)
@@ -195,6 +196,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
         finding = result[own]
         boxes = boxes_in(row["bbox"])
         tally.presence.append((finding.presence, len(boxes) > 0))
+        tally.verdicts.append((finding.present, len(boxes) > 0))
         tally.patients.append(row["group"])
         tally.wrong += [not result[p].present for p in others]
         tally.nonsense += [not result[p].present for p in NONSENSE]
@@ -256,7 +258,8 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
 def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:
     """Presence: tumor or not, wrong organs, nonsense; and the time."""
     columns = ["set", "presence AUROC, tumor or not", "Brier score, after Platt scaling"]
-    columns += ["wrong organ: absent", "nonsense: absent", "seconds a scan, median"]
+    columns += ["without one: found all the same", "wrong organ: absent", "nonsense: absent"]
+    columns += ["seconds a scan, median"]
     print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name, tally in tallies.items():
         area, positives = auroc(tally.presence), sum(t for _, t in tally.presence)
@@ -264,11 +267,14 @@ def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]])
         cells = [name, "" if np.isnan(area) else f"{area:.3f} {counts}"]
         brier = (np.nan, np.nan) if np.isnan(area) else brier_scores(tally.presence, tally.patients)
         cells += ["" if np.isnan(area) else ", ".join(f"{b:.3f}" for b in brier)]
+        alarms = [found for found, there in tally.verdicts if not there]
+        cells += [f"{np.mean(alarms):.1%}" if alarms else ""]
         cells += [f"{np.mean(v):.1%} of {len(v)}" for v in (tally.wrong, tally.nonsense)]
         print(f"| {' | '.join(cells)} | {np.median(tally.seconds):.2f} |")
         report[name] |= {
             "auroc": area,
             "presence": tally.presence,
+            "verdicts": tally.verdicts,
             "seconds": float(np.median(tally.seconds)),
         }
         report[name] |= {"wrong": float(np.mean(tally.wrong)), "nonsense": float(np.mean(tally.nonsense))}
