@@ -71,7 +71,6 @@ class Tally:
     presence: list[tuple[float, bool]] = field(default_factory=list)
     verdicts: list[tuple[bool, bool]] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
-    missed: int = 0
     wrong: list[bool] = field(default_factory=list)
     nonsense: list[bool] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
@@ -203,7 +202,6 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
         if not len(boxes):
             continue
         tally.groups.append(row["group"])
-        tally.missed += not finding.present
         seen = stages(pipeline, scan, finding) if drawn else (finding.mask,) * len(STAGES)
         if row["mask"]:
             truth = read_mask(folder / row["mask"], scan)
@@ -239,15 +237,16 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
     for name, tally in tallies.items():
         means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
         low, high = interval(tally.scores["mask"], tally.groups)
+        missed = sum(there and not found for found, there in tally.verdicts)
         cells = [name, TARGETS[name], len(tally.groups), "box IoU" if name == "cheng" else "Dice"]
         cells += [f"{means[stage]:.3f}" for stage in STAGES[:-1]] + [f"**{means['mask']:.3f}**"]
         cells += [f"{low:.3f} to {high:.3f}", f"{AIMS[name]:.2f}"]
         cells += [
-            tally.missed,
+            missed,
             *("" if np.isnan(means[k]) else f"{means[k]:.3f}" for k in BY_HAND),
         ]
         print(f"| {' | '.join(map(str, cells))} |")
-        report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": tally.missed}
+        report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": missed}
         report[name] |= {
             "scores": [*map(float, tally.scores["mask"])],
             "map": [*map(float, tally.scores["saliency"])],

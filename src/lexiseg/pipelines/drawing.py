@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -79,18 +78,6 @@ class MaskSettings:
     def windows(self) -> tuple[float, ...]:
         """`closer`, as many as there are."""
         return tuple(self.closer) if isinstance(self.closer, (list, tuple)) else (self.closer,)
-
-
-def check_levels(levels: Any, what: str) -> tuple[float, ...]:
-    """A setting that names levels at which a map is cut: one or several, in order; none where it is empty.
-
-    Raises:
-        UsageError: they are not numbers between 0 and 1.
-    """
-    found = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
-    if not all(isinstance(each, (int, float)) and 0 < each < 1 for each in found):
-        raise UsageError(f"{what} is {levels!r}; expected numbers between 0 and 1, both excluded")
-    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from lexiseg.errors import UsageError
 from lexiseg.pipelines.answer import Answer, SliceAnswers
 from lexiseg.pipelines.ask_once import AskOnce
 from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, check_levels, draw_best, questions_of
+from lexiseg.pipelines.drawing import Drawn, draw_best, questions_of
 from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.result import dice
@@ -50,7 +51,7 @@ class MedclipSam(TextPipeline):
             region = refine(nothing, nothing.map, **preset.regions)
         with section("prompts", preset.prompts, (*keywords(prompts_from_region), "levels")):
             self._prompts = dict(preset.prompts)
-            self._levels = check_levels(self._prompts.pop("levels", ()), "prompts: levels")
+            self._levels = _check_levels(self._prompts.pop("levels", ()))
             prompts_from_region(region.mask, nothing.map, **self._prompts)
 
     def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
@@ -99,3 +100,15 @@ class MedclipSam(TextPipeline):
         cuts = [saliency.map > level for level in self._levels]
         found = [(prompts_from_region(of, saliency.map, **self._prompts), of) for of in cuts]
         return [each for each in found if not each[0].empty] or [own]
+
+
+def _check_levels(levels: Any) -> tuple[float, ...]:
+    """The levels at which the map is cut for prompts: one or several, in order; none where it is empty.
+
+    Raises:
+        UsageError: they are not numbers between 0 and 1.
+    """
+    found = tuple(levels) if isinstance(levels, (list, tuple)) else (levels,)
+    if not all(isinstance(each, (int, float)) and 0 < each < 1 for each in found):
+        raise UsageError(f"prompts: levels is {levels!r}; expected numbers between 0 and 1, both excluded")
+    return found
