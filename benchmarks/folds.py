@@ -24,10 +24,10 @@ from quality import TARGETS, auroc, interval
 
 
 def pooled(reports: list[dict[str, Any]], name: str, what: str) -> tuple[list[float], list[str], list[float]]:
-    """Scores of all scans, their groups, and the mean of each fold."""
-    each = [report[name][what] for report in reports]
+    """One stage's scores of all scans, their groups, and the mean of each fold."""
+    each = [report[name]["each"][what] for report in reports]
     groups = [report[name]["groups"] for report in reports]
-    means = [float(np.mean(scores)) for scores in each]
+    means = [float(np.mean(scores)) if scores else float("nan") for scores in each]
     if name == "lgg":
         return np.mean(each, 0).tolist(), groups[0], means
     return [*chain(*each)], [*chain(*groups)], means
@@ -53,18 +53,22 @@ def main(
         "each fold",
         "presence AUROC, each fold",
     ]
-    columns += ["wrong organ, nonsense: absent"]
+    columns += ["called absent", "without one: found all the same", "wrong organ, nonsense: absent"]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in (n for n in TARGETS if all(n in report for report in found)):
-        scores, groups, means = pooled(found, name, "scores")
-        maps, _, _ = pooled(found, name, "map")
+        scores, groups, means = pooled(found, name, "mask")
+        maps, _, _ = pooled(found, name, "saliency")
         low, high = interval(scores, groups)
         areas = [auroc([(v, bool(t)) for v, t in report[name]["presence"]]) for report in found]
         absent = [f"{np.mean([r[name][k] for r in found]):.1%}" for k in ("wrong", "nonsense")]
         cells = [name, TARGETS[name], str(len(scores)), "box IoU" if name == "cheng" else "Dice"]
         cells += [f"{np.mean(maps):.3f}", f"**{np.mean(scores):.3f}**", f"{low:.3f} to {high:.3f}"]
         cells += [" ".join(f"{m:.3f}" for m in means)]
-        cells += ["" if np.isnan(areas).all() else " ".join(f"{a:.3f}" for a in areas), ", ".join(absent)]
+        cells += ["" if np.isnan(areas).all() else " ".join(f"{a:.3f}" for a in areas)]
+        verdicts = [(bool(v), bool(t)) for report in found for v, t in report[name]["verdicts"]]
+        alarms = [v for v, there in verdicts if not there]
+        cells += [f"{np.mean([not v for v, there in verdicts if there]):.1%}"]
+        cells += [f"{np.mean(alarms):.1%}" if alarms else "", ", ".join(absent)]
         print(f"| {' | '.join(cells)} |")
 
 

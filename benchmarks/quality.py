@@ -6,8 +6,8 @@
 DIR holds busi/, cxr/, hc18/, cheng/ and lgg/, each with manifest.csv, images and masks.  Scored is the
 validation part (one of five patient folds; all of lgg), with one generic phrase for each set, on the CPU.
 The bundled models never saw fold 0; models of another fold come from the recipe with `fold: K`, and
-benchmarks/folds.py makes one table of the reports of several.  With `--maps` only the encoder is judged: the
-final mask is the map above one half, and no segmenter is asked.
+benchmarks/folds.py makes one table of the reports of several; benchmarks/compare.py compares two reports.
+With `--maps` only the encoder is judged: the final mask is the map above one half, and no segmenter is asked.
 """
 
 from __future__ import annotations
@@ -247,11 +247,8 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
         ]
         print(f"| {' | '.join(map(str, cells))} |")
         report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": missed}
-        report[name] |= {
-            "scores": [*map(float, tally.scores["mask"])],
-            "map": [*map(float, tally.scores["saliency"])],
-            "groups": tally.groups,
-        }
+        each = {stage: [*map(float, scores)] for stage, scores in tally.scores.items()}
+        report[name] |= {"each": each, "groups": tally.groups}
 
 
 def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -> None:

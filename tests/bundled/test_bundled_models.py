@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import lexiseg
 from lexiseg.datasets.phantoms import generate
-from lexiseg.models import check_model, load_encoder
+from lexiseg.models import check_model, load_encoder, load_segmenter
 from lexiseg.models.references import bundled_folder
 from lexiseg.pipelines.result import dice
 from lexiseg.saliency import make_method, selftest
@@ -50,11 +51,17 @@ class TestFolders:
         theirs = model.eval().encode_text(tokens, normalize=True).detach().numpy()
         assert np.allclose(ours.encode_text(["breast tumor"]).numpy(), theirs, atol=1e-5)
 
-    def test_transformers_alone_loads_the_segmenter(self) -> None:
-        from transformers import SamModel, SamProcessor
+    def test_transformers_loads_the_segmenter_once_its_tower_is_known(self) -> None:
+        import torch
+        from transformers import SamProcessor
+
+        from lexiseg.models.sam_tower import TowerSam
 
         folder = bundled_folder("segmenter")
-        assert SamModel.from_pretrained(folder).config.vision_config.image_size == 192
+        theirs = TowerSam.from_pretrained(folder, dtype=torch.float32).eval()
+        ours: Any = load_segmenter("bundled", device="cpu", precision="float32")
+        pixels = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(theirs.get_image_embeddings(pixels), ours.model.get_image_embeddings(pixels))
         SamProcessor.from_pretrained(folder)
 
 

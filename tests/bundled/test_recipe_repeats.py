@@ -59,8 +59,8 @@ TINY = {
         "weight_decay": 0.05, "clip": 1.0, "ema": 0.9,
     },
     "segmenter": {
-        "image_size": 64, "patch_size": 8, "hidden": 16, "layers": 2, "heads": 2, "window": 4,
-        "global_layers": [1], "channels": 16, "batch": 2, "prompts": 2, "warmup": 1,
+        "image_size": 64, "image_tower": "pyramid_tiny_vit_5m_stem", "stride": 8, "channels": 16,
+        "batch": 2, "prompts": 2, "warmup": 1, "slow": {"vision_encoder.tower.backbone.stages_0": 0},
         "precision": "bf16-mixed", "phases": [{"steps": 4, "lr": 1.0e-3, "lesions": 0.5}],
         "shares": {"phantom": 1.0},
         "weight_decay": 0.05, "clip": 1.0, "ema": 0.9,

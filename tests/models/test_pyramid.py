@@ -10,7 +10,12 @@ from torch.nn.functional import normalize
 from lexiseg.models import load_encoder, pyramid  # noqa: F401
 from lexiseg.models.pyramid import PairedTower, PyramidTower
 
-NAMES = ("pyramid_efficientnet_lite0", "pyramid_efficientnet_lite2", "pyramid_tiny_vit_5m")
+NAMES = (
+    "pyramid_efficientnet_lite0",
+    "pyramid_efficientnet_lite2",
+    "pyramid_tiny_vit_5m",
+    "pyramid_tiny_vit_5m_stem",
+)
 PAIR = "pyramid_lite2_tiny_vit_5m"
 
 

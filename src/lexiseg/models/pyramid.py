@@ -21,7 +21,8 @@ class PyramidTower(nn.Module):
     """A timm network's stages, summed from deep to fine at stride 8, with timm's interface for image towers.
 
     Args:
-        backbone: a timm model that offers its last four stages at strides 4, 8, 16 and 16 or 32.
+        backbone: a timm model that offers stages at strides 4, 8, 16 and, if four, 16 or 32.
+        stages: those of its stages that are used; what comes after the last of them is left out.
         width: channels of the pyramid.
         num_features: channels of what `forward_features` returns.
         num_classes: length of the projection, 0 for none.
@@ -32,6 +33,7 @@ class PyramidTower(nn.Module):
         self,
         backbone: str,
         *,
+        stages: tuple[int, ...] = (-4, -3, -2, -1),
         width: int = 128,
         num_features: int = 256,
         num_classes: int = 1000,
@@ -42,21 +44,23 @@ class PyramidTower(nn.Module):
         if global_pool not in ("avg", ""):
             raise ValueError(f"global_pool is {global_pool!r}; expected 'avg' or ''")
         self.backbone = timm.create_model(
-            backbone, features_only=True, out_indices=(-4, -3, -2, -1), drop_path_rate=drop_path_rate
+            backbone, features_only=True, out_indices=stages, drop_path_rate=drop_path_rate
         )
         fine, *coarse = self.backbone.feature_info.channels()
         self.detail = _conv(fine, width, 3, stride=2)
         self.lateral = nn.ModuleList(_conv(c, width, 1) for c in coarse)
         self.context = nn.Linear(coarse[-1], width)
-        self.mix = nn.ModuleList(_conv(width, width, 3) for _ in range(2))
+        self.mix = nn.ModuleList(_conv(width, width, 3) for _ in coarse[1:])
         self.out = nn.Sequential(_conv(width, width, 3), _conv(width, num_features, 1))
         self.num_features, self.global_pool = num_features, global_pool
         self.classifier: nn.Module = nn.Identity()
         self.reset_classifier(num_classes, global_pool)
         # What a saliency may be read from, as timm's own models say it.
         self.feature_info = [
-            {"num_chs": width, "reduction": 16, "module": "mix.0"},
-            {"num_chs": width, "reduction": 8, "module": "mix.1"},
+            *(
+                {"num_chs": width, "reduction": 8 << (len(self.mix) - 1 - k), "module": f"mix.{k}"}
+                for k in range(len(self.mix))
+            ),
             {"num_chs": num_features, "reduction": 8, "module": "out"},
         ]
 
@@ -178,7 +182,7 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
 def _pyramid(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
     if pretrained:
         raise ValueError(f"{name} has no published weights: build it with pretrained=False")
-    known = ("num_classes", "global_pool", "drop_path_rate", "width", "num_features")
+    known = ("num_classes", "global_pool", "drop_path_rate", "stages", "width", "num_features")
     return PyramidTower(backbone, **{k: v for k, v in options.items() if k in known})
 
 
@@ -203,6 +207,12 @@ def pyramid_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PyramidTowe
     return tower
 
 
+def pyramid_tiny_vit_5m_stem(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """The first three of four stages of `tiny_vit_5m_224` (2.4 M weights), strides of 4, 8 and 16."""
+    options["stages"] = (0, 1, 2)
+    return _pyramid("pyramid_tiny_vit_5m_stem", "tiny_vit_5m_224", pretrained, options)
+
+
 def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PairedTower:
     """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
     if pretrained:
@@ -216,6 +226,7 @@ for _architecture in (
     pyramid_efficientnet_lite0,
     pyramid_efficientnet_lite2,
     pyramid_tiny_vit_5m,
+    pyramid_tiny_vit_5m_stem,
     pyramid_lite2_tiny_vit_5m,
 ):
     register_model(_architecture)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import SamConfig, SamImageProcessor, SamModel
 
 from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
 
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 _INDEX_NAMES = ("model.safetensors.index.json",)
@@ -38,7 +39,7 @@ def sam_weights_file(folder: Path) -> Path:
 
 
 def load_sam_folder(folder: Path) -> tuple[Any, Any]:
-    """Load a folder of a transformers SamModel.
+    """Load a folder of a transformers SamModel, or of a `TowerSam`.
 
     Args:
         folder: config.json, model.safetensors (or pytorch_model.bin with tensors only), and the image
@@ -58,7 +59,7 @@ def load_sam_folder(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         raise BrokenWeights(f"{folder / 'config.json'} cannot be read as JSON ({error})") from error
     kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind != "sam":
+    if kind not in _KINDS:
         raise UnknownModel(
             f"{folder} holds a model of type {kind!r}, expected 'sam' (a transformers SamModel)"
         )
@@ -71,7 +72,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
     finite.
 
     Args:
-        config: a SamConfig as a mapping.
+        config: a SamConfig as a mapping, or a TowerSamConfig ("model_type": "sam_tower").
         state: tensors by transformers' names; float16 and bfloat16 become float32.
         source: named in errors.
 
@@ -85,7 +86,8 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
         # On the meta device nothing is drawn at random only to be overwritten: a second and 2.5 GB less for
         # ViT-H.
         with torch.device("meta"):
-            model = SamModel(SamConfig(**{key: config[key] for key in _CONFIG_KEYS if key in config}))
+            made, configured = _KINDS[config.get("model_type", "sam")]
+            model = made(configured(**{key: config[key] for key in _CONFIG_KEYS if key in config}))
         model.load_state_dict(
             {key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True
         )
@@ -97,6 +99,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
     return model.eval().requires_grad_(False)
 
 
+_KINDS: dict[str, tuple[Any, Any]] = {"sam": (SamModel, SamConfig), "sam_tower": (TowerSam, TowerSamConfig)}
 _CONFIG_KEYS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 
 

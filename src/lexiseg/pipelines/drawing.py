@@ -13,7 +13,7 @@ from lexiseg.models.segmenter import EncodedImage, Segmenter
 from lexiseg.regions import Region, best_by_dice, clean_mask, find_components
 from lexiseg.scans import BoolArray, FloatArray, Prompts
 
-_SMALL = 2 / 3  # the segmenter's share of a target that is next to nothing, by size
+_SMALL = 0.8  # the segmenter's share of a target that is next to nothing, by size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class MaskSettings:
             where the weighted mean of the segmenter's and the region's probability is high enough, which
             helps where both err in their own ways (a region that keeps its saliency as probability, as the
             rule "threshold" does, has most to add).
-        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": two thirds for the
+        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": four fifths for the
             smallest targets, less for larger ones, by the longer side of the region's largest piece as a
             fraction of the scan's. A saliency map has so many positions a scan, so that it knows the outline
             of a large target better than that of a small one.

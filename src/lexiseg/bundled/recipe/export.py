@@ -1,4 +1,4 @@
-"""Write the trained models in the ordinary formats, fp16: an open_clip, a SamModel and a student's folder."""
+"""Write the trained models in the ordinary formats, fp16: an open_clip, a SAM's and a student's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from lexiseg.bundled.recipe.encoder import open_clip_config
 from lexiseg.models.weights import write_record
 
-ENCODER, SEGMENTER, UNET = "8", "5", "1"
+ENCODER, SEGMENTER, UNET = "8.1", "6", "1"
 """Revisions, written into each folder's record."""
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""
@@ -25,6 +25,9 @@ A U-Net with residual units that draws the usual target of breast and fetal ultr
 brain MRI, whatever the phrase. Trained on true masks by the recipe of the bundled pair; the model card one
 folder up says on which scans, and under which licences. Not a medical device.
 """
+
+
+_WORDS = "token_embedding.weight"
 
 
 def _half(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -40,13 +43,15 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     state = _half(model)
     state.pop("attn_mask", None)
+    # A row for each of 49,408 word pieces, a third of all weights, for which three bits of mantissa do.
+    state[_WORDS] = state[_WORDS].to(torch.float8_e4m3fn)
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config(settings), indent=2) + "\n")
     write_record(folder, revision=ENCODER, licence=LICENCE)
 
 
 def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
-    """A transformers SamModel folder: config.json, model.safetensors, and the processor's settings."""
+    """A `TowerSam`'s folder, as transformers writes one: configuration, weights, the processor's settings."""
     from transformers import SamImageProcessor, SamProcessor
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,11 +61,11 @@ def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> N
     size = settings["image_size"]
     processor = SamImageProcessor(
         size={"longest_edge": size},
-        mask_size={"longest_edge": size // settings["patch_size"] * 4},
+        mask_size={"longest_edge": size // settings["stride"] * 4},
         pad_size={"height": size, "width": size},
         mask_pad_size={
-            "height": size // settings["patch_size"] * 4,
-            "width": size // settings["patch_size"] * 4,
+            "height": size // settings["stride"] * 4,
+            "width": size // settings["stride"] * 4,
         },
     )
     SamProcessor(processor).save_pretrained(folder)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
 from torch.nn import functional
-from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
+from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
 from lexiseg.bundled.recipe.data import Sample
+from lexiseg.bundled.recipe.encoder import load_pretrained
 from lexiseg.bundled.recipe.lesions import paste_lesion
 from lexiseg.bundled.recipe.sampling import chances
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
+from lexiseg.models.sam_tower import TowerSam, TowerSamConfig, TowerVisionConfig
 
 logger = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
@@ -30,17 +32,15 @@ AUGMENT = AugmentSettings(zoom=(0.75, 1.9), shift=0.2, view=0.0)
 
 def build(c: Mapping[str, Any]) -> SamModel:
     """The untrained SAM, made by transformers from the config alone."""
-    size, patch, channels = c["image_size"], c["patch_size"], c["channels"]
-    model = SamModel(
-        SamConfig(
-            vision_config=SamVisionConfig(
-                hidden_size=c["hidden"], num_hidden_layers=c["layers"], num_attention_heads=c["heads"],
-                image_size=size, patch_size=patch, window_size=c["window"],
-                global_attn_indexes=c["global_layers"], output_channels=channels, mlp_dim=4 * c["hidden"],
-                num_pos_feats=channels // 2,
+    size, stride, channels = c["image_size"], c["stride"], c["channels"]
+    model = TowerSam(
+        TowerSamConfig(
+            vision_config=TowerVisionConfig(
+                image_tower=c["image_tower"], image_size=size, patch_size=stride, output_channels=channels,
+                num_pos_feats=channels // 2, hidden_size=8, num_hidden_layers=0,
             ),
             prompt_encoder_config=SamPromptEncoderConfig(
-                hidden_size=channels, image_size=size, patch_size=patch, image_embedding_size=size // patch
+                hidden_size=channels, image_size=size, patch_size=stride, image_embedding_size=size // stride
             ),
             mask_decoder_config=SamMaskDecoderConfig(
                 hidden_size=channels, mlp_dim=4 * channels, num_attention_heads=4,
@@ -51,12 +51,11 @@ def build(c: Mapping[str, Any]) -> SamModel:
     )  # fmt: skip
     # transformers starts every layer at a deviation of 0.02, for weights that will be loaded; SAM was trained
     # from torch's own, with prompt tokens of deviation 1.  From 0.02 the decoder stays silent for long.
-    for module in model.modules():
+    for module in (*model.prompt_encoder.modules(), *model.mask_decoder.modules()):
         if isinstance(
             module, (torch.nn.Linear, torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Embedding)
         ):
             module.reset_parameters()
-    torch.nn.init.trunc_normal_(model.vision_encoder.pos_embed, std=0.1)
     # Positions are random Fourier features.  SAM's have almost no low frequencies, so that "right of the left
     # edge" is slow to learn from scratch.  Spread over the octaves, sin(f x) is nearly linear for some f.
     angle = torch.rand(channels // 2) * 2 * math.pi
@@ -64,6 +63,8 @@ def build(c: Mapping[str, Any]) -> SamModel:
     frequencies = torch.stack([angle.cos(), angle.sin()]) * size_of
     for holder in (model.shared_image_embedding, model.prompt_encoder.shared_embedding):
         holder.positional_embedding.requires_grad_(False).copy_(frequencies)
+    if c.get("pretrained"):
+        load_pretrained(model.vision_encoder.tower.backbone, **c["pretrained"])
     return model
 
 

@@ -1,0 +1,70 @@
+"""SAM with a timm network where the published one has a plain vision transformer.
+
+The prompt encoder and the mask decoder are transformers' own; what they ask of an image encoder is one map of
+embeddings.  A small network that photographs taught gives a better one than a transformer of its size
+that begins from nothing (MobileSAM: Zhang et al., arXiv 2306.14289).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import timm
+import torch
+from torch import Tensor, nn
+from transformers import SamConfig, SamModel, SamVisionConfig
+from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
+
+import lexiseg.models.pyramid  # noqa: F401  (tells timm the pyramids' names)
+
+
+class TowerVisionConfig(SamVisionConfig):  # type: ignore[misc]  # transformers is untyped to mypy
+    """A SAM's vision configuration; `patch_size` is the tower's stride, what only a transformer has is idle.
+
+    Attributes:
+        image_tower: timm's name of a network with `forward_features` and `num_features`.
+    """
+
+    model_type = "sam_tower_vision_model"
+    image_tower: str = "pyramid_tiny_vit_5m_stem"
+
+
+class TowerSamConfig(SamConfig):  # type: ignore[misc]
+    """A SAM's configuration with a `TowerVisionConfig`."""
+
+    model_type = "sam_tower"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
+        **SamConfig.sub_configs_defaults,
+        "vision_config": TowerVisionConfig,
+    }
+
+
+class TowerVision(nn.Module):
+    """A timm network behind the interface of transformers' `SamVisionEncoder`.
+
+    Args:
+        config: which network, and how many channels it gives.
+    """
+
+    def __init__(self, config: TowerVisionConfig) -> None:
+        super().__init__()
+        # Whoever builds on the meta device fills in the weights, but a timm network may hold tables that no
+        # file has.
+        with torch.device("cpu"):
+            self.tower = timm.create_model(
+                config.image_tower, num_classes=0, num_features=config.output_channels
+            )
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> SamVisionEncoderOutput:
+        """Pixels (B, 3, H, W) to embeddings (B, output_channels, H / patch_size, W / patch_size)."""
+        return SamVisionEncoderOutput(last_hidden_state=self.tower.forward_features(pixel_values))
+
+
+class TowerSam(SamModel):  # type: ignore[misc]
+    """transformers' SamModel, all but its image encoder."""
+
+    config_class = TowerSamConfig
+
+    def __init__(self, config: TowerSamConfig) -> None:
+        super().__init__(config)
+        self.vision_encoder = TowerVision(config.vision_config)
