@@ -62,7 +62,13 @@ def test_a_saved_one_answers_as_before(model: TowerSam, folder: Path) -> None:
             multimask_output=False,
         ).pred_masks[0]  # fmt: skip
     assert torch.allclose(ours, theirs, atol=1e-4)
-    assert TowerSam.from_pretrained(folder).config.vision_config.image_tower == "pyramid_tiny_vit_5m_stem"
+
+
+def test_transformers_loads_it_by_its_class(model: TowerSam, folder: Path) -> None:
+    pixels = torch.rand(1, 3, 64, 64)
+    loaded = TowerSam.from_pretrained(folder).eval()
+    assert loaded.config.vision_config.image_tower == "pyramid_tiny_vit_5m_stem"
+    assert torch.equal(loaded.get_image_embeddings(pixels), model.get_image_embeddings(pixels))
 
 
 def test_it_is_not_read_as_a_plain_sam(folder: Path) -> None:

@@ -68,3 +68,10 @@ class TowerSam(SamModel):  # type: ignore[misc]
     def __init__(self, config: TowerSamConfig) -> None:
         super().__init__(config)
         self.vision_encoder = TowerVision(config.vision_config)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # `from_pretrained` empties the tables that no file has, and asks here for them.
+        fill = getattr(module, "init_non_persistent_buffers", None)
+        if fill is not None:
+            fill()
