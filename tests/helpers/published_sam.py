@@ -8,29 +8,18 @@ from typing import Any
 import torch
 from checkpoints import _TIED, original_name
 
+from lexiseg.models.sam_tower import TowerSam
+
 
 def published_sam(model: Any) -> Any:
-    """`segment_anything.modeling.Sam` of any size, from a SamModel."""
+    """`segment_anything.modeling.Sam` of any size, from a SamModel or a `TowerSam`."""
     from segment_anything import modeling
 
     vision, decoder = model.config.vision_config, model.config.mask_decoder_config
     prompter = model.config.prompt_encoder_config
     grid = vision.image_size // vision.patch_size
     sam = modeling.Sam(
-        modeling.ImageEncoderViT(
-            img_size=vision.image_size,
-            patch_size=vision.patch_size,
-            embed_dim=vision.hidden_size,
-            depth=vision.num_hidden_layers,
-            num_heads=vision.num_attention_heads,
-            mlp_ratio=vision.mlp_dim / vision.hidden_size,
-            out_chans=vision.output_channels,
-            qkv_bias=vision.qkv_bias,
-            use_rel_pos=vision.use_rel_pos,
-            window_size=vision.window_size,
-            global_attn_indexes=tuple(vision.global_attn_indexes),
-            norm_layer=partial(torch.nn.LayerNorm, eps=vision.layer_norm_eps),
-        ),
+        Eyes(model) if isinstance(model, TowerSam) else _vit(vision),
         modeling.PromptEncoder(
             embed_dim=prompter.hidden_size,
             image_embedding_size=(grid, grid),
@@ -52,6 +41,41 @@ def published_sam(model: Any) -> Any:
         ),
     )
     state = {original_name(k): v for k, v in model.state_dict().items() if not k.startswith(_TIED)}
+    if isinstance(model, TowerSam):  # its eyes are there already
+        state = {k: v for k, v in state.items() if not k.startswith("image_encoder.")}
+        state |= {f"image_encoder.{k}": v for k, v in sam.image_encoder.state_dict().items()}
     missing = sam.load_state_dict(state, strict=False)
     assert not missing.unexpected_keys and not missing.missing_keys
     return sam.eval()
+
+
+class Eyes(torch.nn.Module):
+    """The image encoder of a `TowerSam` behind the interface of the original package's."""
+
+    def __init__(self, model: TowerSam) -> None:
+        super().__init__()
+        self.vision, self.img_size = model.vision_encoder, model.config.vision_config.image_size
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embeddings of padded, normalised pixels."""
+        embedded: torch.Tensor = self.vision(pixels).last_hidden_state
+        return embedded
+
+
+def _vit(vision: Any) -> Any:
+    from segment_anything import modeling
+
+    return modeling.ImageEncoderViT(
+        img_size=vision.image_size,
+        patch_size=vision.patch_size,
+        embed_dim=vision.hidden_size,
+        depth=vision.num_hidden_layers,
+        num_heads=vision.num_attention_heads,
+        mlp_ratio=vision.mlp_dim / vision.hidden_size,
+        out_chans=vision.output_channels,
+        qkv_bias=vision.qkv_bias,
+        use_rel_pos=vision.use_rel_pos,
+        window_size=vision.window_size,
+        global_attn_indexes=tuple(vision.global_attn_indexes),
+        norm_layer=partial(torch.nn.LayerNorm, eps=vision.layer_norm_eps),
+    )
