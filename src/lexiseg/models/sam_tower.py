@@ -7,7 +7,7 @@ that begins from nothing (MobileSAM: Zhang et al., arXiv 2306.14289).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import timm
 import torch
@@ -18,25 +18,14 @@ from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 import lexiseg.models.pyramid  # noqa: F401  (tells timm the pyramids' names)
 
 
-class TowerVisionConfig(SamVisionConfig):  # type: ignore[misc]  # transformers is untyped to mypy
-    """A SAM's vision configuration; `patch_size` is the tower's stride, what only a transformer has is idle.
+class TowerSamConfig(SamConfig):  # type: ignore[misc]  # transformers is untyped to mypy
+    """A SAM's configuration.
 
-    Attributes:
-        image_tower: timm's name of a network with `forward_features` and `num_features`.
+    Its `vision_config` has an `image_tower` besides, timm's name of a network with `forward_features` and
+    `num_features`; `patch_size` there is the tower's stride, and what only a transformer has is idle.
     """
 
-    model_type = "sam_tower_vision_model"
-    image_tower: str = "pyramid_tiny_vit_5m_stem"
-
-
-class TowerSamConfig(SamConfig):  # type: ignore[misc]
-    """A SAM's configuration with a `TowerVisionConfig`."""
-
     model_type = "sam_tower"
-    sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        **SamConfig.sub_configs_defaults,
-        "vision_config": TowerVisionConfig,
-    }
 
 
 class TowerVision(nn.Module):
@@ -46,7 +35,7 @@ class TowerVision(nn.Module):
         config: which network, and how many channels it gives.
     """
 
-    def __init__(self, config: TowerVisionConfig) -> None:
+    def __init__(self, config: SamVisionConfig) -> None:
         super().__init__()
         # Whoever builds on the meta device fills in the weights, but a timm network may hold tables that no
         # file has.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
 from torch.nn import functional
-from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig
+from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
 from lexiseg.bundled.recipe.data import Sample
@@ -22,7 +22,7 @@ from lexiseg.bundled.recipe.encoder import load_pretrained
 from lexiseg.bundled.recipe.lesions import paste_lesion
 from lexiseg.bundled.recipe.sampling import chances
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
-from lexiseg.models.sam_tower import TowerSam, TowerSamConfig, TowerVisionConfig
+from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
 
 logger = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
@@ -35,7 +35,7 @@ def build(c: Mapping[str, Any]) -> SamModel:
     size, stride, channels = c["image_size"], c["stride"], c["channels"]
     model = TowerSam(
         TowerSamConfig(
-            vision_config=TowerVisionConfig(
+            vision_config=SamVisionConfig(
                 image_tower=c["image_tower"], image_size=size, patch_size=stride, output_channels=channels,
                 num_pos_feats=channels // 2, hidden_size=8, num_hidden_layers=0,
             ),
