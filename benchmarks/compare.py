@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from folds import pooled
-from quality import BY_HAND, STAGES, TARGETS, interval
+from quality import TARGETS, interval
 
 ROWS = {"mask": "final", "saliency": "map", "sam": "SAM by text", "true box": "SAM, true box"}
 ROWS |= {"click": "SAM, one click", "click, mean": "mean of candidates"}
@@ -42,9 +42,9 @@ def main(
     old, new = ([json.loads(path.read_text()) for path in paths] for paths in (before, after))
     names = [name for name in TARGETS if all(name in report for report in (*old, *new))]
     print(f"| in points, paired, 95 % over patients | {' | '.join(names)} |\n|---{'|---' * len(names)}|")
-    for what in (w for w in ROWS if w in (*STAGES, *BY_HAND)):
+    for what, title in ROWS.items():
         cells = [difference(old, new, name, what) for name in names]
-        print(f"| {ROWS[what]} | {' | '.join(cells)} |")
+        print(f"| {title} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def published_sam(model: Any) -> Any:
     prompter = model.config.prompt_encoder_config
     grid = vision.image_size // vision.patch_size
     sam = modeling.Sam(
-        Eyes(model) if isinstance(model, TowerSam) else _vit(vision),
+        TowerImageEncoder(model) if isinstance(model, TowerSam) else _vit(vision),
         modeling.PromptEncoder(
             embed_dim=prompter.hidden_size,
             image_embedding_size=(grid, grid),
@@ -41,7 +41,7 @@ def published_sam(model: Any) -> Any:
         ),
     )
     state = {original_name(k): v for k, v in model.state_dict().items() if not k.startswith(_TIED)}
-    if isinstance(model, TowerSam):  # its eyes are there already
+    if isinstance(model, TowerSam):  # its image encoder is there already
         state = {k: v for k, v in state.items() if not k.startswith("image_encoder.")}
         state |= {f"image_encoder.{k}": v for k, v in sam.image_encoder.state_dict().items()}
     missing = sam.load_state_dict(state, strict=False)
@@ -49,7 +49,7 @@ def published_sam(model: Any) -> Any:
     return sam.eval()
 
 
-class Eyes(torch.nn.Module):
+class TowerImageEncoder(torch.nn.Module):
     """The image encoder of a `TowerSam` behind the interface of the original package's."""
 
     def __init__(self, model: TowerSam) -> None:
