@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -45,7 +46,7 @@ def test_whatever_the_order_of_sets() -> None:
     assert others == [first, first]
 
 
-TINY = {
+TINY: dict[str, Any] = {
     "seed": 5, "fold": 0, "store_size": 64, "phantoms": 8,
     "encoder": {
         "mean": 0.25, "std": 0.25, "embed_dim": 16, "image_size": 64,
@@ -66,29 +67,65 @@ TINY = {
         "weight_decay": 0.05, "clip": 1.0, "ema": 0.9,
     },
 }  # fmt: skip
+TINY["second"] = {**TINY["encoder"], "loss": {**TINY["encoder"]["loss"], "negative": 0.5}}
 WEIGHTS = {"encoder": "open_clip_model.safetensors", "segmenter": "model.safetensors"}
 
 
-@pytest.mark.parametrize("which", WEIGHTS)
-def test_the_recipe_run_again_ends_with_the_same_bytes(which: str, tmp_path: Path) -> None:
+def run(module: str, *arguments: str, hash_seed: int = 0) -> None:
+    """A command of the recipe, on the CPU."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"lexiseg.bundled.{module}", *arguments, "--device", "cpu"],
+        env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """The tiny recipe's file."""
     pytest.importorskip("lightning", reason="the recipe trains with lightning: pip install 'lexiseg[train]'")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return str(tmp_path / "tiny.yaml")
+
+
+@pytest.mark.parametrize("which", WEIGHTS)
+def test_the_recipe_run_again_ends_with_the_same_bytes(which: str, config: str, tmp_path: Path) -> None:
     found = set()
     for hash_seed in (1, 2):
         out = tmp_path / str(hash_seed)
-        command = [
-            sys.executable,
-            "-m",
-            "lexiseg.bundled.train",
-            which,
-            "--config",
-            str(tmp_path / "tiny.yaml"),
-        ]
-        subprocess.run(
-            [*command, "--out", str(out), "--threads", "1", "--device", "cpu"],
-            env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
-            capture_output=True,
-            check=True,
-        )
-        found.add(hashlib.sha256((out / "model" / WEIGHTS[which]).read_bytes()).hexdigest())
+        run("train", which, "--config", config, "--out", str(out), "--threads", "1", hash_seed=hash_seed)
+        found.add(sha256(out / "model" / WEIGHTS[which]))
     assert len(found) == 1
+
+
+def test_side_by_side_they_end_as_they_do_alone(config: str, tmp_path: Path) -> None:
+    """On phantoms, which no fold holds out: every model's bytes; then, run again, nothing is left to do."""
+    several = ("side_by_side", "--config", config, "--out", str(tmp_path / "several"))
+    folds = ("--fold", "0", "--fold", "3", "--workers", "1")
+    run(*several, *folds)
+    made = {path.name: path / "model" for path in (tmp_path / "several").iterdir()}
+    assert sorted(made) == ["encoder-0", "encoder-3", "second-0", "second-3", "segmenter-0-3"]
+    for which in ("second", "segmenter"):
+        run("train", which, "--config", config, "--out", str(tmp_path / which), "--threads", "1")
+    weights = {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
+    assert (
+        weights["second-0"] == weights["second-3"] == sha256(tmp_path / "second/model" / WEIGHTS["encoder"])
+    )
+    assert weights["segmenter-0-3"] == sha256(tmp_path / "segmenter/model" / WEIGHTS["segmenter"])
+    assert weights["encoder-0"] == weights["encoder-3"] != weights["second-0"]
+    run(*several, *folds)
+    assert weights == {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
+
+
+def test_one_that_fails_ends_the_others(tmp_path: Path, config: str) -> None:
+    broken = {**TINY, "second": {**TINY["second"], "clip": "none"}}
+    Path(config).write_text(yaml.safe_dump(broken))
+    with pytest.raises(AssertionError, match="not trained: second-2; run the command again"):
+        run("side_by_side", "--config", config, "--out", str(tmp_path / "several"), "--fold", "2")

@@ -49,7 +49,7 @@ def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
     return samples
 
 
-def _task(which: Which) -> tuple[Any, Any]:
+def task_and_export(which: Which) -> tuple[Any, Any]:
     """The class of a model's task, and what writes the model."""
     # Imported here: each needs libraries that the others do without.
     if which in (Which.encoder, Which.second):
@@ -96,7 +96,7 @@ def main(
     torch.manual_seed(seed)
     samples = training_samples(recipe, data)
     settings = shortened(recipe[which.value], length)
-    task, export = _task(which)
+    task, export = task_and_export(which)
     from lexiseg.bundled.recipe.loop import Loop
 
     loop = Loop(

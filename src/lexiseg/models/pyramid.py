@@ -16,6 +16,9 @@ from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+STRIDE = 8
+"""Pixels between two positions of a tower's map."""
+
 
 class PyramidTower(nn.Module):
     """A timm network's stages, summed from deep to fine at stride 8, with timm's interface for image towers.
@@ -58,10 +61,10 @@ class PyramidTower(nn.Module):
         # What a saliency may be read from, as timm's own models say it.
         self.feature_info = [
             *(
-                {"num_chs": width, "reduction": 8 << (len(self.mix) - 1 - k), "module": f"mix.{k}"}
+                {"num_chs": width, "reduction": STRIDE << (len(self.mix) - 1 - k), "module": f"mix.{k}"}
                 for k in range(len(self.mix))
             ),
-            {"num_chs": num_features, "reduction": 8, "module": "out"},
+            {"num_chs": num_features, "reduction": STRIDE, "module": "out"},
         ]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -136,7 +139,7 @@ class PairedTower(nn.Module):
         self.register_buffer("share", torch.tensor(0.5))
         self.num_features = first.num_features + second.num_features
         self.reset_classifier(num_classes, global_pool)
-        self.feature_info = [{"num_chs": self.num_features, "reduction": 8, "module": "positions"}]
+        self.feature_info = [{"num_chs": self.num_features, "reduction": STRIDE, "module": "positions"}]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """New projections to `num_classes` numbers, half of them each (0: none)."""

@@ -104,6 +104,11 @@ def split_rows(folder: Path, *, validation: bool, fold: int | Sequence[int] = 0)
     ]
 
 
+def folds_of(root: Path) -> list[int]:
+    """The fold of each of `real_samples(root, ..., validation=False, fold=())`, which are all there are."""
+    return [fold_of(block) for name in TRAINING_SETS for block in blocks(read_rows(root / name))]
+
+
 def letterbox(
     pixels: NDArray[np.uint8], size: int, *, nearest: bool = False
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -22,7 +22,7 @@ from lexiseg.bundled.recipe.sampling import Sampler
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 from lexiseg.bundled.recipe.words import teach_words
-from lexiseg.models import pyramid  # noqa: F401  (its import makes an architecture known to timm)
+from lexiseg.models.pyramid import STRIDE  # (the import makes the architectures known to timm, too)
 from lexiseg.models.weights import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -187,21 +187,16 @@ class Batch:
     known: Supervision
 
 
-class EncoderTask(Scheduled):
-    """What `Loop` needs to train the encoder: a batch and its loss."""
+class EncoderBatches(Scheduled):
+    """What every step learns from; several models of the same `stride`, pixels a position, may learn from it."""
 
-    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
-        self.c, self.seed = c, seed
-        self.model = cast(Any, build(c))
+    def __init__(
+        self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int, stride: int = STRIDE
+    ) -> None:
+        self.c, self.seed, self.stride = c, seed, stride
         self.tokenizer = open_clip.SimpleTokenizer(context_length=c["text"]["context_length"])
         self.phases = Phases(c["phases"], c["warmup"])
         self.sampler = Sampler(samples, c["shares"])
-        self.stride = int(self.model.visual.trunk.feature_info[-1]["reduction"])
-
-    def begin(self) -> None:
-        """The text tower learns its words."""
-        if self.c.get("words"):
-            teach_words(self.model, self.tokenizer, self.c["words"], self.seed)
 
     def batch(self, step: int) -> Batch:
         """Views and phrases, a function of (seed, step)."""
@@ -218,6 +213,20 @@ class EncoderTask(Scheduled):
             tokens=self.tokenizer([a.phrase for a in asked]),
             known=supervise(samples, views, asked, phase["resolution"] // self.stride),
         )
+
+
+class EncoderTask(EncoderBatches):
+    """What `Loop` needs to train the encoder: a batch and its loss."""
+
+    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
+        self.model = cast(Any, build(c))
+        stride = int(self.model.visual.trunk.feature_info[-1]["reduction"])
+        super().__init__(c, samples, seed, stride)
+
+    def begin(self) -> None:
+        """The text tower learns its words."""
+        if self.c.get("words"):
+            teach_words(self.model, self.tokenizer, self.c["words"], self.seed)
 
     def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch."""

@@ -8,11 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from lexiseg.bundled.recipe.depthwise import differentiate_in_float
@@ -22,17 +23,24 @@ Precision = Literal["32-true", "bf16-mixed"]
 logger = logging.getLogger(__name__)
 
 
-class Task(Protocol):
-    """A model with its batches, each a pure function of the step, and their loss."""
-
-    model: nn.Module
+class Batches(Protocol):
+    """The part of a task that makes its batches."""
 
     @property
     def steps(self) -> int:
         """How many optimiser steps the run has."""
 
+    def batch(self, step: int) -> Any:
+        """What a step learns from, on the CPU; made without the model, in another process perhaps."""
+
+
+class Task(Batches, Protocol):
+    """A model with its batches, each a pure function of the step, and their loss."""
+
+    model: nn.Module
+
     def begin(self) -> None:
-        """What is done to the model, on the CPU, before the first step; a run that is resumed skips it."""
+        """What is done to the model before the first step; a run that is resumed skips it."""
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
@@ -40,21 +48,30 @@ class Task(Protocol):
     def decay(self, step: int) -> float:
         """Decay of the running average at a step, 0 (follows at once) to 1 (stays)."""
 
-    def batch(self, step: int) -> Any:
-        """What a step learns from, on the CPU; made without the model, in another process perhaps."""
-
     def loss(self, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """The terms of the loss of what `batch` gave, already weighted."""
 
 
-class _Batches(Dataset[Any]):
-    """A task's batches by step."""
+class _BySteps(Dataset[Any]):
+    """Batches by step."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
 
     def __getitem__(self, step: int) -> Any:
-        return self.task.batch(step)
+        return self.batches.batch(step)
+
+
+def batches_of(task: Batches, start: int, workers: int) -> Iterator[Any]:
+    """Those of every step from `start` on, in order, made ahead by `workers` processes (0: none)."""
+    loader = DataLoader(
+        _BySteps(task),
+        batch_size=None,
+        sampler=range(start, task.steps),
+        num_workers=workers,
+        generator=torch.Generator(),  # its own: it would draw from the training's
+    )
+    return iter(loader)
 
 
 class Loop:
@@ -75,6 +92,7 @@ class Loop:
         precision: Precision = "32-true",
         device: str = "auto",
         workers: int = 0,
+        source: Callable[[int], Iterator[Any]] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -92,15 +110,17 @@ class Loop:
             device: of Lightning's accelerators, or "auto".
             workers: processes that make batches ahead, of which the result does not depend; 0: none, the
                 run makes each when it is needed.  A GPU waits for its batches without.
+            source: gives the batches of every step from one on, made elsewhere.
         """
         self.task, self.folder, self.clip, self.workers = task, folder, clip, workers
-        self.mix = dict(mix or {})
+        self.mix, self.source = dict(mix or {}), source
         folder.mkdir(parents=True, exist_ok=True)
-        if not self.checkpoint.exists():
-            task.begin()
         self.fabric = Fabric(
             accelerator="auto" if device == "auto" else device, devices=1, precision=precision
         )
+        task.model.to(self.fabric.device)
+        if not self.checkpoint.exists():
+            task.begin()
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, p in task.model.named_parameters():
             bare = p.ndim < 2 or any(part in name for part in ("logit", "positional", "pos_embed"))
@@ -116,8 +136,6 @@ class Loop:
         task.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(task.model).eval().requires_grad_(False)
         self.optimizer = optimizer
-        task.model.to(self.fabric.device)
-        self.average.to(self.fabric.device)
         if precision == "bf16-mixed" and self.fabric.device.type == "cpu":
             differentiate_in_float(task.model)
 
@@ -173,14 +191,7 @@ class Loop:
 
     def _batches(self, start: int) -> Iterator[Any]:
         """Those of every step from `start` on, in order."""
-        loader = DataLoader(
-            _Batches(self.task),
-            batch_size=None,
-            sampler=range(start, self.task.steps),
-            num_workers=self.workers,
-            generator=torch.Generator(),  # its own: it would draw from the training's
-        )
-        return iter(loader)
+        return self.source(start) if self.source else batches_of(self.task, start, self.workers)
 
     def _start(self) -> int:
         """The step to go on from, and its state put back; what was done before the first is kept at once."""
@@ -212,11 +223,12 @@ class Loop:
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
         ours, theirs = self.average.state_dict(), self.task.model.state_dict()
-        for name, value in ours.items():
-            if value.is_floating_point():
-                value.lerp_(theirs[name], 1 - decay)
-            else:
-                value.copy_(theirs[name])
+        numbers = [name for name, value in ours.items() if value.is_floating_point()]
+        # All of them at once: a GPU is called a few times, not a thousand.
+        follow = cast(Any, get_ema_multi_avg_fn)(decay)
+        follow([ours[name] for name in numbers], [theirs[name] for name in numbers], 0)
+        for name in ours.keys() - set(numbers):
+            ours[name].copy_(theirs[name])
 
     def _log(self, step: int, values: dict[str, float], seconds: float) -> None:
         left = (self.task.steps - step) * seconds

@@ -96,13 +96,12 @@ class Batch:
     clicks: float
 
 
-class SegmenterTask(Scheduled):
-    """What `Loop` needs to train the segmenter: a batch and its loss."""
+class SegmenterBatches(Scheduled):
+    """What every step learns from."""
 
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
         self.c, self.seed = c, seed
         self.samples = [s for s in samples if s.exact or s.source == "cheng"]
-        self.model = build(c)
         self.source = [s.source if s.masks or s.source != "busi" else "cheng" for s in self.samples]
         self.phases = Phases(c["phases"], c["warmup"])
         self.regions: dict[int, NDArray[np.int32]] = {}
@@ -181,6 +180,14 @@ class SegmenterTask(Scheduled):
         pixels = torch.stack([v.pixels for v in views])[:, None]
         masks, boxes, points, weights = (torch.stack(part) for part in zip(*made, strict=True))
         return Batch(pixels, masks, boxes, points, weights, clicks=phase.get("clicks", 0.5))
+
+
+class SegmenterTask(SegmenterBatches):
+    """What `Loop` needs to train the segmenter: a batch and its loss."""
+
+    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
+        super().__init__(c, samples, seed)
+        self.model = build(c)
 
     def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch."""

@@ -52,18 +52,19 @@ def teach_words(model: Any, tokenizer: Any, c: Mapping[str, Any], seed: int) -> 
     names = {n for n, _ in model.named_parameters() if not n.startswith(("visual", "logit"))}
     weights = [p for n, p in model.named_parameters() if n in names]
     generator = torch.Generator().manual_seed(seed)
-    width = model.encode_text(tokenizer(["a"])).shape[-1]
-    prototypes = nn.Parameter(torch.randn(len(CONCEPTS), width, generator=generator))
+    device = weights[0].device
+    width = model.encode_text(tokenizer(["a"]).to(device)).shape[-1]
+    prototypes = nn.Parameter(torch.randn(len(CONCEPTS), width, generator=generator).to(device))
     optimizer = torch.optim.AdamW([*weights, prototypes], lr=c["lr"], betas=(0.9, 0.98), weight_decay=0.01)
-    apart = torch.tensor([[not related(a, b) for b in CONCEPTS] for a in CONCEPTS])
+    apart = torch.tensor([[not related(a, b) for b in CONCEPTS] for a in CONCEPTS], device=device)
     model.train()
     for step in range(c["steps"]):
         for group in optimizer.param_groups:
             group["lr"] = c["lr"] * warm_cosine(step, c["steps"], 50)
         phrases, own = draw_phrases(c["batch"], random.Random(f"{seed}-words-{step}"))
-        text = functional.normalize(model.encode_text(tokenizer(phrases)), dim=-1)
+        text = functional.normalize(model.encode_text(tokenizer(phrases).to(device)), dim=-1)
         logits = 10.0 * text @ functional.normalize(prototypes, dim=-1).T - 4.0
-        loss = _loss(logits, own, apart)
+        loss = _loss(logits, own.to(device), apart)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(weights, 1.0)
