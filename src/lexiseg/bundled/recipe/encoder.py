@@ -188,7 +188,7 @@ class Batch:
 
 
 class EncoderBatches(Scheduled):
-    """What every step learns from; several models of the same `stride`, pixels a position, may learn from it."""
+    """What every step learns from: any model of `stride` pixels a position, and several may."""
 
     def __init__(
         self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int, stride: int = STRIDE
