@@ -15,6 +15,7 @@ from lexiseg.bundled.recipe.data import (
     Sample,
     blocks,
     fold_of,
+    folds_of,
     letterbox,
     patient_block,
     phantom_samples,
@@ -87,6 +88,13 @@ class TestSplit:
             each = [r["id"] for k in (1, 3) for r in split_rows(root / name, validation=True, fold=k)]
             both = [r["id"] for r in split_rows(root / name, validation=True, fold=[1, 3])]
             assert sorted(both) == sorted(each)
+
+    def test_read_once_they_are_split_alike(self, root: Path) -> None:
+        found, folds = list(real_samples(root, 64, validation=False, fold=())), folds_of(root)
+        assert len(found) == len(folds) == 6 and len(set(folds)) > 1
+        for k in range(5):
+            expected = [s.caption for s in real_samples(root, 64, validation=False, fold=k)]
+            assert [s.caption for s, own in zip(found, folds, strict=True) if own != k] == expected
 
     def test_every_fold_gets_about_a_fifth(self) -> None:
         counts = np.bincount([fold_of(f"patient-{i}") for i in range(5000)], minlength=5)
