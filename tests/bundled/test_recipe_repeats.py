@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +131,27 @@ def test_one_that_fails_ends_the_others(tmp_path: Path, config: str) -> None:
     Path(config).write_text(yaml.safe_dump(broken))
     with pytest.raises(AssertionError, match="not trained: second-2; run the command again"):
         run("side_by_side", "--config", config, "--out", str(tmp_path / "several"), "--fold", "2")
+
+
+def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path, config: str) -> None:
+    """Not of scans that cannot be read, nor after a kill -9."""
+    endless = {**TINY["second"], "words": {**TINY["second"]["words"], "steps": 10**6}}
+    Path(config).write_text(yaml.safe_dump({**TINY, "encoder": endless, "second": endless}))
+    command = [sys.executable, "-m", "lexiseg.bundled.side_by_side", "--config", config, "--device", "cpu"]
+    command += ["--out", str(tmp_path / "several"), "--fold", "2"]
+    # Whoever holds the pipe's other end is alive; the last to end closes it.
+    nothing = subprocess.run(
+        [*command, "--data", str(tmp_path / "none")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert nothing.returncode and "none" in nothing.stderr
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if b"words: step 200" in line:
+                break
+        killed.kill()
+        assert killed.wait(60) == -signal.SIGKILL
+        reader = threading.Thread(target=killed.stdout.read, daemon=True)
+        reader.start()
+        reader.join(30)
+        assert not reader.is_alive()

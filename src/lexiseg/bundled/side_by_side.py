@@ -9,7 +9,10 @@ fold learn from the same: the first half goes the second's course.  Their folder
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -24,12 +27,11 @@ from torch.multiprocessing import Queue
 
 from lexiseg.bundled.recipe.data import folds_of, phantom_samples, real_samples
 from lexiseg.bundled.recipe.encoder import EncoderBatches
-from lexiseg.bundled.recipe.loop import Batches, Loop, batches_of
+from lexiseg.bundled.recipe.loop import Batches, batches_of
 from lexiseg.bundled.recipe.schedule import shortened
 from lexiseg.bundled.recipe.segmenter import SegmenterBatches
-from lexiseg.bundled.train import CONFIG, Which, task_and_export
+from lexiseg.bundled.train import CONFIG, Which, loop_of, task_and_export
 
-logger = logging.getLogger(__name__)
 FOLDS = (1, 2, 3, 4)
 """All but that of the bundled models."""
 AHEAD = 6
@@ -69,10 +71,23 @@ def groups_of(recipe: Mapping[str, Any], folds: Sequence[int], length: float) ->
     ]
 
 
+def _end_with_parent() -> None:
+    """End this process soon after the one that started it, however that ended: nobody else would."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _give(batches: Batches, queues: Sequence[Queue[Any]], start: int, workers: int) -> None:
     """A group's batches, each to all of its models."""
+    _end_with_parent()
     torch.set_num_threads(1)
-    for step, batch in enumerate(batches_of(batches, start, workers), start):
+    for step, batch in enumerate(batches_of(batches, start, workers=workers), start):
         for queue in queues:
             queue.put((step, batch))
     signal.pause()  # until it is stopped: what was handed over is in its memory
@@ -80,6 +95,7 @@ def _give(batches: Batches, queues: Sequence[Queue[Any]], start: int, workers: i
 
 def _train(run: Run, folder: Path, seed: int, queue: Queue[Any], device: str) -> None:
     """One model to its end, and its folder."""
+    _end_with_parent()
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s {run.name} %(message)s", datefmt="%H:%M:%S", force=True
     )
@@ -95,17 +111,7 @@ def _train(run: Run, folder: Path, seed: int, queue: Queue[Any], device: str) ->
                 at, batch = queue.get()
             yield batch
 
-    loop = Loop(
-        task,
-        folder,
-        weight_decay=run.settings["weight_decay"],
-        clip=run.settings["clip"],
-        mix=run.settings.get("mix"),
-        slow=run.settings.get("slow"),
-        precision=run.settings.get("precision", "32-true"),
-        device=device,
-        source=taken,
-    )
+    loop = loop_of(task, run.settings, folder, device=device, source=taken)
     export(loop.run(every=500, log=100), run.settings, folder / "model")
 
 
@@ -122,7 +128,8 @@ def main(
     out: Annotated[Path, typer.Option(help="folder for the models' folders")],
     data: Annotated[Path | None, typer.Option(help="folder with busi, cxr, hc18 and cheng")] = None,
     fold: Annotated[
-        list[int] | None, typer.Option(help="held out; once for each [default: 1, 2, 3 and 4]")
+        list[int] | None,
+        typer.Option(min=0, max=4, help="held out; once for each [default: 1, 2, 3 and 4]"),
     ] = None,
     config: Annotated[Path, typer.Option(help="the recipe")] = CONFIG,
     length: Annotated[
@@ -135,7 +142,8 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     torch.set_num_threads(1)
     recipe = yaml.safe_load(config.read_text())
-    size, seed, groups = recipe["store_size"], recipe["seed"], groups_of(recipe, fold or FOLDS, length)
+    size, seed = recipe["store_size"], recipe["seed"]
+    groups = groups_of(recipe, sorted(set(fold or FOLDS)), length)
     here = multiprocessing.get_context("fork")  # the samples are shared, not copied
     queues = {run.name: here.Queue(AHEAD) for group in groups for run in group.runs}
     trainings = [
@@ -144,23 +152,21 @@ def main(
         for run in group.runs
     ]
     starts = [min(_step_of(out / run.name) for run in group.runs) for group in groups]
-    for training in trainings:
-        training.start()  # they begin with words, which takes as long as reading the scans
-    real = [] if data is None else list(real_samples(data, size, validation=False, fold=()))
-    folds = [] if data is None else folds_of(data)
-    phantoms = list(phantom_samples(recipe["phantoms"], size, seed))
-    givers = []
-    for group, start in zip(groups, starts, strict=True):
-        samples = [sample for sample, k in zip(real, folds, strict=True) if k not in group.without]
-        make = SegmenterBatches if group.runs[0].which is Which.segmenter else EncoderBatches
-        batches = make(group.runs[0].settings, samples + phantoms, seed)
-        mine = [queues[run.name] for run in group.runs]
-        givers.append(here.Process(target=_give, args=(batches, mine, start, workers)))
-        givers[-1].start()
     try:
+        for training in trainings:
+            training.start()  # they begin with words, which takes as long as reading the scans
+        real = [] if data is None else list(real_samples(data, size, validation=False, fold=()))
+        folds = [] if data is None else folds_of(data)
+        phantoms = list(phantom_samples(recipe["phantoms"], size, seed))
+        for group, start in zip(groups, starts, strict=True):
+            samples = [sample for sample, k in zip(real, folds, strict=True) if k not in group.without]
+            make = SegmenterBatches if group.runs[0].which is Which.segmenter else EncoderBatches
+            batches = make(group.runs[0].settings, samples + phantoms, seed)
+            mine = [queues[run.name] for run in group.runs]
+            here.Process(target=_give, args=(batches, mine, start, workers)).start()
         _wait_for(trainings)
     finally:
-        for process in (*givers, *trainings):
+        for process in multiprocessing.active_children():
             process.terminate()
 
 

@@ -7,9 +7,10 @@ Without it the models are trained on phantoms alone.  A killed run goes on where
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
@@ -17,6 +18,9 @@ import yaml
 
 from lexiseg.bundled.recipe.data import Sample, phantom_samples, real_samples
 from lexiseg.bundled.recipe.schedule import shortened
+
+if TYPE_CHECKING:
+    from lexiseg.bundled.recipe.loop import Loop
 
 logger = logging.getLogger(__name__)
 CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
@@ -68,6 +72,24 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
     return UnetTask, export_unet
 
 
+def loop_of(
+    task: Any, settings: Mapping[str, Any], folder: Path, precision: str | None = None, **how: Any
+) -> Loop:
+    """The training of a task as its section of the recipe says; `how` is what `Loop` takes besides."""
+    from lexiseg.bundled.recipe.loop import Loop
+
+    return Loop(
+        task,
+        folder,
+        weight_decay=settings["weight_decay"],
+        clip=settings["clip"],
+        mix=settings.get("mix"),
+        slow=settings.get("slow"),
+        precision=Precision(precision or settings.get("precision", "32-true")).value,
+        **how,
+    )
+
+
 def main(
     which: Which,
     *,
@@ -97,19 +119,7 @@ def main(
     samples = training_samples(recipe, data)
     settings = shortened(recipe[which.value], length)
     task, export = task_and_export(which)
-    from lexiseg.bundled.recipe.loop import Loop
-
-    loop = Loop(
-        task(settings, samples, seed),
-        out,
-        weight_decay=settings["weight_decay"],
-        clip=settings["clip"],
-        mix=settings.get("mix"),
-        slow=settings.get("slow"),
-        precision=Precision(precision or settings.get("precision", "32-true")).value,
-        device=device,
-        workers=workers,
-    )
+    loop = loop_of(task(settings, samples, seed), settings, out, precision, device=device, workers=workers)
     loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))
 
 

@@ -7,6 +7,7 @@ import csv
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -62,12 +63,12 @@ class _BySteps(Dataset[Any]):
         return self.batches.batch(step)
 
 
-def batches_of(task: Batches, start: int, workers: int) -> Iterator[Any]:
+def batches_of(batches: Batches, start: int, *, workers: int) -> Iterator[Any]:
     """Those of every step from `start` on, in order, made ahead by `workers` processes (0: none)."""
     loader = DataLoader(
-        _BySteps(task),
+        _BySteps(batches),
         batch_size=None,
-        sampler=range(start, task.steps),
+        sampler=range(start, batches.steps),
         num_workers=workers,
         generator=torch.Generator(),  # its own: it would draw from the training's
     )
@@ -110,10 +111,10 @@ class Loop:
             device: of Lightning's accelerators, or "auto".
             workers: processes that make batches ahead, of which the result does not depend; 0: none, the
                 run makes each when it is needed.  A GPU waits for its batches without.
-            source: gives the batches of every step from one on, made elsewhere.
+            source: gives the batches of every step from one on; None: the task's own.
         """
-        self.task, self.folder, self.clip, self.workers = task, folder, clip, workers
-        self.mix, self.source = dict(mix or {}), source
+        self.task, self.folder, self.clip = task, folder, clip
+        self.mix, self.source = dict(mix or {}), source or partial(batches_of, task, workers=workers)
         folder.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(
             accelerator="auto" if device == "auto" else device, devices=1, precision=precision
@@ -152,7 +153,7 @@ class Loop:
         running: Tensor | None = None
         began = time.monotonic()
         task.model.train()
-        for step, batch in enumerate(self._batches(start), start):
+        for step, batch in enumerate(self.source(start), start):
             for group in self.optimizer.param_groups:
                 group["lr"] = task.rate(step) * group["factor"]
             with self.fabric.autocast():
@@ -188,10 +189,6 @@ class Loop:
             if after is not None:
                 after(self.average, task.steps)
         return self.average
-
-    def _batches(self, start: int) -> Iterator[Any]:
-        """Those of every step from `start` on, in order."""
-        return self.source(start) if self.source else batches_of(self.task, start, self.workers)
 
     def _start(self) -> int:
         """The step to go on from, and its state put back; what was done before the first is kept at once."""
