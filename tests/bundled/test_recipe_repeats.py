@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -144,7 +145,9 @@ def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path, config: str)
         [*command, "--data", str(tmp_path / "none")], capture_output=True, text=True, check=False, timeout=120
     )
     assert nothing.returncode and "none" in nothing.stderr
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as killed:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as killed:
         assert killed.stdout is not None
         for line in killed.stdout:
             if b"words: step 200" in line:
@@ -154,4 +157,7 @@ def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path, config: str)
         reader = threading.Thread(target=killed.stdout.read, daemon=True)
         reader.start()
         reader.join(30)
-        assert not reader.is_alive()
+        left = reader.is_alive()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(killed.pid, signal.SIGKILL)
+    assert not left
