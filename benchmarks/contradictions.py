@@ -2,9 +2,10 @@
 
     python benchmarks/contradictions.py --data DIR/busi fold-*.json
 
-DIR/busi is a set as benchmarks/quality.py reads it, the reports are its own (`--out`), one of each fold.  Two
-scans are copies where their grey levels, both shrunk to squares, correlate; their truths disagree where their
-Dice is below `--agree`, or where one of the two is said to show nothing.  No mask is right about both.
+DIR/busi is a set with true masks as benchmarks/quality.py reads it, the reports are its own (`--out`), one a
+fold.  Two scans are copies where their grey levels, both shrunk to squares, correlate; their truths disagree
+where their Dice is below `--agree`, or where one of the two is said to show nothing.  No mask is right
+about both.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ def truth(row: Row, folder: Path) -> NDArray[np.bool_]:
         return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
 
 
-def contradicted(rows: Sequence[Row], folder: Path, alike: float, agree: float) -> dict[str, str]:
-    """Scans with a target that a copy contradicts: id -> the copy's."""
+def contradicted(rows: Sequence[Row], folder: Path, alike: float, agree: float) -> dict[str, float]:
+    """Scans with a target that a copy contradicts: id -> how the closest such copy correlates with it."""
     pixels = np.stack([grey(row, folder) for row in rows])
     correlation = pixels @ pixels.T / pixels.shape[1]
-    found: dict[str, str] = {}
+    found: dict[str, float] = {}
     for i, j in combinations(range(len(rows)), 2):
         if correlation[i, j] <= alike:
             continue
@@ -54,7 +55,7 @@ def contradicted(rows: Sequence[Row], folder: Path, alike: float, agree: float) 
         if not targets or (len(targets) == 2 and dice(*(truth(row, folder) for row in targets)) >= agree):
             continue
         for row in targets:
-            found[row["id"]] = (rows[j] if row is rows[i] else rows[i])["id"]
+            found[row["id"]] = max(found.get(row["id"], 0.0), float(correlation[i, j]))
     return found
 
 
@@ -75,14 +76,16 @@ def main(
         scores |= zip((row["id"] for row in rows), found["each"]["mask"], strict=True)
     print(f"{len(scores)} scans of {data.name}: {np.mean([*scores.values()]):.4f}\n")
     print("| copies correlate above | contradicted | their mean | the others' mean |\n|---|---|---|---|")
-    rows = read_rows(data)
-    for least in alike or [0.94]:
-        pairs = contradicted(rows, data, least, agree)
-        theirs = [score for name, score in scores.items() if name in pairs]
-        others = [score for name, score in scores.items() if name not in pairs]
-        mean = f"{np.mean(theirs):.4f}" if theirs else ""
+    levels = alike or [0.94]
+    found_at = contradicted(read_rows(data), data, min(levels), agree)
+    for least in levels:
+        theirs = {name: score for name, score in scores.items() if found_at.get(name, 0.0) > least}
+        others = [score for name, score in scores.items() if name not in theirs]
+        mean = f"{np.mean([*theirs.values()]):.4f}" if theirs else ""
         print(f"| {least} | {len(theirs)} | {mean} | {np.mean(others):.4f} |")
-    print("\nOf the last row: " + ", ".join(f"{a} by {b} ({scores[a]:.2f})" for a, b in pairs.items()))
+    print(
+        "\nOf the last row: " + ", ".join(f"{name} ({score:.2f})" for name, score in sorted(theirs.items()))
+    )
 
 
 if __name__ == "__main__":
