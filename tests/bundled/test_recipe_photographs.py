@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lexiseg.bundled.recipe.photographs import sam2_trunk, see_through, taken_apart
+from lexiseg.bundled.recipe.photographs import onnxruntime_arrays, sam2_trunk, see_through, taken_apart
 
 
 def _summed(grid: Tensor, window: Tensor, size: int) -> Tensor:
@@ -73,3 +75,11 @@ def test_a_first_layer_sees_other_pixels_as_it_saw_its_own() -> None:
 def test_a_first_layer_without_a_bias_is_refused() -> None:
     with pytest.raises(ValueError, match="no bias"):
         see_through(nn.Conv2d(3, 4, 3, bias=False), 0.25, 0.5)
+
+
+def test_what_reads_the_format_is_named_where_it_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"some\.ort is read with .* pip install onnxruntime"):
+        onnxruntime_arrays(tmp_path / "some.ort")

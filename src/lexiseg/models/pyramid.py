@@ -226,23 +226,13 @@ def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> Pyramid
     return _pyramid("pyramid_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
 
 
-def _pair(name: str, pretrained: bool, options: dict[str, Any], *builders: Any) -> PairedTower:
-    if pretrained:
-        raise ValueError(f"{name} has no published weights: build it with pretrained=False")
-    whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
-    return PairedTower(*(build(num_classes=0, **options) for build in builders), **whole)
-
-
 def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PairedTower:
     """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
-    both = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m
-    return _pair("pyramid_lite2_tiny_vit_5m", pretrained, options, *both)
-
-
-def pyramid_lite2_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> PairedTower:
-    """`pyramid_efficientnet_lite2` and `pyramid_sam2_hiera_tiny` side by side."""
-    both = pyramid_efficientnet_lite2, pyramid_sam2_hiera_tiny
-    return _pair("pyramid_lite2_sam2_hiera_tiny", pretrained, options, *both)
+    if pretrained:
+        raise ValueError("pyramid_lite2_tiny_vit_5m has no published weights: build it with pretrained=False")
+    whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
+    halves = (build(num_classes=0, **options) for build in (pyramid_efficientnet_lite2, pyramid_tiny_vit_5m))
+    return PairedTower(*halves, **whole)
 
 
 for _architecture in (
@@ -252,6 +242,5 @@ for _architecture in (
     pyramid_tiny_vit_5m_stem,
     pyramid_sam2_hiera_tiny,
     pyramid_lite2_tiny_vit_5m,
-    pyramid_lite2_sam2_hiera_tiny,
 ):
     register_model(_architecture)

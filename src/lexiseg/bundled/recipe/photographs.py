@@ -115,7 +115,7 @@ def onnxruntime_arrays(path: Path) -> dict[str, NDArray[Any]]:
         ModuleNotFoundError: onnxruntime, whose schema of the format is used, is not installed.
     """
     if importlib.util.find_spec("onnxruntime") is None:
-        raise ModuleNotFoundError(f"{path.name} is read with onnxruntime: pip install 'lexiseg[recipe]'")
+        raise ModuleNotFoundError(f"{path.name} is read with onnxruntime: pip install onnxruntime")
     importlib.import_module("onnxruntime.tools.ort_format_model")  # puts the schema on the path
     schema = "ort_flatbuffers_py.fbs"
     session = importlib.import_module(f"{schema}.InferenceSession").InferenceSession
