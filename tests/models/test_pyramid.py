@@ -68,6 +68,18 @@ def test_the_last_stage_of_the_tiny_vit_keeps_its_stride() -> None:
     assert [tuple(s.shape[-2:]) for s in stages] == [(16, 24), (8, 12), (4, 6), (4, 6)]
 
 
+def test_no_position_of_hieras_third_stage_sees_padding() -> None:
+    """Its windows would be wider than a scan's 16 positions; stages before it have windows that fit."""
+    made = timm.create_model("pyramid_sam2_hiera_tiny", num_classes=8).eval()
+    blocks = made.backbone.model.blocks
+    seen: list[tuple[int, ...]] = []
+    for block in blocks:
+        block.attn.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[1:3])))
+    with torch.no_grad():
+        made.forward_features(torch.rand(1, 3, 256, 256))
+    assert seen == [(8, 8), (8, 8), (4, 4), (4, 4)] + [(16, 16)] * 6
+
+
 def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
     bare = timm.create_model("pyramid_efficientnet_lite0", num_classes=0)
     with torch.no_grad():

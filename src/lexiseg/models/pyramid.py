@@ -8,6 +8,7 @@ open_clip: the configuration of an open_clip model says ``"timm_model_name": "py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -30,6 +31,7 @@ class PyramidTower(nn.Module):
         num_features: channels of what `forward_features` returns.
         num_classes: length of the projection, 0 for none.
         global_pool: "avg" or "" (what `forward_head` does to positions).
+        backbone_options: what timm is told of the backbone besides.
     """
 
     def __init__(
@@ -42,12 +44,17 @@ class PyramidTower(nn.Module):
         num_classes: int = 1000,
         global_pool: str = "avg",
         drop_path_rate: float = 0.0,
+        backbone_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if global_pool not in ("avg", ""):
             raise ValueError(f"global_pool is {global_pool!r}; expected 'avg' or ''")
         self.backbone = timm.create_model(
-            backbone, features_only=True, out_indices=stages, drop_path_rate=drop_path_rate
+            backbone,
+            features_only=True,
+            out_indices=stages,
+            drop_path_rate=drop_path_rate,
+            **(backbone_options or {}),
         )
         fine, *coarse = self.backbone.feature_info.channels()
         self.detail = _conv(fine, width, 3, stride=2)
@@ -185,7 +192,15 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
 def _pyramid(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
     if pretrained:
         raise ValueError(f"{name} has no published weights: build it with pretrained=False")
-    known = ("num_classes", "global_pool", "drop_path_rate", "stages", "width", "num_features")
+    known = (
+        "num_classes",
+        "global_pool",
+        "drop_path_rate",
+        "stages",
+        "width",
+        "num_features",
+        "backbone_options",
+    )
     return PyramidTower(backbone, **{k: v for k, v in options.items() if k in known})
 
 
@@ -220,9 +235,11 @@ def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> Pyramid
     """The first three of four stages of `sam2_hiera_tiny` (13.3 M weights), strides of 4, 8 and 16.
 
     Any size of scan does whose sides are multiples of 32.  SAM 2's weights fit it (Ravi et al., arXiv
-    2408.00714).
+    2408.00714).  The third stage looks at the whole scan in each block: its windows of 14 x 14 positions
+    are a fifth of a photograph's side, and would be wider than half a scan's, mostly padding.
     """
     options["stages"] = (0, 1, 2)
+    options["backbone_options"] = {"global_att_blocks": tuple(range(4, 10))}
     return _pyramid("pyramid_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
 
 
