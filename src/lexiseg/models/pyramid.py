@@ -8,6 +8,7 @@ open_clip: the configuration of an open_clip model says ``"timm_model_name": "py
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ class PyramidTower(nn.Module):
         num_features: channels of what `forward_features` returns.
         num_classes: length of the projection, 0 for none.
         global_pool: "avg" or "" (what `forward_head` does to positions).
-        backbone_options: what timm is told of the backbone besides.
+        backbone_options: further arguments of `timm.create_model` for the backbone.
     """
 
     def __init__(
@@ -192,15 +193,7 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
 def _pyramid(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
     if pretrained:
         raise ValueError(f"{name} has no published weights: build it with pretrained=False")
-    known = (
-        "num_classes",
-        "global_pool",
-        "drop_path_rate",
-        "stages",
-        "width",
-        "num_features",
-        "backbone_options",
-    )
+    known = inspect.signature(PyramidTower).parameters  # timm says more than a tower asks
     return PyramidTower(backbone, **{k: v for k, v in options.items() if k in known})
 
 
@@ -235,8 +228,9 @@ def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> Pyramid
     """The first three of four stages of `sam2_hiera_tiny` (13.3 M weights), strides of 4, 8 and 16.
 
     Any size of scan does whose sides are multiples of 32.  SAM 2's weights fit it (Ravi et al., arXiv
-    2408.00714).  The third stage looks at the whole scan in each block: its windows of 14 x 14 positions
-    are a fifth of a photograph's side, and would be wider than half a scan's, mostly padding.
+    2408.00714).  The third stage looks at the whole scan in each block but its first: windows of 14 x 14
+    positions, made for photographs of 64 x 64, would be padding for up to two thirds (a scan of 256 pixels
+    has 16 x 16).
     """
     options["stages"] = (0, 1, 2)
     options["backbone_options"] = {"global_att_blocks": tuple(range(4, 10))}
