@@ -1,4 +1,4 @@
-"""Two trained encoders in one: what it says is the mean of what they say."""
+"""Trained encoders in one: what it says is the mean of what they say."""
 
 from __future__ import annotations
 
@@ -24,8 +24,18 @@ TINY: dict[str, Any] = {
     "init_logit_scale": 2.3, "init_logit_bias": -4.0,
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }  # fmt: skip
-TOWERS = {"first": "pyramid_efficientnet_lite2", "second": "pyramid_tiny_vit_5m"}
-JOINED = {"image_tower": "pyramid_lite2_tiny_vit_5m", "embed_dim": 48, "share": 0.3, "phrases": 200}
+TOWERS = {
+    "first": "pyramid_efficientnet_lite2",
+    "second": "pyramid_tiny_vit_5m",
+    "third": "pyramid_sam2_hiera_tiny",
+}
+SHARES = [0.3, 0.5, 0.2]
+JOINED = {
+    "image_tower": "pyramid_lite2_tiny_vit_5m_hiera_tiny",
+    "embed_dim": 72,
+    "shares": SHARES,
+    "phrases": 200,
+}
 TOKENS = open_clip.SimpleTokenizer(context_length=12)(draw_phrases(200, random.Random(0))[0])
 
 
@@ -35,16 +45,17 @@ def build(**changes: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def halves() -> tuple[Any, Any]:
-    """Two encoders; the second's text tower is the first's under a matrix, with another scale and bias."""
+def parts() -> tuple[Any, ...]:
+    """Encoders; the text towers of all are the first's under a matrix, with another scale and bias."""
     torch.manual_seed(0)
-    first, second = (build(image_tower=tower) for tower in TOWERS.values())
-    words = {k: v for k, v in first.state_dict().items() if not k.startswith(("visual.", "logit_"))}
-    words["text_projection"] = words["text_projection"] @ torch.linalg.qr(torch.randn(24, 24))[0]
-    second.load_state_dict(words, strict=False)
-    second.logit_scale += 0.5
-    second.logit_bias += 1
-    return first, second
+    first, *others = (build(image_tower=tower) for tower in TOWERS.values())
+    for place, other in enumerate(others, 1):
+        words = {k: v for k, v in first.state_dict().items() if not k.startswith(("visual.", "logit_"))}
+        words["text_projection"] = words["text_projection"] @ torch.linalg.qr(torch.randn(24, 24))[0]
+        other.load_state_dict(words, strict=False)
+        other.logit_scale += 0.5 * place
+        other.logit_bias += place
+    return first, *others
 
 
 def answers(model: Any, pixels: Tensor) -> Tensor:
@@ -55,19 +66,20 @@ def answers(model: Any, pixels: Tensor) -> Tensor:
     return torch.einsum("bep,qe->bqp", found, text) * model.logit_scale.exp() + model.logit_bias
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_it_says_what_both_say_together(halves: tuple[Any, Any], share: float) -> None:
+@pytest.mark.parametrize("shares", [[0.0, 1.0, 0.0], SHARES, [1.0, 0.0, 0.0]])
+def test_it_says_what_all_say_together(parts: tuple[Any, ...], shares: list[float]) -> None:
     joined = build(**JOINED)
-    join(*halves, joined, TOKENS, share=share)
+    join(parts, joined, TOKENS, shares=shares)
     pixels = torch.rand(2, 3, 64, 64)
-    one, two, both = (answers(model, pixels) for model in (*halves, joined))
-    assert (one - two).abs().mean() > 0.1
-    assert torch.allclose(both, share * one + (1 - share) * two, atol=1e-3)
+    *each, together = (answers(model, pixels) for model in (*parts, joined))
+    assert (each[0] - each[1]).abs().mean() > 0.1 and (each[1] - each[2]).abs().mean() > 0.1
+    expected = sum(share * one for share, one in zip(shares, each, strict=True))
+    assert torch.allclose(together, expected, atol=2e-3)
 
 
-def test_another_text_tower_is_imitated(halves: tuple[Any, Any]) -> None:
+def test_another_text_tower_is_imitated(parts: tuple[Any, ...]) -> None:
     """A tower that the first's features cannot say exactly: nearer than any change of the matrix."""
-    first, second = halves[0], build(image_tower=TOWERS["second"])
+    first, second = parts[0], build(image_tower=TOWERS["second"])
     before = first.text_projection.clone()
     found = projection_of(first, second, TOKENS)
     assert found.shape == (16, 24) and torch.equal(first.text_projection, before)
@@ -83,35 +95,42 @@ def test_another_text_tower_is_imitated(halves: tuple[Any, Any]) -> None:
         assert (features @ (found + change) - wanted).square().sum() > least
 
 
-def test_how_well_it_is_imitated(halves: tuple[Any, Any]) -> None:
+def test_how_well_it_is_imitated(parts: tuple[Any, ...]) -> None:
     """One where a matrix says all of it; less for a text tower of other weights."""
     others = open_clip.SimpleTokenizer(context_length=12)(["left lung", "a parking ticket", "glioma"])
-    found = []
-    for second in (halves[1], build(image_tower=TOWERS["second"])):
-        joined = build(**JOINED)
-        join(halves[0], second, joined, TOKENS, share=0.3)
-        found.append(imitation(second, joined, others))
+    stranger = build(image_tower=TOWERS["third"])
+    joined = build(**JOINED)
+    join([*parts[:2], stranger], joined, TOKENS, shares=SHARES)
+    found = [imitation(model, joined, place, others) for place, model in enumerate((*parts[:2], stranger))]
     assert found[0].shape == (3,)
-    assert torch.allclose(found[0], torch.ones(3), atol=1e-4)
-    assert found[1].mean() < 0.99
+    assert torch.allclose(torch.cat(found[:2]), torch.ones(6), atol=1e-4)
+    assert found[2].mean() < 0.99
 
 
-def test_the_wrong_order_is_refused(halves: tuple[Any, Any]) -> None:
-    with pytest.raises(ValueError, match="the first encoder has another image tower"):
-        join(*halves[::-1], build(**JOINED), TOKENS, share=0.5)
+def test_the_wrong_order_is_refused(parts: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="encoder 1 has another image tower"):
+        join(parts[::-1], build(**JOINED), TOKENS, shares=SHARES)
+
+
+def test_other_numbers_of_encoders_are_refused(parts: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="got 2 encoders and 3 shares, expected 3"):
+        join(parts[:2], build(**JOINED), TOKENS, shares=SHARES)
 
 
 def test_the_command_writes_what_the_registry_loads(
-    halves: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parts: tuple[Any, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for (name, tower), model in zip(TOWERS.items(), halves, strict=True):
-        export_encoder(model, {**TINY, "image_tower": tower}, tmp_path / name)
+    folders = [tmp_path / name for name in TOWERS]
+    for folder, tower, model in zip(folders, TOWERS.values(), parts, strict=True):
+        export_encoder(model, {**TINY, "image_tower": tower}, folder)
     recipe = {"seed": 0, "encoder": {**TINY, "image_tower": TOWERS["first"]}, "joined": JOINED}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
-    main(tmp_path / "first", tmp_path / "second", out=tmp_path / "both", config=tmp_path / "tiny.yaml")
-    assert "cosine 1.0000 to the second encoder's" in capsys.readouterr().out
-    one, two, both = (
-        load_encoder(str(tmp_path / name), device="cpu", precision="float32") for name in (*TOWERS, "both")
+    main(folders, out=tmp_path / "all", config=tmp_path / "tiny.yaml")
+    printed = capsys.readouterr().out
+    assert "text of encoder 2: cosine 1.0000" in printed and "text of encoder 3: cosine 1.0000" in printed
+    *each, together = (
+        load_encoder(str(folder), device="cpu", precision="float32")
+        for folder in (*folders, tmp_path / "all")
     )
     pixels, phrases = torch.rand(1, 3, 64, 64), ["breast tumor", "lungs", "a teapot"]
 
@@ -119,4 +138,5 @@ def test_the_command_writes_what_the_registry_loads(
         dense = torch.einsum("behw,qe->bqhw", encoder.encode_dense(pixels), encoder.encode_text(phrases))
         return dense * encoder.logit_scale + encoder.logit_bias
 
-    assert torch.allclose(said(both), 0.3 * said(one) + 0.7 * said(two), atol=0.05)  # fp16 on disk
+    expected = sum(share * said(one) for share, one in zip(SHARES, each, strict=True))
+    assert torch.allclose(said(together), expected, atol=0.05)  # fp16 and 8 bits on disk

@@ -71,6 +71,7 @@ TINY: dict[str, Any] = {
     },
 }  # fmt: skip
 TINY["second"] = {**TINY["encoder"], "loss": {**TINY["encoder"]["loss"], "negative": 0.5}}
+TINY["third"] = {**TINY["second"], "phases": [{**TINY["encoder"]["phases"][0], "steps": 2}]}
 WEIGHTS = {"encoder": "open_clip_model.safetensors", "segmenter": "model.safetensors"}
 
 
@@ -114,15 +115,17 @@ def test_side_by_side_they_end_as_they_do_alone(config: str, tmp_path: Path) -> 
     folds = ("--fold", "0", "--fold", "3", "--workers", "1")
     run(*several, *folds)
     made = {path.name: path / "model" for path in (tmp_path / "several").iterdir()}
-    assert sorted(made) == ["encoder-0", "encoder-3", "second-0", "second-3", "segmenter-0-3"]
-    for which in ("second", "segmenter"):
+    encoders = {f"{part}-{k}" for part in ("encoder", "second", "third") for k in (0, 3)}
+    assert made.keys() == {*encoders, "segmenter-0-3"}
+    for which in ("second", "third", "segmenter"):
         run("train", which, "--config", config, "--out", str(tmp_path / which), "--threads", "1")
     weights = {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
-    assert (
-        weights["second-0"] == weights["second-3"] == sha256(tmp_path / "second/model" / WEIGHTS["encoder"])
-    )
+    for part in ("second", "third"):
+        alone = sha256(tmp_path / part / "model" / WEIGHTS["encoder"])
+        assert weights[f"{part}-0"] == weights[f"{part}-3"] == alone
     assert weights["segmenter-0-3"] == sha256(tmp_path / "segmenter/model" / WEIGHTS["segmenter"])
-    assert weights["encoder-0"] == weights["encoder-3"] != weights["second-0"]
+    assert weights["encoder-0"] == weights["encoder-3"]
+    assert len({weights[f"{part}-0"] for part in ("encoder", "second", "third")}) == 3
     run(*several, *folds)
     assert weights == {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
 
@@ -137,7 +140,7 @@ def test_one_that_fails_ends_the_others(tmp_path: Path, config: str) -> None:
 def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path, config: str) -> None:
     """Not of scans that cannot be read, nor after a kill -9."""
     endless = {**TINY["second"], "words": {**TINY["second"]["words"], "steps": 10**6}}
-    Path(config).write_text(yaml.safe_dump({**TINY, "encoder": endless, "second": endless}))
+    Path(config).write_text(yaml.safe_dump({**TINY, "encoder": endless, "second": endless, "third": endless}))
     command = [sys.executable, "-m", "lexiseg.bundled.side_by_side", "--config", config, "--device", "cpu"]
     command += ["--out", str(tmp_path / "several"), "--fold", "2"]
     # Whoever holds the pipe's other end is alive; the last to end closes it.

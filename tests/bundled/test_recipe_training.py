@@ -198,13 +198,14 @@ class TestTasks:
         from lexiseg.bundled.recipe.unet import UnetTask
         from lexiseg.learning.weak.start import read_start
 
-        task = UnetTask(TINY_UNET, list(phantom_samples(4, 128, 0)), 0)
-        export_unet(task.model, TINY_UNET, tmp_path)
+        settings = {**TINY_UNET, "widths": [4, 8, 72]}
+        task = UnetTask(settings, list(phantom_samples(4, 128, 0)), 0)
+        export_unet(task.model, settings, tmp_path)
         start = read_start(str(tmp_path))
         assert start is not None
         own = task.model.state_dict()
         assert start.tensors.keys() == own.keys()
-        assert all(torch.allclose(v, own[n], atol=1e-3) for n, v in start.tensors.items())
+        assert all(torch.allclose(v, own[n], atol=2e-3) for n, v in start.tensors.items())  # fp16, 8 bits
         assert "whatever the phrase" in (tmp_path / "README.md").read_text()
         assert not (tmp_path / "scans.csv").exists()
 

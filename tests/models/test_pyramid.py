@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lexiseg.models import load_encoder, pyramid  # noqa: F401
-from lexiseg.models.pyramid import PairedTower, PyramidTower
+from lexiseg.models.pyramid import EnsembleTower, PyramidTower
 
 NAMES = (
     "pyramid_efficientnet_lite0",
@@ -17,7 +17,7 @@ NAMES = (
     "pyramid_tiny_vit_5m_stem",
     "pyramid_sam2_hiera_tiny",
 )
-PAIR = "pyramid_lite2_tiny_vit_5m"
+ENSEMBLES = {"pyramid_lite2_tiny_vit_5m": 2, "pyramid_lite2_tiny_vit_5m_hiera_tiny": 3}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -86,49 +86,58 @@ def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
         assert bare.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 256)
 
 
-@pytest.fixture(scope="module")
-def pair() -> PairedTower:
+@pytest.fixture(scope="module", params=ENSEMBLES)
+def ensemble(request: pytest.FixtureRequest) -> EnsembleTower:
     torch.manual_seed(0)
-    made = timm.create_model(PAIR, num_classes=16, global_pool="avg")
-    assert isinstance(made, PairedTower)
-    made.share.fill_(0.36)
+    made = timm.create_model(request.param, num_classes=24, global_pool="avg")
+    assert isinstance(made, EnsembleTower)
+    made.shares.copy_(torch.tensor([0.36, 0.64] if len(made.towers) == 2 else [0.36, 0.48, 0.16]))
     return made.eval()
 
 
-class TestPair:
-    def test_each_tower_has_its_half_and_its_share(self, pair: PairedTower) -> None:
+class TestEnsemble:
+    def test_they_begin_with_the_same_share(self) -> None:
+        for name, towers in ENSEMBLES.items():
+            made = timm.create_model(name, num_classes=6)
+            assert torch.allclose(made.shares, torch.full((towers,), 1 / towers))
+
+    def test_each_tower_has_its_part_and_its_share(self, ensemble: EnsembleTower) -> None:
         pixels = torch.rand(2, 3, 64, 96)
         with torch.no_grad():
-            embedding, one, two = pair(pixels), pair.first(pixels), pair.second(pixels)
-        expected = torch.cat([0.6 * normalize(one, dim=1), 0.8 * normalize(two, dim=1)], 1)
-        assert torch.allclose(embedding, expected, atol=1e-5)
+            embedding, each = ensemble(pixels), [tower(pixels) for tower in ensemble.towers]
+        lengths = (0.6, 0.8) if len(each) == 2 else (0.6, 0.48**0.5, 0.4)
+        expected = torch.cat([n * normalize(e, dim=1) for n, e in zip(lengths, each, strict=True)], 1)
+        assert embedding.shape == (2, 24) and torch.allclose(embedding, expected, atol=1e-5)
         assert torch.allclose(embedding.norm(dim=1), torch.ones(2), atol=1e-5)
 
-    def test_a_saliency_may_read_the_maps_of_both(self, pair: PairedTower) -> None:
-        (layer,) = pair.feature_info
+    def test_a_saliency_may_read_the_maps_of_all(self, ensemble: EnsembleTower) -> None:
+        (layer,) = ensemble.feature_info
         found = []
-        pair.get_submodule(str(layer["module"])).register_forward_hook(lambda *a: found.append(a[-1]))
+        ensemble.get_submodule(str(layer["module"])).register_forward_hook(lambda *a: found.append(a[-1]))
         with torch.no_grad():
-            maps = pair.forward_features(torch.rand(1, 3, 64, 96))
+            maps = ensemble.forward_features(torch.rand(1, 3, 64, 96))
         assert maps.shape == (1, layer["num_chs"], 8, 12) and torch.equal(found[0], maps)
 
-    def test_every_weight_takes_part(self) -> None:
-        made = timm.create_model(PAIR, num_classes=8)
-        (made(torch.rand(2, 3, 64, 64)) * torch.rand(8)).sum().backward()
+    @pytest.mark.parametrize("name", ENSEMBLES)
+    def test_every_weight_takes_part(self, name: str) -> None:
+        made = timm.create_model(name, num_classes=24)
+        (made(torch.rand(2, 3, 64, 64)) * torch.rand(24)).sum().backward()
         assert [n for n, p in made.named_parameters() if p.grad is None] == []
 
-    def test_without_a_projection_it_returns_features(self) -> None:
-        bare = timm.create_model(PAIR, num_classes=0).eval()
+    @pytest.mark.parametrize("name", ENSEMBLES)
+    def test_without_a_projection_it_returns_features(self, name: str) -> None:
+        bare = timm.create_model(name, num_classes=0).eval()
         with torch.no_grad():
-            assert bare(torch.rand(1, 3, 64, 64)).shape == (1, 512)
+            assert bare(torch.rand(1, 3, 64, 64)).shape == (1, 256 * ENSEMBLES[name])
         assert len(list(bare.get_classifier().parameters())) == 0
 
-    def test_an_odd_length_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="num_classes is 7; expected an even number"):
-            timm.create_model(PAIR, num_classes=7)
+    @pytest.mark.parametrize("name", ENSEMBLES)
+    def test_a_length_that_does_not_divide_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"num_classes is 7; expected a multiple of {ENSEMBLES[name]}"):
+            timm.create_model(name, num_classes=7)
 
 
-@pytest.mark.parametrize("name", (*NAMES, PAIR))
+@pytest.mark.parametrize("name", (*NAMES, *ENSEMBLES))
 def test_there_are_no_published_weights(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has no published weights"):
         timm.create_model(name, pretrained=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lexiseg.errors import BrokenWeights
 from lexiseg.models import load_segmenter
+from lexiseg.models.eight_bits import SCALE, pack
 from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
 
 CONFIG: dict[str, Any] = {
@@ -69,6 +71,23 @@ def test_transformers_loads_it_by_its_class(model: TowerSam, folder: Path) -> No
     loaded = TowerSam.from_pretrained(folder).eval()
     assert loaded.config.vision_config.image_tower == "pyramid_tiny_vit_5m_stem"
     assert torch.equal(loaded.get_image_embeddings(pixels), model.get_image_embeddings(pixels))
+
+
+def test_weights_in_8_bits_are_read_by_both(model: TowerSam, folder: Path) -> None:
+    name = "vision_encoder.tower.out.0.0.weight"
+    state = load_file(folder / "model.safetensors")
+    state[name], state[name + SCALE] = pack(state[name])
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    ours = load_segmenter(str(folder), device="cpu", precision="float32")
+    theirs = TowerSam.from_pretrained(folder)
+    kept = model.state_dict()[name]
+    for loaded in (cast(Any, ours).model.state_dict()[name], theirs.state_dict()[name]):
+        assert loaded.dtype == torch.float32 and not torch.equal(loaded, kept)
+        assert torch.allclose(loaded, kept, atol=kept.abs().max().item() / 250)
+    del state[name + SCALE]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BrokenWeights, match="its scales are none"):
+        load_segmenter(str(folder), device="cpu", precision="float32")
 
 
 def test_it_is_not_read_as_a_plain_sam(folder: Path) -> None:

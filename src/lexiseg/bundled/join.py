@@ -1,14 +1,14 @@
-"""Put two trained encoders into one: ``python -m lexiseg.bundled.join FIRST SECOND --out DIR``.
+"""Put trained encoders into one: ``python -m lexiseg.bundled.join FIRST SECOND THIRD --out DIR``.
 
-The image towers stay as they are, side by side (`lexiseg.models.pyramid.PairedTower`).  Of the text towers,
-most of an encoder's bytes, the first is kept: both learnt the same words before they saw an image, and a
-linear map of what the first makes of a phrase says what the second makes of it.
+The image towers stay as they are, side by side (`lexiseg.models.pyramid.EnsembleTower`).  Of the text towers,
+a third of a small encoder's bytes, the first is kept: all learnt the same words before they saw an image, and
+a linear map of what the first makes of a phrase says what another makes of it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -26,7 +26,7 @@ from lexiseg.bundled.train import CONFIG
 from lexiseg.models import load_encoder
 
 OTHERS = 1000
-"""Phrases that the second text tower's imitation is measured on, less those it was fitted to."""
+"""Phrases that the imitation of a text tower is measured on, less those it was fitted to."""
 
 
 def projection_of(first: Any, second: Any, tokens: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def projection_of(first: Any, second: Any, tokens: Tensor) -> Tensor:
 
     With :math:`f` the first tower's features of a phrase and :math:`t_1 = f^\top P_1`, :math:`t_2` the
     embeddings, it is the matrix :math:`P` that brings :math:`f^\top P` nearest to
-    :math:`t_2\, |t_1| / |t_2|`: of the first's length, so that both halves weigh the same for each phrase.
+    :math:`t_2\, |t_1| / |t_2|`: of the first's length, so that both weigh the same for each phrase.
 
     Args:
         first: an open_clip CLIP.
@@ -58,51 +58,59 @@ def _embed(model: Any, tokens: Tensor) -> Tensor:
         return torch.cat([model.encode_text(part) for part in torch.split(tokens, 256)]).clone()
 
 
-def join(first: Any, second: Any, joined: Any, tokens: Tensor, *, share: float) -> None:
-    """Fill `joined`, an open_clip CLIP with a paired image tower, with two others' weights.
+def join(encoders: Sequence[Any], joined: Any, tokens: Tensor, *, shares: Sequence[float]) -> None:
+    """Fill `joined`, an open_clip CLIP with an ensemble of image towers, with others' weights.
 
     Args:
-        first: gives the text tower and the first image tower.
-        second: gives the second image tower; its phrases are read by the first's text tower.
-        joined: built for both, its embedding as long as both together.
-        tokens: int64 (N, L), of the phrases that the second's text tower is imitated on.
-        share: of the first in what both say together, 0 to 1.
+        encoders: open_clip CLIPs, each gives an image tower; the first's text tower reads all phrases.
+        joined: built for them, its embedding as long as theirs together.
+        tokens: int64 (N, L), of the phrases that the others' text towers are imitated on.
+        shares: of each encoder in what they say together, of sum 1.
 
     Raises:
-        ValueError: an image tower is not the one that `joined` has in its place.
+        ValueError: an image tower is not the one that `joined` has in its place, or numbers of encoders,
+            towers and shares differ.
     """
-    one, two = (model.logit_scale.exp() for model in (first, second))
-    scale = share * one + (1 - share) * two
-    # w cos weighs both alike, but each had a scale of its own: their log-odds weigh in proportion.
-    w = share * one / scale
+    first, towers = encoders[0], joined.visual.trunk.towers
+    if not len(encoders) == len(towers) == len(shares):
+        raise ValueError(
+            f"got {len(encoders)} encoders and {len(shares)} shares, expected {len(towers)}, one per tower"
+        )
+    scales = torch.stack([s * e.logit_scale.exp() for s, e in zip(shares, encoders, strict=True)])
+    # w cos weighs all alike, but each had a scale of its own: their log-odds weigh in proportion.
+    w = scales / scales.sum()
+    projections = [first.text_projection, *(projection_of(first, e, tokens) for e in encoders[1:])]
     state = {k: v for k, v in first.state_dict().items() if not k.startswith(("visual.", "logit_"))}
-    state["logit_scale"] = scale.log()
-    state["logit_bias"] = share * first.logit_bias + (1 - share) * second.logit_bias
-    state["visual.trunk.share"] = w
-    state["text_projection"] = torch.cat(
-        [w.sqrt() * first.text_projection, (1 - w).sqrt() * projection_of(first, second, tokens)], 1
+    state["logit_scale"] = scales.sum().log()
+    state["logit_bias"] = torch.stack([s * e.logit_bias for s, e in zip(shares, encoders, strict=True)]).sum(
+        0
     )
-    for name, model in (("first", first), ("second", second)):
-        tower = model.visual.trunk.state_dict()
-        if _shapes(tower) != _shapes(joined.visual.trunk.get_submodule(name).state_dict()):
-            raise ValueError(f"the {name} encoder has another image tower than the joined one expects there")
-        state |= {f"visual.trunk.{name}.{k}": v for k, v in tower.items()}
+    state["visual.trunk.shares"] = w
+    state["text_projection"] = torch.cat([n * p for n, p in zip(w.sqrt(), projections, strict=True)], 1)
+    for place, (encoder, expected) in enumerate(zip(encoders, towers, strict=True)):
+        tower = encoder.visual.trunk.state_dict()
+        if _shapes(tower) != _shapes(expected.state_dict()):
+            raise ValueError(f"encoder {place + 1} has another image tower than the joined one expects there")
+        state |= {f"visual.trunk.towers.{place}.{k}": v for k, v in tower.items()}
     joined.load_state_dict(state)
 
 
-def imitation(second: Any, joined: Any, tokens: Tensor) -> Tensor:
-    """How near the joined encoder's second half of each phrase is to what the second encoder makes of it.
+def imitation(encoder: Any, joined: Any, place: int, tokens: Tensor) -> Tensor:
+    """How near the joined encoder's part of each phrase is to what one of those in it makes of it.
 
     Args:
-        second: as for `join`.
+        encoder: as for `join`.
         joined: filled by `join`.
-        tokens: int64 (N, L), of phrases that it was not fitted to.
+        place: the encoder's, from 0.
+        tokens: int64 (N, L), of phrases that the imitation was not fitted to.
 
     Returns:
         Cosines, float32 (N,).
     """
-    wanted = _embed(second, tokens)
-    return functional.cosine_similarity(_embed(joined, tokens)[:, -wanted.shape[1] :], wanted)
+    wanted = _embed(encoder, tokens)
+    return functional.cosine_similarity(
+        torch.split(_embed(joined, tokens), wanted.shape[1], 1)[place], wanted
+    )
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -110,27 +118,31 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def main(
-    first: Annotated[Path, typer.Argument(help="folder of the encoder whose text tower is kept")],
-    second: Annotated[Path, typer.Argument(help="folder of another, trained with the same words")],
+    encoders: Annotated[
+        list[Path],
+        typer.Argument(help="folders of encoders that learnt the same words; the first's text tower is kept"),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="folder for the joined encoder")],
     config: Annotated[Path, typer.Option(help="the recipe")] = CONFIG,
 ) -> None:
-    """Put two trained encoders side by side and export them as one."""
+    """Put trained encoders side by side and export them as one."""
     recipe = yaml.safe_load(config.read_text())
     settings = {**recipe["encoder"], **recipe["joined"]}
-    one, two = (cast(Any, load_encoder(str(f), device="cpu", precision="float32")) for f in (first, second))
+    loaded = [cast(Any, load_encoder(str(f), device="cpu", precision="float32")) for f in encoders]
+    models, tokenizer = [e.model for e in loaded], loaded[0].tokenizer
     chance = random.Random(recipe["seed"])
     phrases, drawn = (draw_phrases(count, chance)[0] for count in (settings["phrases"], OTHERS))
-    others = sorted({*drawn} - {*phrases})
+    others = tokenizer(sorted({*drawn} - {*phrases}))
     joined = open_clip.CLIP(**open_clip_config(settings)["model_cfg"])
-    join(one.model, two.model, joined, one.tokenizer(phrases), share=settings["share"])
+    join(models, joined, tokenizer(phrases), shares=settings["shares"])
     export_encoder(joined, settings, out)
-    cosines = imitation(two.model, joined, one.tokenizer(others))
-    typer.echo(
-        f"text of the second half: cosine {cosines.mean():.4f} to the second encoder's on {len(cosines)} "
-        f"other phrases, lowest {cosines.min():.4f}"
-    )
+    for place, model in enumerate(models[1:], 1):
+        cosines = imitation(model, joined, place, others)
+        typer.echo(
+            f"text of encoder {place + 1}: cosine {cosines.mean():.4f} to its own on {len(cosines)} "
+            f"other phrases, lowest {cosines.min():.4f}"
+        )
 
 
 if __name__ == "__main__":

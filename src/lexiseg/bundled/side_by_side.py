@@ -1,8 +1,8 @@
 """Cross-validation's models at once: ``python -m lexiseg.bundled.side_by_side --data DIR --out runs``.
 
-For a GPU that one training leaves idle: both halves of the encoder for each fold, and one segmenter for every
-two folds, each a process of its own.  Batches cost more than what the GPU does with them, so both halves of a
-fold learn from the same: the first half goes the second's course.  Their folders are those of
+For a GPU that one training leaves idle: the encoder's three parts for each fold, and one segmenter for every
+two folds, each a process of its own.  Batches cost more than what the GPU does with them, so the first two
+parts of a fold learn from the same: the first goes the second's course.  Their folders are those of
 `lexiseg.bundled.train`; a killed run goes on where it was.
 """
 
@@ -56,16 +56,17 @@ class Group:
 
 
 def groups_of(recipe: Mapping[str, Any], folds: Sequence[int], length: float) -> list[Group]:
-    """Both halves for each fold, and a segmenter for every two."""
-    second = shortened(recipe["second"], length)
+    """The encoder's parts for each fold, and a segmenter for every two."""
+    second, third = (shortened(recipe[part], length) for part in ("second", "third"))
     first = {**recipe["encoder"], **{part: second[part] for part in ("phases", "mix", "shares")}}
     segmenter = shortened(recipe["segmenter"], length)
-    encoders = [
+    small = [
         Group((Run(f"encoder-{k}", Which.encoder, first), Run(f"second-{k}", Which.second, second)), (k,))
         for k in folds
     ]
+    large = [Group((Run(f"third-{k}", Which.third, third),), (k,)) for k in folds]
     pairs = [tuple(folds[i : i + 2]) for i in range(0, len(folds), 2)]
-    return encoders + [
+    return [*small, *large] + [
         Group((Run(f"segmenter-{'-'.join(map(str, pair))}", Which.segmenter, segmenter),), pair)
         for pair in pairs
     ]
@@ -138,7 +139,7 @@ def main(
     workers: Annotated[int, typer.Option(min=0, help="processes that make a fold's batches")] = 2,
     device: str = "auto",
 ) -> None:
-    """Train both halves of the encoder for each fold, and segmenters, at once."""
+    """Train the encoder's parts for each fold, and segmenters, at once."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     torch.set_num_threads(1)
     recipe = yaml.safe_load(config.read_text())

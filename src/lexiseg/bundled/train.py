@@ -27,12 +27,12 @@ CONFIG = Path(__file__).with_name("recipe") / "recipe.yaml"
 
 
 class Which(StrEnum):
-    """The bundled pair (of the encoder both halves, which `lexiseg.bundled.join` puts together), what
-    students begin from, and a second half on trial."""
+    """The bundled pair (of the encoder three parts, which `lexiseg.bundled.join` puts together), and what
+    students begin from."""
 
     encoder = "encoder"
     second = "second"
-    hiera = "hiera"
+    third = "third"
     segmenter = "segmenter"
     unet = "unet"
 
@@ -57,7 +57,7 @@ def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
 def task_and_export(which: Which) -> tuple[Any, Any]:
     """The class of a model's task, and what writes the model."""
     # Imported here: each needs libraries that the others do without.
-    if which in (Which.encoder, Which.second, Which.hiera):
+    if which in (Which.encoder, Which.second, Which.third):
         from lexiseg.bundled.recipe.encoder import EncoderTask
         from lexiseg.bundled.recipe.export import export_encoder
 

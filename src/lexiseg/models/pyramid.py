@@ -3,20 +3,22 @@
 A network's last map has one position for 16 x 16 or 32 x 32 pixels, too few for an outline.  Here the maps
 of four stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every
 position sees both detail and context.  Importing this module makes the names known to timm, and so to
-open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_lite2_tiny_vit_5m"``.
+open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_tiny_vit_5m"``.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import timm
 import torch
 from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn import functional
+
+from lexiseg.models.eight_bits import unpack
 
 STRIDE = 8
 """Pixels between two positions of a tower's map."""
@@ -75,6 +77,11 @@ class PyramidTower(nn.Module):
             {"num_chs": num_features, "reduction": STRIDE, "module": "out"},
         ]
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Torch's own, from checkpoints too that hold weights in 8 bits."""
+        unpack(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new projection to `num_classes` numbers (0: none)."""
         self.num_classes = num_classes
@@ -114,68 +121,69 @@ class PyramidTower(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-class PairedTower(nn.Module):
-    r"""Two towers that look at the same pixels and were trained apart: their answers are averaged.
+class EnsembleTower(nn.Module):
+    r"""Towers that look at the same pixels and were trained apart: their answers are averaged.
 
-    Each position's embedding is that of the first tower and then that of the second, of lengths
-    :math:`\sqrt{w}` and :math:`\sqrt{1 - w}`.  With a text embedding that is put together likewise,
+    Each position's embedding is that of one tower after the other, of lengths :math:`\sqrt{w_i}`, with
+    :math:`\sum_i w_i = 1`.  With a text embedding that is put together likewise,
 
-    .. math:: \cos = w \cos_1 + (1 - w) \cos_2,
+    .. math:: \cos = \sum_i w_i \cos_i,
 
-    the mean of two networks' log-odds where both have the same scale and bias (deep ensembles:
+    the mean of the networks' log-odds where all have the same scale and bias (deep ensembles:
     Lakshminarayanan et al., NeurIPS 2017), at the price of one text tower.
 
     Args:
-        first: its projection and pool are replaced by those of below.
-        second: so are this one's; it has as many positions.
-        num_classes: length of the embedding, even; 0 for none.
+        towers: their projections and pools are replaced by those of below; all have as many positions.
+        num_classes: length of the embedding, a multiple of the number of towers; 0 for none.
         global_pool: "avg" or "" (what `forward_head` does to positions).
 
     Raises:
-        ValueError: an odd `num_classes`.
+        ValueError: `num_classes` does not divide among the towers.
     """
 
-    share: Tensor
-    """w, a number in [0, 1] that is kept with the weights."""
+    towers: Sequence[PyramidTower]
+    shares: Tensor
+    """w, float32 (towers,), kept with the weights."""
 
-    def __init__(
-        self, first: PyramidTower, second: PyramidTower, *, num_classes: int = 1000, global_pool: str = "avg"
-    ) -> None:
+    def __init__(self, *towers: PyramidTower, num_classes: int = 1000, global_pool: str = "avg") -> None:
         super().__init__()
-        self.first, self.second = first, second
-        self.positions = nn.Identity()  # where a saliency can read both towers' maps at once
-        self.register_buffer("share", torch.tensor(0.5))
-        self.num_features = first.num_features + second.num_features
+        self.towers = cast(Any, nn.ModuleList(towers))
+        self.positions = nn.Identity()  # where a saliency can read all towers' maps at once
+        self.register_buffer("shares", torch.full((len(towers),), 1 / len(towers)))
+        self.num_features = sum(tower.num_features for tower in towers)
         self.reset_classifier(num_classes, global_pool)
         self.feature_info = [{"num_chs": self.num_features, "reduction": STRIDE, "module": "positions"}]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """New projections to `num_classes` numbers, half of them each (0: none)."""
-        if num_classes % 2:
-            raise ValueError(f"num_classes is {num_classes}; expected an even number, a half for each tower")
+        """New projections to `num_classes` numbers, as many of them for each tower (0: none)."""
+        if num_classes % len(self.towers):
+            raise ValueError(
+                f"num_classes is {num_classes}; expected a multiple of {len(self.towers)} towers"
+            )
         self.num_classes = num_classes
-        for tower in (self.first, self.second):
-            tower.reset_classifier(num_classes // 2, global_pool)
-        self.global_pool = self.first.global_pool
+        for tower in self.towers:
+            tower.reset_classifier(num_classes // len(self.towers), global_pool)
+        self.global_pool: str = self.towers[0].global_pool
 
     def get_classifier(self) -> nn.Module:
-        """Both projections."""
-        return nn.ModuleList(tower.get_classifier() for tower in (self.first, self.second))
+        """All projections."""
+        return nn.ModuleList(tower.get_classifier() for tower in self.towers)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) to both towers' maps (B, num_features, H / 8, W / 8)."""
-        maps = torch.cat([self.first.forward_features(x), self.second.forward_features(x)], 1)
+        """Pixels (B, 3, H, W) to all towers' maps (B, num_features, H / 8, W / 8)."""
+        maps = torch.cat([tower.forward_features(x) for tower in self.towers], 1)
         return torch.as_tensor(self.positions(maps))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Maps (B, num_features, h, w) to one embedding (B, num_classes), of unit length."""
-        towers = (self.first, self.second)
-        halves = torch.split(x, [tower.num_features for tower in towers], 1)
-        each = [t.forward_head(half, pre_logits) for t, half in zip(towers, halves, strict=True)]
+        maps = torch.split(x, [tower.num_features for tower in self.towers], 1)
+        each = [t.forward_head(own, pre_logits) for t, own in zip(self.towers, maps, strict=True)]
         if pre_logits or not self.num_classes:
             return torch.cat(each, 1)
-        first, second = (functional.normalize(e.float(), dim=1) for e in each)
-        return torch.cat([first * self.share.sqrt(), second * (1 - self.share).sqrt()], 1)
+        lengths = self.shares.sqrt()
+        return torch.cat(
+            [functional.normalize(e.float(), dim=1) * n for e, n in zip(each, lengths, strict=True)], 1
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to one embedding (B, num_classes)."""
@@ -237,13 +245,23 @@ def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> Pyramid
     return _pyramid("pyramid_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
 
 
-def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PairedTower:
-    """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
+def _ensemble(name: str, pretrained: bool, options: dict[str, Any], *builders: Any) -> EnsembleTower:
     if pretrained:
-        raise ValueError("pyramid_lite2_tiny_vit_5m has no published weights: build it with pretrained=False")
+        raise ValueError(f"{name} has no published weights: build it with pretrained=False")
     whole = {k: options.pop(k) for k in ("num_classes", "global_pool") if k in options}
-    halves = (build(num_classes=0, **options) for build in (pyramid_efficientnet_lite2, pyramid_tiny_vit_5m))
-    return PairedTower(*halves, **whole)
+    return EnsembleTower(*(build(num_classes=0, **options) for build in builders), **whole)
+
+
+def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> EnsembleTower:
+    """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
+    towers = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m
+    return _ensemble("pyramid_lite2_tiny_vit_5m", pretrained, options, *towers)
+
+
+def pyramid_lite2_tiny_vit_5m_hiera_tiny(pretrained: bool = False, **options: Any) -> EnsembleTower:
+    """`pyramid_efficientnet_lite2`, `pyramid_tiny_vit_5m` and `pyramid_sam2_hiera_tiny` side by side."""
+    towers = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m, pyramid_sam2_hiera_tiny
+    return _ensemble("pyramid_lite2_tiny_vit_5m_hiera_tiny", pretrained, options, *towers)
 
 
 for _architecture in (
@@ -253,5 +271,6 @@ for _architecture in (
     pyramid_tiny_vit_5m_stem,
     pyramid_sam2_hiera_tiny,
     pyramid_lite2_tiny_vit_5m,
+    pyramid_lite2_tiny_vit_5m_hiera_tiny,
 ):
     register_model(_architecture)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import SamConfig, SamImageProcessor, SamModel
 
 from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.models.eight_bits import unpack
 from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
 
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -73,7 +74,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
 
     Args:
         config: a SamConfig as a mapping, or a TowerSamConfig ("model_type": "sam_tower").
-        state: tensors by transformers' names; float16 and bfloat16 become float32.
+        state: tensors by transformers' names; float16, bfloat16 and packed 8 bits become float32.
         source: named in errors.
 
     Raises:
@@ -83,6 +84,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
     if image in state:  # one matrix under two names, of which a file may store one
         state.setdefault(prompt, state[image])
     try:
+        unpack(state)
         # On the meta device nothing is drawn at random only to be overwritten: a second and 2.5 GB less for
         # ViT-H.
         with torch.device("meta"):

@@ -7,15 +7,18 @@ that begins from nothing (MobileSAM: Zhang et al., arXiv 2306.14289).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import SamConfig, SamModel, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
 import lexiseg.models.pyramid  # noqa: F401  (tells timm the pyramids' names)
+from lexiseg.models.eight_bits import unpack
 
 
 class TowerSamConfig(SamConfig):  # type: ignore[misc]  # transformers is untyped to mypy
@@ -53,6 +56,20 @@ class TowerSam(SamModel):  # type: ignore[misc]
     """transformers' SamModel, all but its image encoder."""
 
     config_class = TowerSamConfig
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> TowerSam:
+        """transformers' own, for a folder on disk whose large arrays may be in 8 bits.
+
+        Args:
+            folder: config.json and model.safetensors.
+            options: transformers' own.
+        """
+        state = load_file(Path(folder) / "model.safetensors")
+        unpack(state)
+        config = options.pop("config", None) or cls.config_class.from_pretrained(folder)
+        made: TowerSam = super().from_pretrained(None, config=config, state_dict=state, **options)
+        return made
 
     def __init__(self, config: TowerSamConfig) -> None:
         super().__init__(config)

@@ -18,6 +18,7 @@ from lexiseg.files import atomic_write
 from lexiseg.learning.weak.config import CARD, CONFIG, SCANS, WEIGHTS, StudentConfig, read_config
 from lexiseg.learning.weak.network import build_network
 from lexiseg.learning.weak.settings import BUNDLED
+from lexiseg.models.eight_bits import unpack
 from lexiseg.models.weights import RECORD_NAME, sha256_of
 
 
@@ -84,6 +85,7 @@ def read_student(folder: Path) -> tuple[StudentConfig, list[nn.Module]]:
     _refuse_changed(folder)
     networks = []
     try:
+        unpack(tensors)
         for k in range(config.members):
             network = build_network(
                 channels=config.channels,
