@@ -1,8 +1,8 @@
 """Put trained encoders into one: ``python -m lexiseg.bundled.join FIRST SECOND THIRD --out DIR``.
 
-The image towers stay as they are, side by side (`lexiseg.models.pyramid.EnsembleTower`).  Of the text towers,
-a third of a small encoder's bytes, the first is kept: all learnt the same words before they saw an image, and
-a linear map of what the first makes of a phrase says what another makes of it.
+The image towers stay as they are, side by side (`lexiseg.models.pyramid.EnsembleTower`).  Of the text towers
+the first is kept: all learnt the same words before they saw an image, and a linear map of what the first
+makes of a phrase says what another makes of it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def join(encoders: Sequence[Any], joined: Any, tokens: Tensor, *, shares: Sequen
         encoders: open_clip CLIPs, each gives an image tower; the first's text tower reads all phrases.
         joined: built for them, its embedding as long as theirs together.
         tokens: int64 (N, L), of the phrases that the others' text towers are imitated on.
-        shares: of each encoder in what they say together, of sum 1.
+        shares: of each encoder in what they say together, in proportion: [1, 1, 2] gives the third a half.
 
     Raises:
         ValueError: an image tower is not the one that `joined` has in its place, or numbers of encoders,
@@ -76,15 +76,14 @@ def join(encoders: Sequence[Any], joined: Any, tokens: Tensor, *, shares: Sequen
         raise ValueError(
             f"got {len(encoders)} encoders and {len(shares)} shares, expected {len(towers)}, one per tower"
         )
-    scales = torch.stack([s * e.logit_scale.exp() for s, e in zip(shares, encoders, strict=True)])
+    each = torch.tensor(shares, dtype=torch.float32) / sum(shares)
+    scales = each * torch.stack([e.logit_scale for e in encoders]).exp()
     # w cos weighs all alike, but each had a scale of its own: their log-odds weigh in proportion.
     w = scales / scales.sum()
     projections = [first.text_projection, *(projection_of(first, e, tokens) for e in encoders[1:])]
     state = {k: v for k, v in first.state_dict().items() if not k.startswith(("visual.", "logit_"))}
     state["logit_scale"] = scales.sum().log()
-    state["logit_bias"] = torch.stack([s * e.logit_bias for s, e in zip(shares, encoders, strict=True)]).sum(
-        0
-    )
+    state["logit_bias"] = (each * torch.stack([e.logit_bias for e in encoders])).sum()
     state["visual.trunk.shares"] = w
     state["text_projection"] = torch.cat([n * p for n, p in zip(w.sqrt(), projections, strict=True)], 1)
     for place, (encoder, expected) in enumerate(zip(encoders, towers, strict=True)):

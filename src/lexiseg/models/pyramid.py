@@ -68,6 +68,7 @@ class PyramidTower(nn.Module):
         self.num_features, self.global_pool = num_features, global_pool
         self.classifier: nn.Module = nn.Identity()
         self.reset_classifier(num_classes, global_pool)
+        self.register_load_state_dict_pre_hook(_unpack)  # type: ignore[no-untyped-call]
         # What a saliency may be read from, as timm's own models say it.
         self.feature_info = [
             *(
@@ -76,11 +77,6 @@ class PyramidTower(nn.Module):
             ),
             {"num_chs": num_features, "reduction": STRIDE, "module": "out"},
         ]
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Torch's own, from checkpoints too that hold weights in 8 bits."""
-        unpack(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """A new projection to `num_classes` numbers (0: none)."""
@@ -188,6 +184,11 @@ class EnsembleTower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to one embedding (B, num_classes)."""
         return self.forward_head(self.forward_features(x))
+
+
+def _unpack(_: nn.Module, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+    """Before torch looks for a tower's weights: checkpoints may hold them in 8 bits."""
+    unpack(state, prefix)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequential:

@@ -64,6 +64,10 @@ class TowerSam(SamModel):  # type: ignore[misc]
         Args:
             folder: config.json and model.safetensors.
             options: transformers' own.
+
+        Raises:
+            FileNotFoundError: the folder has no model.safetensors.
+            ValueError: weights in 8 bits lack their scales.
         """
         state = load_file(Path(folder) / "model.safetensors")
         unpack(state)

@@ -31,10 +31,10 @@ folder up says on which scans, and under which licences. Not a medical device.
 
 _WORDS = "token_embedding.weight"
 _MANY = 30_000
-"""Arrays of so many numbers, nine tenths of all weights, are kept in 8 bits; the rest is cheap as it is."""
+"""Arrays of so many numbers, most of all weights, are kept in 8 bits; the rest is cheap as it is."""
 
 
-def _half(model: nn.Module, *, packed: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
+def _small(model: nn.Module, *, packed: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
     """The state in fp16, large arrays whose names begin with one of `packed` in 8 bits; counters stay whole.
 
     Clones, because safetensors refuses shared memory.
@@ -54,7 +54,7 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
     folder.mkdir(parents=True, exist_ok=True)
     # Towers of ours read 8 bits; the text tower is open_clip's own and does not.
     ours = [f"{name}." for name, module in model.named_modules() if isinstance(module, PyramidTower)]
-    state = _half(model, packed=tuple(ours))
+    state = _small(model, packed=tuple(ours))
     state.pop("attn_mask", None)
     # A row for each of 49,408 word pieces, for which three bits of mantissa do.
     state[_WORDS] = state[_WORDS].to(torch.float8_e4m3fn)
@@ -70,7 +70,7 @@ def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> N
     folder.mkdir(parents=True, exist_ok=True)
     model.config.dtype = torch.float16
     model.config.save_pretrained(folder)
-    model.save_pretrained(folder, state_dict=_half(model), safe_serialization=True)
+    model.save_pretrained(folder, state_dict=_small(model), safe_serialization=True)
     size = settings["image_size"]
     processor = SamImageProcessor(
         size={"longest_edge": size},
@@ -96,5 +96,5 @@ def export_unet(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> 
         residual_units=settings["residual_units"], size=settings["size"], extent=settings["size"], members=1,
         flips=True, lexiseg=lexiseg.__version__,
     )  # fmt: skip
-    write_student(folder, config, [_half(model)], (), about=_ABOUT_UNET)
+    write_student(folder, config, [_small(model)], (), about=_ABOUT_UNET)
     write_record(folder, revision=UNET, licence=LICENCE)
