@@ -35,8 +35,12 @@ def difference(before: list[Any], after: list[Any], name: str, what: str) -> str
 
 
 def main(
-    before: Annotated[list[Path], typer.Option(help="report of the one, one a fold")],
-    after: Annotated[list[Path], typer.Option(help="report of the other, in the same order")],
+    before: Annotated[
+        list[Path], typer.Option(help="report of the one, one a fold", exists=True, dir_okay=False)
+    ],
+    after: Annotated[
+        list[Path], typer.Option(help="report of the other, in the same order", exists=True, dir_okay=False)
+    ],
 ) -> None:
     """Print what the other gains, by stage and set."""
     old, new = ([json.loads(path.read_text()) for path in paths] for paths in (before, after))

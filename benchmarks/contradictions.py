@@ -60,9 +60,14 @@ def contradicted(rows: Sequence[Row], folder: Path, alike: float, agree: float) 
 
 
 def main(
-    reports: Annotated[list[Path], typer.Argument(help="of benchmarks/quality.py --out, one a fold")],
+    reports: Annotated[
+        list[Path],
+        typer.Argument(help="of benchmarks/quality.py --out, one a fold", exists=True, dir_okay=False),
+    ],
     *,
-    data: Annotated[Path, typer.Option(help="the set's folder, named as in the reports")],
+    data: Annotated[
+        Path, typer.Option(help="the set's folder, named as in the reports", exists=True, file_okay=False)
+    ],
     alike: Annotated[
         list[float] | None, typer.Option(help="least correlation of copies; several are compared")
     ] = None,

@@ -34,7 +34,10 @@ def pooled(reports: list[dict[str, Any]], name: str, what: str) -> tuple[list[fl
 
 
 def main(
-    reports: Annotated[list[Path], typer.Argument(help="of benchmarks/quality.py --out, one a fold")],
+    reports: Annotated[
+        list[Path],
+        typer.Argument(help="of benchmarks/quality.py --out, one a fold", exists=True, dir_okay=False),
+    ],
 ) -> None:
     """Print means with intervals over patients, and the spread over folds."""
     found = [json.loads(path.read_text()) for path in reports]

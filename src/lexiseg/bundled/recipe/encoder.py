@@ -61,6 +61,10 @@ def build(c: Mapping[str, Any]) -> nn.Module:
     """
     cfg = open_clip_config(c)["model_cfg"]
     model: Any = open_clip.CLIP(**cfg)
+    if not c.get("fused_attention", True):
+        for part in model.visual.modules():
+            if hasattr(part, "fused_attn"):  # timm's name; the weights are the same
+                part.fused_attn = False
     if c.get("pretrained"):
         load_pretrained(model.visual.trunk.backbone, **c["pretrained"])
     return cast(nn.Module, model)
