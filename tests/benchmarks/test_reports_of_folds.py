@@ -31,7 +31,7 @@ def report(name: str, scores: list[float], groups: list[str], fold: int = 0) -> 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A set of six scans: grain "a" three times with truths left, right and left, "b" twice, "c" once."""
+    """Six scans: one grain twice (truths left, right), another thrice (left, none, left), one alone."""
     scans = {
         "a1": (1, LEFT),
         "a2": (1, RIGHT),

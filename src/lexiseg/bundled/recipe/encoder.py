@@ -56,6 +56,8 @@ def open_clip_config(c: Mapping[str, Any]) -> dict[str, Any]:
 def build(c: Mapping[str, Any]) -> nn.Module:
     """The encoder before its training, made by open_clip; photographs may have taught its image tower.
 
+    `fused_attention: false` computes the image tower's attention as plain products.
+
     Raises:
         ModuleNotFoundError, ValueError: what `pretrained` names is not there, or not as expected.
     """
@@ -63,7 +65,7 @@ def build(c: Mapping[str, Any]) -> nn.Module:
     model: Any = open_clip.CLIP(**cfg)
     if not c.get("fused_attention", True):
         for part in model.visual.modules():
-            if hasattr(part, "fused_attn"):  # timm's name; the weights are the same
+            if hasattr(part, "fused_attn"):  # timm's switch for all would reach other parts' towers, too
                 part.fused_attn = False
     if c.get("pretrained"):
         load_pretrained(model.visual.trunk.backbone, **c["pretrained"])
