@@ -18,8 +18,8 @@ install: $(VENV)/.installed
 test: lint types tests
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src recipe tests benchmarks examples
+	$(BIN)/ruff format --check src recipe tests benchmarks examples
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

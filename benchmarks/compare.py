@@ -35,9 +35,7 @@ def difference(before: list[Any], after: list[Any], name: str, what: str) -> str
 
 
 def main(
-    before: Annotated[
-        list[Path], typer.Option(help="report of the one, one a fold", exists=True, dir_okay=False)
-    ],
+    before: Annotated[list[Path], typer.Option(help="report of the one, one a fold", exists=True, dir_okay=False)],
     after: Annotated[
         list[Path], typer.Option(help="report of the other, in the same order", exists=True, dir_okay=False)
     ],

@@ -21,8 +21,8 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from lexiseg.bundled.recipe.data import read_rows, split_rows
-from lexiseg.pipelines.result import dice
+from lexiseg.pipelines.results import dice
+from recipe.data import read_rows, split_rows
 
 SIDE = 96
 """Of the squares that scans and truths are compared as, pixels; a caption or a calliper is small there."""
@@ -65,12 +65,8 @@ def main(
         typer.Argument(help="of benchmarks/quality.py --out, one a fold", exists=True, dir_okay=False),
     ],
     *,
-    data: Annotated[
-        Path, typer.Option(help="the set's folder, named as in the reports", exists=True, file_okay=False)
-    ],
-    alike: Annotated[
-        list[float] | None, typer.Option(help="least correlation of copies; several are compared")
-    ] = None,
+    data: Annotated[Path, typer.Option(help="the set's folder, named as in the reports", exists=True, file_okay=False)],
+    alike: Annotated[list[float] | None, typer.Option(help="least correlation of copies; several are compared")] = None,
     agree: Annotated[float, typer.Option(help="least Dice of truths that agree")] = 0.3,
 ) -> None:
     """Print the final mask's mean with and without what a copy contradicts."""
@@ -88,9 +84,7 @@ def main(
         others = [score for name, score in scores.items() if name not in theirs]
         mean = f"{np.mean([*theirs.values()]):.4f}" if theirs else ""
         print(f"| {least} | {len(theirs)} | {mean} | {np.mean(others):.4f} |")
-    print(
-        "\nOf the last row: " + ", ".join(f"{name} ({score:.2f})" for name, score in sorted(theirs.items()))
-    )
+    print("\nOf the last row: " + ", ".join(f"{name} ({score:.2f})" for name, score in sorted(theirs.items())))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
-from lexiseg.regions import CRFSettings, dense_crf
+from lexiseg.regions.crf import CRFSettings, dense_crf
 
 SIZES = ((500, 400), (384, 384))
 KINDS = {"grey": (False, 0.1), "colour, clean": (True, 0.0), "colour, speckled": (True, 0.1)}
@@ -35,9 +35,7 @@ def speckled_scan(shape: tuple[int, int], *, colour: bool, noise: float) -> tupl
     mass = ((y - 0.5 * height) / (0.25 * height)) ** 2 + ((x - 0.55 * width) / (0.2 * width)) ** 2 < 1
 
     def texture(sigma: float, channels: int) -> np.ndarray:
-        field = ndimage.gaussian_filter(
-            generator.standard_normal((height, width, channels)), (sigma, sigma, 0)
-        )
+        field = ndimage.gaussian_filter(generator.standard_normal((height, width, channels)), (sigma, sigma, 0))
         return field / field.std()
 
     channels = 3 if colour else 1

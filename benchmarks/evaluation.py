@@ -25,9 +25,9 @@ from PIL import Image
 from scipy import ndimage
 
 import lexiseg
-from lexiseg.evaluation import evaluate
-from lexiseg.evaluation.report import write_report
-from lexiseg.scans import BoolArray
+from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.evaluation.report.page import write_report
+from lexiseg.values.scan import BoolArray
 
 
 def blob(size: int, centre: tuple[float, float], radius: float, rng: np.random.Generator) -> BoolArray:

@@ -21,12 +21,13 @@ from matplotlib.patches import Rectangle
 from rich.progress import track
 
 import lexiseg
-from lexiseg.bundled.recipe.data import read_rows, split_rows
-from lexiseg.pipelines.figures import Exhibit, draw_overview
-from lexiseg.pipelines.result import dice
-from lexiseg.regions import find_components
-from lexiseg.scans import BoolArray, read_mask
+from lexiseg.io.masks import read_mask
+from lexiseg.pipelines.results import dice
+from lexiseg.regions.components import find_components
+from lexiseg.runs.figures import Exhibit, draw_overview
+from lexiseg.values.scan import BoolArray
 from quality import TARGETS, box_iou, box_of, boxes_in, progress
+from recipe.data import read_rows, split_rows
 
 TRUTH = {"fill": False, "edgecolor": "#1a7f37", "linewidth": 1.6, "linestyle": (0, (2, 1))}
 MASK = {"fill": True, "facecolor": "#d1242f40", "edgecolor": "#d1242f", "linewidth": 1.0}
@@ -80,9 +81,7 @@ def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
         finding = pipeline(scan, TARGETS[name]).findings[0]
         truth = truth_of(row, folder, scan)
         score = (
-            dice(finding.mask, truth)
-            if row["mask"]
-            else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
+            dice(finding.mask, truth) if row["mask"] else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
         )
         kind = kind_of(finding.mask, truth)
         boxes = tuple(tuple(p.box for p in find_components(m)) for m in (truth, finding.mask))
@@ -120,9 +119,7 @@ def sketch(worst: dict[str, list[Case]], path: Path) -> None:
             for boxes, how in zip(case.boxes, (TRUTH, MASK), strict=True):
                 for x0, y0, x1, y1 in boxes:
                     axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **how))
-    handles = [
-        Rectangle((0, 0), 1, 1, label=text, **how) for text, how in ((" target", TRUTH), (" mask", MASK))
-    ]
+    handles = [Rectangle((0, 0), 1, 1, label=text, **how) for text, how in ((" target", TRUTH), (" mask", MASK))]
     figure.legend(handles=handles, loc="outside lower center", ncol=2, frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -132,9 +129,7 @@ def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
     out: Annotated[Path, typer.Option(help="folder for the pictures; real scans are in them")],
     worst: Annotated[int, typer.Option(min=1, help="how many of each set")] = 10,
-    sketch_to: Annotated[
-        Path | None, typer.Option("--sketch", help="a .png of boxes alone, without the scans")
-    ] = None,
+    sketch_to: Annotated[Path | None, typer.Option("--sketch", help="a .png of boxes alone, without the scans")] = None,
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     preset: str = "demo",
     encoder: str = "bundled",

@@ -28,15 +28,20 @@ from rich.console import Console
 
 import lexiseg
 from finetune_speed import speed_table
-from lexiseg.bundled.recipe.data import TRAINING_SETS, split_rows
-from lexiseg.datasets.pairs import Pair, PairSet, phantom_pair, read_pairs, write_phantom_pairs
-from lexiseg.datasets.phantoms import MODALITIES
+from lexiseg.datasets.pairs.pairs import Pair, PairSet
+from lexiseg.datasets.pairs.phantoms import phantom_pair, write_phantom_pairs
+from lexiseg.datasets.pairs.read import read_pairs
+from lexiseg.datasets.phantoms.registry import MODALITIES
 from lexiseg.evaluation.retrieval import DIRECTIONS, Retrieval
 from lexiseg.evaluation.statistics import compare_pairs, summarise
-from lexiseg.learning import FinetuneSettings, finetune, measure_retrieval, readable
-from lexiseg.models import load_encoder
-from lexiseg.pipelines.result import dice
-from lexiseg.scans import read_mask
+from lexiseg.io.masks import read_mask
+from lexiseg.models.loading import load_encoder
+from lexiseg.pipelines.results import dice
+from lexiseg.training.finetuning.data import readable
+from lexiseg.training.finetuning.embedding import measure_retrieval
+from lexiseg.training.finetuning.finetune import finetune
+from lexiseg.training.finetuning.settings import FinetuneSettings
+from recipe.data import TRAINING_SETS, split_rows
 
 LOSSES = ("infonce", "dcl", "hn-nce", "dhn-nce")
 BEFORE = "before"
@@ -126,9 +131,7 @@ def print_retrieval(
                     hits = hits_of(found, direction, measure)
                     known = np.isfinite(hits)
                     values[system] = hits.tolist()
-                    summary = summarise(
-                        hits[known].tolist(), [g for g, k in zip(groups, known, strict=True) if k]
-                    )
+                    summary = summarise(hits[known].tolist(), [g for g, k in zip(groups, known, strict=True) if k])
                     spread = np.std([each.score(direction, measure).value for each in found], ddof=0)
                     low, high = summary.interval
                     cells.append(f"{summary.mean:.1%} ({low:.1%} to {high:.1%}; seeds ± {spread:.1%})")
@@ -139,9 +142,7 @@ def print_retrieval(
                 print(f"| {name} | {measure} | {direction} | {' | '.join(cells)} |")
                 tests += [(name, measure, direction, c) for c in compare_pairs(measure, values, groups)]
     print("\nPaired tests (Wilcoxon over patients, Holm over the pairs of systems; seeds averaged):\n")
-    print(
-        "| test set | measure | direction | first - second | difference | 95 % interval | p, Holm | verdict |"
-    )
+    print("| test set | measure | direction | first - second | difference | 95 % interval | p, Holm | verdict |")
     print("|---|---|---|---|---|---|---|---|")
     for name, measure, direction, each in tests:
         if each.first not in (BEFORE, "infonce") and each.second not in (BEFORE, "infonce"):
@@ -172,9 +173,7 @@ def print_hard_negatives(folders: dict[str, list[str]], count: int, size: int) -
                 pixels = torch.from_numpy(pair.phantom.scan.pixels)[None, None].expand(1, 3, -1, -1)
                 side = encoder.input_size
                 image = encoder.encode_image(
-                    torch.nn.functional.interpolate(
-                        pixels, size=(side, side), mode="bilinear", antialias=True
-                    )
+                    torch.nn.functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
                 )
                 scores = (text @ image[0]).tolist()
                 # level where the difference lies beyond what the text tower reads
@@ -210,9 +209,7 @@ def print_saliency(data: Path, folders: dict[str, list[str]], scans: int) -> lis
             parts["final mask"].append(masks)
         for stage, values in parts.items():
             scores[stage][system] = np.mean(values, axis=0).tolist()
-    print(
-        f"\n| Dice, {len(groups)} held-out scans | before | after DHN-NCE | difference | 95 % interval | p |"
-    )
+    print(f"\n| Dice, {len(groups)} held-out scans | before | after DHN-NCE | difference | 95 % interval | p |")
     print("|---|---|---|---|---|---|")
     rows_out = []
     for stage, values in scores.items():
@@ -220,9 +217,7 @@ def print_saliency(data: Path, folders: dict[str, list[str]], scans: int) -> lis
         means = f"{np.mean(values[BEFORE]):.3f} | {np.mean(values['dhn-nce']):.3f}"
         low, high = each.interval
         print(f"| {stage} | {means} | {each.difference:+.3f} | {low:+.3f} to {high:+.3f} | {each.p:.3g} |")
-        rows_out.append(
-            {"stage": stage, "difference": each.difference, "low": low, "high": high, "p": each.p}
-        )
+        rows_out.append({"stage": stage, "difference": each.difference, "low": low, "high": high, "p": each.p})
     return rows_out
 
 

@@ -27,16 +27,16 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import lexiseg
-from lexiseg.datasets.pairs import Pair, PairSet, read_pairs
-from lexiseg.learning.batches import Batches
-from lexiseg.learning.data import readable
-from lexiseg.learning.embedding import tokenize
-from lexiseg.learning.fabric import make_fabric
-from lexiseg.learning.parameters import choose_trainable, parameter_groups
-from lexiseg.learning.settings import FinetuneSettings
-from lexiseg.learning.step import accumulate_gradient
-from lexiseg.learning.towers import Towers
-from lexiseg.models import load_encoder
+from lexiseg.datasets.pairs.pairs import Pair, PairSet
+from lexiseg.datasets.pairs.read import read_pairs
+from lexiseg.models.loading import load_encoder
+from lexiseg.training.finetuning.batches import Batches
+from lexiseg.training.finetuning.data import readable
+from lexiseg.training.finetuning.embedding import tokenize
+from lexiseg.training.finetuning.fabric import make_fabric
+from lexiseg.training.finetuning.parameters import choose_trainable, parameter_groups
+from lexiseg.training.finetuning.settings import FinetuneSettings
+from lexiseg.training.finetuning.step import Towers, accumulate_gradient
 
 app = typer.Typer(add_completion=False)
 LR = 1e-5
@@ -71,9 +71,7 @@ def ours(found: PairSet, encoder_name: str, batch: int, chunk: int, epochs: int)
     choose_trainable(encoder.model, settings)
     kept, store = readable(found, encoder.input_size)
     fabric = make_fabric(settings, torch.device("cpu"))
-    batches = Batches(
-        kept.pairs, store, tokenize(encoder, [p.text for p in kept.pairs]), encoder.mean, settings
-    )
+    batches = Batches(kept.pairs, store, tokenize(encoder, [p.text for p in kept.pairs]), encoder.mean, settings)
     bare = Towers(encoder).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameter_groups(encoder.model, settings), lr=LR)
     towers, optimizer = fabric.setup(bare, optimizer)
@@ -147,9 +145,7 @@ def theirs(found: PairSet, encoder_name: str, batch: int, epochs: int, workers: 
 
 
 @app.command("one", hidden=True)
-def one(
-    who: str, pairs: Path, encoder: str, batch: int, chunk: int, epochs: int, limit: int, workers: int
-) -> None:
+def one(who: str, pairs: Path, encoder: str, batch: int, chunk: int, epochs: int, limit: int, workers: int) -> None:
     """One trainer in this process."""
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
@@ -208,11 +204,9 @@ def table(
     limit: Annotated[int, typer.Option(help="pairs in an epoch")] = 320,
 ) -> None:
     """Print the table of speed and memory."""
-    from lexiseg.datasets.pairs import write_phantom_pairs
+    from lexiseg.datasets.pairs.phantoms import write_phantom_pairs
 
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n"
-    )
+    print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {torch.get_num_threads()} CPU threads\n")
     with tempfile.TemporaryDirectory() as temporary:
         count = max(limit, batch * times)
         place = pairs or write_phantom_pairs(temporary, count=count, size=128, workers=2)

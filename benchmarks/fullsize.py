@@ -21,7 +21,7 @@ import torch
 import typer
 
 import lexiseg
-from lexiseg.datasets.phantoms import generate
+from lexiseg.datasets.phantoms.registry import generate
 
 HELPER = Path(__file__).resolve().parents[1] / "tests" / "helpers" / "checkpoints.py"
 

@@ -26,9 +26,10 @@ import torch
 import typer
 
 import lexiseg
-from lexiseg.datasets.phantoms import generate
-from lexiseg.models import load_segmenter
-from lexiseg.proposals import ProposalSettings, propose
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.models.loading import load_segmenter
+from lexiseg.proposals.generator import propose
+from lexiseg.proposals.settings import ProposalSettings
 
 HELPER = Path(__file__).resolve().parents[1] / "tests" / "helpers" / "checkpoints.py"
 app = typer.Typer(add_completion=False)

@@ -32,13 +32,16 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 import lexiseg
-from lexiseg.bundled.recipe.concepts import vocabulary
-from lexiseg.bundled.recipe.data import fold_of, read_rows, split_rows
-from lexiseg.pipelines import merge_settings
-from lexiseg.pipelines.drawing import MaskSettings, draw, questions_of
-from lexiseg.pipelines.result import dice
-from lexiseg.regions import Region, find_components, refine
-from lexiseg.scans import BoolArray, Prompts, read_mask
+from lexiseg.io.masks import read_mask
+from lexiseg.pipelines.fusion import MaskSettings, draw, questions_of
+from lexiseg.pipelines.preset import merge_settings
+from lexiseg.pipelines.results import dice
+from lexiseg.regions.components import find_components
+from lexiseg.regions.refine import refine
+from lexiseg.regions.region import Region
+from lexiseg.values.scan import BoolArray, Prompts
+from recipe.concepts import vocabulary
+from recipe.data import fold_of, read_rows, split_rows
 
 TARGETS = {
     "busi": "breast tumor",
@@ -113,9 +116,7 @@ def brier_scores(pairs: list[tuple[float, bool]], groups: list[str]) -> tuple[fl
     scaled = np.empty_like(p)
     for fold in range(5):
         here, others = folds == fold, folds != fold
-        fitted = minimize(
-            lambda w, o=others: np.logaddexp(0, -sign[o] * (w[0] * z[o] + w[1])).mean(), [1.0, 0.0]
-        )
+        fitted = minimize(lambda w, o=others: np.logaddexp(0, -sign[o] * (w[0] * z[o] + w[1])).mean(), [1.0, 0.0])
         scaled[here] = expit(fitted.x[0] * z[here] + fitted.x[1])
     return float(np.mean((p - known) ** 2)), float(np.mean((scaled - known) ** 2))
 
@@ -163,9 +164,7 @@ def click_masks(segmenter: Any, pixels: Any, truth: BoolArray) -> tuple[BoolArra
 
 def boxes_in(text: str) -> np.ndarray:
     """``x0 y0 x1 y1;...`` as (N, 4)."""
-    return np.array(
-        [[float(v) for v in part.split()] for part in text.split(";") if part.strip()], np.float32
-    )
+    return np.array([[float(v) for v in part.split()] for part in text.split(";") if part.strip()], np.float32)
 
 
 def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
@@ -282,16 +281,12 @@ def main(
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     encoder: str = "bundled",
     segmenter: str = "bundled",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value of the preset")
-    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="section.key=value of the preset")] = None,
     precision: Annotated[
         str, typer.Option(help="auto is bfloat16 on some machines; float32 is comparable between them")
     ] = "float32",
     fold: Annotated[int, typer.Option(help="which fifth of the patients the models never saw")] = 0,
-    maps: Annotated[
-        bool, typer.Option("--maps", help="judge the encoder alone: no segmenter is asked")
-    ] = False,
+    maps: Annotated[bool, typer.Option("--maps", help="judge the encoder alone: no segmenter is asked")] = False,
     limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the numbers as JSON")] = None,
 ) -> None:
@@ -299,9 +294,7 @@ def main(
     torch.manual_seed(0)
     setting = [*(setting or []), *(MAPS if maps else ())]
     changes = merge_settings(setting)
-    pipeline = lexiseg.load(
-        preset, device="cpu", precision=precision, encoder=encoder, segmenter=segmenter, **changes
-    )
+    pipeline = lexiseg.load(preset, device="cpu", precision=precision, encoder=encoder, segmenter=segmenter, **changes)
     tallies = {name: score_set(name, data / name, pipeline, limit, fold) for name in sets.split(",")}
     python, cores = platform.python_version(), torch.get_num_threads()
     print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")

@@ -18,12 +18,13 @@ import torch
 import typer
 
 import lexiseg
-from lexiseg.bundled.recipe.data import split_rows
-from lexiseg.models import load_encoder
-from lexiseg.pipelines.result import dice
-from lexiseg.prompts import embed_phrases, phrase_set
-from lexiseg.saliency import make_method
-from lexiseg.scans import read_mask
+from lexiseg.io.masks import read_mask
+from lexiseg.models.loading import load_encoder
+from lexiseg.pipelines.results import dice
+from lexiseg.saliency.registry import make_method
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
+from recipe.data import split_rows
 
 TARGETS = {"busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head"}
 METHODS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import track
 
 import lexiseg
-from lexiseg.bundled.recipe.data import split_rows
-from lexiseg.pipelines import merge_settings
+from lexiseg.io.masks import read_mask
 from lexiseg.pipelines.baselines import picked
-from lexiseg.pipelines.result import dice
-from lexiseg.scans import read_mask
+from lexiseg.pipelines.preset import merge_settings
+from lexiseg.pipelines.results import dice
+from recipe.data import split_rows
 
 TARGETS = {"cxr": "lungs", "hc18": "fetal head", "busi": "breast tumor"}
 AIMS = {"cxr": 50, "hc18": 31}
@@ -109,9 +109,7 @@ def main(
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     encoder: str = "bundled",
     segmenter: str = "bundled",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value of demo-salip")
-    ] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="section.key=value of demo-salip")] = None,
     limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,
     out: Annotated[Path | None, typer.Option(help="also write the numbers as JSON")] = None,
 ) -> None:

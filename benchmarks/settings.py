@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 import lexiseg
-from lexiseg.bundled.recipe.data import blocks, read_rows, split_rows
 from lexiseg.datasets.splits import split_by_group
-from lexiseg.pipelines import merge_settings
-from lexiseg.pipelines.result import dice
-from lexiseg.scans import read_mask
+from lexiseg.io.masks import read_mask
+from lexiseg.pipelines.preset import merge_settings
+from lexiseg.pipelines.results import dice
 from quality import TARGETS, box_iou, box_of, boxes_in, interval, progress
+from recipe.data import blocks, read_rows, split_rows
 
 FOLDS = 5
 
@@ -95,9 +95,7 @@ def cross_validated(found: dict[str, Scores]) -> tuple[list[int], dict[str, floa
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18, cheng and lgg")],
-    alternatives: Annotated[
-        list[str], typer.Option("--try", help="settings section.key=value, separated by blanks")
-    ],
+    alternatives: Annotated[list[str], typer.Option("--try", help="settings section.key=value, separated by blanks")],
     preset: str = "demo",
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     limit: Annotated[int, typer.Option(help="at most so many scans of each set; 0 for all")] = 0,

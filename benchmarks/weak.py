@@ -28,24 +28,23 @@ import typer
 from rich.console import Console
 
 import lexiseg
-from lexiseg.bundled.recipe.data import blocks, read_rows, split_rows
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.datasets.splits import split_by_group
-from lexiseg.evaluation import Bootstrap, score_mask
+from lexiseg.evaluation.metrics.score import score_mask
+from lexiseg.evaluation.statistics import Bootstrap
 from lexiseg.files import atomic_write
-from lexiseg.learning.weak import LabelSet, TrainSettings, read_pseudo_labels, read_true_masks, train
-from lexiseg.learning.weak.parts import parts_of
-from lexiseg.learning.weak.settings import BUNDLED
-from lexiseg.learning.weak.start import start_folder
-from lexiseg.pipelines.runs import RunOptions, RunRequest, segment_files
-from lexiseg.pipelines.weak import (
-    LabelRule,
-    PredictRequest,
-    PseudoLabelRequest,
-    make_pseudo_labels,
-    predict_files,
-)
-from lexiseg.scans import read_mask, read_scan, safe_id
+from lexiseg.io.masks import read_mask
+from lexiseg.io.names import safe_id
+from lexiseg.io.read import read_scan
+from lexiseg.runs.segment import RunRequest, segment_files
+from lexiseg.runs.values import RunOptions
+from lexiseg.training.students.labels import LabelSet, parts_of, read_pseudo_labels, read_true_masks
+from lexiseg.training.students.predict import PredictRequest, predict_files
+from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
+from lexiseg.training.students.settings import BUNDLED, TrainSettings
+from lexiseg.training.students.start import start_folder
+from lexiseg.training.students.train import train
+from recipe.data import blocks, read_rows, split_rows
 
 METRICS = {"dice": "Dice", "iou": "IoU", "nsd_2px": "NSD, 2 px"}
 STUDENTS: dict[str, dict[str, Any]] = {
@@ -182,9 +181,7 @@ class Bench:
             )
         return read_pseudo_labels(out)
 
-    def student(
-        self, labels: Callable[[], LabelSet], name: str, seed: int, changes: Mapping[str, Any]
-    ) -> Path:
+    def student(self, labels: Callable[[], LabelSet], name: str, seed: int, changes: Mapping[str, Any]) -> Path:
         """Train one student and segment the test part with it."""
         settings = replace(self.settings, seed=seed, **changes)
         model = self.runs / "models" / f"{name}-{seed}"
@@ -223,9 +220,7 @@ def score(test: Path, masks: Path) -> dict[str, dict[str, float]]:
 
 def mean_of(cells: Sequence[Cell], key: str) -> tuple[float, float]:
     """Mean over scans with the target of the mean over seeds, and the seeds' deviation."""
-    each = [
-        statistics.fmean(scan[key] for scan in cell["scans"].values() if scan["target"]) for cell in cells
-    ]
+    each = [statistics.fmean(scan[key] for scan in cell["scans"].values() if scan["target"]) for cell in cells]
     return statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else 0.0
 
 
@@ -234,9 +229,7 @@ def gain(bench: Bench, teacher: Sequence[Cell], student: Sequence[Cell]) -> tupl
     rows = [row for row in read_manifest(bench.test) if teacher[0]["scans"][row.id]["target"]]
     over = lambda cells, name: statistics.fmean(cell["scans"][name]["dice"] for cell in cells)  # noqa: E731
     differences = np.array([over(student, row.id) - over(teacher, row.id) for row in rows])
-    interval = Bootstrap().ratio_interval(
-        [row.group or row.id for row in rows], differences, np.ones(len(rows))
-    )
+    interval = Bootstrap().ratio_interval([row.group or row.id for row in rows], differences, np.ones(len(rows)))
     return float(differences.mean()), interval.low, interval.high
 
 
@@ -255,15 +248,11 @@ def print_table(bench: Bench, cells: Mapping[str, Sequence[Cell]]) -> None:
             mean, deviation = mean_of(found, key)
             shown.append(f"{mean:.3f}" + (f" ± {deviation:.3f}" if len(found) > 1 else ""))
         difference, low, high = gain(bench, cells["teacher"], found)
-        against = (
-            "" if name == "teacher" else f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        )
+        against = "" if name == "teacher" else f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         share = f"{mean_of(found, 'dice')[0] / bound:.0%}"
         minutes = f"{statistics.fmean(cell['seconds'] for cell in found) / 60:.1f}"
         used = "pseudo-labels" if name.startswith("student") else USED[name]
-        print(
-            f"| {' | '.join([bench.name, name, used, *shown, against, share, empty_right(found), minutes])} |"
-        )
+        print(f"| {' | '.join([bench.name, name, used, *shown, against, share, empty_right(found), minutes])} |")
 
 
 def print_seen(bench: Bench) -> None:
@@ -280,9 +269,7 @@ def print_seen(bench: Bench) -> None:
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18 and lgg")],
-    work: Annotated[
-        Path, typer.Option(help="folder for copies, models and finished cells; not in the repository")
-    ],
+    work: Annotated[Path, typer.Option(help="folder for copies, models and finished cells; not in the repository")],
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     students: Annotated[str, typer.Option(help=f"among {', '.join(STUDENTS)}")] = "default",
     seeds: Annotated[int, typer.Option(min=1, help="students of each kind")] = 3,

@@ -14,11 +14,11 @@ from pathlib import Path
 from PIL import Image
 
 import lexiseg
-from lexiseg.datasets.phantoms import generate
-from lexiseg.models import load_encoder
-from lexiseg.prompts import phrase_set
-from lexiseg.saliency import explain
-from lexiseg.scans import saliency_overlay
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.io.pictures import saliency_overlay
+from lexiseg.models.loading import load_encoder
+from lexiseg.saliency.registry import explain
+from lexiseg.text.phrases import phrase_set
 
 
 def main() -> None:

@@ -17,12 +17,20 @@ from lexiseg.lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lexiseg.pipelines import Finding, Preset, Result, load
-    from lexiseg.scans import Mask, Prompts, Saliency, Scan, read_scan, write_mask
+    from lexiseg.io.read import read_scan
+    from lexiseg.io.write import write_mask
+    from lexiseg.pipelines.loading import load
+    from lexiseg.pipelines.preset import Preset
+    from lexiseg.pipelines.results import Finding, Result
+    from lexiseg.values.scan import Mask, Prompts, Saliency, Scan
 
 _HOMES = {
-    "pipelines": ("Finding", "Preset", "Result", "load"),
-    "scans": ("Mask", "Prompts", "Saliency", "Scan", "read_scan", "write_mask"),
+    "io.read": ("read_scan",),
+    "io.write": ("write_mask",),
+    "pipelines.loading": ("load",),
+    "pipelines.preset": ("Preset",),
+    "pipelines.results": ("Finding", "Result"),
+    "values.scan": ("Mask", "Prompts", "Saliency", "Scan"),
 }
 
 __all__ = [

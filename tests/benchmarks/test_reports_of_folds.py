@@ -18,7 +18,7 @@ from compare import main as compare
 from contradictions import contradicted
 from folds import main as folds
 from folds import pooled
-from lexiseg.bundled.recipe.data import read_rows
+from recipe.data import read_rows
 
 Report = dict[str, dict[str, object]]
 LEFT, RIGHT, NOWHERE = (4, 20), (60, 80), None
@@ -92,9 +92,7 @@ def test_a_difference_is_paired_and_in_points() -> None:
     [(folds, []), (compare, ["--before", "gone.json", "--after"])],
     ids=["folds", "compare"],
 )
-def test_a_report_that_is_not_there_is_named_in_one_line(
-    command: Callable[..., None], options: list[str]
-) -> None:
+def test_a_report_that_is_not_there_is_named_in_one_line(command: Callable[..., None], options: list[str]) -> None:
     app = typer.Typer()
     app.command()(command)
     result = CliRunner().invoke(app, [*options, "gone.json"])

@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 
 import lexiseg
-from lexiseg.datasets.phantoms import generate
-from lexiseg.models import check_model, load_encoder, load_segmenter
-from lexiseg.models.references import bundled_folder
-from lexiseg.pipelines.result import dice
-from lexiseg.saliency import make_method, selftest
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.weights.references import bundled_folder
+from lexiseg.models.weights.status import check_model
+from lexiseg.pipelines.results import dice
+from lexiseg.saliency.registry import make_method
+from lexiseg.saliency.selftest import selftest
 
 SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 
 
 @pytest.fixture(scope="module")
-def segment() -> lexiseg.pipelines.MedclipSam:
+def segment() -> lexiseg.pipelines.medclip_sam.MedclipSam:
     return lexiseg.load("demo", device="cpu")
 
 
 class TestFolders:
     def test_together_they_stay_small(self) -> None:
-        files = [
-            f for kind in ("encoder", "segmenter") for f in bundled_folder(kind).rglob("*") if f.is_file()
-        ]
+        files = [f for kind in ("encoder", "segmenter") for f in bundled_folder(kind).rglob("*") if f.is_file()]
         assert sum(f.stat().st_size for f in files) < 40e6
 
     def test_what_lies_there_is_what_was_recorded(self) -> None:
@@ -42,7 +42,7 @@ class TestFolders:
     def test_open_clip_loads_the_encoder_once_its_tower_is_known(self) -> None:
         import open_clip
 
-        from lexiseg.models import pyramid  # noqa: F401  (its import makes the architecture known to timm)
+        from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes the architecture known to timm)
 
         folder = bundled_folder("encoder")
         model = open_clip.create_model(f"local-dir:{folder}")
@@ -55,7 +55,7 @@ class TestFolders:
         import torch
         from transformers import SamProcessor
 
-        from lexiseg.models.sam_tower import TowerSam
+        from lexiseg.models.segmenters.sam_tower import TowerSam
 
         folder = bundled_folder("segmenter")
         theirs = TowerSam.from_pretrained(folder, dtype=torch.float32).eval()
@@ -70,7 +70,7 @@ class TestPhantoms:
         ("modality", "least"), [("breast-ultrasound", 0.6), ("chest-xray", 0.85), ("fetal-ultrasound", 0.85)]
     )
     def test_targets_are_outlined(
-        self, segment: lexiseg.pipelines.MedclipSam, modality: str, least: float
+        self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, modality: str, least: float
     ) -> None:
         scores = []
         for seed in range(100, 104):
@@ -80,12 +80,12 @@ class TestPhantoms:
         assert np.mean(scores) > least
 
     @pytest.mark.parametrize("phrase", ["fetal head", "left kidney", "glimmering teapot"])
-    def test_what_is_not_there_is_absent(self, segment: lexiseg.pipelines.MedclipSam, phrase: str) -> None:
+    def test_what_is_not_there_is_absent(self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, phrase: str) -> None:
         finding = segment(generate("chest-xray", 100).scan, phrase)[phrase]
         assert not finding.present
         assert not finding.mask.any()
 
-    def test_left_and_right_lung_are_told_apart(self, segment: lexiseg.pipelines.MedclipSam) -> None:
+    def test_left_and_right_lung_are_told_apart(self, segment: lexiseg.pipelines.medclip_sam.MedclipSam) -> None:
         phantom = generate("chest-xray", 103, target=False)
         result = segment(phantom.scan, ["left lung", "right lung"])
         for own, other in (("left lung", "right lung"), ("right lung", "left lung")):
@@ -101,14 +101,12 @@ class TestPhantoms:
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real scans at {SHARED}: set LEXISEG_SHARED")
 class TestRealScans:
-    @pytest.mark.parametrize(
-        ("name", "phrase", "least"), [("cxr", "lungs", 0.85), ("hc18", "fetal head", 0.85)]
-    )
+    @pytest.mark.parametrize(("name", "phrase", "least"), [("cxr", "lungs", 0.85), ("hc18", "fetal head", 0.85)])
     def test_patients_that_were_never_trained_on(
-        self, segment: lexiseg.pipelines.MedclipSam, name: str, phrase: str, least: float
+        self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, name: str, phrase: str, least: float
     ) -> None:
-        from lexiseg.bundled.recipe.data import split_rows
-        from lexiseg.scans import read_mask
+        from lexiseg.io.masks import read_mask
+        from recipe.data import split_rows
 
         scores = []
         for row in split_rows(SHARED / name, validation=True)[::12]:

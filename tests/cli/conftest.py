@@ -70,5 +70,5 @@ class Cli:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The command line with a fake pipeline; presets, devices and files are looked at for real."""
-    monkeypatch.setattr("lexiseg.pipelines.load", lambda preset, **_: FakePipeline(preset))
+    monkeypatch.setattr("lexiseg.pipelines.loading.load", lambda preset, **_: FakePipeline(preset))
     return Cli(CliRunner())

@@ -82,7 +82,5 @@ def test_help_imports_nothing_heavy() -> None:
         "app(['benchmark', '--help'], standalone_mode=False)\n"
         "print([name for name in ('torch', 'scipy', 'yaml') if name in sys.modules])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -88,7 +88,7 @@ class TestModels:
         assert {"id", "kind", "state", "revision", "sha256", "licence"} <= set(found[0])
 
     def test_check_of_a_folder(self, cli: Any, tmp_path: Path) -> None:
-        from lexiseg.models import write_record
+        from lexiseg.models.weights.records import write_record
 
         (tmp_path / "model.safetensors").write_bytes(b"weights")
         write_record(tmp_path)

@@ -55,9 +55,7 @@ class TestImport:
             (("plain", "--split", "a lot"), "expected such as 70/15/15"),
         ],
     )
-    def test_bad_usage_is_one_line_and_exit_status_2(
-        self, pairs: Path, arguments: tuple[str, ...], says: str
-    ) -> None:
+    def test_bad_usage_is_one_line_and_exit_status_2(self, pairs: Path, arguments: tuple[str, ...], says: str) -> None:
         layout, *options = arguments
         result = dataset("import", layout, pairs, "--out", pairs / "m.csv", *options)
         assert result.exit_code == 2

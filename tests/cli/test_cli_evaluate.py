@@ -43,9 +43,7 @@ class TestEvaluate:
         assert "Dice" in result.stdout
         assert (tmp_path / "report" / "report.html").is_file()
 
-    def test_perfect_masks_against_others(
-        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
-    ) -> None:
+    def test_perfect_masks_against_others(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
         first, second = predicted(scans, tmp_path / "first"), predicted(scans, tmp_path / "second")
         Image.new("L", (32, 24)).save(second / "a_mask.png")
         result = cli("evaluate", "--pred", first, "--against", second, "--manifest", manifest,
@@ -111,9 +109,7 @@ class TestBadUsage:
         assert reason in result.stderr
         assert len(lines(result.stderr)) == 1
 
-    def test_a_folder_that_cannot_be_written(
-        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
-    ) -> None:
+    def test_a_folder_that_cannot_be_written(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
         folder = predicted(scans, tmp_path / "masks")
         (tmp_path / "file").write_text("")
         result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "file" / "r")

@@ -57,9 +57,7 @@ class TestYardsticks:
         (scans / "m.csv").write_text("id,image,mask\na,a.png,masks/a.png\nb,b.png,\n")
         out = tmp_path / "out"
         settings = ["--set", "proposals.points_per_side=2"] if preset == "sam-unprompted" else []
-        result = cli.segment(
-            out, "--manifest", scans / "m.csv", "--preset", preset, "--device", "cpu", *settings
-        )
+        result = cli.segment(out, "--manifest", scans / "m.csv", "--preset", preset, "--device", "cpu", *settings)
         rows = (out / "results.csv").read_text().splitlines()
         assert (out / "a_mask.png").exists()
         assert record(out)["models"]["encoder"] == {"name": "none"}

@@ -36,9 +36,7 @@ def bomb(path: Path) -> None:
     chunk = lambda kind, data: (  # noqa: E731
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     )
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)))
 
 
 def nan_volume(path: Path) -> None:
@@ -132,9 +130,7 @@ class TestBadUsage:
             ("--manifest", "gone.csv", "gone.csv"),
         ],
     )
-    def test_an_unknown_name(
-        self, cli: Any, scans: Path, tmp_path: Path, option: str, value: str, told: str
-    ) -> None:
+    def test_an_unknown_name(self, cli: Any, scans: Path, tmp_path: Path, option: str, value: str, told: str) -> None:
         self.refused(cli.segment(tmp_path / "out", scans, option, value), told)
 
     @pytest.mark.parametrize("option", ["--encoder", "--segmenter"])
@@ -222,7 +218,7 @@ class TestEnds:
         def stop(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("lexiseg.pipelines.load", stop)
+        monkeypatch.setattr("lexiseg.pipelines.loading.load", stop)
         result = cli.segment(tmp_path / "out", scans)
         assert result.exit_code == 130
         assert "--resume continues" in result.stderr
@@ -230,7 +226,7 @@ class TestEnds:
     def test_a_fault_of_ours_is_one_line(
         self, cli: Any, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lexiseg.pipelines.load", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("lexiseg.pipelines.loading.load", lambda *_, **__: 1 / 0)
         result = cli.segment(tmp_path / "out", scans)
         assert result.exit_code == 1
         assert len(lines(result.stderr)) == 1
@@ -240,10 +236,10 @@ class TestEnds:
         killed, whole = tmp_path / "killed", tmp_path / "whole"
         slow = (
             "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
-            "import lexiseg.pipelines\n"
+            "import lexiseg.pipelines.loading\n"
             "from fake_pipeline import FakePipeline\n"
             "from lexiseg.cli.main import run\n"
-            "lexiseg.pipelines.load = lambda preset, **_: FakePipeline(preset, pause=0.5)\n"
+            "lexiseg.pipelines.loading.load = lambda preset, **_: FakePipeline(preset, pause=0.5)\n"
             "run()\n"
         )
         command = ["segment", scans, "--text", "breast tumor", "--out", killed]
@@ -257,9 +253,7 @@ class TestEnds:
         assert cli.segment(whole, scans).exit_code == 0
         assert cli.segment(killed, scans, "--resume").exit_code == 0
         same = [name for name in rows(whole)[0] if name != "seconds"]
-        assert [[row[n] for n in same] for row in rows(killed)] == [
-            [row[n] for n in same] for row in rows(whole)
-        ]
+        assert [[row[n] for n in same] for row in rows(killed)] == [[row[n] for n in same] for row in rows(whole)]
         assert {p.name for p in killed.iterdir()} == {p.name for p in whole.iterdir()}
         for mask in whole.glob("*.png"):
             assert mask.read_bytes() == (killed / mask.name).read_bytes()

@@ -38,9 +38,7 @@ def one_line(result: Any, status: int, *words: str) -> None:
 
 class TestInTurn:
     def test_from_scans_to_masks(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        made = cli(
-            "pseudo-label", "--manifest", discs / "manifest.csv", "--text", "tumor", "--out", tmp_path / "set"
-        )
+        made = cli("pseudo-label", "--manifest", discs / "manifest.csv", "--text", "tumor", "--out", tmp_path / "set")
         assert made.exit_code == 0
         assert "6 images in the set" in made.stderr
         trained = cli("train", tmp_path / "set", "--out", tmp_path / "model", *TINY)
@@ -87,15 +85,13 @@ class TestRefusals:
         one_line(cli("predict", discs, discs / "images", "--out", tmp_path / "m"), 2, "lexiseg train")
 
     def test_an_unknown_option_against_noise(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        result = cli(
-            "train", "--masks", discs / "manifest.csv", "--out", tmp_path / "m", "--robust", "hope", "--quiet"
-        )
+        result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "m", "--robust", "hope", "--quiet")
         one_line(result, 2, "hope", "co-teaching")
 
     def test_nnunet_that_is_not_installed(
         self, cli: Any, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lexiseg.learning.weak.nnunet.find_spec", lambda name: None)
+        monkeypatch.setattr("lexiseg.training.students.nnunet.find_spec", lambda name: None)
         result = cli(
             "train",
             "--masks",
@@ -111,7 +107,7 @@ class TestRefusals:
     def test_training_that_is_not_installed(
         self, cli: Any, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lexiseg.learning.weak.requirements.find_spec", lambda name: None)
+        monkeypatch.setattr("lexiseg.training.students.train.find_spec", lambda name: None)
         result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "m", "--quiet")
         one_line(result, 2, "pip install 'lexiseg[train]'")
 
@@ -128,7 +124,7 @@ def test_nnunet_gets_the_set_and_its_split(
         (tools / name).write_text(f"#!/bin/sh\n{work}\n")
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    monkeypatch.setattr("lexiseg.learning.weak.nnunet.find_spec", lambda name: object())
+    monkeypatch.setattr("lexiseg.training.students.nnunet.find_spec", lambda name: object())
     out = tmp_path / "nn"
     result = cli("train", "--masks", discs / "manifest.csv", "--out", out, "--backend", "nnunet")
     assert result.exit_code == 0, result.stderr

@@ -22,10 +22,7 @@ from lexiseg.errors import UnreadableScan
 @pytest.fixture
 def rows(tmp_path: Path) -> list[ManifestRow]:
     found = write_discs(tmp_path / "set", 3)
-    return [
-        replace(row, extra={"split": part})
-        for row, part in zip(found, ("train", "val", "train"), strict=True)
-    ]
+    return [replace(row, extra={"split": part}) for row, part in zip(found, ("train", "val", "train"), strict=True)]
 
 
 class TestNnunet:
@@ -38,9 +35,7 @@ class TestNnunet:
             "numTraining": 3,
             "file_ending": ".png",
         }
-        assert json.loads((place / "splits_final.json").read_text()) == [
-            {"train": ["d0", "d2"], "val": ["d1"]}
-        ]
+        assert json.loads((place / "splits_final.json").read_text()) == [{"train": ["d0", "d2"], "val": ["d1"]}]
         for k in range(3):
             grey, mask = disc(k)
             image = np.asarray(Image.open(place / "imagesTr" / f"d{k}_0000.png"))
@@ -71,9 +66,7 @@ class TestCoco:
             x, y, width, height = found["bbox"]
             assert found["area"] == mask.sum() == mask[y : y + height, x : x + width].sum()
 
-    def test_a_mask_may_begin_in_the_corner_and_may_be_missing(
-        self, rows: list[ManifestRow], tmp_path: Path
-    ) -> None:
+    def test_a_mask_may_begin_in_the_corner_and_may_be_missing(self, rows: list[ManifestRow], tmp_path: Path) -> None:
         corner = np.zeros((36, 48), np.uint8)
         corner[:5, :7] = 255
         assert rows[0].mask is not None

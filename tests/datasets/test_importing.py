@@ -9,7 +9,7 @@ import pytest
 from trees import block, inside, mask_file, picture, run_import
 
 from lexiseg.datasets.importing import ImportRequest, import_dataset
-from lexiseg.datasets.layouts import LAYOUTS, layout_named
+from lexiseg.datasets.layouts.registry import LAYOUTS, layout_named
 from lexiseg.datasets.manifest import read_manifest
 from lexiseg.errors import BadDataset, LexisegError, UsageError
 

@@ -145,12 +145,8 @@ class TestBadManifest:
 class TestWriteManifest:
     def test_is_read_back(self, tmp_path: Path) -> None:
         rows = [
-            ManifestRow(
-                id="a", image=tmp_path / "i" / "a.png", text='say "so", twice\nor more', extra={"organ": "ä"}
-            ),
-            ManifestRow(
-                id="b", image=tmp_path / "b.png", mask=tmp_path / "m.png", boxes=((0, 1, 2.5, 3),), group="g"
-            ),
+            ManifestRow(id="a", image=tmp_path / "i" / "a.png", text='say "so", twice\nor more', extra={"organ": "ä"}),
+            ManifestRow(id="b", image=tmp_path / "b.png", mask=tmp_path / "m.png", boxes=((0, 1, 2.5, 3),), group="g"),
         ]
         path = write_manifest(rows, tmp_path / "m.csv")
         again = read_manifest(path)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lexiseg.datasets.pairs import read_pairs, split_pairs
+from lexiseg.datasets.pairs.pairs import split_pairs
+from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import BadManifest, UsageError
 
 LONG = "a small tumor in the upper left"
@@ -105,9 +106,7 @@ class TestMedPix:
             self.entry("MPX3_d", "Replace this - DESCRIPTION OF THE IMAGE OR FINDINGS."),
             self.entry("MPX3_e", "IN PROGRESS"), self.entry("MPX3_f", None), self.entry("../g", LONG), 7,
         ]  # fmt: skip
-        images(
-            tmp_path, *(f"images/{name}.png" for name in ("MPX1_a", "MPX1_b", "MPX2_c", "MPX3_d", "MPX3_f"))
-        )
+        images(tmp_path, *(f"images/{name}.png" for name in ("MPX1_a", "MPX1_b", "MPX2_c", "MPX3_d", "MPX3_f")))
         (tmp_path / "Descriptions.json").write_text(json.dumps(entries))
         found = read_pairs(tmp_path)
         assert [pair.group for pair in found.pairs] == ["MPX1", "MPX1", "MPX2"]
@@ -137,9 +136,7 @@ class TestRoco:
         for part in ("train", "validation", "test"):
             folder = tmp_path / "data" / part / "radiology"
             images(folder, "images/ROCO_1.jpg", "images/PMC77_fig.jpg")
-            folder.joinpath("captions.txt").write_text(
-                f"ROCO_1\t {LONG}\nROCO_2\t{LONG}\nROCO_3\t{LONG}\nno tab\n"
-            )
+            folder.joinpath("captions.txt").write_text(f"ROCO_1\t {LONG}\nROCO_2\t{LONG}\nROCO_3\t{LONG}\nno tab\n")
             folder.joinpath("dlinks.txt").write_text(
                 "ROCO_2\twget -nd ftp://x/oa_package/00/00/PMC77.tar.gz -P d\tfig.jpg\n"
             )
@@ -153,9 +150,7 @@ class TestRoco:
         for part in ("train", "valid"):
             name = f"ROCOv2_2023_{part}_000001"
             images(tmp_path / folder.format(part), f"{name}.jpg")
-            (tmp_path / f"{part}_captions.csv").write_text(
-                f'ID,Caption\n{name},"{LONG}, again"\ngone,{LONG}\n'
-            )
+            (tmp_path / f"{part}_captions.csv").write_text(f'ID,Caption\n{name},"{LONG}, again"\ngone,{LONG}\n')
         found = read_pairs(tmp_path)
         assert [pair.part for pair in found.pairs] == ["train", "val"]
         assert [each.where for each in found.skipped] == ["gone", "gone"]
@@ -195,9 +190,7 @@ class TestSplit:
         assert len(train) + len(val) == 20
 
     def test_one_patient_cannot_be_split(self, tmp_path: Path) -> None:
-        path = table(
-            tmp_path, f"image,text,group\na.png,{LONG},p\nb.png,{LONG},p\nb.png,{LONG},p\n", "a.png", "b.png"
-        )
+        path = table(tmp_path, f"image,text,group\na.png,{LONG},p\nb.png,{LONG},p\nb.png,{LONG},p\n", "a.png", "b.png")
         with pytest.raises(UsageError, match="1 groups"):
             split_pairs(read_pairs(path).pairs)
 

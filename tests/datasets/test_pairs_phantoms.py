@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lexiseg.datasets.pairs import compose, hard_negatives, phantom_pair, read_pairs, write_phantom_pairs
-from lexiseg.datasets.pairs.phantoms import siblings
-from lexiseg.datasets.phantoms import MODALITIES, generate
+from lexiseg.datasets.pairs.captions import compose, hard_negatives
+from lexiseg.datasets.pairs.phantoms import phantom_pair, siblings, write_phantom_pairs
+from lexiseg.datasets.pairs.read import read_pairs
+from lexiseg.datasets.phantoms.registry import MODALITIES, generate
 from lexiseg.errors import UsageError
 
 SIZE = 40

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexiseg.datasets.phantoms import MODALITIES, Phantom, generate, options
+from lexiseg.datasets.phantoms.phantom import Phantom
+from lexiseg.datasets.phantoms.registry import MODALITIES, generate, options
 from lexiseg.errors import UsageError
 
 SEEDS = range(8)
@@ -30,9 +31,7 @@ class TestEveryModality:
     def test_other_seeds_are_other_scans(self, modality: str, phantoms: dict[str, list[Phantom]]) -> None:
         assert len({p.scan.pixels.tobytes() for p in phantoms[modality]}) == len(SEEDS)
 
-    def test_pixels_are_grey_float32_with_contrast(
-        self, modality: str, phantoms: dict[str, list[Phantom]]
-    ) -> None:
+    def test_pixels_are_grey_float32_with_contrast(self, modality: str, phantoms: dict[str, list[Phantom]]) -> None:
         for phantom in phantoms[modality]:
             pixels = phantom.scan.pixels
             assert pixels.dtype == np.float32
@@ -93,9 +92,7 @@ class TestEveryModality:
             assert not set(phantom.absent_phrases) & set(phantom.structures)
             assert len(set(phantom.absent_phrases)) == len(phantom.absent_phrases)
 
-    def test_other_modalities_targets_are_absent(
-        self, modality: str, phantoms: dict[str, list[Phantom]]
-    ) -> None:
+    def test_other_modalities_targets_are_absent(self, modality: str, phantoms: dict[str, list[Phantom]]) -> None:
         foreign = {phantoms[other][0].phrase for other in MODALITIES if other != modality}
         assert all(foreign <= set(phantom.absent_phrases) for phantom in phantoms[modality])
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from lexiseg.datasets.phantoms import Phantom, brain, breast, chest, fetal, generate
-from lexiseg.datasets.phantoms.toolbox.words import place_of, size_of, where
-from lexiseg.scans.scan import BoolArray
+from lexiseg.datasets.phantoms import brain, breast, chest, fetal
+from lexiseg.datasets.phantoms.phantom import Phantom
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.datasets.phantoms.words import place_of, size_of, where
+from lexiseg.values.scan import BoolArray
 
 SIZES = ("small", "medium", "large")
 
@@ -125,9 +127,7 @@ class TestBrain:
 
     def test_rings_are_brighter_than_their_middle(self) -> None:
         seen = 0
-        for phantom in some(
-            "brain-mri", contrast="contrast-enhanced T1", kind="glioma", finding_size="large"
-        ):
+        for phantom in some("brain-mri", contrast="contrast-enhanced T1", kind="glioma", finding_size="large"):
             if phantom.attributes["signal"] != "ring-enhancing":
                 continue
             mask = phantom.structures["glioma"]
@@ -222,9 +222,7 @@ class TestChest:
             mask = phantom.structures[words["finding"]]
             assert words["size"] == size_of(mask, small=chest.FINDING_SMALL, large=chest.FINDING_LARGE)
             assert words["place"] == place_of(mask)
-            assert words["lungs"] == size_of(
-                phantom.structures["lungs"], small=chest.SMALL, large=chest.LARGE
-            )
+            assert words["lungs"] == size_of(phantom.structures["lungs"], small=chest.SMALL, large=chest.LARGE)
             assert f"in the {words['side']} lung" in phantom.caption
             assert f"{words['lungs']} lung fields" in phantom.caption
 
@@ -244,9 +242,7 @@ class TestFetal:
             parts = phantom.structures
             inside = parts["fetal head"] & ~parts["skull"]
             seen = phantom.scan.pixels > 0
-            assert (
-                phantom.scan.pixels[parts["skull"] & seen].mean() > phantom.scan.pixels[inside & seen].mean()
-            )
+            assert phantom.scan.pixels[parts["skull"] & seen].mean() > phantom.scan.pixels[inside & seen].mean()
 
     def test_heads_are_nearly_ellipses(self) -> None:
         for phantom in some("fetal-ultrasound", finding_size="small"):

@@ -7,8 +7,13 @@ import pytest
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from lexiseg.datasets.phantoms.draw import Draw
-from lexiseg.datasets.phantoms.toolbox import burnin, fields, mri, shapes, ultrasound, words, xray
+from lexiseg.datasets.phantoms import imaging as mri
+from lexiseg.datasets.phantoms import imaging as ultrasound
+from lexiseg.datasets.phantoms import imaging as xray
+from lexiseg.datasets.phantoms import shapes, words
+from lexiseg.datasets.phantoms import shapes as fields
+from lexiseg.datasets.phantoms import words as burnin
+from lexiseg.datasets.phantoms.phantom import Draw
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -30,14 +35,10 @@ class TestFields:
         assert many.std() == pytest.approx(1, abs=0.05)
 
     def test_curve_has_unit_variance(self) -> None:
-        assert np.stack([fields.smooth_curve(rng(s), 50, 6) for s in range(400)]).std() == pytest.approx(
-            1, abs=0.06
-        )
+        assert np.stack([fields.smooth_curve(rng(s), 50, 6) for s in range(400)]).std() == pytest.approx(1, abs=0.06)
 
     def test_fewer_cells_are_smoother(self) -> None:
-        rough, smooth = (
-            np.abs(np.diff(fields.smooth_noise(rng(), (64, 64), (n, n)))).mean() for n in (24, 3)
-        )
+        rough, smooth = (np.abs(np.diff(fields.smooth_noise(rng(), (64, 64), (n, n)))).mean() for n in (24, 3))
         assert rough > 4 * smooth
 
     def test_a_constant_passes_the_spline_unchanged(self) -> None:
@@ -114,9 +115,7 @@ class TestUltrasound:
         sector = ultrasound.Sector(apex=(-0.2, 0.5), near=0.2, far=1.2, half_angle=0.6)
         depth, angle = sector.polar((256, 256))
         speckle = sector.scatter(rng(), depth, angle, lines=(256, 96), psf=(1.0, 1.2))
-        shallow, deep = (
-            np.abs(np.diff(speckle[rows, 110:146])).mean() for rows in (slice(10, 60), slice(190, 240))
-        )
+        shallow, deep = (np.abs(np.diff(speckle[rows, 110:146])).mean() for rows in (slice(10, 60), slice(190, 240)))
         assert shallow > 1.5 * deep
 
 
@@ -151,9 +150,7 @@ class TestBurnin:
         assert image.max() <= 0.9 + 1e-6
 
     def test_text_beyond_the_border_is_cut_off(self) -> None:
-        image = burnin.write_text(
-            np.zeros((40, 40), np.float32), "RIGHT", at=(0.97, 0.97), height=0.2, value=1
-        )
+        image = burnin.write_text(np.zeros((40, 40), np.float32), "RIGHT", at=(0.97, 0.97), height=0.2, value=1)
         assert image.shape == (40, 40)
 
     def test_callipers_span_the_mask(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.datasets.phantoms import MODALITIES, generate, write_set
+from lexiseg.datasets.phantoms.registry import MODALITIES, generate, write_set
 from lexiseg.errors import UnwritableResult, UsageError
 
 
@@ -34,9 +34,7 @@ def test_manifest_lists_images_and_masks(tmp_path: Path) -> None:
 def test_files_hold_the_phantoms(tmp_path: Path) -> None:
     row = rows(write_set(tmp_path, count=1, seed=5, modalities=["fetal-ultrasound"], size=64, target=True))[0]
     phantom = generate("fetal-ultrasound", 5, size=64, target=True)
-    np.testing.assert_allclose(
-        np.asarray(Image.open(tmp_path / row["image"])) / 255, phantom.scan.pixels, atol=0.003
-    )
+    np.testing.assert_allclose(np.asarray(Image.open(tmp_path / row["image"])) / 255, phantom.scan.pixels, atol=0.003)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / row["mask"])) > 0, phantom.target)
     assert (row["text"], row["label"]) == (phantom.caption, "fetal head")
 

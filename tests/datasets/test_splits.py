@@ -21,9 +21,7 @@ class TestShares:
     def test_read(self, text: str, shares: dict[str, float]) -> None:
         assert parse_shares(text) == pytest.approx(shares)
 
-    @pytest.mark.parametrize(
-        "text", ["70", "a/b", "1/2/3/4", "-1/2", "0/0/0", "nan/1", "inf/1", "70/15/\n15x"]
-    )
+    @pytest.mark.parametrize("text", ["70", "a/b", "1/2/3/4", "-1/2", "0/0/0", "nan/1", "inf/1", "70/15/\n15x"])
     def test_refused_on_one_line(self, text: str) -> None:
         with pytest.raises(UsageError, match="expected such as 70/15/15") as error:
             parse_shares(text)

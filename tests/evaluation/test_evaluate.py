@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from lexiseg.errors import BadManifest, UsageError
-from lexiseg.evaluation import Bootstrap, EmptyRule, Evaluation, EvaluationSettings, evaluate
-from lexiseg.evaluation.evaluation import EVERYTHING
-from lexiseg.evaluation.metrics import dice
+from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.evaluation.metrics.overlap import EmptyRule, dice
+from lexiseg.evaluation.results import EVERYTHING, Evaluation
+from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.statistics import Bootstrap
 
 QUICK = Bootstrap(resamples=50)
 

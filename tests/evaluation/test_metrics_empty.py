@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lexiseg.evaluation.metrics import EmptyRule, score_boxes, score_mask, worst_mask_score
-from lexiseg.evaluation.metrics.empty import Emptiness, score_of_empty
+from lexiseg.evaluation.metrics.overlap import Emptiness, EmptyRule, score_of_empty
+from lexiseg.evaluation.metrics.score import score_boxes, score_mask, worst_mask_score
 
 EMPTY = np.zeros((30, 40), bool)
 DISC = np.zeros((30, 40), bool)

@@ -12,18 +12,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from lexiseg.evaluation.metrics import (
-    Overlap,
-    assd,
-    boundary,
-    dice,
-    hd95,
-    iou,
-    nsd,
-    precision,
-    recall,
-    score_mask,
-)
+from lexiseg.evaluation.metrics.overlap import Overlap, dice, iou, precision, recall
+from lexiseg.evaluation.metrics.score import score_mask
+from lexiseg.evaluation.metrics.surface import assd, boundary, hd95, nsd
 
 CLOSE = {"rel": 0, "abs": 1e-6}
 COUNT = 1000
@@ -175,7 +166,7 @@ class TestSurface:
     def test_the_farthest_is_the_hausdorff_distance_of_scikit_image(self) -> None:
         from skimage.metrics import hausdorff_distance
 
-        from lexiseg.evaluation.metrics import SurfaceDistances
+        from lexiseg.evaluation.metrics.surface import SurfaceDistances
 
         for pair in list(both_filled())[:200]:
             found = SurfaceDistances.of(pair.truth, pair.prediction)

@@ -7,22 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from lexiseg.evaluation.metrics import (
-    SurfaceDistances,
-    assd,
-    boundary,
-    box_iou,
-    boxes_iou,
-    boxes_of_mask,
-    dice,
-    hd95,
-    metric_of,
-    nsd,
-    pointing_game,
-    saliency_auc,
-    score_boxes,
-    score_mask,
-)
+from lexiseg.evaluation.metrics.boxes import box_iou, boxes_iou, boxes_of_mask, pointing_game, saliency_auc
+from lexiseg.evaluation.metrics.catalogue import metric_of
+from lexiseg.evaluation.metrics.overlap import dice
+from lexiseg.evaluation.metrics.score import score_boxes, score_mask
+from lexiseg.evaluation.metrics.surface import SurfaceDistances, assd, boundary, hd95, nsd
 
 
 def square(x: int, y: int, size: int, shape: tuple[int, int] = (40, 40)) -> np.ndarray:

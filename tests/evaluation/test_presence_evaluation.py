@@ -5,10 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from lexiseg.evaluation.calibration import calibration_bins, calibration_error
 from lexiseg.evaluation.cases import Case, Status
-from lexiseg.evaluation.detection import auroc, sensitivity, specificity
-from lexiseg.evaluation.presence import report_presence
+from lexiseg.evaluation.presence import (
+    auroc,
+    calibration_bins,
+    calibration_error,
+    report_presence,
+    sensitivity,
+    specificity,
+)
 from lexiseg.evaluation.statistics import Bootstrap
 
 RNG = np.random.default_rng(8)

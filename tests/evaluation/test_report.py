@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from lexiseg.evaluation import Bootstrap, EvaluationSettings, evaluate
-from lexiseg.evaluation.report import write_report
+from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.evaluation.report.page import write_report
+from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.statistics import Bootstrap
 
 FILES = {"report.html", "report.md", "report.json", "cases.csv", "summary.csv", "comparisons.csv"}
 
@@ -76,9 +78,7 @@ class TestFiles:
         record = json.loads((out / "report.json").read_text())
         with (out / "summary.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        (mean,) = (
-            row for row in rows if (row["system"], row["metric"], row["column"]) == ("bad", "dice", "")
-        )
+        (mean,) = (row for row in rows if (row["system"], row["metric"], row["column"]) == ("bad", "dice", ""))
         stratum = record["systems"][1]["strata"][0]
         assert float(mean["mean"]) == stratum["metrics"]["dice"]["mean"]
         assert record["systems"][1]["failed"] == [
@@ -117,9 +117,7 @@ class TestPage:
         assert "<i>" not in text
         Page(text)
 
-    def test_shows_best_and_worst_but_no_scan_where_none_is_wanted(
-        self, small: Any, systems: list[Path]
-    ) -> None:
+    def test_shows_best_and_worst_but_no_scan_where_none_is_wanted(self, small: Any, systems: list[Path]) -> None:
         chosen = EvaluationSettings(bootstrap=Bootstrap(resamples=20))
         found = evaluate(small.manifest, systems, chosen)
         shown = write_report(found, small.folder.parent / "shown", cases=1).read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ class TestBootstrap:
 
     def test_chunks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = summarise(SCORES.tolist(), ALONE).interval
-        monkeypatch.setattr("lexiseg.evaluation.statistics.bootstrap._CELLS_AT_ONCE", 1000)
+        monkeypatch.setattr("lexiseg.evaluation.statistics._CELLS_AT_ONCE", 1000)
         assert summarise(SCORES.tolist(), ALONE).interval == pytest.approx(whole, abs=1e-12)
 
     def test_none_of_one_patient(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from lexiseg.evaluation.sensitivity import map_correlation, text_sensitivity
-from lexiseg.scans import Scan
+from lexiseg.values.scan import Scan
 
 SCAN = Scan(np.random.default_rng(0).random((6, 8), np.float32))
 
@@ -27,9 +27,7 @@ class Pipeline:
         for phrase in phrases:
             found, presence = self.answers[phrase]
             maps = () if found is None else (SimpleNamespace(map=found),) * self.slices
-            findings.append(
-                SimpleNamespace(phrase=phrase, present=presence > 0.5, presence=presence, saliency=maps)
-            )
+            findings.append(SimpleNamespace(phrase=phrase, present=presence > 0.5, presence=presence, saliency=maps))
         return SimpleNamespace(findings=findings)
 
 
@@ -81,9 +79,7 @@ class TestReactions:
 
     def test_of_one_that_does_not(self) -> None:
         same = dict.fromkeys(("tumor", "normal", "zorblax"), (SCAN.pixels, 0.9))
-        _, *others = text_sensitivity(
-            Pipeline(same), SCAN, "tumor", {"normal": "normal", "gibberish": "zorblax"}
-        )
+        _, *others = text_sensitivity(Pipeline(same), SCAN, "tumor", {"normal": "normal", "gibberish": "zorblax"})
         assert [(each.pearson, each.presence_change, each.present) for each in others] == [(1, 0, True)] * 2
 
     def test_of_a_volume_all_slices_are_compared(self) -> None:

@@ -23,9 +23,7 @@ BERT_REPO = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
 BIOMEDCLIP_REPO = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 TEXT_TOWER = "text_tower"
 _MEAN, _STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-_WORDS = (
-    "a an the of in with and breast tumor tumour benign malignant lung lungs left right brain fetal head mass"
-)
+_WORDS = "a an the of in with and breast tumor tumour benign malignant lung lungs left right brain fetal head mass"
 _BERT = {
     "base": {},  # BERT's own defaults are PubMedBERT's sizes
     "tiny": {
@@ -172,9 +170,7 @@ def make_sam_pth(path: Path, *, size: str = "base", seed: int = 0) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = _sam(size, seed).state_dict()
-    torch.save(
-        {original_name(key): tensor for key, tensor in state.items() if not key.startswith(_TIED)}, path
-    )
+    torch.save({original_name(key): tensor for key, tensor in state.items() if not key.startswith(_TIED)}, path)
     return path
 
 

@@ -32,8 +32,6 @@ def write_discs(folder: Path, count: int, *, per_group: int = 2, **extra: str) -
         image, truth = folder / "images" / f"d{k}.png", folder / "masks" / f"d{k}.png"
         Image.fromarray(grey).save(image)
         Image.fromarray(mask.astype(np.uint8) * 255).save(truth)
-        rows.append(
-            ManifestRow(id=f"d{k}", image=image, mask=truth, group=f"p{k // per_group}", extra=dict(extra))
-        )
+        rows.append(ManifestRow(id=f"d{k}", image=image, mask=truth, group=f"p{k // per_group}", extra=dict(extra)))
     write_manifest(rows, folder / "manifest.csv")
     return rows

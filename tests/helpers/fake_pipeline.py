@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.result import Finding, Result, label_map
-from lexiseg.regions import Region
-from lexiseg.scans import Prompts, Saliency, Scan, iterate_slices
+from lexiseg.pipelines.results import Finding, Result, label_map
+from lexiseg.regions.region import Region
+from lexiseg.values.scan import Prompts, Saliency, Scan
+from lexiseg.values.slices import iterate_slices
 
 
 class FakePipeline:

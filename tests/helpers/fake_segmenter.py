@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.models.segmenter import Decoded, EncodedImage
-from lexiseg.scans.scan import FloatArray
+from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.values.scan import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,16 +17,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def one_step(tower: Path, pairs: Path, *, devices: int = 1, **changes: Any) -> dict[str, Any]:
     """The loss, and the gradient of every weight that is trained."""
-    from lexiseg.datasets.pairs import read_pairs
-    from lexiseg.learning.batches import Batches
-    from lexiseg.learning.data import readable
-    from lexiseg.learning.embedding import tokenize
-    from lexiseg.learning.fabric import make_fabric
-    from lexiseg.learning.parameters import choose_trainable
-    from lexiseg.learning.settings import FinetuneSettings
-    from lexiseg.learning.step import accumulate_gradient
-    from lexiseg.learning.towers import Towers
-    from lexiseg.models import load_encoder
+    from lexiseg.datasets.pairs.read import read_pairs
+    from lexiseg.models.loading import load_encoder
+    from lexiseg.training.finetuning.batches import Batches
+    from lexiseg.training.finetuning.data import readable
+    from lexiseg.training.finetuning.embedding import tokenize
+    from lexiseg.training.finetuning.fabric import make_fabric
+    from lexiseg.training.finetuning.parameters import choose_trainable
+    from lexiseg.training.finetuning.settings import FinetuneSettings
+    from lexiseg.training.finetuning.step import Towers, accumulate_gradient
 
     torch.set_num_threads(1)
     settings = FinetuneSettings(

@@ -8,8 +8,8 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lexiseg.models.segmenter import Decoded, EncodedImage
-from lexiseg.scans.scan import FloatArray
+from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.values.scan import FloatArray
 
 
 class PaintedSegmenter:

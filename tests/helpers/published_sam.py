@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from checkpoints import _TIED, original_name
 
-from lexiseg.models.sam_tower import TowerSam
+from lexiseg.models.segmenters.sam_tower import TowerSam
 
 
 def published_sam(model: Any) -> Any:

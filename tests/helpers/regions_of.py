@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lexiseg.proposals import Proposal, Proposals
-from lexiseg.scans import BoolArray
+from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.values.scan import BoolArray
 
 Box = tuple[int, int, int, int]
 

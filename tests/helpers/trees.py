@@ -11,7 +11,7 @@ from PIL import Image
 
 from lexiseg.datasets.importing import Imported, ImportRequest, import_dataset
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
-from lexiseg.scans import read_mask
+from lexiseg.io.masks import read_mask
 
 SIZE = 16
 

@@ -9,8 +9,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from lexiseg.models import pyramid  # noqa: F401  (its import makes architectures known to timm)
-from lexiseg.models.eight_bits import pack, unpack
+from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes architectures known to timm)
+from lexiseg.models.weights.int8 import pack, unpack
 
 
 def test_no_weight_is_off_by_more_than_half_a_step() -> None:

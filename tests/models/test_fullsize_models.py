@@ -15,7 +15,8 @@ import pytest
 import torch
 from checkpoints import make_biomedclip_folder, make_sam_folder, make_sam_pth
 
-from lexiseg.models import EncodedImage, load_encoder, load_segmenter
+from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.protocols import EncodedImage
 
 WISH = os.environ.get("LEXISEG_FULLSIZE", "")
 
@@ -32,9 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("unplugged"),
     pytest.mark.skipif(WISH == "0", reason="LEXISEG_FULLSIZE=0"),
     pytest.mark.skipif(not WISH and _free_memory() < 6e9, reason="less than 6 GB of memory free"),
-    pytest.mark.skipif(
-        not WISH and shutil.disk_usage(Path.cwd()).free < 4e9, reason="less than 4 GB of disk free"
-    ),
+    pytest.mark.skipif(not WISH and shutil.disk_usage(Path.cwd()).free < 4e9, reason="less than 4 GB of disk free"),
 ]
 
 

@@ -14,7 +14,10 @@ from checkpoints import BERT_REPO, BIOMEDCLIP_REPO, make_bert_config, make_biome
 from stub_hub import COMMIT, StubHub, serve
 
 from lexiseg.errors import DownloadFailed, UnknownModel, UsageError
-from lexiseg.models import check_model, list_models, load_encoder, load_segmenter, pull, read_record
+from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.weights.download import pull
+from lexiseg.models.weights.records import read_record
+from lexiseg.models.weights.status import check_model, list_models
 
 SAM_REPO = "facebook/sam-vit-base"
 WEIGHTS = "open_clip_pytorch_model.bin"

@@ -13,23 +13,16 @@ import torch
 from towers import make_tower_folder
 
 from lexiseg.errors import BrokenWeights, LexisegError, UnavailableDevice, UnknownModel, UsageError
-from lexiseg.models import (
-    KNOWN_MODELS,
-    check_model,
-    list_models,
-    load_encoder,
-    load_segmenter,
-    resolve_device,
-    resolve_precision,
-    write_record,
-)
-from lexiseg.models.rekeyed import is_rekeyed, to_open_clip
+from lexiseg.models.device import resolve_device, resolve_precision
+from lexiseg.models.encoders.biomedclip import is_rekeyed, to_open_clip
+from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.weights.known import KNOWN_MODELS
+from lexiseg.models.weights.records import write_record
+from lexiseg.models.weights.status import check_model, list_models
 
 
 class TestNames:
-    @pytest.mark.parametrize(
-        "ref", ["", "nosuch", "local-dir:/nowhere", "hf-hub:broken", "a/b/c", "RN50:nosuchtag"]
-    )
+    @pytest.mark.parametrize("ref", ["", "nosuch", "local-dir:/nowhere", "hf-hub:broken", "a/b/c", "RN50:nosuchtag"])
     def test_unknown_encoders(self, ref: str) -> None:
         with pytest.raises(UnknownModel) as error:
             load_encoder(ref, device="cpu", offline=True)
@@ -49,9 +42,7 @@ class TestNames:
         with pytest.raises(UnknownModel, match=r"config\.json"):
             load_segmenter(str(tmp_path), device="cpu")
 
-    def test_an_architecture_with_a_checkpoint_file(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_architecture_with_a_checkpoint_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = open_clip.create_model("ViT-S-32-alt", pretrained=None)
         torch.save(model.state_dict(), tmp_path / "own.pt")
         monkeypatch.chdir(tmp_path)
@@ -197,7 +188,8 @@ class TestListAndCheck:
 
     def test_listing_does_not_import_torch(self) -> None:
         code = (
-            "import sys; from lexiseg.models import list_models, check_model, pull; list_models();"
+            "import sys; from lexiseg.models.weights.status import list_models, check_model; "
+            "from lexiseg.models.weights.download import pull; list_models();"
             "print(sorted({'torch', 'open_clip', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,9 @@ from checkpoints import make_bert_config
 from towers import TOWERS, make_tower_folder
 
 from lexiseg.errors import BadPhrase, UnsupportedByModel
-from lexiseg.models import Encoder, OpenClipEncoder, load_encoder
+from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.models.loading import load_encoder
+from lexiseg.models.protocols import Encoder
 
 NO_DENSE = {"timm ViT, attention pool", "timm ConvNeXt, rotary attention pool"}
 PHRASES = ["breast tumor", "left lung"]
@@ -52,9 +54,7 @@ class TestEveryTower:
         assert torch.allclose(encoder.encode_text(PHRASES), text, atol=1e-5)
         assert encoder.logit_scale == pytest.approx(1 / 0.07, rel=1e-4)
 
-    def test_every_position_of_the_default_layer_counts(
-        self, encoders: dict[str, OpenClipEncoder], kind: str
-    ) -> None:
+    def test_every_position_of_the_default_layer_counts(self, encoders: dict[str, OpenClipEncoder], kind: str) -> None:
         encoder = encoders[kind]
         text = encoder.encode_text(PHRASES)
         layer = encoder.default_layer()
@@ -69,9 +69,7 @@ class TestEveryTower:
         assert float(importance.std(dim=1).min()) > 0
         assert not torch.allclose(importance[0], importance[1])
 
-    def test_gradients_predict_what_a_change_does(
-        self, encoders: dict[str, OpenClipEncoder], kind: str
-    ) -> None:
+    def test_gradients_predict_what_a_change_does(self, encoders: dict[str, OpenClipEncoder], kind: str) -> None:
         """First order: moving the layer's output a little moves the score by the gradient times the move."""
         encoder = encoders[kind]
         layer = encoder.default_layer()
@@ -132,9 +130,7 @@ class TestEveryTower:
         assert torch.allclose(dense.norm(dim=1), torch.ones(()), atol=1e-5)
         assert not any(module._forward_hooks for module in encoder.model.modules())
 
-    def test_results_may_enter_a_later_backward_pass(
-        self, encoders: dict[str, OpenClipEncoder], kind: str
-    ) -> None:
+    def test_results_may_enter_a_later_backward_pass(self, encoders: dict[str, OpenClipEncoder], kind: str) -> None:
         encoder = encoders[kind]
         weight = torch.ones(32, requires_grad=True)
         (encoder.encode_image(image(encoder)) * encoder.encode_text(PHRASES[:1]) * weight).sum().backward()
@@ -170,9 +166,7 @@ def test_positions_and_image_share_a_forward_where_they_can(
 
 
 class TestLayers:
-    def test_the_second_norm_of_a_class_token_tower_has_no_gradient(
-        self, encoders: dict[str, OpenClipEncoder]
-    ) -> None:
+    def test_the_second_norm_of_a_class_token_tower_has_no_gradient(self, encoders: dict[str, OpenClipEncoder]) -> None:
         """What the released MedCLIP-SAM reads: its gradients are exactly zero."""
         encoder = encoders["timm ViT, class token"]
         layer = encoder.default_layer()
@@ -200,8 +194,8 @@ class TestLayers:
     def test_a_gradient_finds_the_layer_where_no_rule_does(
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from lexiseg.models import open_clip_encoder
-        from lexiseg.models.layers import SaliencyLayers
+        from lexiseg.models.encoders import open_clip as open_clip_encoder
+        from lexiseg.models.encoders.layers import SaliencyLayers
 
         known = encoders["timm ViT, class token"]
         monkeypatch.setattr(open_clip_encoder, "find_layers", lambda _tower: SaliencyLayers((), ""))
@@ -216,7 +210,7 @@ class TestDense:
     def test_a_linear_head_makes_the_mean_of_the_field_the_embedding(
         self, encoders: dict[str, OpenClipEncoder]
     ) -> None:
-        from lexiseg.models.dense import dense_features
+        from lexiseg.models.encoders.dense import dense_features
 
         encoder = encoders["timm ResNet"]
         pixels = image(encoder)
@@ -225,11 +219,9 @@ class TestDense:
             whole = encoder.model.visual(pixels)
         assert torch.allclose(field.mean(dim=(2, 3)), whole, atol=1e-4)
 
-    def test_a_head_with_a_norm_is_applied_to_each_position(
-        self, encoders: dict[str, OpenClipEncoder]
-    ) -> None:
+    def test_a_head_with_a_norm_is_applied_to_each_position(self, encoders: dict[str, OpenClipEncoder]) -> None:
         """Against the head's own parts, by hand: the layer norm over channels, then the projection."""
-        from lexiseg.models.dense import dense_features
+        from lexiseg.models.encoders.dense import dense_features
 
         encoder = encoders["timm ConvNeXt"]
         tower = encoder.model.visual
@@ -244,7 +236,7 @@ class TestDense:
     def test_clip_resnet_without_positions_pools_a_uniform_map_to_its_dense_feature(
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from lexiseg.models.dense import dense_features
+        from lexiseg.models.encoders.dense import dense_features
 
         tower = encoders["CLIP ResNet"].model.visual
         uniform = torch.randn(1, 512, 1, 1).expand(1, 512, 3, 3)
@@ -266,7 +258,7 @@ class TestDense:
         self, encoders: dict[str, OpenClipEncoder], kind: str
     ) -> None:
         """Against the block itself under a mask that lets no token see another."""
-        from lexiseg.models.dense import dense_features
+        from lexiseg.models.encoders.dense import dense_features
 
         encoder = encoders[kind]
         tower = encoder.model.visual

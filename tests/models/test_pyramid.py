@@ -7,8 +7,8 @@ import timm
 import torch
 from torch.nn.functional import normalize
 
-from lexiseg.models import load_encoder, pyramid  # noqa: F401
-from lexiseg.models.pyramid import EnsembleTower, PyramidTower
+from lexiseg.models.encoders import fpn as pyramid  # noqa: F401
+from lexiseg.models.encoders.fpn import EnsembleTower, PyramidTower
 
 NAMES = (
     "pyramid_efficientnet_lite0",

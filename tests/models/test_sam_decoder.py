@@ -6,7 +6,7 @@ import pytest
 import torch
 from checkpoints import _sam
 
-from lexiseg.models.sam_decoder import decode_prompts, share_image
+from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
 
 
 class TestAgainstTransformers:
@@ -26,9 +26,7 @@ class TestAgainstTransformers:
                 multimask_output=multimask,
             )
             prompts, _ = model.prompt_encoder(points, labels, None, None)
-            logits, iou = decode_prompts(
-                model, share_image(model, embedding), prompts[0], multimask=multimask
-            )
+            logits, iou = decode_prompts(model, share_image(model, embedding), prompts[0], multimask=multimask)
         assert logits.shape == theirs.pred_masks[0].shape == (count, 3 if multimask else 1, 64, 64)
         assert torch.allclose(logits, theirs.pred_masks[0], atol=1e-5)
         assert torch.allclose(iou, theirs.iou_scores[0], atol=1e-5)

@@ -12,7 +12,9 @@ from checkpoints import make_sam_folder, make_sam_pth
 from safetensors.torch import load_file, save_file
 
 from lexiseg.errors import BrokenWeights, UnknownModel
-from lexiseg.models import SamSegmenter, Segmenter, load_segmenter
+from lexiseg.models.loading import load_segmenter
+from lexiseg.models.protocols import Segmenter
+from lexiseg.models.segmenters.sam import SamSegmenter
 
 BOXES = np.array([[10.0, 20.0, 90.0, 110.0], [0.0, 0.0, 200.0, 120.0], [150.5, 3.0, 160.0, 9.25]], np.float32)
 POINTS = np.array([[[40.5, 60.5], [3.5, 4.5]], [[100.5, 20.5], [0.0, 0.0]]], np.float32)
@@ -126,9 +128,7 @@ class TestSegmenter:
             {"boxes": np.zeros((3, 4)), "points": np.zeros((2, 1, 2)), "labels": np.zeros((2, 1))},
         ],
     )
-    def test_odd_prompts_are_errors(
-        self, sam: Path, scan: np.ndarray, prompts: dict[str, np.ndarray]
-    ) -> None:
+    def test_odd_prompts_are_errors(self, sam: Path, scan: np.ndarray, prompts: dict[str, np.ndarray]) -> None:
         segmenter = load_segmenter(str(sam), device="cpu")
         with pytest.raises(ValueError, match="got"):
             segmenter.decode(segmenter.encode(scan), **prompts)
@@ -145,9 +145,7 @@ class TestLayouts:
         for ref in (sam, sam_pth):
             segmenter = load_segmenter(str(ref), device="cpu")
             image = segmenter.encode(scan)
-            masks.append(
-                segmenter.upsample(segmenter.decode(image, boxes=BOXES, multimask=True).logits, image)
-            )
+            masks.append(segmenter.upsample(segmenter.decode(image, boxes=BOXES, multimask=True).logits, image))
         assert torch.equal(masks[0], masks[1])
 
     def test_the_original_package_agrees(self, tmp_path: Path, scan: np.ndarray) -> None:
@@ -185,9 +183,7 @@ class TestLayouts:
             embedding = original.image_encoder(pixels)
             assert torch.allclose(image.embedding, embedding, atol=1e-4)
             scale = torch.tensor([image.input_shape[1] / 200, image.input_shape[0] / 120]).repeat(2)
-            sparse, dense = original.prompt_encoder(
-                points=None, boxes=torch.from_numpy(BOXES) * scale, masks=None
-            )
+            sparse, dense = original.prompt_encoder(points=None, boxes=torch.from_numpy(BOXES) * scale, masks=None)
             logits, iou = original.mask_decoder(
                 image_embeddings=embedding, image_pe=original.prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse, dense_prompt_embeddings=dense, multimask_output=True,

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lexiseg.errors import BrokenWeights
-from lexiseg.models import load_segmenter
-from lexiseg.models.eight_bits import SCALE, pack
-from lexiseg.models.sam_tower import TowerSam, TowerSamConfig
+from lexiseg.models.loading import load_segmenter
+from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
+from lexiseg.models.weights.int8 import SCALE, pack
 
 CONFIG: dict[str, Any] = {
     "vision_config": {

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from fake_segmenter import FakeSegmenter, Question
 
-from lexiseg.models.segmenter import Decoded, EncodedImage
-from lexiseg.pipelines.ask_once import AskOnce
+from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.pipelines.cached_segmenter import AskOnce
 
 
 def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:

@@ -13,8 +13,8 @@ from lexiseg.pipelines import baselines, loading
 from lexiseg.pipelines.baselines import NoEncoder, TrueBoxes, Unprompted
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import load_preset
-from lexiseg.proposals import Proposals
-from lexiseg.scans import Scan
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.values.scan import Scan
 
 SHAPE = (40, 60)
 LARGE, CENTRAL = (0, 0, 30, 30), (26, 16, 34, 24)

@@ -7,16 +7,9 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.drawing import (
-    Drawn,
-    MaskSettings,
-    _mean_of_views,
-    draw,
-    draw_best,
-    questions_of,
-)
-from lexiseg.regions import Region
-from lexiseg.scans import BoolArray, FloatArray, Prompts
+from lexiseg.pipelines.fusion import Drawn, MaskSettings, _mean_of_views, draw, draw_best, questions_of
+from lexiseg.regions.region import Region
+from lexiseg.values.scan import BoolArray, FloatArray, Prompts
 
 SHAPE = (20, 30)
 LEFT, RIGHT = (2, 4, 8, 10), (20, 4, 24, 8)
@@ -136,8 +129,7 @@ class TestBest:
     def best(self, ratings: tuple[float, ...], cuts: tuple[BoolArray, ...]) -> tuple[int, Drawn]:
         segmenter, how, pixels = FakeSegmenter(iou=ratings), MaskSettings(), np.zeros(SHAPE, np.float32)
         choices = [
-            (questions_of(segmenter, pixels, prompts(box), how), of)
-            for box, of in zip(self.BOXES, cuts, strict=False)
+            (questions_of(segmenter, pixels, prompts(box), how), of) for box, of in zip(self.BOXES, cuts, strict=False)
         ]
         return draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
 
@@ -202,9 +194,7 @@ class TestCloser:
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
     @pytest.mark.parametrize(("ratings", "drawn"), [((0.9, 0.4), True), ((0.4, 0.9), False)])
-    def test_where_windows_disagree_the_better_rated_decides(
-        self, ratings: tuple[float, float], drawn: bool
-    ) -> None:
+    def test_where_windows_disagree_the_better_rated_decides(self, ratings: tuple[float, float], drawn: bool) -> None:
         window = (slice(4, 10), slice(2, 8))
         full, nothing = np.ones((6, 6), np.float32), np.zeros(SHAPE, np.float32)
         answers = [((full, ratings[0]), window), ((nothing, ratings[1]), (slice(0, 20), slice(0, 30)))]

@@ -18,12 +18,10 @@ from lexiseg.pipelines import loading
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset, load_preset, preset_names
-from lexiseg.scans import Scan
+from lexiseg.values.scan import Scan
 
 SHIPPED = [name for name in preset_names() if load_preset(name).pipeline == "medclip-sam"]
-PRESET = Preset(
-    name="test", saliency={"method": "dense"}, regions={"method": "threshold"}, prompts={"boxes": "all"}
-)
+PRESET = Preset(name="test", saliency={"method": "dense"}, regions={"method": "threshold"}, prompts={"boxes": "all"})
 
 
 @pytest.fixture

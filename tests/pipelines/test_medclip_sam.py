@@ -15,11 +15,11 @@ from fake_segmenter import FakeSegmenter
 from torch import Tensor
 
 from lexiseg.errors import BadPhrase
-from lexiseg.models.weights import WeightsInfo
+from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.result import dice
-from lexiseg.scans import BoolArray, Scan
+from lexiseg.pipelines.results import dice
+from lexiseg.values.scan import BoolArray, Scan
 
 SIZE = 64
 RED, GREEN = (16, 16, 32, 48), (48, 0, 64, 16)  # x0 y0 x1 y1, whole cells of the encoder's map
@@ -190,9 +190,7 @@ class TestJudgesDisagree:
         ("threshold", "presence", "confidence"), [(0.5, 0.74, 0.26), (0.3, 0.4, 0.5), (0.3, 0.3001, 0.5)]
     )
     def test_no_region(self, scan: Scan, threshold: float, presence: float, confidence: float) -> None:
-        asked = pipeline(
-            prompts=self.NOTHING_LARGE_ENOUGH, presence={"threshold": threshold, **certain(presence)}
-        )
+        asked = pipeline(prompts=self.NOTHING_LARGE_ENOUGH, presence={"threshold": threshold, **certain(presence)})
         found = asked(scan, "red")["red"]
         assert not found.present and not found.mask.any()
         assert found.presence == pytest.approx(presence)
@@ -345,9 +343,7 @@ class TestAnswer:
 
     def test_provenance_names_preset_and_weights(self, scan: Scan) -> None:
         segmenter = FakeSegmenter()
-        segmenter.weights = WeightsInfo(
-            "org/sam", Path("home/doe/model.safetensors"), "ab" * 32, revision="r1"
-        )
+        segmenter.weights = WeightsInfo("org/sam", Path("home/doe/model.safetensors"), "ab" * 32, revision="r1")
         provenance = pipeline(segmenter)(scan, "red").provenance
         assert provenance["preset"] == PRESET.as_dict()
         assert provenance["encoder"] == {"name": "colour"}
@@ -357,9 +353,7 @@ class TestAnswer:
     def test_the_same_again(self, scan: Scan) -> None:
         asked = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})
         first, again = (asked(scan, ["red", "green"], keep_stages=True) for _ in range(2))
-        fresh = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})(
-            scan, ["red", "green"], keep_stages=True
-        )
+        fresh = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})(scan, ["red", "green"], keep_stages=True)
         for other in (again, fresh):
             np.testing.assert_array_equal(first.mask.labels, other.mask.labels)
             for one, two in zip(first.findings, other.findings, strict=True):

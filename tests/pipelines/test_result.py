@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexiseg.pipelines.result import MAX_LABELS, Finding, Result, dice, label_map
-from lexiseg.scans import BoolArray, Mask
+from lexiseg.pipelines.results import MAX_LABELS, Finding, Result, dice, label_map
+from lexiseg.values.scan import BoolArray, Mask
 
 
 def row(*values: int) -> BoolArray:
@@ -69,9 +69,7 @@ class TestDice:
 
 
 class TestResult:
-    RESULT = Result(
-        "x", (finding("left lung"), finding("tumor", present=False)), Mask(np.zeros((1, 2), np.uint8), ())
-    )
+    RESULT = Result("x", (finding("left lung"), finding("tumor", present=False)), Mask(np.zeros((1, 2), np.uint8), ()))
 
     def test_a_phrase_has_its_finding(self) -> None:
         assert self.RESULT["tumor"] is self.RESULT.findings[1]

@@ -20,14 +20,12 @@ from lexiseg.pipelines import salip
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
-from lexiseg.proposals import Proposals
-from lexiseg.scans import Saliency, Scan
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.values.scan import Saliency, Scan
 
 SHAPE = (64, 64)
 RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 60), (0, 0, 12, 12)
-PRESET = Preset(
-    name="test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1}
-)
+PRESET = Preset(name="test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1})
 
 
 class Colours(ColourEncoder):

@@ -13,18 +13,20 @@ from regions_of import filled, proposal
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import salip
 from lexiseg.pipelines.preset import Preset, load_preset
-from lexiseg.pipelines.runs import RunOptions, RunProgress, gather_items, run_batch
-from lexiseg.pipelines.runs.record import read_record
-from lexiseg.pipelines.runs.tuned import check_tuning, tuned_pipeline
 from lexiseg.pipelines.salip import Look, Salip
 from lexiseg.pipelines.tuning import default_grid, sureness, tune_label_free
-from lexiseg.proposals import Match, Matches, Proposals, ProposalSettings
-from lexiseg.scans import Scan
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.retrieval import Match, Matches
+from lexiseg.proposals.settings import ProposalSettings
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.items import gather_items
+from lexiseg.runs.record import read_record
+from lexiseg.runs.segment import check_tuning, tuned_pipeline
+from lexiseg.runs.values import RunOptions, RunProgress
+from lexiseg.values.scan import Scan
 
 SHAPE = (24, 32)
-PRESET = Preset(
-    name="tuned", pipeline="salip", proposals={"pred_iou_threshold": 0.4, "stability_threshold": 0.6}
-)
+PRESET = Preset(name="tuned", pipeline="salip", proposals={"pred_iou_threshold": 0.4, "stability_threshold": 0.6})
 
 
 def regions(*each: tuple[float, float]) -> Proposals:

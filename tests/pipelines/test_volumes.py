@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from regions_of import Box, filled
 
-from lexiseg.pipelines.answer import Answer
-from lexiseg.pipelines.drawing import Drawn
-from lexiseg.pipelines.volumes import VolumeSettings, make_consistent
-from lexiseg.regions import Region
-from lexiseg.scans import Prompts, Saliency
+from lexiseg.pipelines.consistency import VolumeSettings, make_consistent
+from lexiseg.pipelines.fusion import Drawn
+from lexiseg.pipelines.results import Answer
+from lexiseg.regions.region import Region
+from lexiseg.values.scan import Prompts, Saliency
 
 SHAPE = (20, 20)
 HERE, NEAR, AWAY = (2, 2, 10, 10), (4, 4, 12, 12), (14, 14, 20, 20)

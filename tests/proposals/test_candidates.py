@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from lexiseg.proposals.candidates import low_boxes, stability_score
-from lexiseg.proposals.grid import crop_boxes, point_grid
-from lexiseg.proposals.overlaps import corners, highest_iou, suppress
-from lexiseg.proposals.pieces import clean_pieces
+from lexiseg.proposals.candidates import (
+    corners,
+    crop_boxes,
+    highest_iou,
+    low_boxes,
+    point_grid,
+    stability_score,
+    suppress,
+)
+from lexiseg.proposals.proposal import clean_pieces
 
 amg = pytest.importorskip("segment_anything.utils.amg", reason="needs segment-anything")
 

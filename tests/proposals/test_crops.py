@@ -10,8 +10,9 @@ from regions_of import boxes_of, filled, proposal
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.proposals import VISUAL_PROMPTS, CropSettings, Proposals, embed_crops, make_crops
-from lexiseg.scans import FloatArray
+from lexiseg.proposals.crops import VISUAL_PROMPTS, CropSettings, embed_crops, make_crops
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.values.scan import FloatArray
 
 SHAPE = (20, 40)
 FILL = (0.25, 0.5, 0.75)
@@ -98,9 +99,7 @@ class TestLines:
     def test_the_line_is_as_thick_in_a_large_scan(self, prompt: str) -> None:
         shape = (1120, 1120)
         pixels = np.full(shape, 0.5, np.float32)
-        (crop,) = make_crops(
-            pixels, boxes_of(shape, (280, 280, 840, 840)), CropSettings(prompt=prompt), size=224
-        )
+        (crop,) = make_crops(pixels, boxes_of(shape, (280, 280, 840, 840)), CropSettings(prompt=prompt), size=224)
         column = crop.pixels[:, :, 112]
         reddish = (column[0] > 0.9) & (column[1] < 0.1)
         assert int(reddish.sum()) == 4  # two pixels above, two below

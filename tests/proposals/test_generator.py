@@ -8,8 +8,11 @@ from checkpoints import make_sam_folder
 from painted_segmenter import PaintedSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.models import Segmenter, load_segmenter
-from lexiseg.proposals import Proposals, ProposalSettings, propose
+from lexiseg.models.loading import load_segmenter
+from lexiseg.models.protocols import Segmenter
+from lexiseg.proposals.generator import propose
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.settings import ProposalSettings
 
 CENTRES = ((25, 30), (60, 90), (30, 80))
 
@@ -152,9 +155,7 @@ class TestOddScans:
 
     def test_twice_the_same(self, sam: Segmenter) -> None:
         pixels = np.random.default_rng(0).random((50, 70), dtype=np.float32)
-        options = settings(
-            points_per_side=4, pred_iou_threshold=0, stability_threshold=0, box_nms_threshold=1.0
-        )
+        options = settings(points_per_side=4, pred_iou_threshold=0, stability_threshold=0, box_nms_threshold=1.0)
         first, second = (propose(sam, pixels, options) for _ in range(2))
         assert len(first) == len(second) > 5
         for left, right in zip(first, second, strict=True):

@@ -10,17 +10,17 @@ import torch
 from checkpoints import _sam
 from published_sam import published_sam
 
-from lexiseg.datasets.phantoms import generate
-from lexiseg.models import SamSegmenter, load_segmenter
-from lexiseg.models.sam_folder import default_processor
-from lexiseg.proposals import ProposalSettings, propose
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.models.loading import load_segmenter
+from lexiseg.models.segmenters.sam import SamSegmenter
+from lexiseg.models.segmenters.sam_folder import default_processor
+from lexiseg.proposals.generator import propose
+from lexiseg.proposals.settings import ProposalSettings
 
 reference = pytest.importorskip("segment_anything", reason="needs segment-anything")
 
 
-def both(
-    segmenter: SamSegmenter, scan: np.ndarray, settings: ProposalSettings
-) -> tuple[np.ndarray, np.ndarray, int]:
+def both(segmenter: SamSegmenter, scan: np.ndarray, settings: ProposalSettings) -> tuple[np.ndarray, np.ndarray, int]:
     """The published generator's masks, ours, and how many of the former come from crops; uint8 (H, W, 3)."""
     generator = reference.SamAutomaticMaskGenerator(
         published_sam(segmenter.model),

@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.proposals import (
-    Proposal,
-    Proposals,
-    proposals_picture,
-    read_proposals,
-    write_proposals,
-)
-from lexiseg.proposals.proposal import box_of
-from lexiseg.scans import Scan
+from lexiseg.proposals.files import proposals_picture, read_proposals, write_proposals
+from lexiseg.proposals.proposal import Proposal, Proposals, box_of
+from lexiseg.values.scan import Scan
 
 
 def proposal(rows: slice, columns: slice, *, iou: float) -> Proposal:
@@ -64,9 +58,7 @@ class TestFiles:
             {"height": "x"},
         ],
     )
-    def test_damaged_files_are_errors(
-        self, proposals: Proposals, tmp_path: Path, change: dict[str, object]
-    ) -> None:
+    def test_damaged_files_are_errors(self, proposals: Proposals, tmp_path: Path, change: dict[str, object]) -> None:
         path = write_proposals(tmp_path / "a.json", proposals, image_id="a")
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
         with pytest.raises(UsageError, match=r"a\.json"):

@@ -10,10 +10,11 @@ from regions_of import boxes_of, filled
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.prompts import PhraseEmbedding
-from lexiseg.proposals import CropEmbeddings, Matches, Proposals, RetrievalSettings, retrieve
-from lexiseg.proposals.retrieval import peak, soft_dice
-from lexiseg.scans import FloatArray
+from lexiseg.proposals.crops import CropEmbeddings
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.retrieval import Matches, RetrievalSettings, peak, retrieve, soft_dice
+from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.values.scan import FloatArray
 
 SHAPE = (10, 30)
 APART = boxes_of(SHAPE, (0, 0, 8, 8), (10, 0, 18, 8), (20, 0, 28, 8))

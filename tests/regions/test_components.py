@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import label, regionprops
 
 from lexiseg.errors import UsageError
-from lexiseg.regions import clean_mask, find_components
+from lexiseg.regions.components import clean_mask, find_components
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -48,9 +48,7 @@ class TestFind:
         assert [c.area for c in find_components(three, keep="largest")] == [12]
         assert [c.area for c in find_components(three, keep=2)] == [12, 6]
         assert [c.area for c in find_components(three, three_saliency, keep=1, order="saliency")] == [6]
-        assert [c.area for c in find_components(three, three_saliency, keep="largest", order="saliency")] == [
-            12
-        ]
+        assert [c.area for c in find_components(three, three_saliency, keep="largest", order="saliency")] == [12]
 
     def test_min_area_is_a_fraction_of_the_scan(self, three):
         assert [c.area for c in find_components(three, min_area=6 / 120)] == [12, 6]

@@ -3,8 +3,8 @@ import pytest
 from scipy.special import expit
 
 from lexiseg.errors import UsageError
-from lexiseg.regions import CRFRefiner, CRFSettings, dense_crf
 from lexiseg.regions import crf as crf_module
+from lexiseg.regions.crf import CRFRefiner, CRFSettings, dense_crf
 
 STEPS = pytest.mark.parametrize("iterations", [1, 5])
 COLOUR = pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from lexiseg.regions import lattice as lattice_module
-from lexiseg.regions.bilateral_grid import BilateralGrid
+from lexiseg.regions.filters import BilateralGrid, SpatialGaussian
 from lexiseg.regions.lattice import PermutohedralLattice
-from lexiseg.regions.spatial import SpatialGaussian
 
 
 def all_pairs(features, values):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lexiseg.errors import UsageError
-from lexiseg.regions import prompts_from_region
+from lexiseg.regions.prompts import prompts_from_region
 
 REGIONS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 EXAMPLES = settings(max_examples=40, deadline=None)
@@ -51,9 +51,7 @@ class TestBoxes:
         np.testing.assert_array_equal(prompts_from_region(two, boxes="all").boxes, [large, bar])
         by_saliency = prompts_from_region(two, two_saliency, boxes="all", order="saliency")
         np.testing.assert_array_equal(by_saliency.boxes, [bar, large])
-        np.testing.assert_array_equal(
-            prompts_from_region(two, two_saliency, boxes=1, order="saliency").boxes, [bar]
-        )
+        np.testing.assert_array_equal(prompts_from_region(two, two_saliency, boxes=1, order="saliency").boxes, [bar])
 
     def test_hull(self, two):
         np.testing.assert_array_equal(prompts_from_region(two, boxes="hull").boxes, [[5, 2, 25, 12]])

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.regions import REFINERS, CRFSettings, Refiner, Region, dense_crf, otsu, refine
-from lexiseg.scans.scan import Saliency
+from lexiseg.regions.crf import CRFSettings, dense_crf
+from lexiseg.regions.refine import REFINERS, refine
+from lexiseg.regions.region import Refiner, Region
+from lexiseg.regions.threshold import otsu
+from lexiseg.values.scan import Saliency
 
 METHODS = pytest.mark.parametrize("method", REFINERS)
 

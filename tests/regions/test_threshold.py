@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lexiseg.errors import UsageError
-from lexiseg.regions import best_by_dice, fixed_threshold, kmeans, otsu, percentile_threshold
+from lexiseg.regions.threshold import best_by_dice, fixed_threshold, kmeans, otsu, percentile_threshold
 
 RULES = pytest.mark.parametrize("rule", [fixed_threshold, percentile_threshold, otsu, kmeans])
 
@@ -34,11 +34,7 @@ class TestEveryRule:
         assert not rule(np.ones((1, 1), np.float32)).any()
 
     @RULES
-    @given(
-        hnp.arrays(
-            np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 20)
-        )
-    )
+    @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 20)))
     @settings(max_examples=30, deadline=None)
     def test_the_region_is_the_most_salient_part(self, rule, levels):
         saliency = levels / np.float32(20)
@@ -93,9 +89,7 @@ class TestBestByDice:
         probability = levels / np.float32(20)
         every = np.array(list(product([False, True], repeat=probability.size)))
         total = float(probability.sum(dtype=np.float64))
-        promised = (
-            2 * (every * probability.astype(np.float64)).sum(1) / np.maximum(1e-9, every.sum(1) + total)
-        )
+        promised = 2 * (every * probability.astype(np.float64)).sum(1) / np.maximum(1e-9, every.sum(1) + total)
         found = best_by_dice(probability)
         assert found.dtype == np.bool_ and found.shape == probability.shape
         assert promised[(every == found).all(1)] == pytest.approx(promised.max())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from fake_saliency_encoder import FakeEncoder
 
-from lexiseg.prompts import PhraseSet
-from lexiseg.scans.scan import FloatArray
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 
 @pytest.fixture

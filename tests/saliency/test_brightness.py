@@ -7,10 +7,10 @@ import pytest
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import UsageError
-from lexiseg.prompts import PhraseSet
-from lexiseg.saliency import METHODS, explain, make_method
 from lexiseg.saliency.base import brighten
-from lexiseg.scans.scan import FloatArray
+from lexiseg.saliency.registry import METHODS, explain, make_method
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 
 def test_percentile_becomes_white() -> None:
@@ -50,9 +50,7 @@ def test_a_hundred_is_the_scan_itself(scan: FloatArray) -> None:
 def test_dark_and_bright_scans_give_one_map(
     name: str, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
 ) -> None:
-    bright, dark = (
-        explain(encoder, scan * np.float32(level), phrases, method=name, white=99) for level in (1.0, 0.6)
-    )
+    bright, dark = (explain(encoder, scan * np.float32(level), phrases, method=name, white=99) for level in (1.0, 0.6))
     for a, b in zip(bright, dark, strict=True):
         # not exactly: what counts as black does not scale with the scan
         np.testing.assert_allclose(a.map, b.map, atol=0.03)

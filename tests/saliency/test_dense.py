@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from fake_saliency_encoder import ColourEncoder, FakeEncoder
 
 from lexiseg.errors import UsageError
-from lexiseg.prompts import PhraseSet
-from lexiseg.saliency.dense import DenseSimilarity
-from lexiseg.saliency.shifts import interleave, shift_offsets, shifted_views
-from lexiseg.scans.scan import FloatArray
+from lexiseg.saliency.dense import DenseSimilarity, interleave, shift_offsets, shifted_views
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 RED = PhraseSet("red", ("red",), ("blue",))
 GREEN = PhraseSet("green", ("green",), ("blue",))
@@ -85,9 +84,7 @@ class TestActivation:
 
     def test_softmax_without_nulls(self, blobs: FloatArray) -> None:
         with pytest.raises(UsageError, match="null"):
-            DenseSimilarity(activation="softmax").explain(
-                ColourEncoder(), blobs, [PhraseSet("red", ("red",))]
-            )
+            DenseSimilarity(activation="softmax").explain(ColourEncoder(), blobs, [PhraseSet("red", ("red",))])
 
 
 class TestShifts:
@@ -156,9 +153,7 @@ def test_logits_are_the_cosines(encoder: FakeEncoder, phrases: list[PhraseSet]) 
     torch.testing.assert_close(corners, expected[[0, 0, -1, -1], [0, -1, 0, -1]])
 
 
-@pytest.mark.parametrize(
-    "settings", [{"activation": "relu"}, {"shifts": 0}, {"top_fraction": 0.0}, {"batch": 0}]
-)
+@pytest.mark.parametrize("settings", [{"activation": "relu"}, {"shifts": 0}, {"top_fraction": 0.0}, {"batch": 0}])
 def test_bad_settings(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         DenseSimilarity(**settings)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.framing import FramingMode, blend, frame_scan
-from lexiseg.scans.scan import FloatArray
+from lexiseg.values.scan import FloatArray
 
 SHAPES = [(97, 131), (131, 97), (64, 256), (256, 64), (33, 41), (224, 224), (500, 401), (50, 50)]
 MODES: list[FramingMode] = ["letterbox", "stretch", "tile", "pyramid"]
@@ -128,9 +128,7 @@ class TestTiles:
         assert len(frame_scan((100, 100), size=32, mode="tile", tile=50, overlap=0)) == 4
 
     def test_tile_larger_than_the_scan(self) -> None:
-        assert frame_scan((50, 80), size=32, mode="tile", tile=500) == frame_scan(
-            (50, 80), size=32, mode="tile"
-        )
+        assert frame_scan((50, 80), size=32, mode="tile", tile=500) == frame_scan((50, 80), size=32, mode="tile")
 
     def test_constant_maps_blend_to_the_constant(self) -> None:
         for mode in MODES:

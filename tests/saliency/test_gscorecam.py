@@ -11,10 +11,11 @@ from fake_saliency_encoder import FakeEncoder
 from torch import Tensor
 
 from lexiseg.errors import UnsupportedByModel, UsageError
-from lexiseg.prompts import PhraseSet, embed_phrases
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.gscorecam import GScoreCAM, channel_masks, top_channels
-from lexiseg.scans.scan import FloatArray
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 
 def reference(
@@ -32,9 +33,7 @@ def reference(
         plain = encoder.logit_scale * torch.dot(embedding, text)
         if not contrast:
             return plain
-        nulls = [
-            torch.exp(encoder.logit_scale * torch.dot(embedding, encoder.vector(n))) for n in phrase.nulls
-        ]
+        nulls = [torch.exp(encoder.logit_scale * torch.dot(embedding, encoder.vector(n))) for n in phrase.nulls]
         return plain - torch.log(sum(nulls[1:], nulls[0]))
 
     top = encoder.top(encoder.bottom(view)).detach().requires_grad_()
@@ -45,9 +44,7 @@ def reference(
 
     scores = {}
     for c in chosen:
-        up = F.interpolate(
-            top[:, c : c + 1].detach(), size=encoder.input_size, mode="bilinear", align_corners=False
-        )
+        up = F.interpolate(top[:, c : c + 1].detach(), size=encoder.input_size, mode="bilinear", align_corners=False)
         mask = (up - up.min()) / (up.max() - up.min())
         masked = view * mask if black else encoder.mean + (view - encoder.mean) * mask
         scores[c] = float(score(encoder.embed(masked)[0]))
@@ -80,9 +77,7 @@ class TestAgainstTheEquations:
             np.testing.assert_allclose(saliency.map, expected, atol=1e-5)
             assert saliency.map.std() > 0.01
 
-    def test_the_settings_matter(
-        self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
-    ) -> None:
+    def test_the_settings_matter(self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]) -> None:
         maps = [
             method.explain(encoder, scan, phrases[:1])[0].map
             for method in (
@@ -120,9 +115,7 @@ class TestWork:
         assert encoder.image_calls == [5, 5, 2]
         assert len(encoder.text_calls) == 1
 
-    def test_progress_rises_to_one(
-        self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
-    ) -> None:
+    def test_progress_rises_to_one(self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]) -> None:
         shares: list[float] = []
         GScoreCAM(batch=3, framing="tile").explain(encoder, scan, phrases, progress=shares.append)
         assert shares == sorted(shares)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.saliency import PresenceSettings, presence_score, top_fraction_mean
+from lexiseg.saliency.evidence import PresenceSettings, presence_score, top_fraction_mean
 
 
 def logistic(x: float) -> float:

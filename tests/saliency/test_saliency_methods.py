@@ -8,10 +8,12 @@ import torch
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import BrokenWeights, UsageError
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts import PhraseSet, embed_phrases
-from lexiseg.saliency import METHODS, SaliencyMethod, explain, make_method, method_class
-from lexiseg.scans.scan import FloatArray
+from lexiseg.models.protocols import Encoder
+from lexiseg.saliency.base import SaliencyMethod
+from lexiseg.saliency.registry import METHODS, explain, make_method, method_class
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 NAMES = sorted(METHODS)
 
@@ -100,9 +102,7 @@ class TestEveryMethod:
         assert len(encoder.text_calls) == 1
         assert len(set(encoder.text_calls[0])) == len(encoder.text_calls[0])
 
-    def test_weights_that_are_not_numbers(
-        self, name: str, scan: FloatArray, phrases: list[PhraseSet]
-    ) -> None:
+    def test_weights_that_are_not_numbers(self, name: str, scan: FloatArray, phrases: list[PhraseSet]) -> None:
         encoder = FakeEncoder()
         encoder.projection[0, 0] = torch.nan
         with pytest.raises(BrokenWeights, match="finite"):
@@ -121,9 +121,7 @@ class TestEveryMethod:
 def frame(encoder: FakeEncoder, scan: FloatArray) -> torch.Tensor:
     """The stretched view, by another route than the framing's own."""
     planes = torch.from_numpy(scan).expand(1, 3, *scan.shape)
-    return torch.nn.functional.interpolate(
-        planes, size=(encoder.input_size,) * 2, mode="bilinear", antialias=True
-    )
+    return torch.nn.functional.interpolate(planes, size=(encoder.input_size,) * 2, mode="bilinear", antialias=True)
 
 
 def test_unknown_method() -> None:

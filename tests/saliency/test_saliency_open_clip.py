@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from lexiseg.errors import UnsupportedByModel
-from lexiseg.models.open_clip_encoder import OpenClipEncoder
-from lexiseg.prompts import PhraseSet
-from lexiseg.saliency import METHODS, explain, make_method, selftest
-from lexiseg.scans.scan import FloatArray
+from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.saliency.registry import METHODS, explain, make_method
+from lexiseg.saliency.selftest import selftest
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 SIZE = 64
 VISION: dict[str, dict[str, Any]] = {

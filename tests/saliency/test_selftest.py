@@ -5,8 +5,8 @@ import torch
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import BrokenWeights, LexisegError
-from lexiseg.saliency import METHODS, make_method, selftest
-from lexiseg.saliency.selftest import blob_scan
+from lexiseg.saliency.registry import METHODS, make_method
+from lexiseg.saliency.selftest import blob_scan, selftest
 
 NAMES = sorted(METHODS)
 

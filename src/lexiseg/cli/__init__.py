@@ -1,3 +1,1 @@
-"""The command line: each command is one small file that turns options into a call of the library and its
-answer into lines on a terminal. No logic lives here; results go to standard output, talk to standard error.
-"""
+"""The command line: one thin file a command."""

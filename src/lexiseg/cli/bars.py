@@ -12,9 +12,10 @@ from lexiseg.cli.terminal import shown_on, talk
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
-    from lexiseg.learning import FinetuneProgress
-    from lexiseg.learning.weak import TrainProgress
-    from lexiseg.pipelines.runs import RunProgress
+    from lexiseg.runs.values import RunProgress
+    from lexiseg.training.finetuning.finetune import FinetuneProgress
+    from lexiseg.training.students.train import TrainProgress
+
 
 Fetched = Callable[[str, int, int], None]
 

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
+from lexiseg.benchmark.leaderboard import Leaderboard
+from lexiseg.benchmark.suite import KINDS
+from lexiseg.benchmark.tables import TextTable, reaction_table, score_table
 from lexiseg.cli.bars import run_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+
+
+def leaderboard_tables(leaderboard: Leaderboard) -> Iterator[Table]:
+    """A table for each kind of prompt, then the sensitivity to the text."""
+    for kind in KINDS:
+        found = score_table(leaderboard, kind)
+        if found.rows:
+            yield _table(f"{leaderboard.suite.name}, prompts: {kind}", found)
+    if leaderboard.reactions:
+        yield _table(f"{leaderboard.suite.name}, sensitivity to the text", reaction_table(leaderboard))
+
+
+def _table(title: str, found: TextTable) -> Table:
+    table = Table(title=title, title_justify="left")
+    for k, name in enumerate(found.header):
+        table.add_column(name, justify="left" if k < found.left else "right", no_wrap=k < found.left)
+    for k, row in enumerate(found.rows):
+        # As Text: names may hold brackets, which rich would read as markup. An interval goes below its mean.
+        cells = [Text(cell if place < found.left else cell.replace(" (", "\n(")) for place, cell in enumerate(row)]
+        table.add_row(*cells, style="bold" if k in found.best else "")
+    return table
 
 
 def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
@@ -18,22 +44,16 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
         Path,
         typer.Argument(metavar="SUITE.yaml", help="Sets, prompts, presets and seeds; see benchmarks/suites."),
     ],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", help="What the sets' manifests are relative to.")
-    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="What the sets' manifests are relative to.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where cells and the leaderboard go.")],
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="At most so many scans of each set.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many scans of each set.")] = None,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="SET/PRESET", help="Only these cells, * for any; more than once."),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume/--no-resume", help="Keep what DIR has and still counts; or do all of it again."
-        ),
+        typer.Option("--resume/--no-resume", help="Keep what DIR has and still counts; or do all of it again."),
     ] = True,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     date: Annotated[str, typer.Option(metavar="TEXT", help="A date line for the leaderboard.")] = "",
@@ -54,8 +74,8 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command continues"):
-        from lexiseg.pipelines.runs import RunProgress
-        from lexiseg.suites import BenchmarkRequest, run_benchmark
+        from lexiseg.benchmark.run import BenchmarkRequest, run_benchmark
+        from lexiseg.runs.values import RunProgress
 
         request = BenchmarkRequest(
             suite=suite,
@@ -77,8 +97,6 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
                 scoring=lambda done, total: tell(RunProgress(done, total, "scoring", 0)),
             )
         if not quiet:
-            from lexiseg.cli.leaderboard_table import leaderboard_tables
-
             for table in leaderboard_tables(summary.leaderboard):
                 answer().print(table)
             for note in (*summary.leaderboard.notes, *summary.leaderboard.unusable):

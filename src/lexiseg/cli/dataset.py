@@ -23,16 +23,12 @@ def import_one(  # noqa: PLR0917  (typer takes options from the signature)
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set's folder, as unpacked.")],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", metavar="CSV", help="The manifest; in SRC or in a folder above, unless --copy."
-        ),
+        typer.Option("--out", metavar="CSV", help="The manifest; in SRC or in a folder above, unless --copy."),
     ],
     target: Annotated[
         str, typer.Option(metavar="NAME", help="Which masks, where there are several: lungs, infection, ...")
     ] = "",
-    channel: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Of images with several: nnU-Net's _0000 is 0.")
-    ] = 0,
+    channel: Annotated[int, typer.Option(metavar="N", min=0, help="Of images with several: nnU-Net's _0000 is 0.")] = 0,
     text: Annotated[str, typer.Option(metavar="PHRASE", help="What to look for, for every row.")] = "",
     split: Annotated[
         str, typer.Option(metavar="70/15/15", help="Train/val/test (or train/test) by patient, at random.")
@@ -85,7 +81,7 @@ def list_layouts() -> None:
     with reporting():
         from rich.table import Table
 
-        from lexiseg.datasets.layouts import LAYOUTS
+        from lexiseg.datasets.layouts.registry import LAYOUTS
 
         table = Table("layout", "set", "targets", "looks for", box=None, pad_edge=False)
         for each in LAYOUTS.values():

@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from lexiseg.cli.bars import run_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging
+from lexiseg.runs.demo import DemoReport
+
+
+def demo_table(report: DemoReport) -> Table:
+    """A line for each scan: what was asked, what was answered, and how well that fits the phantom's truth."""
+    table = Table(title="phantom scans, segmented by text", title_justify="left")
+    table.add_column("scan", no_wrap=True)
+    table.add_column("phrase", no_wrap=True)
+    table.add_column("answer", no_wrap=True)
+    for name in ("presence", "confidence", "Dice", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for exhibit, seconds in zip(report.exhibits, report.seconds, strict=True):
+        found = exhibit.finding
+        truly = exhibit.truth is not None and bool(exhibit.truth.any())
+        verdict = "present" if found.present else "absent"
+        table.add_row(
+            exhibit.scan.id,
+            found.phrase,
+            f"{verdict}" if found.present == truly else f"[red]{verdict}[/red]",
+            _number(found.presence),
+            _number(found.confidence),
+            _number(exhibit.dice),
+            f"{seconds:.2f}",
+        )
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def demo(  # noqa: PLR0917  (typer takes options from the signature)
@@ -18,9 +49,7 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed, other scans.")] = 0,
     count: Annotated[int, typer.Option(metavar="N", min=1, help="Scans of each modality.")] = 2,
     preset: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See `lexiseg presets`.")] = "demo",
-    encoder: Annotated[
-        str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model.")
-    ] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model.")] = None,
     segmenter: Annotated[str | None, typer.Option(metavar="ID|DIR|PTH", help="Another SAM.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
@@ -32,8 +61,7 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting():
-        from lexiseg.cli.demo_table import demo_table
-        from lexiseg.pipelines.demo import DemoOptions, run_demo
+        from lexiseg.runs.demo import DemoOptions, run_demo
 
         named = {"encoder": encoder, "segmenter": segmenter}
         options = DemoOptions(
@@ -46,8 +74,6 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
         with run_bar(quiet=quiet) as (tell, fetched):
             report = run_demo(out, options, progress=tell, fetched=fetched)
         answer().print(demo_table(report))
-        answer().print(
-            f"{report.overview} shows them; a figure for each is in {out / 'figures'}", markup=False
-        )
+        answer().print(f"{report.overview} shows them; a figure for each is in {out / 'figures'}", markup=False)
         if report.summary.failed:
             raise typer.Exit(FAILED)

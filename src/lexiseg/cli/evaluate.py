@@ -6,18 +6,47 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from lexiseg.cli.bars import count_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.evaluation.metrics.catalogue import metric_of
+from lexiseg.evaluation.report.tables import bounds, of_metric
+from lexiseg.evaluation.results import Evaluation
+
+_SHOWN = ("dice", "iou", "nsd", "hd95", "box_iou", "saliency_auc")
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """A line for each system: the mean of the main metrics with its interval."""
+    everything = evaluation.strata[0]
+    keys = [key for key in evaluation.metrics if key in _SHOWN or key.rpartition("_")[0] in _SHOWN]
+    level = f"{evaluation.settings.bootstrap.level:.0%}"
+    count = len(evaluation.systems[0].cases)
+    table = Table(title=f"mean over {count} scans, {level} interval", title_justify="left")
+    table.add_column("system", no_wrap=True)
+    for key in keys:
+        table.add_column(metric_of(key).title, justify="right")
+    for system in evaluation.systems:
+        cells = []
+        for key in keys:
+            summary = system.summaries[everything].get(key)
+            if summary is None:
+                cells.append("-")
+                continue
+            interval = bounds(key, summary.interval)
+            cells.append(of_metric(key, summary.mean) + (f"\n{interval}" if interval else ""))
+        # As Text: a folder's name may hold brackets, which rich would read as markup.
+        table.add_row(Text(system.name), *cells)
+    return table
 
 
 def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     pred: Annotated[
         Path, typer.Option("--pred", metavar="DIR", help="Masks by `lexiseg segment`, or ID.png, ID.nii.gz.")
     ],
-    manifest: Annotated[
-        Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")
-    ],
+    manifest: Annotated[Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
     against: Annotated[
         list[Path] | None,
@@ -65,9 +94,11 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     set_up_logging(log_level, quiet=quiet)
     with reporting():
         from lexiseg.errors import UsageError
-        from lexiseg.evaluation import Bootstrap, EmptyRule, EvaluationSettings
-        from lexiseg.evaluation import evaluate as run_evaluation
-        from lexiseg.evaluation.report import write_report
+        from lexiseg.evaluation.evaluate import evaluate as run_evaluation
+        from lexiseg.evaluation.metrics.overlap import EmptyRule
+        from lexiseg.evaluation.report.page import write_report
+        from lexiseg.evaluation.settings import EvaluationSettings
+        from lexiseg.evaluation.statistics import Bootstrap
 
         if empty not in set(EmptyRule):
             raise UsageError(f"--empty is {empty}; expected {' or '.join(EmptyRule)}")
@@ -83,8 +114,6 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             found = run_evaluation(manifest, [pred, *(against or ())], settings, progress=tell)
         page = write_report(found, out, cases=cases)
         if not quiet:
-            from lexiseg.cli.evaluation_table import evaluation_table
-
             answer().print(evaluation_table(found))
             for system in found.systems:
                 if system.failed():

@@ -21,9 +21,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     loss: Annotated[
         str | None, typer.Option(metavar="dhn-nce|hn-nce|dcl|infonce|as-released", help="The loss.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(metavar="default|paper|FILE.yaml", help="Settings to begin with.")
-    ] = "default",
+    preset: Annotated[str, typer.Option(metavar="default|paper|FILE.yaml", help="Settings to begin with.")] = "default",
     epochs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Passes over the pairs.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", min=2, help="Pairs compared at once.")] = None,
     chunk: Annotated[
@@ -35,9 +33,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     lora: Annotated[
         int | None, typer.Option(metavar="RANK", min=0, help="Train low-rank adapters instead of weights.")
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="auto|float32|bfloat16|float16", help="Of products.")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(metavar="auto|float32|bfloat16|float16", help="Of products.")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as temperature=0.1."),
@@ -60,7 +56,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.learning.settings import load_settings, parse_change
+        from lexiseg.training.finetuning.settings import load_settings, parse_change
 
         named: dict[str, Any] = {
             "loss": loss, "epochs": epochs, "batch": batch, "chunk": chunk, "learning_rate": lr,
@@ -69,8 +65,8 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
         changes = dict(parse_change(text) for text in setting or ())
         settings = load_settings(preset, **{**named, **changes})
 
-        from lexiseg.cli.retrieval_table import history_table
-        from lexiseg.learning.finetuning import finetune as run
+        from lexiseg.cli.retrieve import history_table
+        from lexiseg.training.finetuning.finetune import finetune as run
 
         with finetune_bar(quiet=quiet) as tell:
             report = run(

@@ -11,15 +11,13 @@ from lexiseg.cli import (
     benchmark,
     dataset,
     demo,
-    distill,
     evaluate,
     finetune,
     models,
-    predict,
     presets,
-    pseudo_label,
     retrieve,
     segment,
+    students,
     train,
 )
 
@@ -35,10 +33,10 @@ app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
-app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("pseudo-label")(students.pseudo_label)
 app.command("train")(train.train)
-app.command("predict")(predict.predict)
-app.command("distill")(distill.distill)
+app.command("predict")(students.predict)
+app.command("distill")(students.distill)
 app.command("finetune")(finetune.finetune)
 app.command("retrieve")(retrieve.retrieve)
 app.add_typer(dataset.app, name="dataset")

@@ -13,9 +13,7 @@ import typer
 from lexiseg.cli.bars import download_bar
 from lexiseg.cli.terminal import FAILED, answer, reporting, talk
 
-app = typer.Typer(
-    help="Models: what is bundled, cached and known.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Models: what is bundled, cached and known.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class ModelKind(StrEnum):
@@ -31,7 +29,7 @@ def list_all(
 ) -> None:
     """List models: bundled, pulled, in the hub's cache, and known by name."""
     with reporting():
-        from lexiseg.models import list_models
+        from lexiseg.models.weights.status import list_models
 
         rows = list_models()
         if as_json:
@@ -43,9 +41,7 @@ def list_all(
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
             size = f"{row.megabytes:.0f}" if row.megabytes else ""
-            table.add_row(
-                row.id, row.kind, row.state, size, row.licence, row.revision[:12], row.sha256[:12], row.note
-            )
+            table.add_row(row.id, row.kind, row.state, size, row.licence, row.revision[:12], row.sha256[:12], row.note)
         answer().print(table)
 
 
@@ -59,7 +55,7 @@ def pull_one(
 ) -> None:
     """Fetch a model, so that it works with the network unplugged."""
     with reporting(interrupted="stopped; the same command continues"):
-        from lexiseg.models import pull
+        from lexiseg.models.weights.download import pull
 
         with download_bar(quiet=quiet) as tell:
             folder = pull(model, out=out, revision=revision, kind=kind.value if kind else None, progress=tell)
@@ -74,7 +70,7 @@ def check(
 ) -> None:
     """Recompute checksums and compare them with the record."""
     with reporting():
-        from lexiseg.models import check_model
+        from lexiseg.models.weights.status import check_model
 
         checks = [check_model(name) for name in models or ["bundled"]]
         for each in checks:

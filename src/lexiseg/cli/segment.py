@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lexiseg.cli.bars import run_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+
+
+def preset_changes(
+    settings: Sequence[str] | None, *, threshold: float | None, encoder: str | None, segmenter: str | None
+) -> dict[str, Any]:
+    """`--set`, `--threshold`, `--encoder` and `--segmenter` as changes for `Preset.override`.
+
+    Raises:
+        UsageError: a setting cannot be read.
+    """
+    from lexiseg.pipelines.preset import merge_settings
+
+    given = list(settings or ())
+    if threshold is not None:
+        given.append(f"presence.threshold={threshold}")
+    named = {"encoder": encoder, "segmenter": segmenter}
+    return {**merge_settings(given), **{key: value for key, value in named.items() if value}}
 
 
 class Axis(StrEnum):
@@ -48,17 +66,11 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     encoder: Annotated[
         str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model than the preset's.")
     ] = None,
-    segmenter: Annotated[
-        str | None, typer.Option(metavar="ID|DIR|PTH", help="Another SAM than the preset's.")
-    ] = None,
+    segmenter: Annotated[str | None, typer.Option(metavar="ID|DIR|PTH", help="Another SAM than the preset's.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
-    save_stages: Annotated[
-        bool, typer.Option("--save-stages", help="Write saliency, region and prompts too.")
-    ] = False,
+    save_stages: Annotated[bool, typer.Option("--save-stages", help="Write saliency, region and prompts too.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")] = False,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting of the preset."),
@@ -91,8 +103,9 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.pipelines import merge_settings
-        from lexiseg.pipelines.runs import RunOptions, RunRequest, segment_files
+        from lexiseg.pipelines.preset import merge_settings
+        from lexiseg.runs.segment import RunRequest, segment_files
+        from lexiseg.runs.values import RunOptions
 
         named = {"encoder": encoder, "segmenter": segmenter}
         settings = list(setting or ())

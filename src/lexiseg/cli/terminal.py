@@ -18,6 +18,7 @@ from lexiseg.errors import LexisegError, LexisegWarning, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 """Exit statuses besides 0: something failed, the call was wrong, Ctrl-C."""
 
@@ -124,7 +125,7 @@ def reporting(*, interrupted: str = "stopped") -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # the last boundary before the terminal
-        from lexiseg.pipelines.runs import internal_error
+        from lexiseg.runs.batch import internal_error
 
         logger.debug("the command failed", exc_info=True)
         _fail(internal_error(error), FAILED)

@@ -2,26 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lexiseg.cli import train_options as options
 from lexiseg.cli.bars import train_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
 
+if TYPE_CHECKING:
+    from lexiseg.training.students.settings import TrainSettings
+    from lexiseg.training.students.train import TrainReport
+
+
+Size = Annotated[int | None, typer.Option(metavar="PX", help="Side of the network's square; 192.")]
+Longest = Annotated[
+    int | None,
+    typer.Option(metavar="PX", help="A scan's longer side; above --size the network slides over it."),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="bundled|none|DIR",
+        help="What the network begins from: the U-Net that ships, nothing, or a student; bundled.",
+    ),
+]
+Anchor = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="The start's share in the weights kept, 0 to 1; by default less, the more labels contradict it.",
+    ),
+]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Scans in a step; 8.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 400.")]
+Rate = Annotated[float | None, typer.Option(metavar="X", help="Learning rate; 0.0002, with --start none 0.001.")]
+Cycles = Annotated[
+    int | None, typer.Option(metavar="N", help="Cosine cycles of the rate, for snapshots and refresh; 4.")
+]
+Robust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION",
+        help="Against wrong labels, more than once: weighting, small-loss, co-teaching, refresh, snapshots; "
+        "or none. Default: weighting and snapshots.",
+    ),
+]
+Patience = Annotated[
+    int | None, typer.Option(metavar="N", help="Checks without a better score that end it; 0: never; 15.")
+]
+Precision = Annotated[
+    str | None, typer.Option(metavar="auto|float32|bfloat16|float16", help="Number format of products.")
+]
+
+
+def train_settings(robust: Sequence[str] | None, seed: int, **given: float | str | None) -> TrainSettings:
+    """Settings of what was given; None leaves the default.
+
+    Raises:
+        UsageError: a value that a setting cannot have.
+    """
+    from lexiseg.training.students.settings import TrainSettings
+
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if robust:
+        chosen["robust"] = () if list(robust) == ["none"] else tuple(dict.fromkeys(robust))
+    return TrainSettings(seed=seed, **chosen)
+
+
+def summary_of(report: TrainReport) -> str:
+    """One line on a training."""
+    config = report.config
+    against = "true masks" if config.supervised else "pseudo-labels"
+    score = "" if config.score is None else f", Dice {config.score:.3f} against held-out {against}"
+    early = ", stopped early" if report.early else ""
+    return (
+        f"trained on {config.labels}: {config.scans['train']} scans, {config.members} networks{score}{early} "
+        f"in {report.seconds:.0f} s: {report.folder}"
+    )
+
 
 def train(  # noqa: PLR0917  (typer takes options from the signature)
-    labels: Annotated[
-        Path | None, typer.Argument(metavar="SET", help="A folder by `lexiseg pseudo-label`.")
-    ] = None,
+    labels: Annotated[Path | None, typer.Argument(metavar="SET", help="A folder by `lexiseg pseudo-label`.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes.")] = ...,  # type: ignore[assignment]
     masks: Annotated[
         Path | None,
-        typer.Option(
-            metavar="CSV", help="Instead of SET: a manifest with true masks, for the supervised upper bound."
-        ),
+        typer.Option(metavar="CSV", help="Instead of SET: a manifest with true masks, for the supervised upper bound."),
     ] = None,
     text: Annotated[
         list[str] | None, typer.Option("--text", metavar="PHRASE", help="With --masks: the targets' names.")
@@ -29,17 +96,17 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     backend: Annotated[
         str, typer.Option(metavar="lexiseg|nnunet", help="nnunet: hand the set to nnU-Net v2.")
     ] = "lexiseg",
-    size: options.Size = None,
-    longest: options.Longest = None,
-    start: options.Start = None,
-    anchor: options.Anchor = None,
-    batch: options.Batch = None,
-    steps: options.Steps = None,
-    rate: options.Rate = None,
-    cycles: options.Cycles = None,
-    robust: options.Robust = None,
-    patience: options.Patience = None,
-    precision: options.Precision = None,
+    size: Size = None,
+    longest: Longest = None,
+    start: Start = None,
+    anchor: Anchor = None,
+    batch: Batch = None,
+    steps: Steps = None,
+    rate: Rate = None,
+    cycles: Cycles = None,
+    robust: Robust = None,
+    patience: Patience = None,
+    precision: Precision = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where it is trained.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where DIR's training stopped.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
@@ -56,8 +123,8 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.errors import UsageError
-        from lexiseg.learning.weak import read_pseudo_labels, read_true_masks
-        from lexiseg.learning.weak import train as run_training
+        from lexiseg.training.students.labels import read_pseudo_labels, read_true_masks
+        from lexiseg.training.students.train import train as run_training
 
         if (labels is None) == (masks is None):
             raise UsageError("give either SET (a folder of pseudo-labels) or --masks MANIFEST (true masks)")
@@ -73,11 +140,11 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
             assert labels is not None
             given = read_pseudo_labels(labels)
         if backend == "nnunet":
-            from lexiseg.learning.weak.nnunet import train_nnunet
+            from lexiseg.training.students.nnunet import train_nnunet
 
             talk().print(f"nnU-Net's results are in {train_nnunet(given, out)}", markup=False)
             return
-        settings = options.train_settings(
+        settings = train_settings(
             robust,
             seed,
             size=size,
@@ -94,6 +161,6 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
         with train_bar(quiet=quiet) as tell:
             report = run_training(given, out, settings, device=device, resume=resume, progress=tell)
         if not quiet:
-            talk().print(options.summary_of(report), markup=False)
+            talk().print(summary_of(report), markup=False)
         if report.failed:
             raise typer.Exit(FAILED)

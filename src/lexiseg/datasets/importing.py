@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-from lexiseg.datasets.layouts import Case, Derived, Found, Layout, Source, layout_named
+from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
+from lexiseg.datasets.layouts.registry import layout_named
 from lexiseg.datasets.layouts.tree import MADE_ENDING, contents
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.datasets.splits import parse_shares, split_by_group
 from lexiseg.errors import BadDataset, BadManifest, UnreadableScan
 from lexiseg.files import atomic_write
-from lexiseg.scans.formats import scan_suffix
-from lexiseg.scans.names import printable, unique_ids
+from lexiseg.io.formats import scan_suffix
+from lexiseg.io.names import printable, unique_ids
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +98,7 @@ def import_dataset(request: ImportRequest, *, progress: Progress | None = None) 
     if not found.cases:
         reason = "; ".join(found.problems[:1]) or f"found {contents(source)}"
         raise BadDataset(f"{printable(str(request.source))}: no scan of the layout {layout.name}; {reason}")
-    maker = _Maker(
-        source=source, folder=folder, beside=folder / f"{request.out.stem}{MADE_ENDING}", copy=request.copy
-    )
+    maker = _Maker(source=source, folder=folder, beside=folder / f"{request.out.stem}{MADE_ENDING}", copy=request.copy)
     rows, problems = _rows(found, maker, request.text, progress)
     if not rows:
         raise BadDataset(f"{printable(str(request.source))}: no scan could be used; the first: {problems[0]}")
@@ -136,9 +135,7 @@ def _places(request: ImportRequest, layout: Layout) -> tuple[Path, Path]:
 def _refuse_existing(out: Path, *, overwrite: bool) -> None:
     # A data set may well come with a table of its own under that very name.
     if not overwrite:
-        raise BadDataset(
-            f"{printable(str(out))}: it is there already; choose another name or add --overwrite"
-        )
+        raise BadDataset(f"{printable(str(out))}: it is there already; choose another name or add --overwrite")
     try:
         read_manifest(out)
     except BadManifest as error:
@@ -185,9 +182,7 @@ class _Maker:
             raise UnreadableScan(f"{self._named(path)}: it cannot be read ({error.strerror})") from error
 
     def _named(self, path: Path) -> str:
-        return printable(
-            str(path.relative_to(self.source)) if path.is_relative_to(self.source) else path.name
-        )
+        return printable(str(path.relative_to(self.source)) if path.is_relative_to(self.source) else path.name)
 
 
 def _can_be_named(relative: str) -> bool:
@@ -196,14 +191,10 @@ def _can_be_named(relative: str) -> bool:
     return printable(relative) == relative == relative.strip() and not windows.drive and "\\" not in relative
 
 
-def _rows(
-    found: Found, maker: _Maker, text: str, progress: Progress | None
-) -> tuple[list[ManifestRow], list[str]]:
+def _rows(found: Found, maker: _Maker, text: str, progress: Progress | None) -> tuple[list[ManifestRow], list[str]]:
     rows: list[ManifestRow] = []
     problems = [printable(problem) for problem in found.problems]
-    for done, (case, name) in enumerate(
-        zip(found.cases, _ids(found.cases, maker.source), strict=True), start=1
-    ):
+    for done, (case, name) in enumerate(zip(found.cases, _ids(found.cases, maker.source), strict=True), start=1):
         try:
             image = maker.place(case.image or case.source, "images", name)
         except UnreadableScan as error:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.scans import printable, read_stored
+from lexiseg.io.masks import read_stored
+from lexiseg.io.names import printable
 
 
 def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -30,9 +31,7 @@ def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> ND
     stored = read_stored(path, indices=targets > 1)
     label = printable(str(path))
     if stored.values.shape != shape:
-        raise UnreadableScan(
-            f"{label}: its shape is {stored.values.shape}, its scan's is {shape}; expected the same"
-        )
+        raise UnreadableScan(f"{label}: its shape is {stored.values.shape}, its scan's is {shape}; expected the same")
     if targets == 1:
         return stored.inside().astype(np.uint8)
     held = np.unique(stored.values)

@@ -7,12 +7,59 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lexiseg.datasets.tables import csv_text, place_inside
 from lexiseg.errors import BadManifest
 from lexiseg.files import atomic_write
-from lexiseg.scans.names import printable, safe_id
+from lexiseg.io.names import printable, safe_id
+
+
+def csv_text(path: Path, *, expected: str) -> str:
+    """The text of a CSV file.
+
+    Args:
+        path: the file.
+        expected: the columns that its header must have, for the message.
+
+    Raises:
+        BadManifest: it is missing, no file, empty or not UTF-8; the reason alone, without the path.
+    """
+    if path.exists() and not path.is_file():
+        raise BadManifest("it is a folder or a device; expected a CSV file")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadManifest("no such file") from error
+    except OSError as error:
+        raise BadManifest(f"it cannot be read ({error.strerror})") from error
+    if not content.strip():
+        raise BadManifest(f"the file is empty; expected a header with {expected}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadManifest(f"it is not UTF-8 (byte {error.start}); save it as CSV UTF-8") from error
+
+
+def place_inside(written: str, folder: Path, column: str) -> tuple[Path, str]:
+    """The path that a cell means, joined to the CSV's folder, and "" or why it may not be opened.
+
+    A table that came from elsewhere must not make this machine read a file outside its folder: an absolute
+    path, "..", and a link that leads out are refused.
+    """
+    windows = PureWindowsPath(written)
+    if PurePosixPath(written).is_absolute() or windows.drive or windows.root:
+        return Path(written), f"the {column} {written} is an absolute path; expected one relative to the manifest"
+    if ".." in windows.parts or "\0" in written:
+        return Path(written), f"the {column} {written} leads out of the manifest's folder; expected one inside"
+    place = folder / written
+    try:
+        inside = place.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links
+        inside = False
+    if not inside:
+        return Path(written), f"the {column} {written} is a link out of the manifest's folder; copy the file in"
+    return place, ""
+
 
 Box = tuple[float, float, float, float]
 
@@ -145,9 +192,7 @@ def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int)
     values = dict(zip(columns, (value.strip() for value in fields), strict=False))
     errors = []
     if len(fields) > len(columns):
-        errors.append(
-            f"line {line} has {len(fields)} fields, expected {len(columns)}; quote text with commas"
-        )
+        errors.append(f"line {line} has {len(fields)} fields, expected {len(columns)}; quote text with commas")
     if not values.get("id"):
         errors.append(f"line {line} has no id")
     image, mask = Path(), None
@@ -203,7 +248,5 @@ def _cells(row: ManifestRow, folder: Path) -> dict[str, str]:
 def _relative(path: Path, folder: Path) -> str:
     relative = Path(os.path.relpath(path, folder))
     if ".." in relative.parts or relative.is_absolute():
-        raise BadManifest(
-            f"{printable(str(path))} lies outside the manifest's folder {folder}; expected inside"
-        )
+        raise BadManifest(f"{printable(str(path))} lies outside the manifest's folder {folder}; expected inside")
     return relative.as_posix()

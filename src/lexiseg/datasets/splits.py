@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lexiseg.errors import UsageError
-from lexiseg.scans.names import printable
+from lexiseg.io.names import printable
 
 _NAMES = {2: ("train", "test"), 3: ("train", "val", "test")}
 
@@ -25,9 +25,7 @@ def parse_shares(text: str) -> dict[str, float]:
         numbers = []
     total = sum(numbers)
     if len(numbers) not in _NAMES or not math.isfinite(total) or min(numbers) < 0 or total <= 0:
-        raise UsageError(
-            f"the split {printable(text[:40])!r} cannot be read; expected such as 70/15/15 or 80/20"
-        )
+        raise UsageError(f"the split {printable(text[:40])!r} cannot be read; expected such as 70/15/15 or 80/20")
     return {name: number / total for name, number in zip(_NAMES[len(numbers)], numbers, strict=True)}
 
 

@@ -41,9 +41,7 @@ class RetrievalSettings:
 
     def __post_init__(self) -> None:
         if self.gallery < 2 or self.shuffles < 1:
-            raise ValueError(
-                f"got {self.shuffles} shuffles of galleries of {self.gallery}; expected at least 1 and 2"
-            )
+            raise ValueError(f"got {self.shuffles} shuffles of galleries of {self.gallery}; expected at least 1 and 2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,14 +179,10 @@ def retrieval(
         dealt = _in_galleries(queries, candidates, same, size, settings)
         for k, hits in zip(settings.tops, dealt, strict=True):
             measure, chance = f"top-{k} of {size}", min(1.0, k / size)
-            scores.append(
-                _score(direction, measure, hits, patients, chance=chance, bootstrap=settings.bootstrap)
-            )
+            scores.append(_score(direction, measure, hits, patients, chance=chance, bootstrap=settings.bootstrap))
         for k, each in zip(settings.recalls, _over_all(queries, candidates, same, settings), strict=True):
             measure, chance = f"recall@{k} of {pairs}", min(1.0, k / pairs)
-            scores.append(
-                _score(direction, measure, each[None], patients, chance=chance, bootstrap=settings.bootstrap)
-            )
+            scores.append(_score(direction, measure, each[None], patients, chance=chance, bootstrap=settings.bootstrap))
     return Retrieval(pairs, len(np.unique(caption)), size, settings.shuffles, settings.seed, tuple(scores))
 
 
@@ -230,9 +224,7 @@ def _unit(embeddings: NDArray[np.floating[Any]]) -> Floats:
     return unit
 
 
-def _in_galleries(
-    queries: Floats, candidates: Floats, same: Same, size: int, settings: RetrievalSettings
-) -> Floats:
+def _in_galleries(queries: Floats, candidates: Floats, same: Same, size: int, settings: RetrievalSettings) -> Floats:
     """Each query's success in each shuffle, float64 (tops, shuffles, N); NaN where it was left over."""
     pairs = len(queries)
     hits = np.full((len(settings.tops), settings.shuffles, pairs), np.nan)

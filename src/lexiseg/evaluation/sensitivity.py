@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.scans.scan import Scan
+from lexiseg.values.scan import Scan
 
 Floats = NDArray[np.floating[Any]]
 
@@ -59,9 +59,7 @@ class Reaction:
     map_change: float
 
 
-def text_sensitivity(
-    pipeline: Answering, scan: Scan, right: str, others: Mapping[str, str]
-) -> tuple[Reaction, ...]:
+def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mapping[str, str]) -> tuple[Reaction, ...]:
     """Ask a scan for what it shows and for something else, and say how far the answer moves.
 
     A pipeline that ignores the text has correlations of 1 and no change of presence, whatever is asked; one

@@ -27,9 +27,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UnavailableDevice(
-            f"unknown device {str(name)!r}: expected auto, cpu, cuda, cuda:N or mps"
-        ) from error
+        raise UnavailableDevice(f"unknown device {str(name)!r}: expected auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -39,9 +37,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise UnavailableDevice("device 'mps' is not on this machine: use cpu or auto")
     elif device.type not in ("cpu", "mps"):
-        raise UnavailableDevice(
-            f"device {str(name)!r} is not supported: expected auto, cpu, cuda, cuda:N or mps"
-        )
+        raise UnavailableDevice(f"device {str(name)!r} is not supported: expected auto, cpu, cuda, cuda:N or mps")
     return device
 
 
@@ -73,7 +69,5 @@ def _fast_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     # These two are private names of torch: an older or newer torch without them means float32.
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe() for probe in probes if callable(probe))

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.answer import Answer, SliceAnswers
-from lexiseg.pipelines.ask_once import AskOnce
-from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw, questions_of
-from lexiseg.pipelines.pipeline import Progress, TextPipeline
-from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.result import Result
-from lexiseg.pipelines.settings import keywords, section
-from lexiseg.proposals import Proposal, Proposals, ProposalSettings, propose
-from lexiseg.regions import Region, prompts_from_region
-from lexiseg.scans import BoolArray, Prompts, Saliency, Scan
+from lexiseg.pipelines.base import Clock, Progress, TextPipeline
+from lexiseg.pipelines.cached_segmenter import AskOnce
+from lexiseg.pipelines.fusion import Drawn, draw, questions_of
+from lexiseg.pipelines.preset import Preset, keywords, section
+from lexiseg.pipelines.results import Answer, Result, SliceAnswers
+from lexiseg.proposals.generator import propose
+from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.proposals.settings import ProposalSettings
+from lexiseg.regions.prompts import prompts_from_region
+from lexiseg.regions.region import Region
+from lexiseg.values.scan import BoolArray, Prompts, Saliency, Scan
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ class TrueBoxes(TextPipeline):
         """
         if truth is None:
             raise UsageError(
-                f"{self.preset.name} asks with the boxes of true masks and none was given; "
-                "give a manifest with masks"
+                f"{self.preset.name} asks with the boxes of true masks and none was given; give a manifest with masks"
             )
         if truth.shape != scan.shape:
             raise ValueError(f"the true mask has shape {truth.shape}, its scan {scan.shape}")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from lexiseg.errors import UsageError
-from lexiseg.models import Encoder, load_encoder, load_segmenter
+from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.protocols import Encoder
+from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.baselines import NoEncoder, TrueBoxes, Unprompted
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.pipeline import TextPipeline
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
 

@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.answer import Answer, SliceAnswers
-from lexiseg.pipelines.ask_once import AskOnce
-from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw_best, questions_of
-from lexiseg.pipelines.pipeline import TextPipeline
-from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.result import dice
-from lexiseg.pipelines.settings import keywords, section
-from lexiseg.regions import Region, prompts_from_region, refine
-from lexiseg.saliency import frame_scan, make_method, presence_score
-from lexiseg.scans import BoolArray, Prompts, Saliency, Scan
+from lexiseg.pipelines.base import Clock, TextPipeline
+from lexiseg.pipelines.cached_segmenter import AskOnce
+from lexiseg.pipelines.fusion import Drawn, draw_best, questions_of
+from lexiseg.pipelines.preset import Preset, keywords, section
+from lexiseg.pipelines.results import Answer, SliceAnswers, dice
+from lexiseg.regions.prompts import prompts_from_region
+from lexiseg.regions.refine import refine
+from lexiseg.regions.region import Region
+from lexiseg.saliency.evidence import presence_score
+from lexiseg.saliency.framing import frame_scan
+from lexiseg.saliency.registry import make_method
+from lexiseg.values.scan import BoolArray, Prompts, Saliency, Scan
 
 
 class MedclipSam(TextPipeline):
@@ -70,9 +71,7 @@ class MedclipSam(TextPipeline):
             prompts, drawn = Prompts(), Drawn.nothing(scan.pixels.shape[:2])
             if choices and not (self.threshold is not None and presence < self.threshold):
                 with clock("segmenter"):
-                    asked_of = [
-                        (questions_of(segmenter, scan.pixels, each, self._mask), of) for each, of in choices
-                    ]
+                    asked_of = [(questions_of(segmenter, scan.pixels, each, self._mask), of) for each, of in choices]
                 with clock("mask"):
                     best, drawn = draw_best(segmenter, asked_of, region, self._mask)
                 prompts = choices[best][0]

@@ -8,28 +8,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from lexiseg.pipelines.answer import Answer, SliceAnswers
-from lexiseg.pipelines.ask_once import AskOnce
-from lexiseg.pipelines.clock import Clock
-from lexiseg.pipelines.drawing import Drawn, draw, questions_of
-from lexiseg.pipelines.pipeline import TextPipeline, check_phrases
-from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.settings import keywords, section
-from lexiseg.prompts import PhraseEmbedding
-from lexiseg.proposals import (
-    CropSettings,
-    Matches,
-    Proposals,
-    ProposalSettings,
-    RetrievalSettings,
-    embed_crops,
-    propose,
-    retrieve,
-)
-from lexiseg.regions import Region, prompts_from_region
-from lexiseg.saliency import SaliencyMethod, frame_scan, make_method, presence_score
-from lexiseg.saliency.base import global_evidence
-from lexiseg.scans import BoolArray, FloatArray, Prompts, Saliency, Scan
+from lexiseg.pipelines.base import Clock, TextPipeline, check_phrases
+from lexiseg.pipelines.cached_segmenter import AskOnce
+from lexiseg.pipelines.fusion import Drawn, draw, questions_of
+from lexiseg.pipelines.preset import Preset, keywords, section
+from lexiseg.pipelines.results import Answer, SliceAnswers
+from lexiseg.proposals.crops import CropSettings, embed_crops
+from lexiseg.proposals.generator import propose
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.retrieval import Matches, RetrievalSettings, retrieve
+from lexiseg.proposals.settings import ProposalSettings
+from lexiseg.regions.prompts import prompts_from_region
+from lexiseg.regions.region import Region
+from lexiseg.saliency.base import SaliencyMethod, global_evidence
+from lexiseg.saliency.evidence import presence_score
+from lexiseg.saliency.framing import frame_scan
+from lexiseg.saliency.registry import make_method
+from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.values.scan import BoolArray, FloatArray, Prompts, Saliency, Scan
 
 _PROMPTS = ("margin", "points", "negatives")
 
@@ -131,9 +127,7 @@ class Salip(TextPipeline):
             )
         return SliceAnswers(tuple(answers), seen.proposals)
 
-    def _look(
-        self, scan: Scan, embedded: Sequence[PhraseEmbedding], clock: Clock, proposals: Proposals
-    ) -> Look:
+    def _look(self, scan: Scan, embedded: Sequence[PhraseEmbedding], clock: Clock, proposals: Proposals) -> Look:
         crops = maps = None
         if self._retrieval.score != "saliency":
             with clock("crops"):
@@ -153,10 +147,7 @@ class Salip(TextPipeline):
                 saliency=None if maps is None else [each.map for each in maps],
             )
             if maps is None:
-                maps = [
-                    _saliency(proposals, each, evidence)
-                    for each, evidence in zip(matches, whole, strict=True)
-                ]
+                maps = [_saliency(proposals, each, evidence) for each, evidence in zip(matches, whole, strict=True)]
         presence = tuple(
             presence_score({**each.evidence, "dense": found.probability}, settings=self._presence)
             for each, found in zip(maps, matches, strict=True)
@@ -166,9 +157,7 @@ class Salip(TextPipeline):
     def _whole(self, pixels: FloatArray, embedded: Sequence[PhraseEmbedding]) -> list[dict[str, float]]:
         """What the encoder says of the whole scan and each phrase."""
         red, green, blue = (float(value) for value in self.encoder.mean.flatten().tolist())
-        (frame,) = frame_scan(
-            (pixels.shape[0], pixels.shape[1]), size=self.encoder.input_size, fill=(red, green, blue)
-        )
+        (frame,) = frame_scan((pixels.shape[0], pixels.shape[1]), size=self.encoder.input_size, fill=(red, green, blue))
         rows = self.encoder.encode_image(frame.apply(pixels).to(self.encoder.device)).detach().float()
         return [global_evidence(self.encoder, rows, phrase) for phrase in embedded]
 

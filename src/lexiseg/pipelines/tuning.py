@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.pipeline import TextPipeline
+from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.salip import Look, Salip
-from lexiseg.proposals import Matches, Proposals, ProposalSettings, shared
-from lexiseg.scans import Scan, iterate_slices
+from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.retrieval import Matches, shared
+from lexiseg.proposals.settings import ProposalSettings
+from lexiseg.values.scan import Scan
+from lexiseg.values.slices import iterate_slices
 
 CRITERION = "mean over scans and phrases of retrieval margin x predicted IoU x stability"
 

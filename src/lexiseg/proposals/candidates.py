@@ -2,13 +2,87 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou, nms
 
-from lexiseg.models.segmenter import EncodedImage
+from lexiseg.models.protocols import EncodedImage
+from lexiseg.values.scan import FloatArray
+
+Box = tuple[int, int, int, int]
+
+
+def crop_boxes(shape: tuple[int, int], *, layers: int, overlap: float) -> tuple[tuple[Box, int], ...]:
+    """The whole scan as layer 0, then layer i with 2^i by 2^i overlapping crops of equal size.
+
+    Crops that a tiny scan leaves no pixel for, or that repeat an earlier one, are left out.
+
+    Args:
+        shape: (H, W) of the scan.
+        layers: how many layers after the whole scan.
+        overlap: of neighbouring crops, as a fraction of the scan's shorter side; layer i divides it by
+            2^(i - 1).
+
+    Returns:
+        (x0, y0, x1, y1) in scan pixels, end-exclusive, each with its layer.
+    """
+    height, width = shape
+    found: dict[Box, int] = {(0, 0, width, height): 0}
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        shared = int(overlap * min(shape) * 2 / count)
+        wide, high = (math.ceil((side + shared * (count - 1)) / count) for side in (width, height))
+        for column, row in product(range(count), repeat=2):
+            x0, y0 = column * (wide - shared), row * (high - shared)
+            box = (x0, y0, min(x0 + wide, width), min(y0 + high, height))
+            if x0 < box[2] and y0 < box[3]:
+                found.setdefault(box, layer)
+    return tuple(found.items())
+
+
+def point_grid(shape: tuple[int, int], per_side: int) -> FloatArray:
+    """The centres of `per_side` by `per_side` equal cells, taken for pixel indices, row by row.
+
+    So they lie half a pixel to the lower right of the cells' centres.  It is how SAM's own generator asks,
+    and half a pixel is enough to change which of two nearly equal masks is kept.
+
+    Returns:
+        float32 (per_side ** 2, 2): x y in pixels, a pixel's centre at +0.5.
+    """
+    height, width = shape
+    centres = (np.arange(per_side) + 0.5) / per_side
+    x, y = np.meshgrid(centres * width + 0.5, centres * height + 0.5)
+    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32)
+
+
+def corners(boxes: Sequence[Box]) -> Tensor:
+    """Boxes from the first pixel's place to the last one's, float32 (N, 4).
+
+    SAM's own generator compares these, a pixel smaller than end-exclusive boxes: for masks at the threshold
+    the pixel decides.
+    """
+    return torch.tensor(boxes, dtype=torch.float32).view(-1, 4) - torch.tensor([0.0, 0.0, 1.0, 1.0])
+
+
+def highest_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Each box's highest IoU with any of the others, (N,); 0 where there is no other, or no area."""
+    if not len(others):
+        return boxes.new_zeros(len(boxes))
+    highest: Tensor = box_iou(boxes, others).nan_to_num(0.0).amax(1)
+    return highest
+
+
+def suppress(boxes: Sequence[Box], scores: Sequence[float], *, threshold: float) -> list[int]:
+    """Box NMS: the positions of what is left, by falling score; of equal scores the earlier first."""
+    kept: list[int] = nms(corners(boxes), torch.tensor(scores, dtype=torch.float32), threshold).tolist()
+    return kept
+
 
 _HALF_LIMIT = 6e4  # float16 ends at 65504
 

@@ -12,10 +12,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.models.encoder import Encoder
+from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.saliency.framing import frame_scan
-from lexiseg.scans.scan import BoolArray, FloatArray
+from lexiseg.values.scan import BoolArray, FloatArray
 
 _RED = np.array([1.0, 0.0, 0.0], np.float32)
 _LINE = 2 / 224
@@ -45,13 +45,10 @@ class CropSettings:
     def __post_init__(self) -> None:
         if self.prompt not in VISUAL_PROMPTS:
             raise UsageError(
-                f"crops: there is no visual prompt {self.prompt!r}; "
-                f"expected one of {', '.join(VISUAL_PROMPTS)}"
+                f"crops: there is no visual prompt {self.prompt!r}; expected one of {', '.join(VISUAL_PROMPTS)}"
             )
         if self.margin is not None and not 0 <= self.margin < math.inf:
-            raise UsageError(
-                f"crops: margin is {self.margin}; expected a fraction of the box's size, 0 or more"
-            )
+            raise UsageError(f"crops: margin is {self.margin}; expected a fraction of the box's size, 0 or more")
         if not 0 <= self.dim <= 1:
             raise UsageError(f"crops: dim is {self.dim}; expected 0 to 1")
         if self.batch < 1:
@@ -116,9 +113,7 @@ def make_crops(
         yield Crop(index, frame.apply(shown)[0])
 
 
-def embed_crops(
-    encoder: Encoder, pixels: FloatArray, proposals: Proposals, settings: CropSettings
-) -> CropEmbeddings:
+def embed_crops(encoder: Encoder, pixels: FloatArray, proposals: Proposals, settings: CropSettings) -> CropEmbeddings:
     """Embeddings of all proposals' crops, `settings.batch` of them per forward.
 
     Args:

@@ -3,19 +3,197 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from lexiseg.models.segmenter import Segmenter
-from lexiseg.proposals.choosing import choose
-from lexiseg.proposals.grid import crop_boxes
-from lexiseg.proposals.looking import look
-from lexiseg.proposals.overlaps import suppress
-from lexiseg.proposals.pieces import clean_pieces
-from lexiseg.proposals.proposal import Proposal, Proposals, box_of
+from lexiseg.models.protocols import EncodedImage, Segmenter
+from lexiseg.proposals.candidates import (
+    Box,
+    Candidates,
+    corners,
+    crop_boxes,
+    highest_iou,
+    join,
+    low_cell,
+    measure,
+    point_grid,
+    stability_score,
+    suppress,
+)
+from lexiseg.proposals.proposal import Proposal, Proposals, box_of, clean_pieces
 from lexiseg.proposals.settings import ProposalSettings
-from lexiseg.scans.scan import FloatArray
+from lexiseg.values.scan import BoolArray, FloatArray
+
+EDGE = 20.0
+"""A mask that ends within so many pixels of a crop's edge is taken for cut off, as in SAM's own generator."""
+_STABILITY_SLACK = 0.1
+_AREA_SLACK = 1.5
+_EDGE_SLACK = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A crop of a scan and what may be in it.
+
+    Attributes:
+        crop: x0 y0 x1 y1 in scan pixels, end-exclusive.
+        shape: (H, W) of the scan.
+        image: the crop, encoded.
+        candidates: what is not clearly out, in the order in which it was asked for.
+    """
+
+    crop: Box
+    shape: tuple[int, int]
+    image: EncodedImage
+    candidates: Candidates
+
+
+def look(
+    segmenter: Segmenter,
+    pixels: FloatArray,
+    *,
+    crop: Box,
+    layer: int,
+    settings: ProposalSettings,
+    advance: Callable[[int], None],
+) -> View:
+    """Encode a crop and ask for three candidates at each point of its grid.
+
+    Args:
+        segmenter: whom to ask.
+        pixels: the whole scan.
+        crop: what part of it to look at.
+        layer: the layer of that crop.
+        settings: what is clearly out.
+        advance: told how many more points have been asked.
+    """
+    x0, y0, x1, y1 = crop
+    shape = (int(pixels.shape[0]), int(pixels.shape[1]))
+    image = segmenter.encode(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
+    points = point_grid(image.shape, settings.points_in_layer(layer))
+    batches = []
+    for start in range(0, len(points), settings.points_per_batch):
+        asked = points[start : start + settings.points_per_batch]
+        found = _ask(segmenter, image, asked, settings)
+        batches.append(found.take(_possible(found, image, crop, shape, settings)))
+        advance(len(asked))
+    return View(crop, shape, image, join(batches))
+
+
+def _ask(segmenter: Segmenter, image: EncodedImage, points: FloatArray, settings: ProposalSettings) -> Candidates:
+    """The candidates for some points, measured, but for those whose estimated IoU is too low."""
+    labels = np.ones((len(points), 1), np.int64)
+    decoded = segmenter.decode(image, points=points[:, None], labels=labels, multimask=True)
+    logits, iou = decoded.logits.flatten(0, 1), decoded.iou.flatten()
+    asked = torch.from_numpy(points).to(iou.device).repeat_interleave(decoded.iou.shape[1], 0)
+    if settings.pred_iou_threshold > 0:
+        likely = iou > settings.pred_iou_threshold
+        logits, iou, asked = logits[likely], iou[likely], asked[likely]
+    return measure(logits, iou, asked, image, offset=settings.stability_offset)
+
+
+def _possible(
+    found: Candidates,
+    image: EncodedImage,
+    crop: Box,
+    shape: tuple[int, int],
+    settings: ProposalSettings,
+) -> Tensor:
+    """Which candidates are not clearly out: measured on a coarse grid, they may be off by the slack."""
+    areas = found.areas * (image.shape[0] * image.shape[1] / (shape[0] * shape[1]))
+    stable = found.stability >= settings.stability_threshold - _STABILITY_SLACK
+    sized = (areas * _AREA_SLACK >= settings.min_area) & (areas / _AREA_SLACK <= settings.max_area)
+    cell = low_cell(image, found.logits) * max(image.shape) / max(image.input_shape)
+    cut = cut_off(found.boxes, crop, shape, within=max(0.0, EDGE - _EDGE_SLACK * cell))
+    return (found.areas > 0) & stable & sized & ~cut
+
+
+def cut_off(boxes: Tensor, crop: Box, shape: tuple[int, int], *, within: float = EDGE) -> Tensor:
+    """Whether masks end near an edge of their crop that is not near the scan's own border.
+
+    Args:
+        boxes: (K, 4) in the crop's pixels.
+        crop: x0 y0 x1 y1 in the scan's pixels.
+        shape: (H, W) of the scan.
+        within: how many pixels are near.
+
+    Returns:
+        bool (K,).
+    """
+    placed = boxes + boxes.new_tensor([crop[0], crop[1], crop[0], crop[1]])
+    at_edge = (placed - boxes.new_tensor(crop)).abs() <= within
+    at_border = (placed - boxes.new_tensor([0, 0, shape[1], shape[0]])).abs() <= within
+    return (at_edge & ~at_border).any(1)
+
+
+_OVERLAP_SLACK = 0.1
+_GROUP_MASKS = 8
+_GROUP_PIXELS = 1 << 23
+
+
+def choose(segmenter: Segmenter, view: View, settings: ProposalSettings) -> list[Proposal]:
+    """Greedy box NMS by falling estimated IoU that enlarges only what it has to.
+
+    Before each group of masks is brought to the scan's grid, candidates whose low-resolution box is clearly
+    one that has been taken already are dropped; thousands that cluster on the same few regions cost nothing.
+    Those that are enlarged are judged by their true stability, area and box.
+
+    Args:
+        segmenter: brings the masks to the crop's grid.
+        view: the crop and its candidates.
+        settings: the limits.
+
+    Returns:
+        What is left, by falling estimated IoU, of equal ones the earlier first.
+    """
+    candidates = view.candidates
+    waiting = candidates.iou.argsort(descending=True, stable=True)
+    x0, y0, x1, y1 = view.crop
+    group = max(1, min(_GROUP_MASKS, _GROUP_PIXELS // ((x1 - x0) * (y1 - y0))))
+    taken = candidates.boxes.new_zeros(0, 4)
+    chosen: list[Proposal] = []
+    while len(waiting):
+        now, waiting = waiting[:group], waiting[group:]
+        logits = segmenter.upsample(candidates.logits[now].float(), view.image)
+        stabilities = stability_score(logits, settings.stability_offset).tolist()
+        for index, mask, stability in zip(now.tolist(), (logits > 0).cpu().numpy(), stabilities, strict=True):
+            if not _good(mask, stability, view, settings):
+                continue
+            box = corners([box_of(mask)]).to(taken.device)
+            new = bool(highest_iou(box, taken) <= settings.box_nms_threshold)
+            if new and not cut_off(box, view.crop, view.shape):
+                taken = torch.cat([taken, box])
+                chosen.append(_place(view, index, mask, stability))
+        clearly = settings.box_nms_threshold + _OVERLAP_SLACK
+        waiting = waiting[highest_iou(candidates.boxes[waiting], taken) <= clearly]
+    return chosen
+
+
+def _good(mask: BoolArray, stability: float, view: View, settings: ProposalSettings) -> bool:
+    """Whether a mask of the crop is within the limits; a thin one may have no pixel on the scan's grid."""
+    area = int(mask.sum())
+    within = settings.min_area <= area / (view.shape[0] * view.shape[1]) <= settings.max_area
+    return area > 0 and within and stability >= settings.stability_threshold
+
+
+def _place(view: View, index: int, part: BoolArray, stability: float) -> Proposal:
+    """A mask of the crop as a proposal of the scan."""
+    x0, y0, x1, y1 = view.crop
+    mask = np.zeros(view.shape, np.bool_)
+    mask[y0:y1, x0:x1] = part
+    x, y = view.candidates.points[index].tolist()
+    return Proposal(
+        mask=mask,
+        box=box_of(mask),
+        iou=float(view.candidates.iou[index]),
+        stability=stability,
+        point=(x0 + x, y0 + y),
+        crop=view.crop,
+    )
+
 
 Progress = Callable[[float], None]
 

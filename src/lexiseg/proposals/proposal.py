@@ -1,4 +1,4 @@
-"""Proposals: every region of a scan that a segmenter can outline, before anything has a name."""
+"""Small pieces and holes of a mask."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
-from lexiseg.scans import BoolArray
+from lexiseg.values.scan import BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +63,31 @@ def box_of(mask: BoolArray) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) around a mask that is not empty, in pixels, end-exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+_TOUCHING = np.ones((3, 3), np.bool_)  # pixels that share a corner belong together, as everywhere in lexiseg
+
+
+def clean_pieces(mask: BoolArray, *, min_piece: float) -> BoolArray:
+    """A mask without small holes, then without small pieces; the largest piece stays whatever its size.
+
+    Args:
+        mask: bool (H, W), not empty.
+        min_piece: the smallest piece or hole that stays, as a fraction of the scan.
+
+    Returns:
+        bool (H, W), a new array.
+    """
+    filled = mask | _small(~mask, min_piece, keep_largest=False)
+    return filled & ~_small(filled, min_piece, keep_largest=True)
+
+
+def _small(mask: BoolArray, min_piece: float, *, keep_largest: bool) -> BoolArray:
+    labels, count = ndimage.label(mask, structure=_TOUCHING)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    small = sizes < min_piece * mask.size
+    small[0] = False
+    if keep_largest and count:
+        small[1 + int(sizes[1:].argmax())] = False
+    found: BoolArray = small[labels]
+    return found

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UsageError
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts.embedding import PhraseEmbedding
+from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposal, Proposals
-from lexiseg.saliency.presence import top_fraction_mean
-from lexiseg.saliency.scoring import phrase_logits, phrase_margins, sigmoid_trained
-from lexiseg.scans.scan import BoolArray, FloatArray
+from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained, top_fraction_mean
+from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.values.scan import BoolArray, FloatArray
 
 _PEAK = 0.01
 _SCORES = ("crop", "saliency", "both")
@@ -29,7 +28,7 @@ class RetrievalSettings:
     Attributes:
         score: "crop" for what the encoder says of the region shown alone, as SaLIP does; "saliency" for how
             well the region covers a saliency map of the whole scan; "both" for their geometric mean.
-        top: regions for each target; None for as many as the target has (see `lexiseg.prompts`: lungs have
+        top: regions for each target; None for as many as the target has (see `lexiseg.text`: lungs have
             two).  More than there are proposals is all of them.
         least: a region whose probability of being the target is below this is not taken, however well it
             compares with the others; 0 takes the best whatever they are, as SaLIP does.
@@ -53,9 +52,7 @@ class RetrievalSettings:
             raise UsageError(f"retrieval: score is {self.score!r}; expected one of {', '.join(_SCORES)}")
         whole = isinstance(self.top, int) and not isinstance(self.top, bool)
         if self.top is not None and not (whole and self.top >= 1):
-            raise UsageError(
-                f"retrieval: top is {self.top!r}; expected 1 or more, or null for the target's own number"
-            )
+            raise UsageError(f"retrieval: top is {self.top!r}; expected 1 or more, or null for the target's own number")
         for name in ("least", "distinct", "trim"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"retrieval: {name} is {getattr(self, name)}; expected 0 to 1")
@@ -203,9 +200,7 @@ def _scores(
     return np.sqrt(shown * covered), np.sqrt(shown * inside)
 
 
-def _of_crops(
-    count: int, crops: CropEmbeddings, phrase: PhraseEmbedding, encoder: Encoder
-) -> tuple[Values, Values]:
+def _of_crops(count: int, crops: CropEmbeddings, phrase: PhraseEmbedding, encoder: Encoder) -> tuple[Values, Values]:
     scores, probabilities = np.full(count, -np.inf), np.zeros(count)
     if not crops.indices:
         return scores, probabilities

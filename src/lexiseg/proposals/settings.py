@@ -53,9 +53,7 @@ class ProposalSettings:
         for name, least in _WHOLE.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(
-                    f"proposal setting {name} is {value!r}, expected a whole number, {least} or more"
-                )
+                raise UsageError(f"proposal setting {name} is {value!r}, expected a whole number, {least} or more")
         for name in _FRACTIONS:
             value = getattr(self, name)
             if not _is_number(value) or not 0 <= value <= 1:
@@ -64,9 +62,7 @@ class ProposalSettings:
         if not _is_number(offset) or not 0 <= offset < math.inf:
             raise UsageError(f"proposal setting stability_offset is {offset!r}, expected a number, 0 or more")
         if self.crop_layers > _MAX_LAYERS:
-            raise UsageError(
-                f"proposal setting crop_layers is {self.crop_layers}, expected 0 to {_MAX_LAYERS}"
-            )
+            raise UsageError(f"proposal setting crop_layers is {self.crop_layers}, expected 0 to {_MAX_LAYERS}")
         if self.max_area <= self.min_area:
             raise UsageError(
                 f"proposal setting max_area is {self.max_area}, expected more than min_area, {self.min_area}"

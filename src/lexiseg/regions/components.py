@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from lexiseg.errors import UsageError
-from lexiseg.scans.scan import BoolArray, FloatArray
+from lexiseg.values.scan import BoolArray, FloatArray
 
 Keep = Literal["all", "largest"] | int
 Order = Literal["area", "saliency"]

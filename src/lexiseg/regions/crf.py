@@ -10,12 +10,11 @@ import numpy as np
 from scipy.special import expit
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.bilateral_grid import BilateralGrid
-from lexiseg.regions.flat import is_flat
+from lexiseg.regions.filters import BilateralGrid, SpatialGaussian
 from lexiseg.regions.lattice import PermutohedralLattice
 from lexiseg.regions.region import Region
-from lexiseg.regions.spatial import SpatialGaussian
-from lexiseg.scans.scan import FloatArray
+from lexiseg.regions.threshold import is_flat
+from lexiseg.values.scan import FloatArray
 
 GRID_LIMIT = 1 << 24
 _Filter = Callable[[FloatArray], FloatArray]
@@ -58,9 +57,7 @@ class CRFSettings:
         if self.iterations != int(self.iterations):
             raise UsageError(f"CRF setting iterations is {self.iterations}, expected a whole number")
         if not 0 < self.threshold < 1:
-            raise UsageError(
-                f"CRF setting threshold is {self.threshold}, expected between 0 and 1, both excluded"
-            )
+            raise UsageError(f"CRF setting threshold is {self.threshold}, expected between 0 and 1, both excluded")
 
 
 def dense_crf(saliency: FloatArray, image: FloatArray, *, settings: CRFSettings | None = None) -> FloatArray:
@@ -98,8 +95,7 @@ def dense_crf(saliency: FloatArray, image: FloatArray, *, settings: CRFSettings 
     settings = settings or CRFSettings()
     if saliency.ndim != 2 or saliency.size == 0 or image.shape not in (saliency.shape, (*saliency.shape, 3)):
         raise ValueError(
-            f"saliency has shape {saliency.shape} and image {image.shape}, "
-            "expected (H, W) and (H, W) or (H, W, 3)"
+            f"saliency has shape {saliency.shape} and image {image.shape}, expected (H, W) and (H, W) or (H, W, 3)"
         )
     unary = _unary_log_odds(saliency, settings)
     log_odds = unary

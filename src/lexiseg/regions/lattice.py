@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.sparse import csr_array
 
-from lexiseg.scans.scan import FloatArray
+from lexiseg.values.scan import FloatArray
 
 TABLE_LIMIT = 1 << 26
 _AXIS_BITS = 3
@@ -44,9 +44,7 @@ class PermutohedralLattice:
         strides = [math.prod(extent[k + 1 :]) for k in range(len(extent))]
         size = math.prod(extent)
         if size >= 1 << 62:
-            raise ValueError(
-                "the points span too many cells of the lattice, expected larger standard deviations"
-            )
+            raise ValueError("the points span too many cells of the lattice, expected larger standard deviations")
         keys = _vertex_keys(corner, axes, strides, np.int32 if size < 1 << 31 else np.int64)
         steps = [*strides, sum(strides)]
         vertices, self._neighbours, count = (

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from lexiseg.errors import UsageError
 from lexiseg.regions.components import Component, Order, find_components
-from lexiseg.scans.scan import BoolArray, FloatArray, Prompts
+from lexiseg.values.scan import BoolArray, FloatArray, Prompts
 
 Boxes = Literal["largest", "all", "hull", "none"] | int
 Points = Literal["none", "center", "peak"]

@@ -1,12 +1,13 @@
-"""The refined region of a phrase, before it becomes prompts."""
+"""What a refiner is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lexiseg.scans.scan import BoolArray, FloatArray
+from lexiseg.values.scan import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,7 @@ class Region:
     def __post_init__(self) -> None:
         if self.mask.dtype != np.bool_ or self.probability.dtype != np.float32:
             raise TypeError(
-                f"mask is {self.mask.dtype} and probability {self.probability.dtype}, "
-                "expected bool and float32"
+                f"mask is {self.mask.dtype} and probability {self.probability.dtype}, expected bool and float32"
             )
         if self.mask.ndim != 2 or self.mask.shape != self.probability.shape:
             raise ValueError(
@@ -38,3 +38,28 @@ class Region:
     def empty(self) -> bool:
         """True where no pixel is in the region: the target is absent."""
         return not bool(self.mask.any())
+
+
+@runtime_checkable
+class Refiner(Protocol):
+    """Turns a saliency map into a region: where exactly is what the map hints at?
+
+    A refiner is a pure function of its arguments: the same map, pixels and settings give the same region.
+    A flat map points nowhere and gives an empty region.
+    """
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Names of the settings that a call takes."""
+
+    def __call__(self, saliency: FloatArray, pixels: FloatArray, **settings: Any) -> Region:
+        """Refine a saliency map.
+
+        Args:
+            saliency: float32 (H, W) in [0, 1].
+            pixels: float32 (H, W) or (H, W, 3) in [0, 1], the scan on the same grid.
+            settings: any of `settings`.
+
+        Raises:
+            UsageError: a setting has a value that it cannot take.
+        """

@@ -12,8 +12,14 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.flat import is_flat
-from lexiseg.scans.scan import BoolArray, FloatArray
+from lexiseg.values.scan import BoolArray, FloatArray
+
+FLAT_RANGE = 1e-6
+
+
+def is_flat(saliency: FloatArray) -> bool:
+    """True where the map, (H, W), spans less than 1e-6: it points nowhere, so no region may come from it."""
+    return float(np.ptp(saliency)) < FLAT_RANGE
 
 
 def fixed_threshold(saliency: FloatArray, *, threshold: float = 0.5) -> BoolArray:
@@ -65,9 +71,7 @@ def kmeans(saliency: FloatArray, *, clusters: int = 2) -> BoolArray:
         with warnings.catch_warnings():
             # A cluster that runs empty keeps its centre, which is what is wanted here.
             warnings.filterwarnings("ignore", message="One of the clusters is empty")
-            centres, _ = kmeans2(
-                saliency.ravel().astype(np.float64), distinct[ranks], minit="matrix", iter=50
-            )
+            centres, _ = kmeans2(saliency.ravel().astype(np.float64), distinct[ranks], minit="matrix", iter=50)
         return float(np.sort(centres)[-2:].mean())
 
     return _above(saliency, threshold)

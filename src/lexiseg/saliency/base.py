@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from lexiseg.errors import BrokenWeights, UsageError
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts.embedding import PhraseEmbedding, embed_phrases
-from lexiseg.prompts.phrases import PhraseSet
+from lexiseg.models.protocols import Encoder
+from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained
 from lexiseg.saliency.framing import FramingMode, blend, frame_scan
-from lexiseg.saliency.scoring import phrase_logits, phrase_margins, sigmoid_trained
-from lexiseg.scans.scan import FloatArray, Saliency
+from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray, Saliency
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,7 @@ class SaliencyMethod(ABC):
             raise UsageError(f"{self.name}: white is {self.white}; expected a percentile, 50 to 100")
 
     @abstractmethod
-    def look(
-        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
-    ) -> Raw:
+    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
         """Hook: maps of N phrases in one view (1, 3, S, S); what no phrase changes is done once for all."""
 
     def activate(self, encoder: Encoder, raw: Tensor, phrase: PhraseEmbedding) -> Tensor:
@@ -87,9 +85,7 @@ class SaliencyMethod(ABC):
             return torch.zeros_like(raw)
         return rectified / top
 
-    def evidence(
-        self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding
-    ) -> dict[str, float]:
+    def evidence(self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding) -> dict[str, float]:
         """Hook: how much speaks for the phrase being in the scan at all; see `explain` for the names."""
         return global_evidence(encoder, raw.embeddings, phrase)
 
@@ -230,9 +226,7 @@ def _sigmoid(value: float) -> float:
     return 0.5 * (1 + math.tanh(value / 2))
 
 
-def _embed(
-    encoder: Encoder, phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding]
-) -> tuple[PhraseEmbedding, ...]:
+def _embed(encoder: Encoder, phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding]) -> tuple[PhraseEmbedding, ...]:
     ready = tuple(phrase for phrase in phrases if isinstance(phrase, PhraseEmbedding))
     sets = tuple(phrase for phrase in phrases if isinstance(phrase, PhraseSet))
     if ready and sets:

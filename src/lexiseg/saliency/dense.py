@@ -8,15 +8,48 @@ from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts.embedding import PhraseEmbedding
+from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
-from lexiseg.saliency.presence import top_fraction_mean
-from lexiseg.saliency.scoring import phrase_logits, phrase_margins, sigmoid_trained
-from lexiseg.saliency.shifts import interleave, shifted_views
+from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained, top_fraction_mean
+from lexiseg.text.embedding import PhraseEmbedding
+
+
+def shift_offsets(stride: float, shifts: int) -> list[int]:
+    """Where the n views of an axis look from, in whole input pixels, centred on 0.
+
+    With stride s and n shifts, position i of view k is centred on ``(i + 1/2) s + (k - (n - 1) / 2) s / n``,
+    which is ``(i n + k + 1/2) s / n``: interleaved, the n maps are exactly one map of stride s / n.  Offsets
+    that are not whole are rounded (2 or 4 shifts of stride 16 or 32 are whole; no error exceeds half an input
+    pixel).
+    """
+    return [round((k - (shifts - 1) / 2) * stride / shifts) for k in range(shifts)]
+
+
+def shifted_views(view: Tensor, strides: tuple[float, float], shifts: int) -> Tensor:
+    """All n * n shifted copies of a view (1, 3, S, S) as one batch (n * n, 3, S, S), row shift outermost.
+
+    What comes into view at an edge repeats the edge's pixels (the fill, where the view is letterboxed); what
+    leaves it there is seen by the opposite shift.
+    """
+    rows, columns = (shift_offsets(stride, shifts) for stride in strides)
+    margin = max(abs(offset) for offset in (*rows, *columns))
+    side = view.shape[-1]
+    wide = F.pad(view, (margin,) * 4, mode="replicate") if margin else view
+    return torch.cat(
+        [wide[:, :, margin + y : margin + y + side, margin + x : margin + x + side] for y in rows for x in columns]
+    )
+
+
+def interleave(maps: Tensor, shifts: int) -> Tensor:
+    """Maps (n * n, E, h, w) of `shifted_views` as one map (E, h * n, w * n) over the unshifted view."""
+    _, channels, height, width = maps.shape
+    grid = maps.reshape(shifts, shifts, channels, height, width)
+    return grid.permute(2, 3, 0, 4, 1).reshape(channels, height * shifts, width * shifts)
+
 
 Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
 
@@ -61,19 +94,13 @@ class DenseSimilarity(SaliencyMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.activation not in ("auto", "sigmoid", "softmax", "minmax"):
-            raise UsageError(
-                f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax"
-            )
+            raise UsageError(f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax")
         if self.shifts < 1 or self.batch < 1:
-            raise UsageError(
-                f"dense: shifts is {self.shifts} and batch {self.batch}; expected at least 1 each"
-            )
+            raise UsageError(f"dense: shifts is {self.shifts} and batch {self.batch}; expected at least 1 each")
         if not 0 < self.top_fraction <= 1:
             raise UsageError(f"dense: top_fraction is {self.top_fraction}; expected above 0 and at most 1")
 
-    def look(
-        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
-    ) -> Raw:
+    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
         """One forward where the tower allows it, with shifts their square and one more; for all phrases."""
         dense, whole = self._encoded(encoder, view)
         positions, embedding = dense.permute(1, 2, 0), whole.detach().float()
@@ -87,9 +114,7 @@ class DenseSimilarity(SaliencyMethod):
             return torch.sigmoid(raw)
         return stretch(raw[None])[0]
 
-    def evidence(
-        self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding
-    ) -> dict[str, float]:
+    def evidence(self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding) -> dict[str, float]:
         """The global evidence, and ``dense`` where the map is a probability."""
         found = super().evidence(encoder, saliency, raw, phrase)
         if self._kind(encoder, phrase) != "minmax":

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.scans.scan import FloatArray
+from lexiseg.values.scan import FloatArray
 
 FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
 
@@ -73,9 +73,7 @@ class Frame:
             align_corners=False,
             antialias=True,
         )
-        square = (
-            torch.tensor(self.fill, dtype=torch.float32).view(1, 3, 1, 1).repeat(1, 1, self.size, self.size)
-        )
+        square = torch.tensor(self.fill, dtype=torch.float32).view(1, 3, 1, 1).repeat(1, 1, self.size, self.size)
         rows = slice(self.place.top, self.place.top + self.place.height)
         columns = slice(self.place.left, self.place.left + self.place.width)
         square[:, :, rows, columns] = resized.clamp(0, 1)

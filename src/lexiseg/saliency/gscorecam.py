@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts.embedding import PhraseEmbedding
+from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
-from lexiseg.saliency.importance import channel_importance
-from lexiseg.saliency.scoring import cosines, phrase_margins
+from lexiseg.saliency.evidence import cosines, phrase_margins
+from lexiseg.saliency.gradcam import channel_importance
+from lexiseg.text.embedding import PhraseEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,7 @@ class GScoreCAM(SaliencyMethod):
         """At most 8 channels."""
         return replace(self, k=min(self.k, 8))
 
-    def look(
-        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
-    ) -> Raw:
+    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
         """One forward, a backward for each phrase, and ceil(n / batch) forwards of n masked views."""
         layer = self.layer or encoder.default_layer()
 
@@ -102,9 +100,7 @@ class GScoreCAM(SaliencyMethod):
             return scale * cosines(embeddings, phrases)
         bare = [phrase.text for phrase in phrases if not len(phrase.nulls)]
         if bare:
-            raise UsageError(
-                f"gscorecam: contrast needs null phrases, {bare[0]!r} has none; set contrast to false"
-            )
+            raise UsageError(f"gscorecam: contrast needs null phrases, {bare[0]!r} has none; set contrast to false")
         return phrase_margins(embeddings, phrases, scale=scale)
 
     def _masked_embeddings(self, encoder: Encoder, view: Tensor, maps: Tensor, progress: Progress) -> Tensor:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from lexiseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from lexiseg.models.encoder import Encoder
-    from lexiseg.prompts.embedding import PhraseEmbedding
-    from lexiseg.prompts.phrases import PhraseSet
+    from lexiseg.models.protocols import Encoder
     from lexiseg.saliency.base import Progress, SaliencyMethod
-    from lexiseg.scans.scan import FloatArray, Saliency
+    from lexiseg.text.embedding import PhraseEmbedding
+    from lexiseg.text.phrases import PhraseSet
+    from lexiseg.values.scan import FloatArray, Saliency
+
 
 METHODS: dict[str, str] = {
     "gscorecam": "lexiseg.saliency.gscorecam:GScoreCAM",

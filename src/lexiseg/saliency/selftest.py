@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from lexiseg.errors import BrokenWeights
-from lexiseg.models.encoder import Encoder
-from lexiseg.prompts.phrases import PhraseSet
+from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import SaliencyMethod
-from lexiseg.scans.scan import FloatArray
+from lexiseg.text.phrases import PhraseSet
+from lexiseg.values.scan import FloatArray
 
 _PHRASES = ("breast tumor", "lungs")
 # Of a map's own range or magnitude: far above float32 rounding, far below any response.

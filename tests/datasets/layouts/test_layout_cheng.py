@@ -9,7 +9,7 @@ from trees import block, inside, mask_file, picture, run_import
 
 from lexiseg.datasets.importing import ImportRequest, import_dataset
 from lexiseg.errors import BadDataset, UsageError
-from lexiseg.scans import read_scan
+from lexiseg.io.read import read_scan
 
 h5py = pytest.importorskip("h5py", reason="reading MATLAB 7.3 files needs h5py")
 

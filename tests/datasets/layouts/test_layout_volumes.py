@@ -9,7 +9,8 @@ import pytest
 from trees import mask_file, picture, run_import, save, volume
 
 from lexiseg.errors import BadDataset
-from lexiseg.scans import read_mask, read_scan
+from lexiseg.io.masks import read_mask
+from lexiseg.io.read import read_scan
 
 LABELS = np.zeros((3, 4, 5), np.uint8)
 LABELS[0, 0], LABELS[1, 1], LABELS[2, 2, 2] = 1, 2, 3
@@ -25,9 +26,7 @@ class TestCc359:
                 root / "Silver-standard-machine-learning" / "Silver-standard" / f"{name}_ss.nii.gz",
                 np.uint8(LABELS > 0),
             )
-        volume(
-            root / "Silver-standard-STAPLE" / "CC0001_philips_15_55_M_staple.nii.gz", np.uint8(LABELS == 1)
-        )
+        volume(root / "Silver-standard-STAPLE" / "CC0001_philips_15_55_M_staple.nii.gz", np.uint8(LABELS == 1))
         return tmp_path
 
     def test_rows(self, cc359: Path) -> None:
@@ -106,9 +105,7 @@ class TestNnunet:
         picture(tmp_path / "imagesTr" / "road_1_0000.png")
         mask_file(tmp_path / "labelsTr" / "road_1.png")
         save(tmp_path / "labelsTr" / "road_1.png", np.full((16, 16), 2))
-        (tmp_path / "dataset.json").write_text(
-            json.dumps({"labels": {"a": 1, "b": 2}, "file_ending": ".png"})
-        )
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"a": 1, "b": 2}, "file_ending": ".png"}))
         rows, _ = run_import("nnunet", tmp_path, target="b")
         assert read_mask(rows["road_1"].mask).all()
 
@@ -138,9 +135,7 @@ class TestMsd:
 
     @staticmethod
     def describe(root: Path, names: list[str], **more: object) -> None:
-        training = [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names
-        ]
+        training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
         description = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, **more}
         (root / "dataset.json").write_text(json.dumps({"training": training, "test": [], **description}))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lexiseg.errors import BadDataset
-from lexiseg.scans.names import printable
+from lexiseg.io.names import printable
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from PIL import Image
 from lexiseg.datasets.layouts.layout import Derived
 from lexiseg.errors import UnreadableScan
 from lexiseg.files import atomic_write
-from lexiseg.scans.masks import write_mask
-from lexiseg.scans.names import printable
-from lexiseg.scans.nifti_grid import NiftiGrid
-from lexiseg.scans.read import MAX_VOXELS, reading
-from lexiseg.scans.scan import BoolArray, Scan
-from lexiseg.scans.stored import read_stored
+from lexiseg.io.masks import read_stored
+from lexiseg.io.names import printable
+from lexiseg.io.nifti_grid import NiftiGrid
+from lexiseg.io.read import MAX_VOXELS, reading
+from lexiseg.io.write import write_mask
+from lexiseg.values.scan import BoolArray, Scan
 
 
 def union(masks: Sequence[Path]) -> Derived:
@@ -29,9 +29,7 @@ def union(masks: Sequence[Path]) -> Derived:
         stored = [read_stored(path) for path in masks]
         shapes = {each.values.shape for each in stored}
         if len(shapes) > 1:
-            named = ", ".join(
-                f"{path.name} {each.values.shape}" for path, each in zip(masks, stored, strict=True)
-            )
+            named = ", ".join(f"{path.name} {each.values.shape}" for path, each in zip(masks, stored, strict=True))
             raise UnreadableScan(printable(f"masks of one image differ in size ({named}); expected one size"))
         inside = np.logical_or.reduce([each.inside() for each in stored])
         return written_mask(inside, folder, stem, grid=stored[0].grid)
@@ -103,9 +101,7 @@ def frame_of(path: Path, index: int) -> Derived:
             image: Any = nib.load(path)
             shape = tuple(int(length) for length in image.shape)
             if len(shape) != 4 or not 0 <= index < shape[3]:
-                raise UnreadableScan(
-                    f"its shape is {shape}; expected four axes, the last longer than {index}"
-                )
+                raise UnreadableScan(f"its shape is {shape}; expected four axes, the last longer than {index}")
             if math.prod(shape[:3]) > MAX_VOXELS:
                 raise UnreadableScan(f"its shape is {shape}, over the limit of {MAX_VOXELS} voxels")
             header = image.header.copy()

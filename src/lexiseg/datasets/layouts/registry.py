@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import difflib
 
-from lexiseg.datasets.layouts.busi import BUSI
-from lexiseg.datasets.layouts.cc359 import CC359
-from lexiseg.datasets.layouts.cheng import CHENG
-from lexiseg.datasets.layouts.cheng_png import CHENG_PNG
-from lexiseg.datasets.layouts.covid_qu_ex import COVID_QU_EX
-from lexiseg.datasets.layouts.hc18 import HC18
-from lexiseg.datasets.layouts.isic import ISIC
-from lexiseg.datasets.layouts.kvasir import KVASIR
+from lexiseg.datasets.layouts.brain_mri import CC359, CHENG, CHENG_PNG
+from lexiseg.datasets.layouts.colour import ISIC, KVASIR
+from lexiseg.datasets.layouts.generic import MSD, NNUNET, PLAIN
 from lexiseg.datasets.layouts.layout import Layout
-from lexiseg.datasets.layouts.montgomery import MONTGOMERY
-from lexiseg.datasets.layouts.msd import MSD
-from lexiseg.datasets.layouts.nnunet import NNUNET
-from lexiseg.datasets.layouts.plain import PLAIN
-from lexiseg.datasets.layouts.shenzhen import SHENZHEN
-from lexiseg.datasets.layouts.udiat import UDIAT
+from lexiseg.datasets.layouts.ultrasound import BUSI, HC18, UDIAT
+from lexiseg.datasets.layouts.xray import COVID_QU_EX, MONTGOMERY, SHENZHEN
 from lexiseg.errors import UsageError
-from lexiseg.scans.names import printable
+from lexiseg.io.names import printable
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lexiseg.errors import BadDataset
-from lexiseg.scans.formats import IMAGE_SUFFIXES, SCAN_SUFFIXES, scan_suffix
-from lexiseg.scans.names import printable
+from lexiseg.io.formats import IMAGE_SUFFIXES, SCAN_SUFFIXES, scan_suffix
+from lexiseg.io.names import printable
 
 MADE_ENDING = "_lexiseg"
 """How the folders end that an import makes: they are no part of any data set."""
@@ -165,6 +165,4 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 def _counted(entry: os.DirEntry[str]) -> tuple[list[tuple[int, str]], str]:
     """Sorts "a2" before "a10"."""
     parts = re.split(r"([0-9]+)", entry.name.casefold())
-    return [
-        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts
-    ], entry.name
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts], entry.name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lexiseg.datasets.phantoms.toolbox.words import sentence
+from lexiseg.datasets.phantoms.words import sentence
 from lexiseg.errors import UsageError
 
 Attributes = Mapping[str, str]
@@ -40,7 +40,7 @@ def compose(modality: str, attributes: Attributes, *, wording: int = 0) -> str:
     Short, because many text towers read few tokens: all of it fits into CLIP's 77, and nearly all into 32.
 
     Args:
-        modality: one of `lexiseg.datasets.phantoms.MODALITIES`.
+        modality: one of `lexiseg.datasets.phantoms.registry.MODALITIES`.
         attributes: a phantom's.
         wording: which of the ways to say it; any number.
 
@@ -98,9 +98,7 @@ def _breast(words: Attributes, wording: int) -> str:
 
 def _brain(words: Attributes, wording: int) -> str:
     contrast = words["contrast"] if words["contrast"] == "FLAIR" else f"{words['contrast']}-weighted"
-    head = (f"{words['plane']} {contrast} brain MRI", f"{contrast} MRI of the brain, {words['plane']}")[
-        wording % 2
-    ]
+    head = (f"{words['plane']} {contrast} brain MRI", f"{contrast} MRI of the brain, {words['plane']}")[wording % 2]
     if words["finding"] == "none":
         return f"{head} with no tumor"
     around = "with edema" if words["edema"] == "edema" else "without edema"

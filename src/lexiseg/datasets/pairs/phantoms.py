@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from lexiseg.datasets.pairs.captions import HardNegative, compose, hard_negatives
-from lexiseg.datasets.phantoms import MODALITIES, Phantom, generate, options
+from lexiseg.datasets.phantoms.phantom import Phantom
+from lexiseg.datasets.phantoms.registry import MODALITIES, generate, options
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
 
@@ -40,13 +41,13 @@ def phantom_pair(modality: str, seed: int, *, size: int = 256, **attributes: str
     """A phantom and its caption; the same arguments give the same pair.
 
     Args:
-        modality: one of `lexiseg.datasets.phantoms.MODALITIES`.
+        modality: one of `lexiseg.datasets.phantoms.registry.MODALITIES`.
         seed: not negative; also chooses the wording.
         size: height and width in pixels.
-        **attributes: what to fix instead of draw, see `lexiseg.datasets.phantoms.options`.
+        **attributes: what to fix instead of draw, see `lexiseg.datasets.phantoms.registry.options`.
 
     Raises:
-        UsageError: as for `lexiseg.datasets.phantoms.generate`.
+        UsageError: as for `lexiseg.datasets.phantoms.registry.generate`.
     """
     phantom = generate(modality, seed, size=size, target=None, **attributes)
     text = compose(modality, phantom.attributes, wording=seed)
@@ -105,9 +106,7 @@ def write_phantom_pairs(
         UnwritableResult: the folder or a file cannot be written.
     """
     if count < 2 or not modalities:
-        raise UsageError(
-            f"cannot write {count} pairs of {len(modalities)} modalities; ask for 2 or more of at least 1"
-        )
+        raise UsageError(f"cannot write {count} pairs of {len(modalities)} modalities; ask for 2 or more of at least 1")
     folder = Path(out_dir)
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lexiseg.datasets.pairs.medpix import is_medpix, medpix_pairs
-from lexiseg.datasets.pairs.pair import PairSet
+from lexiseg.datasets.pairs.pairs import PairSet, table_pairs
 from lexiseg.datasets.pairs.roco import is_roco, roco_pairs
-from lexiseg.datasets.pairs.table import table_pairs
 from lexiseg.errors import BadManifest
-from lexiseg.scans.names import printable
+from lexiseg.io.names import printable
 
 _TABLES = ("pairs.csv", "manifest.csv")
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lexiseg.datasets.pairs.pair import Pair, PairSet, Part, checked, one_line
-from lexiseg.datasets.tables import csv_text
+from lexiseg.datasets.manifest import csv_text
+from lexiseg.datasets.pairs.pairs import Pair, PairSet, Part, checked, one_line
 from lexiseg.errors import BadManifest
 
 _FIRST: Mapping[str, Part] = {"train": "train", "validation": "val", "test": "test"}

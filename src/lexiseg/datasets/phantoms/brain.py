@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from lexiseg.datasets.phantoms.brain_head import PLANES, draw_head
-from lexiseg.datasets.phantoms.brain_lesion import AREAS, KINDS, paint_lesion
-from lexiseg.datasets.phantoms.brain_tissue import SIGNAL, paint_tissues
-from lexiseg.datasets.phantoms.draw import Draw
-from lexiseg.datasets.phantoms.modality import Modality, Rendering
-from lexiseg.datasets.phantoms.toolbox.mri import acquire
-from lexiseg.datasets.phantoms.toolbox.words import a, place_of, sentence, size_of, where
+from lexiseg.datasets.phantoms.brain_anatomy import AREAS, KINDS, PLANES, SIGNAL, draw_head, paint_lesion, paint_tissues
+from lexiseg.datasets.phantoms.imaging import acquire
+from lexiseg.datasets.phantoms.phantom import Draw, Modality, Rendering
+from lexiseg.datasets.phantoms.words import a, place_of, sentence, size_of, where
 
 SMALL, LARGE = 0.012, 0.035
 """Fractions of the image's area below which a tumor is small, and from which it is large."""
@@ -56,9 +53,7 @@ def _caption(draw: Draw, words: dict[str, str]) -> str:
     )
     if words["finding"] == "none":
         return sentence(f"{head} {draw.pick(_NORMAL)}")
-    look = draw.pick(
-        (words["size"], f"{words['size']} {words['signal']}", f"{words['size']}, {words['signal']}")
-    )
+    look = draw.pick((words["size"], f"{words['size']} {words['signal']}", f"{words['size']}, {words['signal']}"))
     tail = draw.pick(("", "with surrounding edema")) if words["edema"] == "edema" else ""
     return sentence(f"{head} showing {a(look)} {words['finding']} {where(words['place'])} {tail}")
 

@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lexiseg.evaluation.metrics.boxes import Box, boxes_iou, boxes_of_mask
-from lexiseg.evaluation.metrics.empty import (
-    Emptiness,
-    EmptyRule,
-    emptiness_of,
-    score_of_empty,
-    worst_score,
-)
-from lexiseg.evaluation.metrics.overlap import Overlap
+from lexiseg.evaluation.metrics.overlap import Emptiness, EmptyRule, Overlap, emptiness_of, score_of_empty, worst_score
 from lexiseg.evaluation.metrics.surface import SurfaceDistances, boundary, diagonal
-from lexiseg.scans.scan import BoolArray
+from lexiseg.values.scan import BoolArray
 
 
 @dataclass(frozen=True)
@@ -80,9 +73,7 @@ def score_mask(
     return MaskScore(values, fractions, emptiness, overlap.truth * cell, overlap.prediction * cell)
 
 
-def worst_mask_score(
-    truth: BoolArray, *, spacing: Sequence[float] | None = None, tolerance: float = 2.0
-) -> MaskScore:
+def worst_mask_score(truth: BoolArray, *, spacing: Sequence[float] | None = None, tolerance: float = 2.0) -> MaskScore:
     """What a missing prediction scores: the worst value of each metric, also where the truth is empty.
 
     Its share in pooled values is that of an empty mask. Arguments as of `score_mask`.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.evaluation.metrics.empty import EmptyRule, emptiness_of, score_of_empty
-from lexiseg.scans.scan import BoolArray
+from lexiseg.evaluation.metrics.overlap import EmptyRule, emptiness_of, score_of_empty
+from lexiseg.values.scan import BoolArray
 
 # A tolerance of 1.4 mm on a grid of 0.7 mm means two pixels, whatever the last bit of 2 x 0.7 is.
 _ROUNDING = 1e-9
@@ -52,9 +52,7 @@ class SurfaceDistances:
     from_prediction: NDArray[np.float64]
 
     @classmethod
-    def of(
-        cls, truth: BoolArray, prediction: BoolArray, spacing: Sequence[float] | None = None
-    ) -> SurfaceDistances:
+    def of(cls, truth: BoolArray, prediction: BoolArray, spacing: Sequence[float] | None = None) -> SurfaceDistances:
         """Measure, centre to centre.
 
         A k-d tree of boundary points, and not a distance transform of the grid: it is exact too, and on a
@@ -75,9 +73,7 @@ class SurfaceDistances:
             raise ValueError(f"the masks have shapes {truth.shape} and {prediction.shape}, expected the same")
         steps = np.ones(truth.ndim) if spacing is None else np.asarray(spacing, np.float64)
         if steps.shape != (truth.ndim,):
-            raise ValueError(
-                f"the spacing has {steps.size} values, expected one for each of {truth.ndim} axes"
-            )
+            raise ValueError(f"the spacing has {steps.size} values, expected one for each of {truth.ndim} axes")
         ours, theirs = (np.argwhere(boundary(mask)) * steps for mask in (truth, prediction))
         if not len(ours) or not len(theirs):
             raise ValueError("a mask is empty; it has no boundary to measure from")
@@ -117,7 +113,7 @@ def nsd(
 
     (#{p in dP: d(p, dT) <= tau} + #{t in dT: d(t, dP) <= tau}) / (#dP + #dT), where dT and dP are the
     boundary pixels, each counted as one (see `boundary`). No unit, 0 to 1. Empty masks: see
-    `lexiseg.evaluation.metrics.empty`. Source: S. Nikolov et al., J Med Internet Res 23 (2021) e26151.
+    `lexiseg.evaluation.metrics.overlap`. Source: S. Nikolov et al., J Med Internet Res 23 (2021) e26151.
 
     Args:
         truth: bool (H, W) or (D, H, W).
@@ -144,7 +140,7 @@ def hd95(
 
     max(P95 over dT of d(t, dP), P95 over dP of d(p, dT)), percentiles interpolated linearly, as in MONAI. In
     mm (pixels without spacing), 0 to the grid's diagonal. Empty masks: see
-    `lexiseg.evaluation.metrics.empty`. Source: D. P. Huttenlocher et al., IEEE PAMI 15 (1993) 850-863
+    `lexiseg.evaluation.metrics.overlap`. Source: D. P. Huttenlocher et al., IEEE PAMI 15 (1993) 850-863
     (partial distances); Metrics Reloaded. Arguments and errors as of `nsd`.
     """
     measured = _measure("hd95", truth, prediction, spacing, empty)
@@ -161,7 +157,7 @@ def assd(
     """Average symmetric surface distance: the mean over both boundaries' pixels together.
 
     (sum over dT of d(t, dP) + sum over dP of d(p, dT)) / (#dT + #dP). In mm (pixels without spacing), 0 to
-    the grid's diagonal. Empty masks: see `lexiseg.evaluation.metrics.empty`. Source: T. Heimann et al., IEEE
+    the grid's diagonal. Empty masks: see `lexiseg.evaluation.metrics.overlap`. Source: T. Heimann et al., IEEE
     TMI 28 (2009) 1251-1265. Arguments and errors as of `nsd`.
     """
     measured = _measure("assd", truth, prediction, spacing, empty)
@@ -183,6 +179,4 @@ def _measure(
 ) -> SurfaceDistances | float:
     if truth.shape != prediction.shape or (truth.any() and prediction.any()):
         return SurfaceDistances.of(truth, prediction, spacing)
-    return score_of_empty(
-        metric, emptiness_of(truth, prediction), rule=empty, diagonal=diagonal(truth.shape, spacing)
-    )
+    return score_of_empty(metric, emptiness_of(truth, prediction), rule=empty, diagonal=diagonal(truth.shape, spacing))

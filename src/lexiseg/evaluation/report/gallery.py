@@ -12,11 +12,16 @@ import numpy as np
 from PIL import Image
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.evaluation.cases import Case, PredictionFolder, Status, read_answers, read_prediction, read_truth
-from lexiseg.evaluation.cases.answers import Answer
-from lexiseg.evaluation.evaluation import Evaluation, SystemEvaluation
-from lexiseg.evaluation.metrics import Emptiness
-from lexiseg.scans import PALETTE, BoolArray, Scan, iterate_slices, overlay, read_scan, safe_id
+from lexiseg.evaluation.cases import Case, Status
+from lexiseg.evaluation.masks import read_prediction, read_truth
+from lexiseg.evaluation.metrics.overlap import Emptiness
+from lexiseg.evaluation.reading import Answer, PredictionFolder, read_answers
+from lexiseg.evaluation.results import Evaluation, SystemEvaluation
+from lexiseg.io.names import safe_id
+from lexiseg.io.pictures import PALETTE, overlay
+from lexiseg.io.read import read_scan
+from lexiseg.values.scan import BoolArray, Scan
+from lexiseg.values.slices import iterate_slices
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +58,7 @@ def chosen_cases(system: SystemEvaluation, count: int) -> list[tuple[str, Case]]
     """Up to `count` best, median and worst cases by Dice (or box IoU), each shown once; ties by id."""
     ranked = sorted(
         # Of an empty mask that is rightly empty there is nothing to see.
-        (
-            case
-            for case in system.cases
-            if not math.isnan(case.quality) and case.emptiness is not Emptiness.both
-        ),
+        (case for case in system.cases if not math.isnan(case.quality) and case.emptiness is not Emptiness.both),
         key=lambda case: (-case.quality, case.status is not Status.ok, case.id),
     )
     middle = max(0, (len(ranked) - count) // 2)
@@ -122,9 +123,7 @@ def _picture(
     return Picture(rank, case, source, note)
 
 
-def _slice(
-    scan: Scan, truth: BoolArray | None, predicted: BoolArray
-) -> tuple[Scan, BoolArray | None, BoolArray]:
+def _slice(scan: Scan, truth: BoolArray | None, predicted: BoolArray) -> tuple[Scan, BoolArray | None, BoolArray]:
     if not scan.volume:
         return scan, truth, predicted
     filled = predicted.sum(axis=(1, 2)) + (0 if truth is None else truth.sum(axis=(1, 2)))

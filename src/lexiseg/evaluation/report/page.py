@@ -1,23 +1,88 @@
-"""The report as one HTML page that needs nothing else."""
+"""Every format of the report into one folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from importlib import resources
+from pathlib import Path
+from typing import BinaryIO
 
-from lexiseg.evaluation.evaluation import Evaluation
-from lexiseg.evaluation.metrics import metric_of
+from lexiseg.evaluation.metrics.catalogue import metric_of
 from lexiseg.evaluation.report.gallery import LEGEND, RANKS, Picture, draw_gallery
 from lexiseg.evaluation.report.plots import bland_altman, box_plots, calibration_curves, colour
-from lexiseg.evaluation.report.record import versions
+from lexiseg.evaluation.report.record import cases_csv, comparisons_csv, summary_csv, to_json, versions
 from lexiseg.evaluation.report.tables import (
+    Cell,
+    Table,
     comparison_table,
     counts_table,
     detail_table,
     failures_table,
     main_table,
+    named,
+    of_metric,
     presence_table,
 )
-from lexiseg.evaluation.report.words import named, of_metric
+from lexiseg.evaluation.results import Evaluation
+from lexiseg.files import atomic_write
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """All tables, failures by name, and how it was measured."""
+    return "\n".join(_lines(evaluation)) + "\n"
+
+
+def _lines(evaluation: Evaluation) -> Iterator[str]:
+    settings = evaluation.settings
+    first = evaluation.systems[0]
+    yield f"# {_escaped(' vs '.join(system.name for system in evaluation.systems))}"
+    yield ""
+    yield (
+        f"{_escaped(evaluation.manifest)}: {len(first.cases)} scans of {first.counts()['groups']} groups; "
+        f"lexiseg {versions()['lexiseg']}."
+    )
+    yield (
+        f"Intervals: {settings.bootstrap.level:.0%}, {settings.bootstrap.resamples} resamples of whole "
+        f"groups, seed {settings.bootstrap.seed}. Empty masks: rule “{settings.empty.value}”. "
+        "Missing and refused predictions score the worst value."
+    )
+    for stratum in evaluation.strata:
+        yield from _table(main_table(evaluation, stratum))
+    yield from _table(counts_table(evaluation))
+    yield from _table(presence_table(evaluation))
+    if evaluation.comparisons:
+        yield from _table(comparison_table(evaluation))
+    for system in evaluation.systems:
+        yield from _table(detail_table(evaluation, system))
+    for system in evaluation.systems:
+        if system.failed():
+            table = failures_table(system)
+            yield from _table(Table(f"{table.title}: missing and refused", table.header, table.rows))
+    if evaluation.unusable:
+        cells = tuple((Cell(row.id), Cell(row.reason)) for row in evaluation.unusable)
+        yield from _table(Table("Rows without a usable truth", ("scan", "reason"), cells))
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield ""
+    yield f"## {_escaped(table.title)}"
+    yield ""
+    yield "| " + " | ".join(map(_escaped, table.header)) + " |"
+    yield "|" + "|".join(["---", *["---:"] * (len(table.header) - 1)]) + "|"
+    for row in table.rows:
+        yield "| " + " | ".join(map(_cell, row)) + " |"
+
+
+def _cell(cell: Cell) -> str:
+    text = _escaped(cell.text) + (f" ({_escaped(cell.note)})" if cell.note else "")
+    return f"**{text}**" if cell.best else text
+
+
+def _escaped(text: str) -> str:
+    for character in "\\|<>*_`[]#":
+        text = text.replace(character, f"\\{character}")
+    return text
 
 
 def to_html(evaluation: Evaluation, *, cases: int = 5) -> str:
@@ -32,9 +97,7 @@ def to_html(evaluation: Evaluation, *, cases: int = 5) -> str:
     from markupsafe import Markup
 
     template = resources.files("lexiseg.evaluation.report").joinpath("page.html.j2").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=_title(evaluation),
         evaluation=evaluation,
@@ -92,3 +155,38 @@ def _galleries(evaluation: Evaluation, cases: int) -> list[tuple[str, list[tuple
         by_rank = [(rank, [each for each in drawn if each.rank == rank]) for rank in RANKS]
         found.append((system.name, [each for each in by_rank if each[1]]))
     return found
+
+
+def write_report(evaluation: Evaluation, folder: str | Path, *, cases: int = 5) -> Path:
+    """Write report.html, report.md, report.json, cases.csv, summary.csv and comparisons.csv.
+
+    There is no date in them: equal files, settings and versions give equal bytes. comparisons.csv has rows
+    where there are two systems or more.
+
+    Args:
+        evaluation: what to write.
+        folder: where to; made if missing.
+        cases: how many of the best, median and worst cases of each system the page shows; 0 for none.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    texts = {
+        "cases.csv": cases_csv(evaluation),
+        "summary.csv": summary_csv(evaluation),
+        "comparisons.csv": comparisons_csv(evaluation),
+        "report.json": to_json(evaluation),
+        "report.md": to_markdown(evaluation),
+        "report.html": to_html(evaluation, cases=cases),
+    }
+    for name, text in texts.items():
+        content = text.encode("utf-8", errors="replace")
+        atomic_write(Path(folder) / name, partial(_put, content))
+    return Path(folder) / "report.html"
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

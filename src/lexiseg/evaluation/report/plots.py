@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lexiseg.evaluation.calibration import CalibrationBin
 from lexiseg.evaluation.cases import Case
-from lexiseg.evaluation.evaluation import EVERYTHING, Evaluation, SystemEvaluation
-from lexiseg.evaluation.metrics import metric_of
-from lexiseg.scans import PALETTE
+from lexiseg.evaluation.metrics.catalogue import metric_of
+from lexiseg.evaluation.presence import CalibrationBin
+from lexiseg.evaluation.results import EVERYTHING, Evaluation, SystemEvaluation
+from lexiseg.io.pictures import PALETTE
 
 _INK, _DIM, _GRID = "#1d2430", "#5b6472", "#dfe3e8"
 _STYLE = {
@@ -138,9 +138,7 @@ def _boxes(axis: Any, values: Sequence[Sequence[float]]) -> None:
             medianprops={"color": _INK, "linewidth": 2}, whiskerprops={"color": _INK},
             capprops={"color": _INK}, manage_ticks=False,
         )  # fmt: skip
-        axis.scatter(
-            [np.mean(found)], [place + 1], marker="D", s=26, color="white", edgecolors=_INK, zorder=4
-        )
+        axis.scatter([np.mean(found)], [place + 1], marker="D", s=26, color="white", edgecolors=_INK, zorder=4)
     axis.grid(axis="x", color=_GRID, linewidth=0.6)
     axis.tick_params(axis="y", length=0)
 

@@ -2,15 +2,89 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 import lexiseg
-from lexiseg.evaluation.evaluation import Evaluation, Stratum, SystemEvaluation
+from lexiseg.evaluation.results import Evaluation, Stratum, SystemEvaluation
+from lexiseg.io.names import printable
+
+
+def cases_csv(evaluation: Evaluation) -> str:
+    """A row for each system and scan."""
+    by, keys = evaluation.settings.by, evaluation.metrics
+    header = ["system", "id", "group", *(f"by_{column}" for column in by), "status", "reason", "empty",
+              "truly_present", "found", "presence", "confidence", "truth_size", "predicted_size", "size_unit",
+              *keys]  # fmt: skip
+    return _csv(
+        header,
+        (
+            [
+                system.name, case.id, case.group, *(case.strata[column] for column in by), case.status.value,
+                case.reason, case.emptiness.value if case.emptiness else "", _truth(case.truly_present),
+                _truth(case.found), case.presence, case.confidence, case.truth_size, case.predicted_size,
+                case.size_unit, *(case.values.get(key, math.nan) for key in keys),
+            ]
+            for system in evaluation.systems
+            for case in system.cases
+        ),
+    )  # fmt: skip
+
+
+def summary_csv(evaluation: Evaluation) -> str:
+    """A row for each system, stratum and metric."""
+    header = ["system", "column", "value", "metric", "count", "left_out", "mean", "mean_low", "mean_high",
+              "median", "quartile_1", "quartile_3", "pooled", "pooled_low", "pooled_high"]  # fmt: skip
+    return _csv(
+        header,
+        (
+            [system.name, *stratum, key, each.count, each.left_out, each.mean, *each.interval, each.median,
+             *each.quartiles, each.pooled, *each.pooled_interval]
+            for system in evaluation.systems
+            for stratum, summaries in system.summaries.items()
+            for key in evaluation.metrics
+            if (each := summaries.get(key)) is not None
+        ),
+    )  # fmt: skip
+
+
+def comparisons_csv(evaluation: Evaluation) -> str:
+    """A row for each two systems and metric."""
+    header = ["metric", "first", "second", "cases", "groups", "difference", "low", "high", "first_larger",
+              "second_larger", "rank_biserial", "p", "p_holm"]  # fmt: skip
+    return _csv(
+        header,
+        (
+            [each.metric, each.first, each.second, each.cases, each.groups, each.difference, *each.interval,
+             each.first_larger, each.second_larger, each.effect, each.p, each.p_holm]
+            for each in evaluation.comparisons
+        ),
+    )  # fmt: skip
+
+
+def _truth(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.10g}"
+    return printable(str(value))
 
 
 def versions() -> dict[str, str]:
@@ -44,9 +118,7 @@ def to_json(evaluation: Evaluation) -> str:
 def _system(evaluation: Evaluation, system: SystemEvaluation) -> dict[str, Any]:
     return {
         "name": system.name,
-        "failed": [
-            {"id": case.id, "status": case.status.value, "reason": case.reason} for case in system.failed()
-        ],
+        "failed": [{"id": case.id, "status": case.status.value, "reason": case.reason} for case in system.failed()],
         "others": list(system.others),
         "strata": [_stratum(evaluation, system, stratum) for stratum in evaluation.strata],
     }

@@ -1,0 +1,125 @@
+"""Make the bundled models again: ``python -m recipe.train encoder --data DIR --out DIR``.
+
+`--data` is a folder that holds busi/, cxr/, hc18/ and cheng/, each with manifest.csv, images and masks.
+Without it the models are trained on phantoms alone.  A killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+import typer
+import yaml
+
+from recipe.data import Sample, phantom_samples, real_samples
+from recipe.loop import shortened
+
+if TYPE_CHECKING:
+    from recipe.loop import Loop
+
+
+logger = logging.getLogger(__name__)
+CONFIG = Path(__file__).with_name("recipe.yaml")
+
+
+class Which(StrEnum):
+    """The bundled pair (of the encoder three parts, which `recipe.join` puts together), and what
+    students begin from."""
+
+    encoder = "encoder"
+    second = "second"
+    third = "third"
+    segmenter = "segmenter"
+    unet = "unet"
+
+
+class Precision(StrEnum):
+    """Of the forward pass, as Lightning names it."""
+
+    float32 = "32-true"
+    bfloat16 = "bf16-mixed"
+
+
+def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
+    """Real training samples (where a folder is given) and phantoms."""
+    size = config["store_size"]
+    samples = [] if data is None else list(real_samples(data, size, validation=False, fold=config["fold"]))
+    logger.info("%d real training samples", len(samples))
+    samples += phantom_samples(config["phantoms"], size, config["seed"])
+    logger.info("%d samples with phantoms", len(samples))
+    return samples
+
+
+def task_and_export(which: Which) -> tuple[Any, Any]:
+    """The class of a model's task, and what writes the model."""
+    # Imported here: each needs libraries that the others do without.
+    if which in (Which.encoder, Which.second, Which.third):
+        from recipe.encoder import EncoderTask
+        from recipe.export import export_encoder
+
+        return EncoderTask, export_encoder
+    if which is Which.segmenter:
+        from recipe.export import export_segmenter
+        from recipe.segmenter import SegmenterTask
+
+        return SegmenterTask, export_segmenter
+    from recipe.export import export_unet
+    from recipe.segmenter import UnetTask
+
+    return UnetTask, export_unet
+
+
+def loop_of(task: Any, settings: Mapping[str, Any], folder: Path, precision: str | None = None, **how: Any) -> Loop:
+    """The training of a task as its section of the recipe says; `how` is what `Loop` takes besides."""
+    from recipe.loop import Loop
+
+    return Loop(
+        task,
+        folder,
+        weight_decay=settings["weight_decay"],
+        clip=settings["clip"],
+        mix=settings.get("mix"),
+        slow=settings.get("slow"),
+        precision=Precision(precision or settings.get("precision", "32-true")).value,
+        **how,
+    )
+
+
+def main(
+    which: Which,
+    *,
+    out: Annotated[Path, typer.Option(help="folder for checkpoints, log and the finished model")],
+    data: Annotated[Path | None, typer.Option(help="folder with busi, cxr, hc18 and cheng")] = None,
+    config: Annotated[Path, typer.Option(help="the recipe")] = CONFIG,
+    length: Annotated[float, typer.Option(min=0.001, help="how long the phases are; 1: as the recipe says")] = 1.0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="32-true or bf16-mixed; left out: as the recipe says (bf16 is slow on old CPUs)"),
+    ] = None,
+    device: str = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="processes that make batches ahead: for a GPU with idle cores")
+    ] = 0,
+) -> None:
+    """Train one of the bundled models and export it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    recipe = yaml.safe_load(config.read_text())
+    if threads:
+        torch.set_num_threads(threads)
+    seed = recipe["seed"]
+    torch.manual_seed(seed)
+    samples = training_samples(recipe, data)
+    settings = shortened(recipe[which.value], length)
+    task, export = task_and_export(which)
+    loop = loop_of(task(settings, samples, seed), settings, out, precision, device=device, workers=workers)
+    loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,303 @@
+"""A suite from its file to its leaderboard: what is missing is run, everything is scored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lexiseg.benchmark.cells import (
+    SENSITIVITY,
+    Cell,
+    Grid,
+    SelectedScans,
+    items_of,
+    make_grid,
+    refuse_unmatched,
+    scan_digest,
+    select_scans,
+    spread,
+    wanted,
+)
+from lexiseg.benchmark.leaderboard import Leaderboard, make_leaderboard
+from lexiseg.benchmark.reactions import answered, run_reactions, with_target
+from lexiseg.benchmark.reading import load_suite
+from lexiseg.benchmark.record import CellState, begin_cell, cell_settings, cell_state
+from lexiseg.benchmark.suite import GENERIC, Suite, SuiteSystem
+from lexiseg.benchmark.write import write_leaderboard
+from lexiseg.errors import LexisegError, UsageError
+from lexiseg.io.names import printable, safe_id
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.folder import check_folder
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.outputs import has_mask
+from lexiseg.runs.table import read_results
+from lexiseg.runs.values import Pipeline, RunOptions, RunProgress
+
+logger = logging.getLogger(__name__)
+
+Tell = Callable[[RunProgress], None]
+Fetched = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRequest:
+    """What to run, and where.
+
+    Attributes:
+        suite: the YAML file.
+        data: the folder that the sets' manifests are relative to.
+        out: where cells and the leaderboard go.
+        limit: at most so many scans of each set.
+        only: "SET/PRESET" or "SET", with * for any; () for everything.
+        resume: keep what an earlier run of the same `out` has done, where it still counts.
+        device: see `lexiseg.load`.
+        command: for the leaderboard: how to run it again.
+        date: for the leaderboard; "" leaves the line out, and equal runs give equal bytes.
+        seconds: put measured times in, which no two runs have in common.
+    """
+
+    suite: Path
+    data: Path
+    out: Path
+    limit: int | None = None
+    only: Sequence[str] = ()
+    resume: bool = True
+    device: str = "auto"
+    command: str = ""
+    date: str = ""
+    seconds: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSummary:
+    """How a benchmark ended.
+
+    Attributes:
+        leaderboard: what it found.
+        written: its files, leaderboard.md first.
+        cells: of the suite, as far as asked for.
+        ran: those of them in which this session had something to do.
+        failed: scans that this session tried and that failed.
+        unavailable: presets whose models cannot be had, and why.
+    """
+
+    leaderboard: Leaderboard
+    written: tuple[Path, ...]
+    cells: int
+    ran: int
+    failed: int
+    unavailable: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell could be run and every scan of it was answered."""
+        return not self.unavailable and self.leaderboard.complete
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A cell with its scans, and what is done of it."""
+
+    cell: Cell
+    items: tuple[RunItem, ...]
+    settings: Mapping[str, Any]
+    digests: Mapping[str, str]
+    state: CellState
+
+    @property
+    def missing(self) -> list[RunItem]:
+        return [item for item in self.items if item.id not in self.state.done]
+
+
+def run_benchmark(
+    request: BenchmarkRequest,
+    *,
+    progress: Tell | None = None,
+    fetched: Fetched | None = None,
+    scoring: Callable[[int, int], None] | None = None,
+) -> BenchmarkSummary:
+    """Run the cells of a suite that are missing, score all of them and write the leaderboard.
+
+    A scan of a cell is done when it was answered with the same settings, weights, seed, phrase and content;
+    all else is done again. Cells grow scan by scan, so that a killed run loses one scan at most. Whatever can
+    be wrong with the suite is told before the first scan: that needs each preset's models, one at a time.
+
+    Args:
+        request: see `BenchmarkRequest`.
+        progress: called with how far the missing scans are.
+        fetched: told (file, bytes done, bytes in all) while a model is fetched.
+        scoring: told how many of how many scans are scored.
+
+    Raises:
+        UsageError: the suite, the data folder or a wish is wrong.
+        UnwritableResult: the file system refused.
+    """
+    from lexiseg.models.device import resolve_device
+
+    suite = load_suite(request.suite)
+    refuse_unmatched(suite, request.only)
+    resolve_device(request.device)
+    if not request.data.is_dir():
+        raise UsageError(f"{printable(str(request.data))}: no such folder; expected the sets' data")
+    scans = _select(suite, request)
+    grid = make_grid(suite, scans, request.only)
+    works, unavailable = _plan(suite, grid, scans, request, fetched)
+    ran, failed = _run_missing(suite, works, request, progress)
+    leaderboard = make_leaderboard(
+        suite,
+        scans,
+        [(work.cell, work.cell.folder(request.out), [item.id for item in work.items]) for work in works],
+        notes=[*grid.without, *unavailable],
+        seconds=request.seconds,
+        command=request.command,
+        date=request.date,
+        progress=scoring,
+    )
+    written = write_leaderboard(leaderboard, request.out)
+    return BenchmarkSummary(
+        leaderboard=leaderboard,
+        written=tuple(written),
+        cells=len(grid.cells),
+        ran=ran,
+        failed=failed,
+        unavailable=tuple(unavailable),
+    )
+
+
+def _select(suite: Suite, request: BenchmarkRequest) -> dict[str, SelectedScans]:
+    limits = [each for each in (request.limit, suite.limit) if each is not None]
+    limit = min(limits) if limits else None
+    return {
+        name: select_scans(chosen, request.data, limit=limit)
+        for name, chosen in suite.sets.items()
+        if any(wanted(name, system, request.only) for system in suite.systems)
+    }
+
+
+def _plan(
+    suite: Suite,
+    grid: Grid,
+    scans: Mapping[str, SelectedScans],
+    request: BenchmarkRequest,
+    fetched: Fetched | None,
+) -> tuple[list[_Work], list[str]]:
+    """Every cell with its state, and the systems whose models cannot be had."""
+    works: list[_Work] = []
+    unavailable: list[str] = []
+    targets = {
+        cell.set.name: with_target(scans[cell.set.name].rows, cell.set.absent)
+        for cell in grid.cells
+        if cell.kind == SENSITIVITY
+    }
+    for system in suite.systems.values():
+        cells = [cell for cell in grid.cells if cell.system is system]
+        if not cells:
+            continue
+        try:
+            pipeline = _load(system, request.device, fetched)
+        except UsageError as error:
+            raise UsageError(f"presets.{system.name}: {error}") from error
+        except LexisegError as error:
+            unavailable.append(f"{system.name}: {printable(str(error))}")
+            logger.warning("%s", unavailable[-1])
+            continue
+        for cell in cells:
+            chosen, rows = scans[cell.set.name], list(scans[cell.set.name].rows)
+            if cell.kind == SENSITIVITY:
+                limit = suite.sensitivity.limit if suite.sensitivity else None
+                rows = spread(targets[cell.set.name], limit)
+            works.append(_planned(suite, cell, pipeline, items_of(cell, chosen, rows), request))
+    return works, unavailable
+
+
+def _planned(
+    suite: Suite, cell: Cell, pipeline: Pipeline, items: Sequence[RunItem], request: BenchmarkRequest
+) -> _Work:
+    asked: dict[str, Any] = {"save_stages": suite.save_stages}
+    if cell.kind == SENSITIVITY:
+        asked = {"contrasts": dict(cell.set.contrasts)}
+    settings = cell_settings(pipeline, seed=cell.seed, asked=asked)
+    digests = {item.id: scan_digest(cell, item) for item in items}
+    ids = [item.id for item in items]
+    finished = partial(answered, ids=ids) if cell.kind == SENSITIVITY else _finished
+    state = cell_state(cell.folder(request.out), settings, digests, finished)
+    if not request.resume:
+        state = CellState()
+    if state.changed:
+        logger.info("%s: other %s than before; it is done again", cell.name, state.changed)
+    return _Work(cell, tuple(items), settings, digests, state)
+
+
+def _finished(folder: Path) -> frozenset[str]:
+    """Scans of a cell with an answer and its mask."""
+    table = folder / "results.csv"
+    if not table.exists():
+        return frozenset()
+    return frozenset(row.id for row in read_results(table) if row.ok and has_mask(folder, safe_id(row.id)))
+
+
+def _run_missing(
+    suite: Suite, works: Sequence[_Work], request: BenchmarkRequest, progress: Tell | None
+) -> tuple[int, int]:
+    """Run what is missing, one system's models in memory at a time; how many cells, and scans that failed."""
+    missing = [work for work in works if work.missing]
+    teller = _Teller(sum(len(work.missing) for work in missing), progress)
+    for system in suite.systems.values():
+        pending = [work for work in missing if work.cell.system is system]
+        if not pending:
+            continue
+        pipeline = _load(system, request.device, None)
+        for work in pending:
+            _run_cell(suite, work, pipeline, request.out, teller)
+    return len(missing), teller.failed
+
+
+def _run_cell(suite: Suite, work: _Work, pipeline: Pipeline, out: Path, teller: _Teller) -> None:
+    cell, folder = work.cell, work.cell.folder(out)
+    begin_cell(folder, work.settings, work.digests, keep=work.state.usable)
+    if cell.kind == SENSITIVITY:
+        failed = run_reactions(
+            pipeline,
+            cell,
+            work.missing,
+            folder,
+            lambda item, done, bad: teller.tell(cell, RunProgress(done, 0, item.shown, bad)),
+        )
+    else:
+        check_folder(folder, work.items)
+        failed = run_batch(
+            pipeline,
+            work.items,
+            folder,
+            phrases=(cell.set.generic,) if cell.kind == GENERIC else (),
+            options=RunOptions(save_stages=suite.save_stages, resume=work.state.usable, seed=cell.seed),
+            progress=partial(teller.tell, cell),
+        ).failed
+    teller.end(len(work.missing), failed)
+
+
+class _Teller:
+    """Turns the progress of cells into one over all missing scans."""
+
+    def __init__(self, total: int, progress: Tell | None) -> None:
+        self._total, self._progress = total, progress
+        self._done = self.failed = 0
+
+    def tell(self, cell: Cell, told: RunProgress) -> None:
+        if self._progress is not None:
+            shown = f"{cell.set.name}/{cell.system.name}/{cell.kind} {Path(told.scan).name}"
+            self._progress(RunProgress(self._done + told.done, self._total, shown, self.failed + told.failed))
+
+    def end(self, scans: int, failed: int) -> None:
+        self._done += scans
+        self.failed += failed
+
+
+def _load(system: SuiteSystem, device: str, fetched: Fetched | None) -> Pipeline:
+    from lexiseg.pipelines.loading import load
+
+    return load(system.preset, device=device, progress=fetched)

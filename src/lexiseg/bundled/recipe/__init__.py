@@ -1,1 +1,0 @@
-"""How the bundled weights were made: data, augmentation, losses and loops, one config (`recipe.yaml`)."""

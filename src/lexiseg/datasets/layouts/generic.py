@@ -1,0 +1,245 @@
+"""nnU-Net's raw data: imagesTr, labelsTr, dataset.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source, chosen_target
+from lexiseg.datasets.layouts.making import frame_of, frames, labels_of
+from lexiseg.datasets.layouts.tree import by_stem, files, find_root, stem, subfolder
+from lexiseg.errors import BadDataset
+from lexiseg.io.formats import SCAN_SUFFIXES
+from lexiseg.io.names import printable
+
+_LARGEST = 64_000_000
+FOREGROUND = "foreground"
+"""The target that is every label but the background."""
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The object in a folder's dataset.json.
+
+    Raises:
+        BadDataset: it is missing, too large, or no JSON object; one line.
+    """
+    path = folder / "dataset.json"
+    place = printable(str(path))
+    try:
+        if not path.is_file():
+            raise BadDataset(f"{place}: no such file; expected nnU-Net's or the Decathlon's description")
+        if path.stat().st_size > _LARGEST:
+            raise BadDataset(f"{place}: over {_LARGEST} bytes; expected a short description")
+        found = json.loads(path.read_text("utf-8-sig"))
+    # Deeply nested JSON ends in RecursionError; bad bytes and bad JSON are both ValueError.
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadDataset(f"{place}: it cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(found, dict):
+        raise BadDataset(f"{place}: it holds {type(found).__name__}; expected an object")
+    return found
+
+
+def label_values(description: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names to the values they have in label maps: {"1": "tumour"}, {"tumour": 1} or {"whole": [1, 2]}.
+
+    The background, and what is neither form, is left out.
+    """
+    labels = description.get("labels")
+    found: dict[str, tuple[int, ...]] = {}
+    for key, value in labels.items() if isinstance(labels, dict) else ():
+        name, numbers = (value, key) if isinstance(value, str) and key.isdecimal() else (key, value)
+        listed = numbers if isinstance(numbers, list) else [numbers]
+        try:
+            values = tuple(int(number) for number in listed)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if values and values != (0,):
+            found[name] = values
+    return found
+
+
+def mask_of(path: Path, target: str, labels: Mapping[str, tuple[int, ...]]) -> Path | Derived:
+    """The label map itself for the foreground, else what has the target's values in it."""
+    return path if target == FOREGROUND else labels_of(path, labels[target])
+
+
+def label_target(asked: str, labels: Mapping[str, tuple[int, ...]]) -> str:
+    """The target that is meant among the labels; every label where none was asked for."""
+    return chosen_target(asked, (FOREGROUND, *(name for name in labels if name != FOREGROUND)))
+
+
+def paired(
+    images: Path,
+    masks: Path,
+    *,
+    endings: tuple[str, ...] = ("",),
+    suffixes: tuple[str, ...] = SCAN_SUFFIXES,
+    label: str = "",
+    split: str = "",
+) -> list[Case]:
+    """A case for each image of a folder, with the mask that is named as the image is.
+
+    Args:
+        images: the images' folder.
+        masks: the masks' folder.
+        endings: what a mask's name may have more than its image's; the earlier wins.
+        suffixes: the images' file name extensions.
+        label: of all of them.
+        split: of all of them.
+    """
+    found = by_stem(files(masks), *endings)
+    return [Case(source=path, mask=found.get(stem(path)), label=label, split=split) for path in files(images, suffixes)]
+
+
+_PLAIN_LOOKS_FOR = (
+    "folders images and masks (or labels) with files of equal names, in one folder, in train, val and test, "
+    "or as train_images and train_masks"
+)
+_IMAGES, _MASKS = ("images", "image", "imgs"), ("masks", "mask", "labels", "label")
+_ENDINGS = ("", "_mask", "-mask", "_masks", "_segmentation", "_seg", "_label")
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def _pair(folder: Path, before: str = "") -> tuple[Path, Path] | None:
+    images = subfolder(folder, *(before + name for name in _IMAGES))
+    masks = subfolder(folder, *(before + name for name in _MASKS))
+    return (images, masks) if images and masks and files(images) else None
+
+
+def _pairs(folder: Path) -> list[tuple[str, Path, Path]]:
+    """Split, images and masks of each part that lies in a folder."""
+    whole = _pair(folder)
+    if whole:
+        return [("", *whole)]
+    found = []
+    for split, names in _SPLITS.items():
+        part = subfolder(folder, *names)
+        pairs = [_pair(part) if part else None, *(_pair(folder, f"{name}_") for name in names)]
+        found += [(split, *pair) for pair in pairs if pair][:1]
+    return found
+
+
+def _find_plain(source: Source) -> Found:
+    root = find_root(source.folder, lambda folder: bool(_pairs(folder)), _PLAIN_LOOKS_FOR)
+    cases: list[Case] = []
+    for split, images, masks in _pairs(root):
+        cases += paired(images, masks, endings=_ENDINGS, split=split)
+    return Found(cases)
+
+
+PLAIN = Layout(name="plain", about="any set of images/ and masks/", looks_for=_PLAIN_LOOKS_FOR, find=_find_plain)
+"""A mask has its image's name, with or without "_mask" or the like behind it."""
+
+
+_MSD_LOOKS_FOR = 'a file dataset.json with a list "training" of images and labels, and the folders it speaks of'
+
+
+def _find_msd(source: Source) -> Found:
+    root = find_root(source.folder, lambda folder: (folder / "dataset.json").is_file(), _MSD_LOOKS_FOR)
+    description = read_description(root)
+    training = description.get("training")
+    place = printable(str(root / "dataset.json"))
+    if not isinstance(training, list) or not training:
+        keys = printable(", ".join(description))[:200] or "an empty object"
+        raise BadDataset(f'{place}: looked for a list "training"; found {keys}')
+    labels = label_values(description)
+    target = label_target(source.target, labels)
+    channels = description.get("modality")
+    several = isinstance(channels, dict) and len(channels) > 1
+    cases: list[Case] = []
+    problems = []
+    for index, entry in enumerate(training):
+        image, label = (_inside(root, entry, key) for key in ("image", "label"))
+        if image is None or not image.is_file():
+            problems.append(f"dataset.json: training {index}: its image is not in this folder; left out")
+            continue
+        mask = mask_of(label, target, labels) if label and label.is_file() else None
+        # Several channels are the fourth axis of one file, of which a scan is one.
+        frame = frame_of(image, source.channel) if several and frames(image) > 1 else None
+        cases.append(Case(source=image, image=frame, mask=mask, name=stem(image)))
+    return Found(cases, problems)
+
+
+def _inside(root: Path, entry: Any, key: str) -> Path | None:
+    """The path that an entry has under a key; None where it is none or leads out of the folder."""
+    written = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(written, str) or not written or "\0" in written:
+        return None
+    windows = PureWindowsPath(written)
+    if PurePosixPath(written).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
+        return None
+    return root / PurePosixPath(written)
+
+
+MSD = Layout(
+    name="msd", about="Medical Segmentation Decathlon (Antonelli 2022)", looks_for=_MSD_LOOKS_FOR, find=_find_msd
+)
+"""Targets are the labels' names in dataset.json; without one, every label. The test images have no labels
+and are passed over."""
+
+
+_NNUNET_LOOKS_FOR = "folders imagesTr ('case_0000.nii.gz') and labelsTr ('case.nii.gz') and the file dataset.json"
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})")
+_PARTS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
+
+
+def _accepts(folder: Path) -> bool:
+    images = subfolder(folder, "imagesTr")
+    return bool(
+        images
+        and subfolder(folder, "labelsTr")
+        and (folder / "dataset.json").is_file()
+        and any(_CHANNEL.fullmatch(stem(path)) for path in files(images))
+    )
+
+
+def _find_nnunet(source: Source) -> Found:
+    root = find_root(source.folder, _accepts, _NNUNET_LOOKS_FOR)
+    description = read_description(root)
+    labels = label_values(description)
+    target = label_target(source.target, labels)
+    ending = description.get("file_ending")
+    suffixes = (ending,) if isinstance(ending, str) and ending.lower() in SCAN_SUFFIXES else SCAN_SUFFIXES
+    cases: list[Case] = []
+    for split, (images, truth) in _PARTS.items():
+        folder, masks = subfolder(root, images), subfolder(root, truth)
+        if folder is None or masks is None:
+            continue
+        there = by_stem(files(masks, suffixes), "")
+        for path in files(folder, suffixes):
+            match = _CHANNEL.fullmatch(stem(path))
+            if match is None or int(match["channel"]) != source.channel:
+                continue
+            mask = there.get(match["case"])
+            cases.append(
+                Case(
+                    source=path,
+                    mask=mask_of(mask, target, labels) if mask else None,
+                    name=match["case"],
+                    split=split,
+                )
+            )
+    if not cases:
+        raise BadDataset(
+            f"{printable(str(root))}: no image with channel {source.channel:04d} in imagesTr; choose another"
+        )
+    # A set without test labels is all training: then there is no split to speak of.
+    return Found(cases if any(case.split == "test" for case in cases) else [_unsplit(case) for case in cases])
+
+
+def _unsplit(case: Case) -> Case:
+    return Case(source=case.source, mask=case.mask, name=case.name)
+
+
+NNUNET = Layout(
+    name="nnunet", about="nnU-Net raw data, versions 1 and 2", looks_for=_NNUNET_LOOKS_FOR, find=_find_nnunet
+)
+"""Targets are the labels' names in dataset.json; without one, every label. imagesTs counts where labelsTs
+is there too. Case names seldom tell patients apart, so that there is no group."""

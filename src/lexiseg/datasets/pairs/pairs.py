@@ -1,0 +1,212 @@
+"""Pairs from a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lexiseg.datasets.manifest import csv_text, place_inside
+from lexiseg.datasets.splits import split_by_group
+from lexiseg.errors import BadManifest, UsageError
+from lexiseg.io.names import printable
+
+Part = Literal["train", "val", "test", ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One image and one caption of it.
+
+    Attributes:
+        image: the file; whether it can be read is left to reading it.
+        text: the caption, on one line.
+        group: the patient, article or case that a split keeps together.
+        part: of the data set's own split; "" where it has none.
+    """
+
+    image: Path
+    text: str
+    group: str
+    part: Part = ""
+
+
+@dataclass(frozen=True)
+class SkippedPair:
+    """A row that could not be used.
+
+    Attributes:
+        where: the line of a table, or the name that the data set gives the image.
+        reason: why, on one line, without the caption.
+    """
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs with what was left out.
+
+    Attributes:
+        pairs: those that can be used, in the order of the data set.
+        skipped: the others.
+    """
+
+    pairs: tuple[Pair, ...]
+    skipped: tuple[SkippedPair, ...] = ()
+
+
+def checked(found: Iterable[tuple[str, Pair | str]], *, min_caption: int, seen: set[Path] | None = None) -> PairSet:
+    """Tell what can be used from what cannot.
+
+    Args:
+        found: where a pair was found, and the pair or why there is none.
+        min_caption: characters that a caption must have.
+        seen: the images that exist, where a listing is cheaper than asking for each; None asks.
+
+    Raises:
+        BadManifest: fewer than two pairs can be used.
+    """
+    pairs, skipped = [], []
+    for where, each in found:
+        problem = each if isinstance(each, str) else _problem(each, min_caption, seen)
+        if problem or isinstance(each, str):
+            skipped.append(SkippedPair(where, problem))
+        else:
+            pairs.append(each)
+    if len(pairs) < 2:
+        first = f"; {skipped[0].where}: {skipped[0].reason}" if skipped else ""
+        count = "1 pair" if len(pairs) == 1 else "no pair"
+        raise BadManifest(f"{count} can be used, expected at least 2 ({len(skipped)} left out{first})")
+    return PairSet(tuple(pairs), tuple(skipped))
+
+
+def _problem(pair: Pair, min_caption: int, seen: set[Path] | None) -> str:
+    if not pair.text:
+        return "the caption is empty"
+    if len(pair.text) < min_caption:
+        return f"the caption has {len(pair.text)} characters, expected at least {min_caption}"
+    if not (pair.image.is_file() if seen is None else pair.image in seen):
+        return f"there is no image {pair.image.name}"
+    return ""
+
+
+def one_line(text: object) -> str:
+    """A caption as a data set has it, with single blanks; "" for what is no text."""
+    return " ".join(text.split()) if isinstance(text, str) else ""
+
+
+def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs; a group is never in both.
+
+    The data set's own split counts where it has one: its test pairs are in neither part, and its validation
+    pairs are the validation part.  What says nothing of the kind is split by group.
+
+    Args:
+        pairs: all of them.
+        validation: share of the pairs to validate with; the paper has 0.15.
+        seed: another split.
+
+    Raises:
+        UsageError: a share that is none, or a part with fewer than two pairs.
+    """
+    if not 0 < validation < 1:
+        raise UsageError(f"the validation share is {validation}; expected more than 0 and less than 1")
+    own = [pair for pair in pairs if pair.part == "val"]
+    rest = [pair for pair in pairs if pair.part not in ("val", "test")]
+    if own:
+        train = rest
+    elif not rest:
+        train = []
+    else:
+        shares = {"train": 1 - validation, "val": validation}
+        names = split_by_group([pair.group for pair in rest], shares, seed=seed)
+        train = [pair for pair, name in zip(rest, names, strict=True) if name == "train"]
+        own = [pair for pair, name in zip(rest, names, strict=True) if name == "val"]
+    if min(len(train), len(own)) < 2:
+        groups = len({pair.group for pair in pairs})
+        raise UsageError(
+            f"{len(train)} pairs would train and {len(own)} validate, expected at least 2 each; "
+            f"there are {len(pairs)} pairs of {groups} groups"
+        )
+    return train, own
+
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "image": ("image", "filename", "image_path", "path"),
+    "text": ("text", "caption"),
+    "group": ("group", "patient", "subject"),
+    "split": ("split", "part"),
+}
+"""What a column may be called, in any letter case; the first is ours, the others are common."""
+
+_PARTS: Mapping[str, Part] = {
+    "": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def table_pairs(path: Path, *, min_caption: int = 1) -> PairSet:
+    """Pairs of a UTF-8 CSV with the columns image,text[,group][,split], and any others.
+
+    A manifest of lexiseg with captions is such a CSV.  Paths are relative to the CSV's folder and stay inside
+    it.  Rows that cannot be used are left out and listed.
+
+    Args:
+        path: the CSV.
+        min_caption: characters that a caption must have.
+
+    Raises:
+        BadManifest: the file is missing, not UTF-8 or not CSV, lacks a column, or has fewer than two pairs
+            that can be used.
+    """
+    try:
+        text = csv_text(path, expected="image,text")
+        return checked(_rows(text, path.parent), min_caption=min_caption)
+    except BadManifest as error:
+        raise BadManifest(f"{printable(str(path))}: {printable(str(error))}") from error
+
+
+def _rows(text: str, folder: Path) -> Iterator[tuple[str, Pair | str]]:
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(table)]
+        columns = _places(header)
+        for fields in table:
+            if any(value.strip() for value in fields):
+                yield f"line {table.line_num}", _pair(fields, columns, len(header), folder)
+    except csv.Error as error:
+        raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
+
+
+def _places(header: list[str]) -> dict[str, int]:
+    """Where each known column is."""
+    lower = [name.casefold() for name in header]
+    found = {}
+    for name, aliases in _COLUMNS.items():
+        place = next((lower.index(alias) for alias in aliases if alias in lower), None)
+        if place is not None:
+            found[name] = place
+        elif name in ("image", "text"):
+            raise BadManifest(
+                f"the column {name} is missing among {','.join(header)[:120]}; "
+                "expected image,text[,group][,split], separated by commas"
+            )
+    return found
+
+
+def _pair(fields: list[str], columns: Mapping[str, int], width: int, folder: Path) -> Pair | str:
+    if len(fields) != width:
+        return f"it has {len(fields)} fields, expected {width}; quote text with commas"
+    values = {name: fields[place].strip() for name, place in columns.items()}
+    if not values["image"]:
+        return "no image is named"
+    image, problem = place_inside(values["image"], folder, "image")
+    part = _PARTS.get(values.get("split", "").casefold())
+    if problem or part is None:
+        return problem or f"the split {values['split'][:40]} is unknown; expected train, val or test"
+    return Pair(image=image, text=one_line(values["text"]), group=values.get("group") or values["image"], part=part)

@@ -1,0 +1,159 @@
+"""A prediction against its truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.evaluation.masks import Prediction, Truth
+from lexiseg.evaluation.metrics.boxes import pointing_game, saliency_auc
+from lexiseg.evaluation.metrics.overlap import Emptiness
+from lexiseg.evaluation.metrics.score import MaskScore, score_boxes, score_mask, worst_mask_score
+from lexiseg.evaluation.settings import EvaluationSettings
+
+
+class Status(StrEnum):
+    """What became of a prediction."""
+
+    ok = "ok"
+    missing = "missing"
+    refused = "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One system's scores on one scan.
+
+    Attributes:
+        id: the manifest's.
+        group: the patient; the id where the manifest names none.
+        strata: the values of the columns that are summarised by.
+        status: missing and refused predictions have the worst scores.
+        reason: why it is missing or refused, on one line; "" for "ok".
+        values: each metric by its key; NaN where undefined.
+        fractions: numerator and denominator of the metrics that can be pooled.
+        emptiness: which mask is empty; None without a true mask, or a prediction.
+        truth_size: of the true mask, in `size_unit`; NaN without one.
+        predicted_size: of the predicted mask, likewise.
+        size_unit: "px", "mm2", "voxels" or "mm3".
+        truly_present: whether the target is in the scan.
+        found: what the system said; None where it said nothing.
+        presence: its evidence for that, 0 to 1; NaN where it gave none.
+        confidence: its trust in its answer, 0 to 1; NaN where it gave none.
+    """
+
+    id: str
+    group: str
+    strata: Mapping[str, str] = field(default_factory=dict)
+    status: Status = Status.ok
+    reason: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    fractions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    emptiness: Emptiness | None = None
+    truth_size: float = math.nan
+    predicted_size: float = math.nan
+    size_unit: str = ""
+    truly_present: bool = True
+    found: bool | None = None
+    presence: float = math.nan
+    confidence: float = math.nan
+
+    @property
+    def quality(self) -> float:
+        """The metric by which cases are called good or bad: Dice, or box IoU where there is no true mask."""
+        return self.values.get("dice", self.values.get("box_iou", math.nan))
+
+
+def score_case(
+    id: str,
+    truth: Truth,
+    prediction: Prediction | UnreadableScan | str,
+    *,
+    group: str,
+    strata: Mapping[str, str],
+    settings: EvaluationSettings,
+    has_saliency: bool = False,
+) -> Case:
+    """Score one scan.
+
+    Args:
+        id: the manifest's.
+        truth: of the scan.
+        prediction: of the scan; an error where it is refused, or the reason why it is missing. Both score the
+            worst value of each metric, and count as the wrong decision on presence.
+        group: the patient.
+        strata: see `Case.strata`.
+        settings: of the evaluation.
+        has_saliency: whether the system writes saliency at all, so that a missing one scores 0.
+    """
+    answered = prediction if isinstance(prediction, Prediction) else None
+    mask = _mask_score(truth, answered, settings)
+    status, reason = Status.ok, ""
+    if answered is None:
+        status = Status.refused if isinstance(prediction, UnreadableScan) else Status.missing
+        reason = str(prediction)
+    values = {**(mask.values if mask else {}), **_box_value(truth, answered, settings)}
+    if has_saliency and truth.present and truth.mask is not None:
+        values.update(_saliency_values(truth, answered))
+    case = Case(
+        id=id,
+        group=group,
+        strata=strata,
+        status=status,
+        reason=reason,
+        values=values,
+        size_unit=_size_unit(truth),
+        truly_present=truth.present,
+    )
+    return _with_answer(case, mask, answered)
+
+
+def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> MaskScore | None:
+    if truth.mask is None:
+        return None
+    if answered is None:
+        return worst_mask_score(truth.mask, spacing=truth.spacing, tolerance=settings.tolerance)
+    return score_mask(
+        truth.mask,
+        answered.mask,
+        spacing=truth.spacing,
+        tolerance=settings.tolerance,
+        empty=settings.empty,
+    )
+
+
+def _box_value(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> dict[str, float]:
+    if truth.boxes is None:
+        return {}
+    if answered is None:
+        return {"box_iou": 0.0}
+    return {"box_iou": score_boxes(truth.boxes, answered.mask, empty=settings.empty)}
+
+
+def _saliency_values(truth: Truth, answered: Prediction | None) -> dict[str, float]:
+    if truth.mask is None or answered is None or answered.saliency is None:
+        return {"saliency_auc": 0.0, "pointing": 0.0}
+    return {
+        "saliency_auc": saliency_auc(truth.mask, answered.saliency),
+        "pointing": pointing_game(truth.mask, answered.saliency),
+    }
+
+
+def _with_answer(case: Case, mask: MaskScore | None, answered: Prediction | None) -> Case:
+    if mask is not None:
+        case = replace(case, fractions=mask.fractions, truth_size=mask.truth_size)
+    if mask is not None and answered is not None:
+        case = replace(case, emptiness=mask.emptiness, predicted_size=mask.predicted_size)
+    if answered is not None:
+        case = replace(case, found=answered.found, presence=answered.presence, confidence=answered.confidence)
+    return case
+
+
+def _size_unit(truth: Truth) -> str:
+    volume = len(truth.shape) == 3
+    if truth.spacing is None:
+        return "voxels" if volume else "px"
+    return "mm3" if volume else "mm2"

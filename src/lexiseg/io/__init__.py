@@ -1,0 +1,1 @@
+"""Files to scans and masks to files, exactly on the grid of the source.  Nothing here knows a model."""

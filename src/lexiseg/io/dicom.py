@@ -1,0 +1,232 @@
+"""Single-frame DICOM through pydicom."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom_display import colour_pixels, grey_pixels
+from lexiseg.io.formats import DICOM_SUFFIXES, is_dicom, scan_suffix
+from lexiseg.io.intensities import refuse_flat
+from lexiseg.io.reader import ReadOptions
+from lexiseg.values.scan import Scan
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+_JPEG = b"\xff\xd8"
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JP2 = b"\0\0\0\x0cjP  "
+# Start-of-frame markers of JPEG (T.81 table B.1: C4, C8 and CC mean other things) and of JPEG-LS (T.87).
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+
+
+def frame_size(frame: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG, JPEG-LS or JPEG 2000 frame; None for another coding, such as RLE.
+
+    Raises:
+        ValueError: it begins as one of these, and ends before its size.
+    """
+    if frame.startswith(_JPEG):
+        return _jpeg_size(frame)
+    start = frame.find(_CODESTREAM) if frame.startswith(_JP2) else 0
+    if start < 0 or not frame.startswith(_CODESTREAM, start):
+        return None
+    if len(frame) < start + 24:
+        raise ValueError("the JPEG 2000 codestream ends before its size")
+    # SIZ (T.800 A.5.1): marker 2, length 2, capabilities 2; then the grid's far and near corner.
+    right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+    return right - left, bottom - top
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int]:
+    at = 2
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        marker = frame[at + 1]
+        if marker in _FRAME_MARKERS:
+            height, width = struct.unpack_from(">2H", frame, at + 5)
+            return width, height
+        # Fill bytes and markers without a segment (TEM, RSTn, SOI) stand alone.
+        alone = marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8
+        at += (1 if marker == 0xFF else 2) if alone else 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    raise ValueError("the JPEG stream has no frame header")
+
+
+_CENTIMETRES = 3
+_PROJECTED = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
+def pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, str]:
+    """(row, column) spacing in mm, with a note on where it is from when that matters.
+
+    Pixel Spacing first; then the detector's (without the magnification known, so larger than in the patient);
+    then, for ultrasound, the one calibrated region's physical deltas.
+
+    Args:
+        dataset: a single-frame image's dataset.
+
+    Returns:
+        The spacing, None where the file does not say or says nonsense; and a note, "" for Pixel Spacing.
+    """
+    spacing = _positive(dataset.get("PixelSpacing"))
+    if spacing:
+        return spacing, ""
+    for keyword in _PROJECTED:
+        spacing = _positive(dataset.get(keyword))
+        if spacing:
+            return spacing, f"{keyword}: at the detector, not in the patient"
+    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    if len(regions) == 1:
+        region = regions[0]
+        units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
+        deltas = (region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX"))
+        if units == (_CENTIMETRES, _CENTIMETRES) and None not in deltas:
+            return _positive([10 * abs(float(delta)) for delta in deltas]), "ultrasound region calibration"
+    return None, ""
+
+
+def _positive(values: object) -> tuple[float, float] | None:
+    try:
+        row, column = (float(value) for value in values)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return (row, column) if np.isfinite([row, column]).all() and row > 0 and column > 0 else None
+
+
+_SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+# A file without preamble begins with an element of group 0002 or 0008, little endian or (retired) big.
+_BARE_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+# What a pixel may take in the file: four 16-bit samples, and as much again for everything else.
+_BYTES_PER_PIXEL = 16
+_ROOM = 2**24
+# Preamble, "DICM" and the group length element, after which that length is counted.
+_META_START = 132 + 12
+
+
+class DicomReader:
+    """Reads DICOM files of one frame into grey (H, W) or RGB (H, W, 3) as a viewer would show them.
+
+    In the order of PS3.4 N.2: modality LUT or rescale; VOI LUT, else the file's first window, else the 0.5
+    and 99.5 percentiles; MONOCHROME1 inverted, as viewers show it. Padding is black and does not count for
+    percentiles. YBR and palette colour become RGB. `spacing` is in mm, (row, column).
+
+    Files of several frames, segmentations and objects without pixels are refused with their reason.
+    """
+
+    name = "DICOM"
+
+    def can_read(self, head: bytes, path: Path) -> bool:
+        """True with a DICOM preamble, or without one for a DICOM name and a plausible first element."""
+        return is_dicom(head) or (
+            scan_suffix(path) in (*DICOM_SUFFIXES, "") and head.startswith(_BARE_STARTS) and len(head) >= 8
+        )
+
+    def read(self, path: Path, options: ReadOptions) -> Scan:
+        """See `Reader.read`."""
+        # Here, because importing pydicom takes 0.4 s and most runs read no DICOM.
+        import pydicom
+        from pydicom.pixels import pixel_array
+
+        _refuse_large(path, options.max_pixels * _BYTES_PER_PIXEL + _ROOM)
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        _refuse_unfit(header, options.max_pixels)
+        dataset = pydicom.dcmread(path, force=True)
+        _ensure_transfer_syntax(dataset)
+        _refuse_mismatched_frame(dataset)
+        try:
+            stored: NDArray[Any] = pixel_array(dataset)
+        except (RuntimeError, NotImplementedError) as error:
+            syntax = dataset.file_meta.TransferSyntaxUID
+            raise UnreadableScan(
+                f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed"
+            ) from error
+        notes = {"format": self.name, "photometric": str(dataset.PhotometricInterpretation)}
+        if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = colour_pixels(stored, dataset)
+        else:
+            pixels, more = grey_pixels(stored, dataset)
+            notes.update(more)
+        refuse_flat(pixels)
+        spacing, origin = pixel_spacing(dataset)
+        if origin:
+            notes["spacing"] = origin
+        return Scan(pixels=pixels, id=options.id, spacing=spacing, source=path, notes=notes)
+
+
+def _refuse_large(path: Path, limit: int) -> None:
+    """Bound what reading the file can take, also where all of it is compressed (the deflated syntax)."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.misc import is_dicom as has_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    reason = f"it holds more than {limit} bytes, too much for one frame; resize it or raise max_pixels"
+    if path.stat().st_size > limit:
+        raise UnreadableScan(reason)
+    if not has_preamble(path):
+        return
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    with path.open("rb") as handle:
+        handle.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+        while chunk := handle.read(2**16):
+            while chunk:
+                total += len(inflate.decompress(chunk, 2**20))
+                chunk = inflate.unconsumed_tail
+                if total > limit:
+                    raise UnreadableScan(reason)
+
+
+def _refuse_unfit(header: Dataset, max_pixels: int) -> None:
+    if header.get("SOPClassUID") == _SEGMENTATION_CLASS:
+        raise UnreadableScan("it is a DICOM segmentation, not an image; pass the image it was drawn on")
+    rows, columns = header.get("Rows"), header.get("Columns")
+    if rows is None or columns is None:
+        raise UnreadableScan("it holds no image: another kind of DICOM object, or cut off before its pixels")
+    if int(rows) < 1 or int(columns) < 1:
+        raise UnreadableScan(f"its size is {columns} x {rows} pixels; expected at least 1 x 1")
+    if int(rows) * int(columns) > max_pixels:
+        raise UnreadableScan(
+            f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
+        )
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise UnreadableScan(
+            f"it holds {frames} frames; only single-frame DICOM is read so far: export the frames one by one"
+        )
+
+
+def _ensure_transfer_syntax(dataset: Dataset) -> None:
+    """Files without a preamble carry no transfer syntax: take the encoding they were parsed with."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def _refuse_mismatched_frame(dataset: Dataset) -> None:
+    """A compressed frame allocates by its own header, so that header must agree with Rows and Columns."""
+    from pydicom.encaps import get_frame
+
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or "PixelData" not in dataset:
+        return
+    size = frame_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if size is not None and size != (dataset.Columns, dataset.Rows):
+        raise UnreadableScan(
+            f"its compressed frame is {size[0]} x {size[1]} pixels, its header says "
+            f"{dataset.Columns} x {dataset.Rows}; export it again"
+        )

@@ -1,0 +1,107 @@
+"""Names for files and table rows made from the names of scans."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lexiseg.io.formats import scan_suffix
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_LONGEST = 180
+
+
+def printable(text: str) -> str:
+    """`text` on one line: control characters, line breaks and undecodable bytes become "?"."""
+    return "".join("?" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+
+
+def safe_id(name: str | Path) -> str:
+    """A file-name-safe id: the last part of a path without a scan's extension, or a manifest's id.
+
+    Ordinary names, spaces and brackets and letters of any alphabet included, stay as they are. Path
+    separators, control characters and what Windows forbids become "_"; leading dots (hidden files) and
+    trailing dots and spaces go; long names are cut and end in a digest of the whole.
+
+    Args:
+        name: a Path, of which the last part counts, or an id as text, in which "/" is nothing special.
+
+    Returns:
+        At least one character, at most 180 bytes in UTF-8.
+    """
+    text = name.name if isinstance(name, Path) else name
+    suffix = scan_suffix(text)
+    if suffix and len(text) > len(suffix):
+        text = text[: -len(suffix)]
+    text = unicodedata.normalize("NFC", printable(text).replace("?", "_"))
+    text = _FORBIDDEN.sub("_", text).lstrip(". ").rstrip(". ")
+    if _RESERVED.fullmatch(text):
+        text = f"_{text}"
+    encoded = text.encode()
+    if len(encoded) > _LONGEST:
+        digest = hashlib.sha256(encoded).hexdigest()[:12]
+        text = encoded[: _LONGEST - 13].decode(errors="ignore") + "_" + digest
+    return text or "scan"
+
+
+def unique_ids(paths: Sequence[Path], root: Path | None = None) -> list[str]:
+    """One id for each path, no two of them naming the same file, even where letter case does not count.
+
+    The plain name where it is unique; otherwise the folders below `root` are put before it (sub1_a, sub2_a),
+    and where that is not enough its extension after it (scan_png, scan_dcm), and at last a number.
+
+    Args:
+        paths: scans.
+        root: the folder that ids are relative to; the paths' common folder when None.
+
+    Returns:
+        The ids, in the order of `paths`.
+    """
+    if not paths:
+        return []
+    places = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100  (resolve() would follow links)
+    base = Path(os.path.abspath(root)) if root is not None else _common(places)  # noqa: PTH100
+    relative = [place.relative_to(base) if place.is_relative_to(base) else place for place in places]
+    plain = [safe_id(place) for place in places]
+    folders = [safe_id("_".join((*_folders(part), name))) for part, name in zip(relative, plain, strict=True)]
+    suffixed = [
+        safe_id(f"{name}_{place.name[len(place.name) - len(scan_suffix(place)) :].lstrip('.').replace('.', '_')}")
+        for name, place in zip(folders, places, strict=True)
+    ]
+    ids = _unless_shared(_unless_shared(plain, folders), suffixed)
+    return _numbered(ids)
+
+
+def _common(places: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([place.parent for place in places]))
+    except ValueError:  # Windows: paths on different drives
+        return places[0].parent
+
+
+def _folders(relative: Path) -> tuple[str, ...]:
+    return tuple(part for part in relative.parent.parts if part not in ("/", "."))
+
+
+def _unless_shared(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    counts = Counter(name.casefold() for name in names)
+    return [name if counts[name.casefold()] == 1 else other for name, other in zip(names, others, strict=True)]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
+    unique = []
+    for name in names:
+        candidate, number = name, 2
+        while candidate.casefold() in seen or (candidate != name and candidate.casefold() in taken):
+            candidate, number = f"{name}_{number}", number + 1
+        seen.add(candidate.casefold())
+        unique.append(candidate)
+    return unique

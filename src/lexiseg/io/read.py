@@ -1,0 +1,123 @@
+"""One way in: any supported file to a Scan."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom import DicomReader
+from lexiseg.io.formats import HEAD_BYTES, scan_suffix
+from lexiseg.io.images import ImageReader
+from lexiseg.io.names import printable, safe_id
+from lexiseg.io.nifti import NiftiReader
+from lexiseg.io.reader import Reader, ReadOptions, VolumeAxis
+from lexiseg.values.scan import Scan
+
+MAX_PIXELS = 2**27
+"""The default limit of an image: 134 megapixels, six times a large mammogram."""
+MAX_VOXELS = 2**29
+"""The default limit of a volume: 512 x 512 x 2048 voxels, 2 GiB as float32."""
+
+READERS: tuple[Reader, ...] = (DicomReader(), NiftiReader(), ImageReader())
+"""Asked in this order: DICOM first, since a TIFF header may lie in its preamble (PS3.10, 7.1)."""
+
+
+def read_scan(
+    path: str | Path,
+    *,
+    id: str | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_voxels: int = MAX_VOXELS,
+    volume_axis: VolumeAxis = "auto",
+) -> Scan:
+    """Read a scan: PNG, JPEG, TIFF, BMP, WebP, single-frame DICOM or NIfTI.
+
+    The content decides the format, so a wrongly named file is still read (and noted). How intensities become
+    [0, 1], which orientation is applied and how volumes are cut is said by `ImageReader`, `DicomReader` and
+    `NiftiReader`, and for each scan in `Scan.notes`.
+
+    Args:
+        path: the file.
+        id: the scan's id; the file's name without its extension when None.
+        max_pixels: the most pixels of an image; checked before anything is decoded. Pillow's own limit of
+            179 megapixels holds besides.
+        max_voxels: the most voxels of a volume; checked before anything is decompressed.
+        volume_axis: the plane in which a volume is cut; "auto" takes the plane it was acquired in.
+
+    Returns:
+        float32 pixels in [0, 1], (H, W), (H, W, 3) or, for NIfTI, a volume (D, H, W).
+
+    Raises:
+        UnreadableScan: missing, empty, truncated, no scan at all, too large, more than one frame, no finite
+            pixel, or all pixels equal. The message is one line and begins with the file's name.
+    """
+    path = Path(path)
+    with reading(path):
+        head = regular_head(path)
+        reader = next((each for each in READERS if each.can_read(head, path)), None)
+        if reader is None:
+            raise UnreadableScan(_no_reader(path))
+        options = ReadOptions(
+            id=id or safe_id(path), max_pixels=max_pixels, max_voxels=max_voxels, volume_axis=volume_axis
+        )
+        return reader.read(path, options)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into UnreadableScan, one line that begins with the file's name."""
+    label = printable(str(path))
+    try:
+        # The libraries' warnings quote header values, which may be a patient's.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except UnreadableScan as error:
+        raise UnreadableScan(f"{label}: {printable(str(error))}") from error
+    except MemoryError as error:
+        raise UnreadableScan(f"{label}: reading it needs more memory than there is") from error
+    # The libraries raise anything at all on damaged files, from SyntaxError to classes of their own.
+    except Exception as error:
+        raise UnreadableScan(f"{label}: {_damage(error)}") from error
+
+
+def regular_head(path: Path) -> bytes:
+    """The first HEAD_BYTES bytes of a regular file, without ever waiting on a pipe or a device.
+
+    Raises:
+        UnreadableScan: it is missing, empty, forbidden or not a regular file; the reason alone.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableScan("it is a folder; expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableScan("it is a pipe, socket or device; expected a regular file")
+        if status.st_size == 0:
+            raise UnreadableScan("the file is empty (0 bytes)")
+        with path.open("rb") as handle:
+            return handle.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise UnreadableScan("no such file") from error
+    except PermissionError as error:
+        raise UnreadableScan("no permission to read it") from error
+    except (OSError, ValueError) as error:
+        raise UnreadableScan(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _no_reader(path: Path) -> str:
+    suffix = scan_suffix(path) or path.suffix
+    named = f"its name ends in {suffix} but its" if suffix else "its"
+    return f"{named} content is not PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI; check or convert the file"
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return f"it cannot be read ({os.strerror(error.errno)})"
+    # Not the library's own words: they may fill lines, or quote a header's value, which may be a patient's.
+    return f"it is damaged or truncated (decoding it ended in {type(error).__name__}); copy or export it again"

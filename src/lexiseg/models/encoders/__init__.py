@@ -1,0 +1,1 @@
+"""Vision-language models, one file a family."""

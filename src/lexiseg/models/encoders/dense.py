@@ -1,0 +1,174 @@
+"""One embedding for each position, where a tower's pooling lets a position be projected on its own.
+
+- Convolutional towers that average their positions: what follows the average (norm, projection) is applied to
+  each position as if it were the whole map.  Where nothing but linear layers follow, the mean over positions
+  of this field is the image's embedding exactly.
+- CLIP's ResNet: the attention pool's value and output projections, without attention (Zhou et al., "Extract
+  Free Dense Labels from CLIP", ECCV 2022, there MaskCLIP).
+- ViTs that pool the class token: the last block with each token attending to itself alone (the value path of
+  the same paper; residual and MLP kept), then the tower's final norm and projection.
+- ViTs that average their tokens: final norm and projection on each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lexiseg.errors import UnsupportedByModel
+from lexiseg.models.encoders.layers import as_map
+
+
+def dense_features(tower: Any, pixels: Tensor) -> Tensor:
+    """Unnormalised features of every position.
+
+    Args:
+        tower: `model.visual` of an open_clip model.
+        pixels: (B, 3, S, S), already normalised with the model's mean and deviation.
+
+    Returns:
+        (B, E, h, w).
+
+    Raises:
+        UnsupportedByModel: the tower's pooling (attention over all positions with its own queries, class
+            attention, ...) does not let a position be projected on its own.
+    """
+    if hasattr(tower, "trunk"):
+        return _timm_dense(tower, pixels)
+    if hasattr(tower, "attnpool"):
+        return _attention_pool_dense(tower, pixels)
+    if hasattr(tower, "transformer"):
+        return _clip_vit_dense(tower, pixels)
+    raise _unsupported(tower)
+
+
+def dense_and_whole_features(tower: Any, pixels: Tensor, whole: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Unnormalised features of every position and of the whole image, from one forward where that suffices.
+
+    Args:
+        tower: as `dense_features` takes it, and raising what it raises.
+        pixels: (B, 3, S, S), already normalised.
+        whole: pixels to the image's features (B, E), asked where positions and image go different ways.
+
+    Returns:
+        (B, E, h, w) and (B, E).
+    """
+    if not hasattr(tower, "trunk") or _is_timm_vit(tower.trunk):
+        return dense_features(tower, pixels), whole(pixels)
+    _refuse_attention_pools(tower)
+    maps = _maps(tower.trunk, pixels)
+    return _project_positions(tower, maps), tower.head(tower.trunk.forward_head(maps))
+
+
+def _unsupported(module: nn.Module) -> UnsupportedByModel:
+    return UnsupportedByModel(
+        f"no dense features from {type(module).__name__}: its pooling does not let a position be projected"
+        " on its own; use a gradient-based saliency (gscorecam, gradcam)"
+    )
+
+
+def _attention_pool_dense(tower: Any, pixels: Tensor) -> Tensor:
+    maps = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(pixels)))))
+    pool = tower.attnpool
+    tokens = maps.flatten(2).transpose(1, 2) + pool.positional_embedding[1:].to(maps.dtype)
+    return as_map(pool.c_proj(pool.v_proj(tokens)))
+
+
+def _clip_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
+    if tower.attn_pool is not None or tower.pool_type == "none":
+        raise _unsupported(tower)
+    tokens = tower._embeds(pixels)
+    *body, last = tower.transformer.resblocks
+    for block in body:
+        tokens = block(tokens)
+    if tower.pool_type == "tok":
+        if not isinstance(last.attn, nn.MultiheadAttention):
+            raise _unsupported(tower)
+        width = tokens.shape[-1]
+        attention = last.attn
+        value = nn.functional.linear(
+            last.ln_1(tokens), attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+        )
+        tokens = tokens + last.ls_1(attention.out_proj(value))
+        tokens = tokens + last.ls_2(last.mlp(last.ln_2(tokens)))
+    else:
+        tokens = last(tokens)
+    tokens = tower.ln_post(tokens[:, 1:])
+    return as_map(tokens if tower.proj is None else tokens @ tower.proj)
+
+
+def _timm_dense(tower: Any, pixels: Tensor) -> Tensor:
+    _refuse_attention_pools(tower)
+    if _is_timm_vit(tower.trunk):
+        return _timm_vit_dense(tower, pixels)
+    return _project_positions(tower, _maps(tower.trunk, pixels))
+
+
+def _refuse_attention_pools(tower: Any) -> None:
+    # timm's attention pools and open_clip's own ("abs_attn", "rot_attn") mix positions with learnt queries.
+    if any("AttentionPool" in type(m).__name__ or "ClassAttn" in type(m).__name__ for m in tower.modules()):
+        raise _unsupported(tower.trunk)
+
+
+def _is_timm_vit(trunk: Any) -> bool:
+    return hasattr(trunk, "blocks") and hasattr(trunk, "fc_norm")
+
+
+def _maps(trunk: Any, pixels: Tensor) -> Tensor:
+    """What a convolutional trunk pools, in its own order of axes."""
+    maps = cast(Tensor, trunk.forward_features(pixels))
+    if maps.ndim != 4:
+        raise _unsupported(trunk)
+    return maps
+
+
+def _project_positions(tower: Any, maps: Tensor) -> Tensor:
+    """Each position as a map of its own, one position large: whatever head follows sees a pooled map."""
+    channels_last = getattr(tower.trunk, "output_fmt", "") == "NHWC"
+    if not channels_last:
+        maps = maps.permute(0, 2, 3, 1)
+    batch, height, width, channels = maps.shape
+    single = maps.reshape(-1, 1, 1, channels) if channels_last else maps.reshape(-1, channels, 1, 1)
+    projected = tower.head(tower.trunk.forward_head(single))
+    return cast(Tensor, projected).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _timm_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
+    trunk = tower.trunk
+    if trunk.global_pool == "token":
+        tokens = _value_path(trunk, pixels)
+    elif trunk.global_pool in ("avg", "avgmax", "max"):
+        tokens = trunk.forward_features(pixels)
+    else:
+        raise _unsupported(trunk)
+    tokens = tokens[:, trunk.num_prefix_tokens :]
+    return as_map(tower.head(trunk.head(trunk.fc_norm(tokens))))
+
+
+def _value_path(trunk: Any, pixels: Tensor) -> Tensor:
+    """A timm ViT's tokens with the last block's attention replaced by the identity, after the final norm."""
+    last = trunk.blocks[-1]
+    attention = last.attn
+    fused = hasattr(attention, "qkv") and hasattr(attention, "proj")
+    if not fused or getattr(attention, "gate", None) is not None or not hasattr(last, "norm2"):
+        raise _unsupported(trunk)
+
+    def value(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        projected = attention.qkv(inputs[0])
+        mixed = projected[..., 2 * projected.shape[-1] // 3 :]
+        norm = getattr(attention, "norm", None)
+        return cast(Tensor, attention.proj(mixed if norm is None else norm(mixed)))
+
+    handle = attention.register_forward_hook(value)
+    try:
+        return cast(Tensor, trunk.forward_features(pixels))
+    finally:
+        handle.remove()
+
+
+def unit(features: Tensor) -> Tensor:
+    """Features of unit length over axis 1, float32."""
+    return torch.nn.functional.normalize(features.float(), dim=1)

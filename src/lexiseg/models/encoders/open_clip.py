@@ -1,0 +1,233 @@
+"""Encoders that open_clip builds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
+from lexiseg.models.device import autocast, resolve_precision
+from lexiseg.models.encoders.dense import dense_and_whole_features, dense_features, unit
+from lexiseg.models.encoders.layers import SaliencyLayers, find_layers, probe_default, tapped
+from lexiseg.models.encoders.open_clip_folder import Tokenizer
+from lexiseg.models.weights.records import WeightsInfo
+
+logger = logging.getLogger(__name__)
+
+
+class OpenClipEncoder:
+    """A vision-language model of open_clip behind the `Encoder` protocol, whose docstrings hold here.
+
+    Args:
+        model: any open_clip model with `visual`, `encode_image` and `encode_text`.
+        tokenizer: phrases -> token ids (N, L).
+        name: how the model was asked for.
+        device: where it shall run.
+        precision: "auto", "float32" or "bfloat16" (`resolve_precision`); parameters stay float32, and so does
+            everything that comes out.
+        weights: where the weights come from, for provenance; None for a model made in memory.
+
+    Raises:
+        BrokenWeights: the model's input is not square, or its preprocessing lacks a mean and a deviation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        device: torch.device,
+        precision: str = "auto",
+        weights: WeightsInfo | None = None,
+    ) -> None:
+        self._model = cast(Any, model.eval().requires_grad_(False).to(device))
+        self._tokenizer = tokenizer
+        self._name = name
+        self._device = device
+        self._dtype = resolve_precision(precision, device)
+        self.weights = weights
+        size = self._model.visual.preprocess_cfg["size"]
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        if height != width:
+            raise BrokenWeights(f"{name} takes {height} x {width} images; only square inputs are supported")
+        self._size = int(height)
+        self._mean, self._std = (
+            torch.tensor(self._model.visual.preprocess_cfg[key], dtype=torch.float32, device=device).view(3, 1, 1)
+            for key in ("mean", "std")
+        )
+
+    @property
+    def name(self) -> str:
+        """How the model was asked for."""
+        return self._name
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self._size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._device
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the training images, (3, 1, 1)."""
+        return self._mean
+
+    @property
+    def model(self) -> nn.Module:
+        """The open_clip model itself, for training and for whoever needs what the protocol does not offer."""
+        return self._model  # type: ignore[no-any-return]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Phrases -> token ids (N, L), for training; what is too long is cut without a word."""
+        return self._tokenizer
+
+    @property
+    def precision(self) -> str:
+        """The number format of the towers' matrix products: "float32" or "bfloat16"."""
+        return str(self._dtype).removeprefix("torch.")
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """exp of the learnt log-temperature."""
+        return float(self._model.logit_scale.exp())
+
+    @cached_property
+    def logit_bias(self) -> float:
+        """The learnt bias of a sigmoid-trained model, else 0."""
+        bias = getattr(self._model, "logit_bias", None)
+        return 0.0 if bias is None else float(bias)
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        """Embeddings of the phrases, (N, E), unit length; a phrase that is too long is cut, and a log line
+        says so.
+
+        Raises:
+            BadPhrase: no phrase at all, or an empty one.
+        """
+        if not phrases or any(not phrase.strip() for phrase in phrases):
+            raise BadPhrase(f"got {list(phrases)!r}, expected one phrase or more, none empty")
+        tokens = self._tokens(list(phrases)).to(self._device)
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            features = self._model.encode_text(tokens)
+        return _outside(nn.functional.normalize(features.float(), dim=-1))
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Embeddings of the images, (B, E), unit length."""
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            features = self._embed(self._normalised(pixels))
+        return _outside(features)
+
+    def encode_dense(self, pixels: Tensor) -> Tensor:
+        """One embedding for each position, (B, E, h, w), unit length over E; see `lexiseg.models.encoders.dense`."""
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            features = dense_features(self._model.visual, self._normalised(pixels))
+        return _outside(unit(features))
+
+    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Both of the above; one forward for a convolutional tower that averages its positions."""
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            dense, whole = dense_and_whole_features(
+                self._model.visual, self._normalised(pixels), self._model.encode_image
+            )
+        return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
+
+    def default_layer(self) -> str:
+        """The saliency layer; see `lexiseg.models.encoders.layers`."""
+        return self._layers.default
+
+    def layers(self) -> tuple[str, ...]:
+        """Names that `activations` takes, shallow to deep."""
+        return self._layers.names
+
+    def activations(
+        self, pixels: Tensor, layer: str, score: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A layer's maps (C, h, w), and the gradients (N, C, h, w) of N scores; one forward serves all
+        scores.
+        """
+        if pixels.shape[0] != 1:
+            raise ValueError(f"got {pixels.shape[0]} images, expected one")
+        channels_last = self._layers.channels_last
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(score is not None),
+            autocast(self._device, self._dtype),
+            tapped(self._model.visual, layer, channels_last=channels_last, gradient=score is not None) as tap,
+        ):
+            embedding = self._embed(self._normalised(pixels.detach().clone()))
+            if tap.maps is None:
+                raise UnsupportedByModel(f"the layer {layer!r} takes no part in encoding an image")
+            maps = tap.maps[0].float()
+            if score is None:
+                return maps, None
+            leaf = tap.leaf
+            assert leaf is not None
+            scores = score(embedding)
+            gradients = [torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)[0] for value in scores]
+        zero = torch.zeros_like(leaf)
+        stacked = [tap.to_map(zero if gradient is None else gradient)[0] for gradient in gradients]
+        return maps, torch.stack(stacked).detach().float()
+
+    @cached_property
+    def _layers(self) -> SaliencyLayers:
+        found = find_layers(self._model.visual)
+        if found.default:
+            return found
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.rand(1, 3, self._size, self._size, generator=generator).to(self._device)
+        with torch.inference_mode(False):
+            name = probe_default(self._model.visual, self._embed, self._normalised(pixels))
+        logger.info("%s: no rule for its image tower; a gradient probe chose the layer %s", self._name, name)
+        return SaliencyLayers((name,), name)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        expected = (3, self._size, self._size)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
+            raise ValueError(
+                f"got pixels of shape {tuple(pixels.shape)}, expected (B, {', '.join(map(str, expected))})"
+            )
+        return (pixels.to(self._device, torch.float32) - self._mean) / self._std
+
+    def _embed(self, normalised: Tensor) -> Tensor:
+        features = self._model.encode_image(normalised)
+        return nn.functional.normalize(features.float(), dim=-1)
+
+    def _tokens(self, phrases: list[str]) -> Tensor:
+        tokens = self._tokenizer(phrases)
+        for phrase in phrases:
+            used = self._token_count(phrase)
+            if used > tokens.shape[1]:
+                logger.warning(
+                    "%s reads %d tokens and the phrase %r has %d: its end is not read",
+                    self._name, tokens.shape[1], phrase[:60], used,
+                )  # fmt: skip
+        padding = getattr(getattr(getattr(self._model, "text", None), "config", None), "pad_token_id", None)
+        if padding is not None:
+            # A transformers tower masks its padding out: columns that are padding everywhere only cost time.
+            kept = (tokens != padding).any(dim=0).nonzero()
+            tokens = tokens[:, : int(kept.max()) + 1 if len(kept) else 1]
+        return tokens
+
+    def _token_count(self, phrase: str) -> int:
+        tokenizer: Any = self._tokenizer
+        if hasattr(tokenizer, "encode"):  # open_clip's own byte-pair tokenizer: start and end are not counted
+            return len(tokenizer.encode(phrase)) + 2
+        inner = getattr(tokenizer, "tokenizer", None)
+        return 0 if inner is None else len(inner(phrase, truncation=False, verbose=False)["input_ids"])
+
+
+def _outside(tensor: Tensor) -> Tensor:
+    """A copy that autograd may use: tensors made in inference mode cannot be saved for a backward pass."""
+    with torch.inference_mode(False):
+        return tensor.clone()

@@ -1,0 +1,269 @@
+"""Encoders by open_clip's own names: an architecture and a pretrained tag."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import load_state_dict
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel
+from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes an architecture known to timm)
+from lexiseg.models.encoders.biomedclip import BIOMEDCLIP_CONFIG, is_rekeyed, to_open_clip
+from lexiseg.models.encoders.text_tower import text_tower_source, tokenizer_source
+from lexiseg.models.weights import hub
+from lexiseg.models.weights.records import WeightsInfo, weights_info
+
+logger = logging.getLogger(__name__)
+
+CONFIG_NAME = "open_clip_config.json"
+# In the order of preference that open_clip itself has.
+WEIGHT_NAMES = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's open_clip_config.json: a mapping with `model_cfg` and `preprocess_cfg`.
+
+    A folder of BiomedCLIP's transformers port, which has config.json instead, gives the published model's.
+
+    Raises:
+        UnknownModel: there is no such file.
+        BrokenWeights: it is not JSON, or has no `model_cfg`.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if _is_port(folder):
+            return deepcopy(BIOMEDCLIP_CONFIG)
+        raise UnknownModel(f"{folder} is not an open_clip folder: it has no {CONFIG_NAME}") from error
+    except (OSError, ValueError) as error:
+        raise BrokenWeights(f"{path} cannot be read as JSON ({_one_line(error)})") from error
+    if not isinstance(config, dict) or not {"vision_cfg", "text_cfg"} <= set(config.get("model_cfg", ())):
+        raise BrokenWeights(f"{path} has no model_cfg with vision_cfg and text_cfg")
+    return config
+
+
+def weights_file(folder: Path) -> Path:
+    """The folder's checkpoint.
+
+    Raises:
+        BrokenWeights: there is none.
+    """
+    for name in WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise BrokenWeights(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
+
+
+def build_model(folder: Path, *, offline: bool) -> nn.Module:
+    """The folder's model with its weights, on the CPU in float32, whatever the checkpoint's number format.
+
+    Args:
+        folder: holds open_clip_config.json and a checkpoint (safetensors, or a .bin that holds tensors only).
+        offline: never ask a hub for the text tower's configuration.
+
+    Returns:
+        An open_clip model in evaluation mode whose parameters need no gradient.
+
+    Raises:
+        UnknownModel: the folder is not an open_clip folder.
+        BrokenWeights: the checkpoint is truncated, or its keys, shapes or values do not fit the
+            configuration.
+        DownloadFailed: the text tower's configuration is not in the folder and cannot be fetched.
+    """
+    config = read_config(folder)
+    path = weights_file(folder)
+    text = dict(config["model_cfg"]["text_cfg"])
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = str(text_tower_source(folder, text["hf_model_name"], offline=offline))
+    try:
+        model = _build(config, text)
+    except Exception as error:
+        raise BrokenWeights(f"{folder / CONFIG_NAME} does not describe a model: {_one_line(error)}") from error
+    load_strictly(model, path)
+    return model.eval().requires_grad_(False)
+
+
+def _build(config: dict[str, Any], text: dict[str, Any]) -> nn.Module:
+    """The untrained model of a configuration.
+
+    open_clip builds from a folder or from a name; it reads ours from a temporary folder, where the text
+    tower's path is that of today: a stored absolute path would break when the folder is moved.
+    """
+    patched = {**config, "model_cfg": {**config["model_cfg"], "text_cfg": text}}
+    with TemporaryDirectory(prefix="lexiseg-") as temporary:
+        (Path(temporary) / CONFIG_NAME).write_text(json.dumps(patched), encoding="utf-8")
+        with _quiet():
+            model: nn.Module = open_clip.create_model(
+                f"local-dir:{temporary}", load_weights=False, pretrained_text=False
+            )
+    return model
+
+
+def load_strictly(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint into an open_clip model; every key and shape must fit, every value be finite.
+
+    Raises:
+        BrokenWeights: it is truncated, wrongly keyed or wrongly shaped, or holds NaN.
+    """
+    try:
+        if is_rekeyed(_keys(path)):
+            model.load_state_dict(to_open_clip(load_state_dict(str(path), weights_only=True)), strict=True)
+        else:
+            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except Exception as error:
+        raise BrokenWeights(f"{path} does not fit its configuration: {_one_line(error)}") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+        raise BrokenWeights(f"{path} holds NaN or infinite values")
+
+
+def build_tokenizer(folder: Path, *, offline: bool) -> Tokenizer:
+    """The folder's tokenizer: phrases -> token ids (N, L), L the model's context length.
+
+    Raises:
+        BrokenWeights: the tokenizer's files are there but cannot be read.
+        DownloadFailed: the files are not in the folder and cannot be fetched.
+    """
+    text = read_config(folder)["model_cfg"]["text_cfg"]
+    length = int(text.get("context_length", 77))
+    options = dict(text.get("tokenizer_kwargs") or {})
+    name = text.get("hf_tokenizer_name")
+    if not name:
+        return SimpleTokenizer(context_length=length, **options)  # type: ignore[no-any-return]
+    source = tokenizer_source(folder, name, offline=offline)
+    try:
+        return HFTokenizer(  # type: ignore[no-any-return]
+            str(source),
+            context_length=length,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            local_files_only=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except Exception as error:
+        raise BrokenWeights(f"the tokenizer in {source} cannot be read: {_one_line(error)}") from error
+
+
+def _is_port(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"vision_config", "text_projection_config"} <= config.keys()
+
+
+def _keys(path: Path) -> list[str]:
+    """The names in a checkpoint; the numbers are not read."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as stored:
+            return list(stored.keys())
+    content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    return list(content.get("state_dict", content))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what open_clip says to the root logger ("initialised randomly"): the weights come right
+    after.
+
+    Without a handler on the root logger its calls would also install one, over the application's head.
+    """
+    root = logging.getLogger()
+    handler = logging.NullHandler()
+
+    def silence(_record: logging.LogRecord) -> bool:
+        return False
+
+    root.addHandler(handler)
+    root.addFilter(silence)
+    try:
+        yield
+    finally:
+        root.removeFilter(silence)
+        root.removeHandler(handler)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def load_named(name: str, architecture: str, tag: str, *, offline: bool) -> tuple[nn.Module, Tokenizer, WeightsInfo]:
+    """Build a named model of open_clip with pretrained weights from the hub's cache or the network.
+
+    Args:
+        name: how the model was asked for.
+        architecture: one of `open_clip.list_models()`.
+        tag: a pretrained tag, or the path of a checkpoint; "" takes "openai" where it exists, else the first
+            tag: an architecture without weights would only answer with noise.
+        offline: only look in the cache.
+
+    Raises:
+        UnknownModel: the architecture has no such tag, or no pretrained weights at all.
+        DownloadFailed: the weights are not cached and could not be fetched.
+        BrokenWeights: the checkpoint does not fit.
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    path = Path(tag) if tag and Path(tag).is_file() else None
+    if path is None:
+        if tag and not open_clip.is_pretrained_cfg(architecture, tag):
+            raise UnknownModel(f"{architecture} has no weights {tag!r}: expected one of {', '.join(tags) or 'none'}")
+        if not tags:
+            raise UnknownModel(f"open_clip has no pretrained weights for {architecture}: name a checkpoint file")
+        tag = tag or ("openai" if "openai" in tags else tags[0])
+        path = _checkpoint(name, open_clip.get_pretrained_cfg(architecture, tag), offline=offline)
+    settings = dict(open_clip.get_pretrained_cfg(architecture, tag))
+    model: nn.Module = open_clip.create_model(
+        architecture,
+        load_weights=False,
+        pretrained_text=False,
+        force_quick_gelu=bool(settings.get("quick_gelu", False)),
+        force_preprocess_cfg={key: settings[key] for key in ("mean", "std", "interpolation") if key in settings},
+    )
+    load_strictly(model, path)
+    try:
+        tokenizer: Tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:
+        raise hub.hub_error(name, error) from error
+    return model.eval().requires_grad_(False), tokenizer, weights_info(name, path)
+
+
+def _checkpoint(name: str, settings: dict[str, str], *, offline: bool) -> Path:
+    import open_clip
+
+    repo, _, filename = settings.get("hf_hub", "").rpartition("/")
+    if offline:
+        names = (filename,) if filename else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+        found = next((folder / n for n in names if repo and (folder := hub.cached_folder(repo, n))), None)
+        if found is None:
+            raise DownloadFailed(
+                f"{name} is not on this machine and the hub is not asked (offline): load it once with a network"
+            )
+        return found
+    try:
+        return Path(open_clip.download_pretrained(settings))
+    except Exception as error:
+        raise hub.hub_error(repo or name, error) from error

@@ -1,0 +1,85 @@
+"""Where the configuration and the tokenizer of a Hugging Face text tower come from.
+
+An open_clip folder whose text tower is a transformers model (BiomedCLIP's PubMedBERT) names that model by
+its hub id, so that a plain download still reaches for the network when it is loaded.  A pull stores what is
+needed in the folder; the paths are worked out when the folder is read, so that it can be moved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lexiseg.errors import DownloadFailed
+from lexiseg.models.weights import hub
+
+TEXT_TOWER = "text_tower"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+# Any of these holds a vocabulary; the others only refine it.
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds a tokenizer's vocabulary."""
+    return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def text_tower_source(folder: Path, name: str, *, offline: bool) -> Path:
+    """A local folder with the config.json of the text tower.
+
+    Args:
+        folder: the open_clip folder.
+        name: its text_cfg.hf_model_name: a path relative to the folder, or a hub id.
+        offline: never ask a hub.
+
+    Returns:
+        A path inside `folder`, or inside the hub cache.
+
+    Raises:
+        DownloadFailed: it is neither in the folder nor in the cache, and cannot be fetched.
+    """
+    for inside in (folder / TEXT_TOWER, folder / name):
+        if (inside / "config.json").is_file():
+            return inside
+    return _from_hub(folder, name, ("config.json",), offline=offline, what="its text tower's configuration")
+
+
+def tokenizer_source(folder: Path, name: str, *, offline: bool) -> Path:
+    """A local folder with the tokenizer's files; arguments and errors as in `text_tower_source`."""
+    for inside in (folder, folder / TEXT_TOWER, folder / name):
+        if has_tokenizer(inside):
+            return inside
+    return _from_hub(folder, name, TOKENIZER_FILES, offline=offline, what="its tokenizer")
+
+
+def _from_hub(folder: Path, name: str, files: tuple[str, ...], *, offline: bool, what: str) -> Path:
+    advice = f"{folder} lacks {what} ({name})"
+    if name.startswith((".", "/")) or name.count("/") > 1 or name == TEXT_TOWER:
+        raise DownloadFailed(f"{advice}: pull the model again with `lexiseg models pull ID`")
+    found = hub.cached_folder(name, files[0]) or next(
+        (found for file in files[1:] if (found := hub.cached_folder(name, file))), None
+    )
+    if found is not None:
+        return found
+    if offline:
+        raise DownloadFailed(
+            f"{advice} and the hub is not asked (offline): run `lexiseg models pull ID` with a network"
+        )
+    return hub.fetch_to_cache(name, files)

@@ -1,0 +1,196 @@
+"""Segmenters of the first SAM family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lexiseg.models.device import autocast, resolve_precision
+from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
+from lexiseg.models.weights.records import WeightsInfo
+from lexiseg.values.scan import FloatArray
+
+_CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
+
+
+class SamSegmenter:
+    """A transformers SamModel behind the `Segmenter` protocol, whose docstrings hold here.
+
+    Args:
+        model: a SamModel.
+        processor: its SamImageProcessor: longest side, padding, mean and deviation are taken from it.
+        name: how the model was asked for.
+        device: where it shall run.
+        precision: "auto", "float32" or "bfloat16" for the image encoder; prompts are decoded in float32.
+        weights: where the weights come from, for provenance; None for a model made in memory.
+        prompt_batch: prompts decoded at once, and masks brought to the scan's grid at once; bounds the
+            memory.  None: 32, or on a CPU as many as its cache holds image tokens for (one with SAM's own
+            sizes), which is several times faster there.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        name: str,
+        device: torch.device,
+        precision: str = "auto",
+        weights: WeightsInfo | None = None,
+        prompt_batch: int | None = None,
+    ) -> None:
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._processor = processor
+        self._name = name
+        self._device = device
+        self._dtype = resolve_precision(precision, device)
+        self._size = int(model.config.vision_config.image_size)
+        self._batch = prompt_batch or _prompts_at_once(model.config, device)
+        self.weights = weights
+
+    @property
+    def name(self) -> str:
+        """How the model was asked for."""
+        return self._name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._device
+
+    @property
+    def model(self) -> Any:
+        """The SamModel itself, for training and for whoever needs what the protocol does not offer."""
+        return self._model
+
+    @property
+    def input_size(self) -> int:
+        """Side of the padded square input, in pixels."""
+        return self._size
+
+    @property
+    def precision(self) -> str:
+        """The number format of the image encoder's matrix products: "float32" or "bfloat16"."""
+        return str(self._dtype).removeprefix("torch.")
+
+    def encode(self, pixels: FloatArray) -> EncodedImage:
+        """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3); grey is put in all three channels.
+
+        Raises:
+            ValueError: the array has another shape.
+        """
+        if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
+            raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
+        colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+        prepared = self._processor(
+            images=torch.from_numpy(np.ascontiguousarray(colour, dtype=np.float32)),
+            do_rescale=False,
+            do_convert_rgb=False,
+            input_data_format="channels_first",
+            return_tensors="pt",
+        )
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            embedding = self._model.get_image_embeddings(prepared["pixel_values"].to(self._device))
+        height, width = (int(side) for side in prepared["reshaped_input_sizes"][0])
+        return EncodedImage(embedding.float(), (int(pixels.shape[0]), int(pixels.shape[1])), (height, width))
+
+    def decode(
+        self,
+        image: EncodedImage,
+        *,
+        boxes: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+        multimask: bool = False,
+    ) -> Decoded:
+        """Masks for N prompts, boxes (N, 4), points (N, P, 2) with labels (N, P), or both.
+
+        Coordinates are scaled as SAM scales them: by the resized scan's size over the scan's, for each axis.
+        SAM counts points by pixel index and adds the half pixel itself, so a point loses its half pixel
+        first.
+
+        Raises:
+            ValueError: no prompt at all, or shapes that do not go together.
+        """
+        count = _check_prompts(boxes, points, labels)
+        if count == 0:
+            low = 4 * self._model.config.prompt_encoder_config.image_embedding_size
+            masks = 3 if multimask else 1
+            empty = torch.zeros(0, masks, low, low, device=self._device)
+            return Decoded(empty, torch.zeros(0, masks, device=self._device))
+        scale = torch.tensor(
+            [image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]],
+            dtype=torch.float32,
+            device=self._device,
+        )
+        corners = None if boxes is None else self._tensor(boxes).view(-1, 2, 2).mul(scale).view(-1, 4)
+        where = None if points is None else (self._tensor(points) - 0.5) * scale
+        signs = None if labels is None else torch.as_tensor(np.asarray(labels), device=self._device).long()
+        logits: list[Tensor] = []
+        ious: list[Tensor] = []
+        with torch.inference_mode():
+            shared = share_image(self._model, image.embedding.to(self._device))
+            prompts, _ = self._model.prompt_encoder(
+                None if where is None else where[None],
+                None if signs is None else signs[None],
+                None if corners is None else corners[None],
+                None,
+            )
+            for part in torch.split(prompts[0], self._batch):
+                drawn, estimates = decode_prompts(self._model, shared, part, multimask=multimask)
+                logits.append(drawn)
+                ious.append(estimates)
+        return Decoded(torch.cat(logits), torch.cat(ious))
+
+    def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
+        """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W), as SAM does it.
+
+        Bilinear to the padded input, the padding cut off, bilinear to the scan.
+        """
+        lead = logits.shape[:-2]
+        flat = logits.reshape(-1, 1, *logits.shape[-2:])
+        height, width = image.input_shape
+        with torch.inference_mode():
+            parts = []
+            for start in range(0, len(flat), self._batch):
+                part = flat[start : start + self._batch]
+                padded = interpolate(part, (self._size, self._size), mode="bilinear", align_corners=False)
+                scan = padded[..., :height, :width]
+                parts.append(interpolate(scan, image.shape, mode="bilinear", align_corners=False))
+            whole = torch.cat(parts) if parts else flat.new_zeros(0, 1, *image.shape)
+        return whole.reshape(*lead, *image.shape)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self._device)
+
+
+def _prompts_at_once(config: Any, device: torch.device) -> int:
+    if device.type != "cpu":
+        return 32
+    tokens = int(config.prompt_encoder_config.image_embedding_size) ** 2
+    size = tokens * int(config.mask_decoder_config.hidden_size)
+    return max(1, min(32, _CACHED_ELEMENTS // size))
+
+
+def _check_prompts(boxes: np.ndarray | None, points: np.ndarray | None, labels: np.ndarray | None) -> int:
+    """The number of prompts."""
+    if boxes is None and points is None:
+        raise ValueError("got no prompt, expected boxes, points or both")
+    if boxes is not None and (np.ndim(boxes) != 2 or np.shape(boxes)[1] != 4):
+        raise ValueError(f"got boxes of shape {np.shape(boxes)}, expected (N, 4)")
+    if (points is None) != (labels is None):
+        raise ValueError("got points without labels or labels without points, expected both")
+    if points is not None and labels is not None:
+        if np.ndim(points) != 3 or np.shape(points)[2] != 2:
+            raise ValueError(f"got points of shape {np.shape(points)}, expected (N, P, 2)")
+        if np.shape(labels) != np.shape(points)[:2]:
+            raise ValueError(f"got labels of shape {np.shape(labels)}, expected {np.shape(points)[:2]}")
+    counts = {len(prompts) for prompts in (boxes, points) if prompts is not None}
+    if len(counts) > 1:
+        raise ValueError(f"got {min(counts)} and {max(counts)} prompts by boxes and by points, expected as many")
+    return counts.pop()

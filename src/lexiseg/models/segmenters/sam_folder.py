@@ -1,0 +1,145 @@
+"""Build a transformers SamModel from a folder, strictly and without the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import SamConfig, SamImageProcessor, SamModel
+
+from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
+from lexiseg.models.weights.int8 import unpack
+
+WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
+_INDEX_NAMES = ("model.safetensors.index.json",)
+_TIED = (
+    "prompt_encoder.shared_embedding.positional_embedding",
+    "shared_image_embedding.positional_embedding",
+)
+
+
+def sam_weights_file(folder: Path) -> Path:
+    """The folder's checkpoint, or the index of one in several files.
+
+    Raises:
+        UnknownModel: the folder has no config.json.
+        BrokenWeights: it has no weights.
+    """
+    if not (folder / "config.json").is_file():
+        raise UnknownModel(f"{folder} is not a SAM folder: it has no config.json")
+    for name in (*WEIGHT_NAMES, *_INDEX_NAMES):
+        if (folder / name).is_file():
+            return folder / name
+    raise BrokenWeights(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
+
+
+def load_sam_folder(folder: Path) -> tuple[Any, Any]:
+    """Load a folder of a transformers SamModel, or of a `TowerSam`.
+
+    Args:
+        folder: config.json, model.safetensors (or pytorch_model.bin with tensors only), and the image
+            processor's settings (preprocessor_config.json or processor_config.json); without these, SAM's own
+            for the model's input size.
+
+    Returns:
+        The SamModel in float32, whatever the checkpoint's number format, and its SamImageProcessor.
+
+    Raises:
+        UnknownModel: it is no SAM folder, or that of another model (SAM 2, SAM 3).
+        BrokenWeights: the weights are truncated, or do not fit the configuration.
+    """
+    path = sam_weights_file(folder)
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrokenWeights(f"{folder / 'config.json'} cannot be read as JSON ({error})") from error
+    kind = raw.get("model_type") if isinstance(raw, dict) else None
+    if kind not in _KINDS:
+        raise UnknownModel(f"{folder} holds a model of type {kind!r}, expected 'sam' (a transformers SamModel)")
+    model = build_sam(raw, _read(path), source=path)
+    return model, _processor(folder, model.config.vision_config.image_size)
+
+
+def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Path) -> Any:
+    """A SamModel of a configuration with the given tensors; every key and shape must fit, every value be
+    finite.
+
+    Args:
+        config: a SamConfig as a mapping, or a TowerSamConfig ("model_type": "sam_tower").
+        state: tensors by transformers' names; float16, bfloat16 and packed 8 bits become float32.
+        source: named in errors.
+
+    Raises:
+        BrokenWeights: the configuration is no SAM's, or the tensors do not fit it.
+    """
+    image, prompt = _TIED[1], _TIED[0]
+    if image in state:  # one matrix under two names, of which a file may store one
+        state.setdefault(prompt, state[image])
+    try:
+        unpack(state)
+        # On the meta device nothing is drawn at random only to be overwritten: a second and 2.5 GB less for
+        # ViT-H.
+        with torch.device("meta"):
+            made, configured = _KINDS[config.get("model_type", "sam")]
+            model = made(configured(**{key: config[key] for key in _CONFIG_KEYS if key in config}))
+        model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BrokenWeights(f"{source} does not fit its configuration: {reason}") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+        raise BrokenWeights(f"{source} holds NaN or infinite values")
+    return model.eval().requires_grad_(False)
+
+
+_KINDS: dict[str, tuple[Any, Any]] = {"sam": (SamModel, SamConfig), "sam_tower": (TowerSam, TowerSamConfig)}
+_CONFIG_KEYS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+
+
+def default_processor(image_size: int) -> Any:
+    """SAM's own preprocessing for an input of `image_size` pixels: longest side to it, zero padding, ImageNet
+    mean.
+    """
+    square = {"height": image_size, "width": image_size}
+    low = image_size // 4
+    return SamImageProcessor(
+        size={"longest_edge": image_size},
+        pad_size=square,
+        mask_size={"longest_edge": low},
+        mask_pad_size={"height": low, "width": low},
+    )
+
+
+def _processor(folder: Path, image_size: int) -> Any:
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        return default_processor(image_size)
+    try:
+        processor = SamImageProcessor.from_pretrained(str(folder), local_files_only=True)
+        longest, padded = processor.size["longest_edge"], processor.pad_size["height"]
+    except Exception as error:
+        raise BrokenWeights(f"the image processor's settings in {folder} cannot be read: {error}") from error
+    if longest > image_size or padded != image_size:
+        raise BrokenWeights(
+            f"{folder}: its processor makes {padded} px inputs (longest side {longest})"
+            f" and its model takes {image_size} px"
+        )
+    return processor
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".json":
+            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            parts = [load_file(path.parent / Path(name).name) for name in names]
+            return {key: tensor for part in parts for key, tensor in part.items()}
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise BrokenWeights(f"{path} cannot be read: {reason}") from error

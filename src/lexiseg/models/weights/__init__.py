@@ -1,0 +1,1 @@
+"""Where weights come from: bundled, a folder, a hub; checksums and records."""

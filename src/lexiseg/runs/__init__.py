@@ -1,0 +1,1 @@
+"""Scans to files: masks, the table, the record, resuming."""

@@ -1,0 +1,1 @@
+"""Phrases as data: wordings, templates and negatives, one YAML file a target; their embeddings."""

@@ -1,0 +1,1 @@
+"""Weak supervision: a small network that learns from a teacher's masks."""

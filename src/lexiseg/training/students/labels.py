@@ -1,0 +1,144 @@
+"""Sets to learn from: pseudo-labels of a teacher, or true masks for the upper bound."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lexiseg.datasets.manifest import ManifestRow, read_manifest
+from lexiseg.datasets.splits import split_by_group
+from lexiseg.errors import UsageError
+from lexiseg.io.names import printable
+
+TRAIN, VALIDATION, TEST = "train", "val", "test"
+
+
+def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> list[str]:
+    """Each row's part: "train", "val" or "test".
+
+    The column split decides, where a row has one of these words in it. Others are split by group, so that
+    all scans of a patient are in one part; a scan without a group is one of its own. Where there are two
+    groups or more, one at least is in each of "train" and "val".
+
+    Args:
+        rows: of a manifest.
+        validation: share of the scans without a word of their own that go to "val".
+        seed: of the split.
+    """
+    given = [row.extra.get("split", "").casefold() for row in rows]
+    given = [VALIDATION if word in ("val", "valid", "validation") else word for word in given]
+    known = [word if word in (TRAIN, VALIDATION, TEST) else "" for word in given]
+    groups = [f"group {row.group}" if row.group else f"scan {row.id}" for row in rows]
+    free = [k for k, word in enumerate(known) if not word]
+    drawn = split_by_group([groups[k] for k in free], {TRAIN: 1 - validation, VALIDATION: validation}, seed=seed)
+    for k, part in zip(free, drawn, strict=True):
+        known[k] = part
+    return _never_empty(known, groups, free) if validation > 0 else known
+
+
+def _never_empty(parts: list[str], groups: Sequence[str], free: Sequence[int]) -> list[str]:
+    names = sorted({groups[k] for k in free})
+    for wanted, other in ((TRAIN, VALIDATION), (VALIDATION, TRAIN)):
+        if wanted not in parts and len(names) > 1 and parts.count(other):
+            moved = names[0] if wanted == TRAIN else names[-1]
+            for k in free:
+                if groups[k] == moved:
+                    parts[k] = wanted
+    return parts
+
+
+MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
+"""The two files that make a folder a set of pseudo-labels; the record is written last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """Scans with masks.
+
+    Attributes:
+        names: of the targets; in a mask, the k-th is k (of one target, anything above 0).
+        rows: with a mask each, and in `extra` "split" ("train" or "val") and "weight" (a number above 0).
+        supervised: True where the masks are true ones, False for pseudo-labels.
+        teacher: what made pseudo-labels, as plain values.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[ManifestRow, ...]
+    supervised: bool
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """What the masks are, in words."""
+        return "true masks" if self.supervised else "pseudo-labels"
+
+
+def read_pseudo_labels(folder: str | Path) -> LabelSet:
+    """Read a folder that `lexiseg pseudo-label` wrote.
+
+    Raises:
+        UsageError: it is none, or its files cannot be read.
+    """
+    folder = Path(folder)
+    label = printable(str(folder))
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        names = tuple(str(name) for name in record["phrases"])
+        teacher = dict(record["teacher"])
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{label}: there is no {RECORD}; expected a folder that `lexiseg pseudo-label` finished "
+            "(for true masks give --masks MANIFEST)"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: it cannot be read; run `lexiseg pseudo-label` again") from error
+    rows = [row for row in read_manifest(folder / MANIFEST) if row.mask is not None and not row.error]
+    wrong = [row.id for row in rows if row.extra.get("split") not in (TRAIN, VALIDATION) or not _weight(row)]
+    if wrong or not rows:
+        what = f"row {printable(wrong[0])} has no split or weight" if wrong else "it has no rows"
+        raise UsageError(f"{label}/{MANIFEST}: {what}; run `lexiseg pseudo-label` again")
+    return LabelSet(names=names, rows=tuple(rows), supervised=False, teacher=teacher)
+
+
+def read_true_masks(
+    manifest: str | Path, names: Sequence[str] = (), *, validation: float = 0.2, seed: int = 0
+) -> LabelSet:
+    """Read a manifest with true masks, for the fully supervised upper bound.
+
+    Rows without a mask and rows of the split "test" are left out; see `parts_of` for the split.
+
+    Args:
+        manifest: a CSV, see `read_manifest`.
+        names: of the targets; the rows' text, where all have the same, else "target" when none are given.
+        validation: share of the scans, where the manifest has no split.
+        seed: of the split.
+
+    Raises:
+        UsageError: it cannot be read, or no row has a mask.
+    """
+    rows = [row for row in read_manifest(manifest) if row.mask is not None and not row.error]
+    if not rows:
+        raise UsageError(f"{printable(str(manifest))}: no row has a mask; expected a column mask")
+    texts = Counter(row.text for row in rows)
+    given = tuple(names) or ((next(iter(texts)) if len(texts) == 1 else "") or "target",)
+    parts = parts_of(rows, validation=validation, seed=seed)
+    kept = tuple(
+        replace(row, extra={"split": part, "weight": "1"})
+        for row, part in zip(rows, parts, strict=True)
+        if part != TEST
+    )
+    if not kept:
+        raise UsageError(f"{printable(str(manifest))}: all its rows are of the split test")
+    return LabelSet(names=given, rows=kept, supervised=True)
+
+
+def _weight(row: ManifestRow) -> float:
+    try:
+        return max(0.0, float(row.extra.get("weight", "")))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,235 @@
+"""A student over files: what `lexiseg predict` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.pipelines.base import Clock
+from lexiseg.pipelines.baselines import NoEncoder
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.results import Finding, Result
+from lexiseg.regions.components import clean_mask
+from lexiseg.regions.region import Region
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.folder import check_folder
+from lexiseg.runs.items import gather_items
+from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.training.students.student import Prediction, Student, load_student
+from lexiseg.values.scan import BoolArray, FloatArray, Mask, Prompts, Saliency, Scan
+from lexiseg.values.slices import iterate_slices
+
+MIN_AREA = 0.0005
+"""Pieces smaller than this fraction of a slice are dropped, as in the demo preset."""
+
+
+class StudentPipeline:
+    """Answers like a preset's pipeline, for the targets that the student knows.
+
+    Presence is the largest probability of the target anywhere; confidence of a mask is the Dice overlap that
+    the student itself expects, 2 sum(p m) / (sum p + sum m), and of an empty one 1 - presence. Both are what
+    a network thinks of itself: high on what it knows, not to be trusted on other kinds of scans.
+
+    Args:
+        student: see `lexiseg.training.students.student.load_student`.
+        flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
+        uncertainty: keep the map in the result.
+        min_confidence: a slice's mask of which the student expects a lower Dice is left empty.
+
+    Raises:
+        UsageError: `min_confidence` is not from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        *,
+        flips: bool | None = None,
+        uncertainty: bool = True,
+        min_confidence: float = 0.0,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"--min-confidence is {min_confidence}; expected 0 to 1")
+        self._least = min_confidence
+        config = student.config
+        self._flips = flips
+        self._uncertainty = uncertainty
+        self.segmenter = student
+        self.encoder = NoEncoder(student.device, student.precision)
+        self.preset = Preset(
+            name="student-supervised" if config.supervised else "student",
+            about=f"trained on {config.labels}",
+            pipeline="student",
+            encoder="none",
+            segmenter=student.weights.name,
+            mask={
+                "mirror": config.mirror(flips),
+                "min_area": MIN_AREA,
+                "min_confidence": min_confidence,
+                "uncertainty": uncertainty,
+            },
+        )
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Settings and weights, as plain values."""
+        return {
+            "preset": self.preset.as_dict(),
+            "encoder": {"name": self.encoder.name},
+            "segmenter": self.segmenter.weights.as_dict(),
+        }
+
+    def __call__(
+        self,
+        scan: Scan,
+        phrases: Sequence[str],
+        *,
+        keep_stages: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> Result:
+        """Segment a scan, a volume slice by slice.
+
+        Args:
+            scan: an image or a volume.
+            phrases: some of the student's targets.
+            keep_stages: keep the probability as saliency and region, the one map that a student has.
+            progress: called with the share done.
+
+        Raises:
+            BadPhrase: the student does not know a phrase.
+        """
+        known = self.segmenter.config.names
+        unknown = [phrase for phrase in phrases if phrase not in known]
+        if unknown:
+            raise BadPhrase(f"the student does not know {unknown[0]!r}; it knows {', '.join(known)}")
+        clock = Clock()
+        predictions: list[Prediction] = []
+        slices = list(iterate_slices(scan))
+        for index, each in enumerate(slices):
+            with clock("student"):
+                predictions.append(self.segmenter.predict(each.pixels, flips=self._flips))
+            if progress is not None:
+                progress((index + 1) / len(slices))
+        labels = [_labels(each.probabilities, self._least) for each in predictions]
+        findings = tuple(
+            _finding(phrase, known.index(phrase) + 1, labels, predictions, scan.volume, keep=keep_stages)
+            for phrase in phrases
+        )
+        mask = np.zeros(scan.shape, np.uint8)
+        for k, finding in enumerate(findings, start=1):
+            mask[finding.mask] = k
+        return Result(
+            id=scan.id,
+            findings=findings,
+            mask=Mask(mask, tuple(phrases)),
+            seconds=clock.seconds(),
+            provenance=self.provenance,
+            uncertainty=_whole([each.uncertainty for each in predictions], scan.volume) if self._uncertainty else None,
+        )
+
+
+def _labels(probabilities: FloatArray, least: float) -> np.ndarray:
+    """The likeliest class of each pixel, without specks and what is not trusted."""
+    labels: np.ndarray = probabilities.argmax(0)
+    for k in range(1, len(probabilities)):
+        found: BoolArray = labels == k
+        kept = clean_mask(found, min_area=MIN_AREA)
+        if expected_dice([probabilities[k]], [kept]) < least:
+            kept = np.zeros_like(kept)
+        labels[found & ~kept] = 0
+    return labels
+
+
+def expected_dice(probabilities: Sequence[FloatArray], masks: Sequence[BoolArray]) -> float:
+    """2 sum(p m) / (sum p + sum m) over all slices: the Dice of the masks if the probabilities were right."""
+    inside = sum(float(p[m].sum()) for p, m in zip(probabilities, masks, strict=True))
+    total = sum(float(p.sum()) + int(m.sum()) for p, m in zip(probabilities, masks, strict=True))
+    return 2 * inside / total if total else 0.0
+
+
+def _finding(
+    phrase: str,
+    label: int,
+    labels: list[np.ndarray],
+    predictions: list[Prediction],
+    volume: bool,
+    *,
+    keep: bool,
+) -> Finding:
+    masks = [each == label for each in labels]
+    probabilities = [each.probabilities[label] for each in predictions]
+    presence = float(max(each.max() for each in probabilities))
+    present = any(bool(mask.any()) for mask in masks)
+    confidence = expected_dice(probabilities, masks) if present else 1 - presence
+    return Finding(
+        phrase=phrase,
+        mask=_whole(masks, volume),
+        present=present,
+        presence=min(1.0, presence),
+        confidence=min(1.0, max(0.0, confidence)),
+        prompts=(Prompts(),) * len(masks),
+        saliency=tuple(Saliency(p, phrase, float(p.max())) for p in probabilities) if keep else (),
+        region=tuple(Region(m, p) for m, p in zip(masks, probabilities, strict=True)) if keep else (),
+    )
+
+
+def _whole(slices: Sequence[np.ndarray], volume: bool) -> Any:
+    return np.stack(slices) if volume else slices[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """What to segment with which student.
+
+    Attributes:
+        model: the student's folder.
+        out: the results' folder.
+        inputs: files and folders.
+        manifest: a CSV of scans, besides or instead of `inputs`.
+        flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
+        min_confidence: masks of which the student expects a lower Dice are left empty.
+        uncertainty: write NAME_uncertainty.png (or .nii.gz) beside each mask.
+        device: see `lexiseg.models.device.resolve_device`.
+        precision: "auto", "float32" or "bfloat16".
+        options: see `RunOptions`.
+    """
+
+    model: Path
+    out: Path
+    inputs: Sequence[str | Path] = ()
+    manifest: str | Path | None = None
+    flips: bool | None = None
+    min_confidence: float = 0.0
+    uncertainty: bool = True
+    device: str = "auto"
+    precision: str = "auto"
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+def predict_files(request: PredictRequest, *, progress: Callable[[RunProgress], None] | None = None) -> RunSummary:
+    """Segment files into a folder, with the same files and tables as `segment_files`.
+
+    Args:
+        request: see `PredictRequest`.
+        progress: called with how far the run is.
+
+    Raises:
+        UsageError: the request cannot be done as it is, or the model's folder is none.
+        LexisegError: the model is damaged, or results cannot be written.
+    """
+    student = load_student(request.model, device=request.device, precision=request.precision)
+    names = student.config.names
+    items = gather_items(request.inputs, manifest=request.manifest, phrases=names)
+    check_folder(request.out, items)
+    pipeline = StudentPipeline(
+        student,
+        flips=request.flips,
+        uncertainty=request.uncertainty,
+        min_confidence=request.min_confidence,
+    )
+    return run_batch(pipeline, items, request.out, phrases=names, options=request.options, progress=progress)

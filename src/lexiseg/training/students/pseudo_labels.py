@@ -1,0 +1,320 @@
+"""Scans without labels become a set to learn from: what `lexiseg pseudo-label` does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lexiseg
+from lexiseg.datasets.exports import EXPORTS
+from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
+from lexiseg.errors import NoLabels, UnwritableResult, UsageError
+from lexiseg.files import atomic_write
+from lexiseg.io.names import printable
+from lexiseg.pipelines.preset import load_preset
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.folder import check_folder
+from lexiseg.runs.items import RunItem, gather_items
+from lexiseg.runs.record import read_record
+from lexiseg.runs.table import RESULTS_NAME, Row, read_results
+from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.text.phrases import check_phrase
+from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
+from lexiseg.training.students.set_writer import Kept, SetWriter
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRule:
+    """What becomes of a scan, by its presence and confidence; no true mask is looked at.
+
+    Attributes:
+        confidence: scans below this are left out; the others weigh as much as their confidence.
+        presence: scans in which the target was drawn with less presence than this are left out.
+        absent: "keep" learns an empty mask from a scan in which the teacher found nothing, where its
+            confidence (1 - presence) reaches `absent_confidence`; "drop" leaves such scans out, for targets
+            that every scan has.
+        absent_confidence: see `absent`.
+    """
+
+    confidence: float = 0.5
+    presence: float = 0.0
+    absent: str = "keep"
+    absent_confidence: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name in ("confidence", "presence", "absent_confidence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if self.absent not in ("keep", "drop"):
+            raise UsageError(f"absent is {self.absent!r}; expected keep or drop")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the record."""
+        return asdict(self)
+
+    def weight(self, rows: Sequence[Row]) -> float:
+        """How much a scan counts; 0 where it is left out.
+
+        Args:
+            rows: of results.csv, one for each phrase. Of several the smallest weight holds: a scan with one
+                wrong outline teaches that one too.
+        """
+        return min(self._of(row) for row in rows)
+
+    def _of(self, row: Row) -> float:
+        if not row.ok:
+            return 0.0
+        # Undefined: the encoder offers no absolute evidence, so there is nothing to weigh by.
+        confidence, presence = _number(row.confidence, 1.0), _number(row.presence, 1.0)
+        if row.present == "true":
+            return confidence if confidence >= self.confidence and presence >= self.presence else 0.0
+        kept = self.absent == "keep" and confidence >= self.absent_confidence
+        return confidence if kept else 0.0
+
+
+def _number(cell: str, undefined: float) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        return undefined
+    return undefined if math.isnan(value) else value
+
+
+logger = logging.getLogger(__name__)
+
+TEACHER = "teacher"
+"""The folder of the teacher's own run: its masks, results.csv and run.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelRequest:
+    """What to label, with what, and where to.
+
+    Attributes:
+        out: the set's folder.
+        phrases: the targets, at least one; the same for every scan.
+        inputs: files and folders.
+        manifest: a CSV of scans, besides or instead of `inputs`. Its groups decide the split, rows of the
+            split "test" are left alone, and its masks are never opened.
+        preset: the teacher, a preset's name or YAML file.
+        changes: fields of the preset to replace.
+        rule: which labels are kept, see `LabelRule`.
+        validation: share of the scans that training is stopped by.
+        exports: keys of `lexiseg.datasets.exports.EXPORTS`.
+        device: see `lexiseg.load`.
+        precision: see `lexiseg.load`.
+        seed: of the split and the teacher.
+        resume: keep what an earlier run with the same teacher has done.
+    """
+
+    out: Path
+    phrases: Sequence[str]
+    inputs: Sequence[str | Path] = ()
+    manifest: str | Path | None = None
+    preset: str = "demo"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    rule: LabelRule = field(default_factory=LabelRule)
+    validation: float = 0.2
+    exports: Sequence[str] = ()
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelReport:
+    """What came of it.
+
+    Attributes:
+        folder: of the set.
+        run: the teacher's run.
+        kept: images in the set; of a volume each slice is one.
+        empty: those of them with an empty mask.
+        left_out: scans that were labelled but not trusted.
+        test: scans of the split "test", which nobody looked at.
+        exports: what was exported, by name.
+    """
+
+    folder: Path
+    run: RunSummary
+    kept: int
+    empty: int
+    left_out: int
+    test: int
+    exports: Mapping[str, Path]
+
+
+def make_pseudo_labels(
+    request: PseudoLabelRequest,
+    *,
+    progress: Callable[[RunProgress], None] | None = None,
+    fetched: Callable[[str, int, int], None] | None = None,
+) -> PseudoLabelReport:
+    """Label scans with a preset and write those that can be trusted as a set.
+
+    Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), manifest.csv
+    (id,image,mask,text,group,label,weight,presence,confidence,split), pseudo_labels.json (the record, last:
+    where it is, the set is whole), the teacher's own run in teacher/, and exports in nnunet/ and coco/.
+
+    Args:
+        request: see `PseudoLabelRequest`.
+        progress: called with how far the teacher is.
+        fetched: told (file, bytes done, bytes in all) while a model is fetched.
+
+    Raises:
+        UsageError: the request cannot be done as it is.
+        NoLabels: every mask of a target is empty, or no label is trusted; says what to try.
+        LexisegError: the models cannot be had, or results not be written.
+    """
+    from lexiseg.models.device import resolve_device
+    from lexiseg.pipelines.loading import load, pipeline_class
+
+    names = tuple(check_phrase(text) for text in request.phrases)
+    if not names:
+        raise UsageError("no phrase was given; say what to label, for example --text 'breast tumor'")
+    unknown = [name for name in request.exports if name not in EXPORTS]
+    if unknown:
+        raise UsageError(f"there is no export {unknown[0]!r}; expected among {', '.join(EXPORTS)}")
+    if not 0 <= request.validation < 1:
+        raise UsageError(f"validation is {request.validation}; expected a share, 0 to below 1")
+    preset = load_preset(request.preset, **request.changes)
+    if pipeline_class(preset).needs_truth:
+        raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
+    resolve_device(request.device)
+    items, sources, test = _scans(request, names)
+    _check_out(request)
+    teacher = request.out / TEACHER
+    check_folder(teacher, items)
+    pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
+    # From here on the folder is no finished set until the record is written again.
+    _remove(request.out / RECORD)
+    options = RunOptions(resume=request.resume, seed=request.seed)
+    run = run_batch(pipeline, items, teacher, phrases=names, options=options, progress=progress)
+    rows, left_out, empty = _write_set(request, names, items, sources)
+    exports = {name: EXPORTS[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
+    record = read_record(teacher) or {}
+    _write_record(request, names, record, {"kept": len(rows), "empty": empty, "left_out": left_out})
+    return PseudoLabelReport(
+        folder=request.out,
+        run=run,
+        kept=len(rows),
+        empty=empty,
+        left_out=left_out,
+        test=test,
+        exports=exports,
+    )
+
+
+def _scans(request: PseudoLabelRequest, names: tuple[str, ...]) -> tuple[list[RunItem], dict[str, ManifestRow], int]:
+    """The scans to label, what the manifest knows of them, and how many were left alone as test scans."""
+    out = request.out.resolve()
+    for each in map(Path, request.inputs):
+        if each.is_dir() and out.is_relative_to(each.resolve()):
+            raise UsageError(
+                f"{printable(str(request.out))} lies inside the scans' folder {printable(str(each))}; the "
+                "set's own images would be labelled next time: choose a folder outside"
+            )
+    items = gather_items(request.inputs, manifest=request.manifest, phrases=names)
+    rows = read_manifest(request.manifest) if request.manifest is not None else []
+    sources = {printable(row.id): row for row in rows}
+    tests = {name for name, row in sources.items() if row.extra.get("split", "").casefold() == TEST}
+    kept = [item for item in items if item.id not in tests]
+    if not kept:
+        raise UsageError("all scans are of the split test; a set to learn from needs others")
+    return kept, sources, len(items) - len(kept)
+
+
+def _check_out(request: PseudoLabelRequest) -> None:
+    out = request.out
+    own = (out / TEACHER / RESULTS_NAME).exists()
+    for name in (MANIFEST, "images", "masks"):
+        if (out / name).exists() and not own:
+            raise UsageError(
+                f"{printable(str(out))}: {name} is there and lexiseg did not write it; choose another folder"
+            )
+
+
+def _write_set(
+    request: PseudoLabelRequest,
+    names: tuple[str, ...],
+    items: Sequence[RunItem],
+    sources: Mapping[str, ManifestRow],
+) -> tuple[list[ManifestRow], int, int]:
+    """The set's rows, how many scans were left out, and how many images have an empty mask."""
+    by_scan: dict[str, list[Any]] = {}
+    for row in read_results(request.out / TEACHER / RESULTS_NAME):
+        by_scan.setdefault(row.id, []).append(row)
+    done = [item for item in items if all(row.ok for row in by_scan[item.id])]
+    weights = {item.id: request.rule.weight(by_scan[item.id]) for item in done}
+    trusted = [item for item in done if weights[item.id] > 0]
+    _refuse_nothing(names, by_scan, done, trusted)
+    before = _files_of(request.out)
+    writer = SetWriter(request.out, names, teacher=request.out / TEACHER)
+    kept: list[Kept] = []
+    for item in trusted:
+        kept += writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id])
+    plain = [each.row for each in kept]
+    parts = parts_of(plain, validation=request.validation, seed=request.seed)
+    rows = [each.in_part(part) for each, part in zip(kept, parts, strict=True)]
+    write_manifest(rows, request.out / MANIFEST)
+    for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
+        _remove(path)
+    return rows, len(done) - len(trusted), sum(each.empty for each in kept)
+
+
+def _refuse_nothing(
+    names: Sequence[str],
+    by_scan: Mapping[str, Sequence[Any]],
+    done: Sequence[RunItem],
+    trusted: Sequence[RunItem],
+) -> None:
+    if not done:
+        first = next((row.error for rows in by_scan.values() for row in rows if row.error), "")
+        raise NoLabels(f"none of the {len(by_scan)} scans could be labelled; the first problem: {first}")
+    for k, name in enumerate(names):
+        if not any(by_scan[item.id][k].present == "true" for item in done):
+            raise NoLabels(
+                f"{name!r} was found in none of {len(done)} scans, so there is nothing to learn; try other "
+                "words (--text), a lower --threshold, or a preset that knows this kind of scan (--preset)"
+            )
+        if not any(by_scan[item.id][k].present == "true" for item in trusted):
+            raise NoLabels(
+                f"no mask of {name!r} is trusted; try a lower --min-confidence or --min-presence, or another --preset"
+            )
+
+
+def _files_of(folder: Path) -> set[Path]:
+    """The images and masks of an earlier set in the folder."""
+    path = folder / MANIFEST
+    rows = read_manifest(path) if path.exists() else []
+    return {file for row in rows if not row.error for file in (row.image, row.mask) if file is not None}
+
+
+def _write_record(
+    request: PseudoLabelRequest, names: Sequence[str], run: Mapping[str, Any], counts: Mapping[str, int]
+) -> None:
+    content = {
+        "lexiseg": lexiseg.__version__,
+        "labels": "pseudo-labels; no true mask was opened",
+        "phrases": list(names),
+        "rule": request.rule.as_dict(),
+        "validation": request.validation,
+        "seed": request.seed,
+        "counts": dict(counts),
+        "teacher": {key: run.get(key) for key in ("preset", "models", "precision")},
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    atomic_write(request.out / RECORD, lambda file: file.write(text.encode()))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error

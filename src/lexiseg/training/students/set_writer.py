@@ -1,0 +1,115 @@
+"""One labelled scan as images and masks of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lexiseg.datasets.label_maps import read_labels
+from lexiseg.datasets.manifest import ManifestRow
+from lexiseg.files import atomic_write
+from lexiseg.io.names import safe_id
+from lexiseg.io.read import read_scan
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.table import Row
+from lexiseg.values.scan import Scan
+from lexiseg.values.slices import iterate_slices
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """An image of the set.
+
+    Attributes:
+        row: of its manifest.
+        empty: whether its mask is.
+    """
+
+    row: ManifestRow
+    empty: bool
+
+    def in_part(self, part: str) -> ManifestRow:
+        """The row with its part of the split, as the last column."""
+        extra = {name: value for name, value in self.row.extra.items() if name != "split"}
+        return replace(self.row, extra={**extra, "split": part})
+
+
+class SetWriter:
+    """Writes scans and masks as 8-bit PNG, each file in one step.
+
+    Args:
+        folder: of the set.
+        names: of the targets.
+        teacher: the folder of the run that labelled the scans.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], *, teacher: Path) -> None:
+        self._folder, self._names, self._teacher = folder, tuple(names), teacher
+
+    def write(self, item: RunItem, source: ManifestRow | None, results: Sequence[Row], weight: float) -> list[Kept]:
+        """Write one scan: an image, or of a volume its slices.
+
+        Of a volume all slices with a mask are kept, and as many of the others, evenly spread: a student
+        should see them too, but a volume is mostly others. Constant slices show nothing and are left out.
+
+        Args:
+            item: the scan.
+            source: its row in the manifest that it came from.
+            results: its rows in results.csv.
+            weight: how much it counts.
+
+        Raises:
+            UnreadableScan: it or its mask cannot be read any more.
+            UnwritableResult: the file system refused.
+        """
+        scan = read_scan(item.path, id=item.id)
+        labels = self._labels(item, scan)
+        extra = {
+            "weight": f"{weight:.4f}",
+            "presence": ";".join(row.presence for row in results),
+            "confidence": ";".join(row.confidence for row in results),
+            "split": source.extra.get("split", "") if source is not None else "",
+        }
+        base = ManifestRow(
+            id=item.id,
+            image=item.path,
+            text="; ".join(self._names),
+            group=(source.group if source is not None else "") or (item.id if scan.volume else ""),
+            label=source.label if source is not None else "",
+            extra=extra,
+        )
+        return [self._write(base, name, pixels, mask) for name, pixels, mask in _images(scan, labels)]
+
+    def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
+        several = len(self._names) > 1
+        ending = "_mask.nii.gz" if scan.volume else "_labels.png" if several else "_mask.png"
+        return read_labels(self._teacher / f"{item.name}{ending}", targets=len(self._names), shape=scan.shape)
+
+    def _write(self, base: ManifestRow, name: str, pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> Kept:
+        file_name = f"{safe_id(name)}.png"
+        image = self._png(np.rint(pixels * 255).astype(np.uint8), self._folder / "images" / file_name)
+        shown = labels if len(self._names) > 1 else labels * np.uint8(255)
+        mask = self._png(shown, self._folder / "masks" / file_name)
+        return Kept(replace(base, id=name, image=image, mask=mask), empty=not labels.any())
+
+    def _png(self, values: NDArray[np.uint8], path: Path) -> Path:
+        return atomic_write(path, lambda file: Image.fromarray(values).save(file, format="PNG"))
+
+
+def _images(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:
+    if not scan.volume:
+        yield scan.id, scan.pixels, labels
+        return
+    slices = list(iterate_slices(scan))
+    shown = [k for k, each in enumerate(slices) if np.ptp(np.rint(each.pixels * 255)) > 0]
+    filled = [k for k in shown if labels[k].any()]
+    others = [k for k in shown if not labels[k].any()]
+    count = min(len(others), max(1, len(filled)))
+    spread = np.rint(np.linspace(0, len(others) - 1, count)).astype(int).tolist() if others else []
+    for k in sorted({*filled, *(others[j] for j in spread)}):
+        yield slices[k].id, slices[k].pixels, labels[k]

@@ -1,0 +1,205 @@
+"""A set of labels to a student's folder: what `lexiseg train` does."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import lexiseg
+from lexiseg.errors import UnwritableResult, UsageError
+from lexiseg.io.names import printable
+from lexiseg.training.students.checkpoint import CHECKPOINT
+from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
+from lexiseg.training.students.fabric import make_fabric
+from lexiseg.training.students.folder import write_student
+from lexiseg.training.students.labels import LabelSet
+from lexiseg.training.students.logs import draw_curves, write_log
+from lexiseg.training.students.samples import load_samples
+from lexiseg.training.students.settings import TrainSettings
+from lexiseg.training.students.start import read_start
+from lexiseg.training.students.trainer import Trainer
+
+
+def require_training() -> None:
+    """Pass where MONAI and Lightning are installed.
+
+    Raises:
+        UsageError: they are not; says what to install.
+    """
+    missing = [name for name in ("monai", "lightning") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"students need {' and '.join(missing)}: pip install 'lexiseg[train]'")
+
+
+_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
+
+
+def names_a_side(phrases: Iterable[str]) -> bool:
+    """True where a phrase says left or right, so that a mirrored scan would have another answer."""
+    return any(_SIDES & set(re.findall(r"[a-z]+", phrase.casefold())) for phrase in phrases)
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """How far a training is.
+
+    Attributes:
+        stage: "reading", "training" or "refreshing".
+        done, total: scans or steps.
+        loss: of the last step; NaN where there is none.
+        score: the best validation Dice so far; NaN before the first check and without validation.
+    """
+
+    stage: str
+    done: int
+    total: int
+    loss: float = math.nan
+    score: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReport:
+    """How a training ended.
+
+    Attributes:
+        folder: of the student.
+        config: its description.
+        early: whether patience ended it.
+        failed: scans that could not be read.
+        seconds: wall time of this session.
+    """
+
+    folder: Path
+    config: StudentConfig
+    early: bool
+    failed: int
+    seconds: float
+
+
+def train(
+    labels: LabelSet,
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: Callable[[TrainProgress], None] | None = None,
+) -> TrainReport:
+    """Train a student and write its folder.
+
+    Writes config.json, model.safetensors, README.md (the model card), scans.csv, checksums, log.csv and
+    curves.png. While it runs there is a checkpoint; killed at any time and run again with `resume`, it goes
+    on from there to the weights that an unbroken run has.
+
+    Args:
+        labels: the set.
+        out: the student's folder.
+        settings: `TrainSettings()` when None.
+        device: see `lexiseg.models.device.resolve_device`.
+        resume: go on where an earlier run of the same settings and set stopped; a finished one is left as it
+            is.
+        progress: is told how far it is.
+
+    Raises:
+        UsageError: MONAI is not installed; `out` holds a student already, or the checkpoint of another
+            training; what it should begin from does not fit.
+        UnknownModel, BrokenWeights: what it should begin from is no student, or damaged.
+        NoLabels: there is nothing to learn.
+        TrainingDiverged: the loss is not finite.
+        UnwritableResult: the file system refused.
+    """
+    require_training()
+    began = time.monotonic()
+    out, settings = Path(out), settings or TrainSettings()
+    finished = _finished(out, settings, labels, resume=resume)
+    if finished is not None:
+        return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0)
+    fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
+    if labels.supervised:
+        logger.info("training uses true masks: this is the supervised upper bound")
+
+    def tell(stage: str, done: int, total: int, loss: float = math.nan, score: float = math.nan) -> None:
+        if progress is not None:
+            progress(TrainProgress(stage, done, total, loss, score))
+
+    samples = load_samples(labels, extent=settings.extent, progress=lambda done, total: tell("reading", done, total))
+    flips = settings.flips if settings.flips is not None else not names_a_side(labels.names)
+    if samples.train.all():
+        logger.warning("all scans are of one group: nothing is held out, so nothing stops the training early")
+    trainer = Trainer(
+        samples,
+        classes=len(labels.names) + 1,
+        settings=settings,
+        start=start,
+        flips=flips,
+        fabric=fabric,
+        checkpoint=out / CHECKPOINT,
+        resume=resume,
+        log=lambda history: write_log(history, out, against=labels.kind),
+        tell=tell,
+    )
+    trained = trainer.run()
+    config = StudentConfig(
+        names=labels.names,
+        supervised=labels.supervised,
+        channels=samples.channels,
+        widths=settings.widths,
+        residual_units=settings.residual_units,
+        size=settings.size,
+        extent=settings.extent,
+        members=len(trained.members),
+        flips=flips,
+        score=None if math.isnan(trained.score) else round(trained.score, 4),
+        scans={"train": int(samples.train.sum()), "val": int((~samples.train).sum())},
+        teacher=labels.teacher,
+        start={**start.record, "share": f"{trainer.anchor:.3f}"} if start is not None else {},
+        settings=settings.as_dict(),
+        lexiseg=lexiseg.__version__,
+    )
+    draw_curves(trained.history, out, against=labels.kind)
+    write_student(out, config, trained.members, samples.rows)
+    # Its corrected labels are patients' masks: they stay no longer than needed.
+    _remove(out / CHECKPOINT)
+    seconds = time.monotonic() - began
+    return TrainReport(folder=out, config=config, early=trained.early, failed=samples.failed, seconds=seconds)
+
+
+def _finished(out: Path, settings: TrainSettings, labels: LabelSet, *, resume: bool) -> StudentConfig | None:
+    """The student that `out` holds already, where that is the one asked for.
+
+    Raises:
+        UsageError: it is another, or was not to be resumed.
+    """
+    if not (out / CONFIG).exists():
+        return None
+    label = printable(str(out))
+    if not resume:
+        raise UsageError(f"{label}: it holds a finished model; choose another folder or remove it")
+    config = read_config(out)
+    same: Mapping[str, bool] = {
+        "settings": dict(config.settings) == settings.as_dict(),
+        "targets": config.names == labels.names,
+        "kind of labels": config.supervised == labels.supervised,
+    }
+    differing = [name for name, equal in same.items() if not equal]
+    if differing:
+        raise UsageError(
+            f"{label}: it holds a finished model with other {' and '.join(differing)}; choose another folder"
+        )
+    return config
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from lexiseg.benchmark.cells import select_scans, spread
+from lexiseg.benchmark.suite import SuiteSet
+from lexiseg.errors import UsageError
+from recipe.data import split_rows
+
+
+def chosen(**changes: object) -> SuiteSet:
+    return SuiteSet(**{"name": "busi", "manifest": "busi/manifest.csv", "generic": "tumor", **changes})
+
+
+def ids(scans: object) -> list[str]:
+    return [row.id for row in scans.rows]
+
+
+def many(folder: Path, count: int = 60) -> Path:
+    """A set of the name busi with enough groups that both parts have some."""
+    (folder / "busi").mkdir(parents=True)
+    with (folder / "busi" / "manifest.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["id", "image", "group", "label"])
+        table.writerows([f"busi_{k}", f"{k}.png", f"busi_g{k // 2:03}", "benign"] for k in range(count))
+    return folder
+
+
+class TestParts:
+    def test_the_validation_part_is_the_recipes(self, tmp_path: Path) -> None:
+        data = many(tmp_path)
+        scans = select_scans(chosen(part="bundled-validation"), data)
+        assert ids(scans) == [row["id"] for row in split_rows(data / "busi", validation=True, fold=0)]
+        assert 0 < len(scans.rows) < 60
+        assert scans.training.startswith(f"the bundled models were trained on {60 - len(scans.rows)} other")
+
+    def test_scans_of_the_training_are_told_as_such(self, tmp_path: Path) -> None:
+        data = many(tmp_path)
+        trained = len(split_rows(data / "busi", validation=False, fold=0))
+        assert f"WERE TRAINED on {trained} of these 60" in select_scans(chosen(), data).training
+
+    def test_a_set_that_was_never_trained_on(self, tmp_path: Path) -> None:
+        many(tmp_path)
+        (tmp_path / "busi").rename(tmp_path / "own")
+        scans = select_scans(chosen(manifest="own/manifest.csv"), tmp_path)
+        assert "not trained on any" in scans.training
+        with pytest.raises(UsageError, match="none of the bundled models' training sets"):
+            select_scans(chosen(manifest="own/manifest.csv", part="bundled-validation"), tmp_path)
+
+
+class TestFilter:
+    def test_by_a_columns_values(self, data: Path) -> None:
+        scans = select_scans(chosen(where={"label": ("benign", "normal")}), data)
+        assert {row.label for row in scans.rows} == {"benign", "normal"}
+
+    def test_an_unknown_column(self, data: Path) -> None:
+        with pytest.raises(UsageError, match="no column colour"):
+            select_scans(chosen(where={"colour": ("red",)}), data)
+
+    def test_nothing_left(self, data: Path) -> None:
+        with pytest.raises(UsageError, match=r"no row of busi/manifest\.csv fits label: purple"):
+            select_scans(chosen(where={"label": ("purple",)}), data)
+
+    def test_the_smaller_limit_counts_and_is_spread(self, data: Path) -> None:
+        scans = select_scans(chosen(limit=3), data, limit=5)
+        assert ids(scans) == ["busi_000", "busi_002", "busi_005"]
+        assert scans.available == 6
+
+    @pytest.mark.parametrize("limit", [1, 2, 5, 6, 9, None])
+    def test_no_row_is_taken_twice(self, data: Path, limit: int | None) -> None:
+        rows = select_scans(chosen(), data).rows
+        kept = [row.id for row in spread(rows, limit)]
+        assert len(set(kept)) == len(kept) == min(limit or 6, 6)
+
+
+class TestPlace:
+    @pytest.mark.parametrize("manifest", ["../x/manifest.csv", "/etc/passwd", "C:\\m.csv", "busi/../../m.csv"])
+    def test_a_manifest_outside_the_data_folder(self, data: Path, manifest: str) -> None:
+        with pytest.raises(UsageError, match="does not lie in the data folder"):
+            select_scans(chosen(manifest=manifest), data)
+
+    def test_a_link_that_leads_out(self, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (data / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="does not lie in the data folder"):
+            select_scans(chosen(manifest="link/manifest.csv"), data)
+
+    def test_a_missing_manifest(self, data: Path) -> None:
+        with pytest.raises(UsageError, match=r"sets\.busi: .*no such file"):
+            select_scans(chosen(manifest="busi/other.csv"), data)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import errno
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from lexiseg.errors import UnwritableResult
+from lexiseg.io.read import read_scan
+from lexiseg.io.write import write_mask
+from lexiseg.values.scan import Mask, Scan
+
+MakeNifti = Callable[..., Path]
+
+
+def scan_of(shape: tuple[int, ...], *, volume: bool = False, **more: Any) -> Scan:
+    return Scan(pixels=np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape), volume=volume, **more)
+
+
+def oblique() -> np.ndarray:
+    turn = np.deg2rad(17)
+    affine = np.eye(4)
+    affine[:3, :3] = [
+        [0.7 * np.cos(turn), -0.8 * np.sin(turn), 0],
+        [0.7 * np.sin(turn), 0.8 * np.cos(turn), 0],
+        [0, 0, 3.3],
+    ]
+    affine[:3, 3] = (-91.123456, 126.654321, -72.1)
+    return affine
+
+
+class TestImages:
+    @settings(max_examples=40, deadline=None)
+    @given(arrays.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))))
+    def test_what_is_written_is_read(self, mask: np.ndarray) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_mask(mask, scan_of(mask.shape), folder)
+            with Image.open(path) as image:
+                assert image.mode == "L"
+                np.testing.assert_array_equal(np.asarray(image), np.where(mask, 255, 0))
+            assert [p.name for p in Path(folder).iterdir()] == ["scan_mask.png"]
+
+    def test_one_phrase_of_uint8(self, tmp_path: Path) -> None:
+        labels = np.eye(5, dtype=np.uint8)
+        path = write_mask(labels, scan_of((5, 5, 3), id="a b (1)"), tmp_path)
+        assert path == tmp_path / "a b (1)_mask.png"
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), labels * 255)
+
+    def test_several_phrases(self, tmp_path: Path) -> None:
+        labels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
+        path = write_mask(labels, scan_of((3, 4)), tmp_path, stem="x")
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), np.where(labels > 0, 255, 0))
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x_labels.png")), labels)
+
+    def test_of_several_phrases_only_the_first_is_there(self, tmp_path: Path) -> None:
+        """The files do not depend on what was found."""
+        labels = np.eye(4, dtype=np.uint8)
+        write_mask(Mask(labels, ("lung", "heart")), scan_of((4, 4)), tmp_path)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["scan_labels.png", "scan_mask.png"]
+
+    def test_refuses_another_grid(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"shape \(4, 5\), expected the scan's \(5, 4\)"):
+            write_mask(np.zeros((4, 5), bool), scan_of((5, 4)), tmp_path)
+
+    def test_refuses_other_types(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="float64, expected uint8 or bool"):
+            write_mask(np.zeros((5, 4)), scan_of((5, 4)), tmp_path)  # type: ignore[arg-type]
+
+    def test_a_full_disk_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(UnwritableResult, match="No space left on device"):
+            write_mask(np.ones((4, 5), bool), scan_of((4, 5)), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestVolumes:
+    @settings(max_examples=30, deadline=None)
+    @given(
+        arrays.arrays(bool, st.tuples(*[st.integers(1, 6)] * 3)),
+        st.sampled_from(["auto", "axial", "coronal", "sagittal"]),
+    )
+    def test_what_is_written_is_read(self, mask: np.ndarray, plane: str) -> None:
+        """The mask, marked in the file's own voxels, survives the way through slices and back."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "source.nii")
+            voxels = np.arange(mask.size + 1, dtype=np.int16)[1:].reshape(mask.shape)
+            if mask.size == 1:
+                return
+            nib.save(nib.Nifti1Image(voxels, oblique()), source)
+            scan = read_scan(source, volume_axis=plane)  # type: ignore[arg-type]
+            path = write_mask(scan.grid.to_slices(mask), scan, folder)
+            assert path.name == "source_mask.nii.gz"
+            written = nib.load(path)
+            np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
+            assert written.get_data_dtype() == np.uint8
+
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    @pytest.mark.parametrize("codes", [(1, 1), (0, 1), (2, 0), (0, 0), (4, 3)])
+    def test_geometry_is_kept_to_the_bit(
+        self,
+        make_nifti: MakeNifti,
+        tmp_path: Path,
+        rng: np.random.Generator,
+        kind: type,
+        codes: tuple[int, int],
+    ) -> None:
+        def edit(header: Any) -> None:
+            header.set_sform(oblique(), codes[0])
+            header.set_qform(oblique() if codes[0] != 4 else np.diag([2.0, 2, 2, 1]), codes[1])
+            header.set_xyzt_units("micron", "sec")
+            header["descrip"] = b"Doe^Jane"
+            header["cal_max"] = 500
+            header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Doe^Jane"))
+
+        path = make_nifti(rng.random((4, 5, 6)), kind=kind, edit=edit)
+        scan = read_scan(path)
+        written = nib.load(write_mask(np.ones(scan.shape, bool), scan, tmp_path / "out"))
+        source = nib.load(path)
+        assert type(written) is type(source)
+        assert written.affine.tobytes() == source.affine.tobytes()
+        fields = [name for name in source.header if name.startswith(("srow", "quatern", "qoffset", "pixdim"))]
+        for name in [*fields, "sform_code", "qform_code", "xyzt_units", "dim"]:
+            assert written.header[name].tobytes() == source.header[name].tobytes(), name
+        assert b"Doe" not in written.to_bytes()
+        assert written.header["cal_max"] == 0
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 6, 1), (1, 5, 6)])
+    def test_shape_and_byte_order_are_the_sources(
+        self, tmp_path: Path, rng: np.random.Generator, order: str, shape: tuple[int, ...]
+    ) -> None:
+        source = tmp_path / "source.nii"
+        nib.save(nib.Nifti1Image(rng.random(shape), oblique(), nib.Nifti1Header(endianness=order)), source)
+        scan = read_scan(source)
+        written = nib.load(write_mask(np.ones(scan.shape, bool), scan, tmp_path))
+        assert written.shape == shape
+        assert written.header.endianness == order
+
+    def test_scaling_does_not_touch_the_mask(self, make_nifti: MakeNifti, tmp_path: Path) -> None:
+        voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+        scan = read_scan(make_nifti(voxels, edit=lambda header: header.set_slope_inter(0.001, -1000)))
+        written = nib.load(write_mask(np.ones(scan.shape, bool), scan, tmp_path / "out"))
+        np.testing.assert_array_equal(written.get_fdata(), 1)
+
+    def test_labels_of_several_phrases(self, make_nifti: MakeNifti, tmp_path: Path) -> None:
+        voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+        scan = read_scan(make_nifti(voxels))
+        labels = (voxels % 3).astype(np.uint8)
+        mask = Mask(np.ascontiguousarray(scan.grid.to_slices(labels)), ("a", "b"))
+        written = nib.load(write_mask(mask, scan, tmp_path / "out"))
+        np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
+
+    def test_equal_masks_are_equal_bytes(self, make_nifti: MakeNifti, tmp_path: Path) -> None:
+        scan = read_scan(make_nifti(np.arange(60, dtype=np.int16).reshape(3, 4, 5)))
+        paths = [write_mask(scan.pixels > 0.5, scan, tmp_path / name) for name in ("one", "two")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+    def test_of_memory_reads_back_as_the_same_slices(self, tmp_path: Path) -> None:
+        scan = scan_of((3, 4, 5), volume=True, spacing=(4.0, 0.5, 0.25))
+        again = read_scan(write_mask(scan.pixels > 0.6, scan, tmp_path))
+        np.testing.assert_array_equal(again.pixels, scan.pixels > 0.6)
+        assert again.spacing == scan.spacing

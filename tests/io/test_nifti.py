@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.io.read import read_scan
+
+MakeNifti = Callable[..., Path]
+
+# Axial slices as read: columns grow to the patient's left, rows to the back, slices to the head.
+AXIAL = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@pytest.fixture
+def voxels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 1000, (7, 6, 5)).astype(np.int16)
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(values[np.isfinite(values)], (0.5, 99.5))
+    return np.nan_to_num(np.clip((values - low) / (high - low), 0, 1))
+
+
+class TestVoxels:
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    def test_are_the_files(self, make_nifti: MakeNifti, voxels: np.ndarray, name: str, kind: type) -> None:
+        scan = read_scan(make_nifti(voxels, AXIAL, name, kind=kind))
+        assert (scan.volume, scan.shape, scan.id) == (True, (5, 6, 7), "scan")
+        np.testing.assert_allclose(scan.pixels, unit(voxels).transpose(2, 1, 0), atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["scan.nii", "wrong.png", "wrong.dcm", "noextension"])
+    def test_content_counts_not_the_name(
+        self, make_nifti: MakeNifti, voxels: np.ndarray, tmp_path: Path, name: str
+    ) -> None:
+        zipped = make_nifti(voxels, AXIAL)
+        (tmp_path / name).write_bytes(zipped.read_bytes())
+        np.testing.assert_array_equal(read_scan(tmp_path / name).pixels, read_scan(zipped).pixels)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, np.float64])
+    def test_of_every_type(self, make_nifti: MakeNifti, voxels: np.ndarray, dtype: type) -> None:
+        values = (voxels // 4).astype(dtype)
+        image = nib.Nifti1Image(values, AXIAL, dtype=dtype)
+        path = make_nifti(voxels, AXIAL)
+        nib.save(image, path)
+        np.testing.assert_allclose(read_scan(path).pixels, unit(values).transpose(2, 1, 0), atol=1e-6)
+
+    def test_big_endian(self, make_nifti: MakeNifti, voxels: np.ndarray, tmp_path: Path) -> None:
+        image = nib.Nifti1Image(voxels, AXIAL, nib.Nifti1Header(endianness=">"))
+        nib.save(image, tmp_path / "big.nii")
+        np.testing.assert_array_equal(
+            read_scan(tmp_path / "big.nii").pixels, read_scan(make_nifti(voxels, AXIAL)).pixels
+        )
+
+    @pytest.mark.parametrize(("slope", "inter"), [(0.5, -100), (-2, 7), (1e-3, 0)])
+    def test_scaling_is_applied(self, make_nifti: MakeNifti, voxels: np.ndarray, slope: float, inter: float) -> None:
+        path = make_nifti(voxels, AXIAL, edit=lambda header: header.set_slope_inter(slope, inter))
+        expected = unit(voxels * slope + inter).transpose(2, 1, 0)
+        np.testing.assert_allclose(read_scan(path).pixels, expected, atol=1e-5)
+
+    def test_not_finite_voxels(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
+        values = voxels.astype(np.float32)
+        values[0], values[1, 0, 0], values[1, 0, 1] = np.nan, np.inf, -np.inf
+        scan = read_scan(make_nifti(values, AXIAL))
+        assert np.isfinite(scan.pixels).all()
+        assert not scan.pixels[:, :, 0].any()
+        assert (scan.pixels[0, 0, 1], scan.pixels[1, 0, 1]) == (1, 0)
+        assert scan.notes["not_finite"].startswith("32 voxels")
+
+    @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 1), (7, 6, 1, 1), (7, 6, 5, 1)])
+    def test_axes_of_one(self, make_nifti: MakeNifti, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+        values = rng.random(shape, np.float32)
+        scan = read_scan(make_nifti(values, AXIAL))
+        depth = (*shape, 1)[2]
+        assert scan.shape == (depth, 6, 7)
+        np.testing.assert_allclose(scan.pixels, unit(values).reshape(7, 6, depth).transpose(2, 1, 0), atol=1e-6)
+
+
+class TestSpacing:
+    @pytest.mark.parametrize(("units", "factor"), [("mm", 1), ("meter", 1000), ("micron", 0.001), ("unknown", 1)])
+    def test_is_in_mm_along_slice_row_column(
+        self, make_nifti: MakeNifti, voxels: np.ndarray, units: str, factor: float
+    ) -> None:
+        affine = np.diag([-0.5, -0.75, 3, 1])
+        path = make_nifti(voxels, affine, edit=lambda header: header.set_xyzt_units(units))
+        assert read_scan(path).spacing == pytest.approx((3 * factor, 0.75 * factor, 0.5 * factor))
+
+    def test_of_an_oblique_volume(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
+        turn = np.deg2rad(20)
+        rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        affine = np.eye(4)
+        affine[:3, :3] = rotation @ np.diag([-0.5, -0.75, 3])
+        assert read_scan(make_nifti(voxels, affine)).spacing == pytest.approx((3, 0.75, 0.5))
+
+
+class TestRefused:
+    def test_a_time_series(self, make_nifti: MakeNifti) -> None:
+        with pytest.raises(UnreadableScan, match="a series of volumes"):
+            read_scan(make_nifti(np.zeros((4, 4, 4, 3), np.int16)))
+
+    def test_colour(self, make_nifti: MakeNifti) -> None:
+        rgb = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+        with pytest.raises(UnreadableScan, match="colour or complex"):
+            read_scan(make_nifti(rgb))
+
+    @pytest.mark.parametrize("value", [0, np.nan])
+    def test_nothing_to_see(self, make_nifti: MakeNifti, value: float) -> None:
+        with pytest.raises(UnreadableScan, match=r"all pixels are equal|no pixel is a finite"):
+            read_scan(make_nifti(np.full((4, 4, 4), value, np.float32)))
+
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+    @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+    def test_a_header_that_claims_too_much(self, tmp_path: Path, name: str, kind: type) -> None:
+        side = 30_000 if kind is nib.Nifti1Image else 100_000
+        header = kind.header_class()
+        header.set_data_shape((side, side, side))
+        header["vox_offset"] = 352 if kind is nib.Nifti1Image else 544
+        content = header.binaryblock + bytes(10_000)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        with pytest.raises(UnreadableScan, match="over the limit"):
+            read_scan(tmp_path / name)
+        with pytest.raises(UnreadableScan, match="truncated"):
+            read_scan(tmp_path / name, max_voxels=10**18)
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+    def test_truncated(self, make_nifti: MakeNifti, rng: np.random.Generator, name: str, share: float) -> None:
+        path = make_nifti(rng.random((9, 9, 9)), AXIAL, name)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(UnreadableScan):
+            read_scan(path)
+
+    def test_a_negative_axis(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
+        path = make_nifti(voxels, AXIAL, "scan.nii")
+        content = bytearray(path.read_bytes())
+        content[42:44] = (-7).to_bytes(2, "little", signed=True)
+        path.write_bytes(content)
+        with pytest.raises(UnreadableScan):
+            read_scan(path)
+
+    def test_another_gzip_file(self, tmp_path: Path) -> None:
+        (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(b"text" * 500))
+        with pytest.raises(UnreadableScan, match="a gzip file that holds no NIfTI"):
+            read_scan(tmp_path / "scan.nii.gz")
+
+    def test_half_of_a_pair(self, tmp_path: Path, voxels: np.ndarray) -> None:
+        nib.save(nib.Nifti1Pair(voxels, AXIAL), tmp_path / "scan.hdr")
+        with pytest.raises(UnreadableScan, match=r"one half of a \.hdr/\.img pair"):
+            read_scan(tmp_path / "scan.hdr")
+
+    def test_repairs_of_the_header_print_nothing(
+        self, make_nifti: MakeNifti, voxels: np.ndarray, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        path = make_nifti(voxels, AXIAL, "scan.nii")
+        content = bytearray(path.read_bytes())
+        content[76:80] = np.float32(5).tobytes()  # qfac must be 1 or -1
+        path.write_bytes(content)
+        read_scan(path)
+        captured = capfd.readouterr()
+        assert captured.err + captured.out == ""

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lexiseg.errors import UnwritableResult, UsageError
+from lexiseg.pipelines.results import Finding
+from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, write_results
+from lexiseg.values.scan import Prompts
+
+
+def row(name: str, **fields: str) -> Row:
+    return Row(**{"id": name, "image": f"{name}.png", "text": 'a, "b"', "preset": "demo", **fields})
+
+
+class TestRow:
+    def test_columns_are_the_contract(self) -> None:
+        assert ",".join(COLUMNS) == "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error"
+
+    def test_a_line_reads_back(self) -> None:
+        original = row("x", present="true", boxes="1 2 3 4;5 6 7 8")
+        assert Row.from_line(original.to_line()) == original
+
+    def test_a_row_is_one_line_whatever_is_in_it(self) -> None:
+        line = row("x\ny", error="one\r\ntwo\u2028three").to_line()
+        assert line.endswith("\n")
+        assert len(line.splitlines()) == 1
+
+    def test_undefined_numbers_are_empty(self) -> None:
+        assert number(float("nan")) == ""
+        assert number(0.5) == "0.5000"
+
+    def test_boxes_of_images_and_volumes(self) -> None:
+        one = Prompts(boxes=np.array([[1, 2, 3.5, 4], [5, 6, 7, 8]], np.float32))
+        finding = Finding("t", np.zeros((2, 2), bool), True, 1, 1, (one, Prompts()))
+        assert boxes_cell(finding, volume=False) == "1 2 3.5 4;5 6 7 8"
+        assert boxes_cell(finding, volume=True) == "0:1 2 3.5 4;0:5 6 7 8"
+
+
+class TestTable:
+    def test_appended_rows_follow_written_ones(self, tmp_path: Path) -> None:
+        table = tmp_path / "results.csv"
+        write_results(table, [row("a")])
+        append_results(table, [row("b"), row("c")])
+        assert [each.id for each in read_results(table)] == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("cut", [1, 5, 20])
+    def test_a_torn_last_line_is_dropped(self, tmp_path: Path, cut: int) -> None:
+        table = tmp_path / "results.csv"
+        write_results(table, [row("a"), row("b")])
+        table.write_bytes(table.read_bytes()[:-cut])
+        assert [each.id for each in read_results(table)] == ["a"]
+
+    def test_a_torn_header_is_no_row(self, tmp_path: Path) -> None:
+        (tmp_path / "results.csv").write_text("id,ima")
+        assert read_results(tmp_path / "results.csv") == []
+
+    def test_another_programs_table_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "results.csv").write_text("name,dice\nx,1\n")
+        with pytest.raises(UsageError, match="not written by lexiseg"):
+            read_results(tmp_path / "results.csv")
+
+    def test_a_failed_append_leaves_the_table_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        table = tmp_path / "results.csv"
+        write_results(table, [row("a")])
+        before = table.read_bytes()
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(UnwritableResult, match=r"No space left.*--resume"):
+            append_results(table, [row("b")])
+        assert table.read_bytes() == before

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from discs import disc, write_discs
+from fake_pipeline import FakePipeline
+from PIL import Image
+
+from lexiseg.datasets.manifest import ManifestRow, write_manifest
+from lexiseg.errors import NoLabels, UsageError
+from lexiseg.runs.table import Row
+from lexiseg.training.students.labels import read_pseudo_labels
+from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    fake = FakePipeline()
+    monkeypatch.setattr("lexiseg.pipelines.loading.load", lambda preset, **_: fake)
+    return fake
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_discs(tmp_path / "data", 10)
+    return tmp_path / "data"
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def row(**values: str) -> Row:
+    return Row(id="a", image="a.png", text="t", preset="demo", **{"present": "true", **values})
+
+
+class TestRule:
+    def test_confidence_is_the_weight(self) -> None:
+        assert LabelRule().weight([row(confidence="0.8", presence="0.9")]) == 0.8
+
+    def test_unsure_ones_are_left_out(self) -> None:
+        assert LabelRule(confidence=0.7).weight([row(confidence="0.6", presence="0.9")]) == 0
+        assert LabelRule(presence=0.95).weight([row(confidence="0.8", presence="0.9")]) == 0
+
+    def test_absent_ones_need_certainty(self) -> None:
+        sure, unsure = (row(present="false", confidence=value, presence="0.1") for value in ("0.9", "0.6"))
+        assert LabelRule().weight([sure]) == 0.9
+        assert LabelRule().weight([unsure]) == 0
+        assert LabelRule(absent="drop").weight([sure]) == 0
+
+    def test_undefined_evidence_does_not_count_against_it(self) -> None:
+        assert LabelRule(confidence=0.9, presence=0.9).weight([row(confidence="", presence="")]) == 1
+
+    def test_the_worst_of_several_phrases_counts(self) -> None:
+        rows = [row(confidence="0.9", presence="1"), row(confidence="0.6", presence="1")]
+        assert LabelRule().weight(rows) == 0.6
+
+    def test_refuses_what_is_no_share(self) -> None:
+        with pytest.raises(UsageError, match="0 to 1"):
+            LabelRule(confidence=2)
+
+
+class TestSet:
+    def test_is_plain_images_masks_and_a_manifest(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        request = PseudoLabelRequest(
+            out=out, manifest=data / "manifest.csv", phrases=["tumor"], exports=["nnunet", "coco"]
+        )
+        report = make_pseudo_labels(request)
+        assert (report.kept, report.empty, report.left_out) == (10, 0, 0)
+        rows = table(out)
+        assert list(rows[0]) == [
+            "id", "image", "mask", "text", "group", "weight", "presence", "confidence", "split",
+        ]  # fmt: skip
+        assert {r["weight"] for r in rows} == {"0.8000"}
+        mask = np.asarray(Image.open(out / rows[0]["mask"]))
+        scan = np.asarray(Image.open(out / rows[0]["image"]))
+        np.testing.assert_array_equal(scan, disc(0)[0])
+        np.testing.assert_array_equal(mask, np.where(scan / 255 > (scan / 255).mean(), 255, 0))
+        groups = {part: {r["group"] for r in rows if r["split"] == part} for part in ("train", "val")}
+        assert groups["val"]
+        assert not groups["train"] & groups["val"]
+        assert set(report.exports) == {"nnunet", "coco"}
+        found = read_pseudo_labels(out)
+        assert not found.supervised
+        assert found.teacher["models"]["encoder"]["sha256"] == "0" * 64
+
+    def test_true_masks_are_never_opened(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        for path in (data / "masks").iterdir():
+            path.write_bytes(b"not to be read")
+        request = PseudoLabelRequest(out=tmp_path / "out", manifest=data / "manifest.csv", phrases=["tumor"])
+        assert make_pseudo_labels(request).run.failed == 0
+
+    def test_a_yardstick_that_is_told_masks_is_no_teacher(self, data: Path, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", manifest=data / "manifest.csv", phrases=["tumor"], preset="sam-box"
+        )
+        with pytest.raises(UsageError, match="must not be"):
+            make_pseudo_labels(request)
+
+    def test_test_scans_are_left_alone(self, pipeline: FakePipeline, tmp_path: Path) -> None:
+        rows = write_discs(tmp_path / "data", 6)
+        parts = ["train", "train", "val", "val", "test", "test"]
+        split = [replace(each, extra={"split": part}) for each, part in zip(rows, parts, strict=True)]
+        write_manifest(split, tmp_path / "data" / "manifest.csv")
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", manifest=tmp_path / "data" / "manifest.csv", phrases=["tumor"]
+        )
+        assert make_pseudo_labels(request).test == 2
+        assert pipeline.seen == ["d0", "d1", "d2", "d3"]
+        assert [r["split"] for r in table(tmp_path / "out")] == parts[:4]
+
+    def test_several_targets_are_one_label_map(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["one", "two"])
+        make_pseudo_labels(request)
+        first = table(tmp_path / "out")[0]
+        assert first["presence"] == "0.9000;0.9000"
+        values = np.unique(np.asarray(Image.open(tmp_path / "out" / first["mask"])))
+        assert set(values) <= {0, 1, 2}
+        assert 1 in values
+
+    def test_a_volume_becomes_slices_of_one_patient(self, pipeline: FakePipeline, tmp_path: Path) -> None:
+        voxels = np.zeros((20, 20, 8), np.float32)
+        voxels[5:12, 5:12, 2:5] = 100
+        voxels[0, 0, :7] = 3
+        (tmp_path / "scans").mkdir()
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(tmp_path / "scans" / "v.nii.gz")
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[tmp_path / "scans"], phrases=["tumor"])
+        report = make_pseudo_labels(request)
+        rows = table(tmp_path / "out")
+        assert {r["group"] for r in rows} == {"v"}
+        assert {r["split"] for r in rows} == {"train"}
+        assert report.kept - report.empty == 3
+        assert 1 <= report.empty <= 3
+
+    def test_a_corrupt_scan_costs_itself(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        (data / "images" / "d4.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+        report = make_pseudo_labels(
+            PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        )
+        assert (report.run.failed, report.kept) == (1, 9)
+
+
+class TestRefusals:
+    def test_nothing_found_says_what_to_try(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["absent organ"])
+        with pytest.raises(NoLabels, match="try other words") as caught:
+            make_pseudo_labels(request)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out" / "pseudo_labels.json").exists()
+
+    def test_nothing_trusted_says_what_to_try(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"], rule=LabelRule(confidence=0.95)
+        )
+        with pytest.raises(NoLabels, match="--min-confidence"):
+            make_pseudo_labels(request)
+
+    def test_someone_elses_set_is_not_overwritten(self, data: Path, pipeline: FakePipeline) -> None:
+        before = (data / "manifest.csv").read_bytes()
+        with pytest.raises(UsageError, match="did not write it"):
+            make_pseudo_labels(PseudoLabelRequest(out=data, manifest=data / "manifest.csv", phrases=["tumor"]))
+        assert (data / "manifest.csv").read_bytes() == before
+
+    def test_its_own_images_are_not_labelled_next_time(self, data: Path, pipeline: FakePipeline) -> None:
+        request = PseudoLabelRequest(out=data / "out", inputs=[data], phrases=["tumor"])
+        with pytest.raises(UsageError, match="inside"):
+            make_pseudo_labels(request)
+
+
+class TestResume:
+    def test_only_what_is_missing_is_done_again(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        make_pseudo_labels(request)
+        before = (tmp_path / "out" / "manifest.csv").read_bytes()
+        (tmp_path / "out" / "teacher" / "d3_mask.png").unlink()
+        (tmp_path / "out" / "pseudo_labels.json").unlink()
+        pipeline.seen.clear()
+        make_pseudo_labels(replace(request, resume=True))
+        assert pipeline.seen == ["d3"]
+        assert (tmp_path / "out" / "manifest.csv").read_bytes() == before
+        assert json.loads((tmp_path / "out" / "pseudo_labels.json").read_text())["phrases"] == ["tumor"]
+
+    def test_what_a_stricter_rule_drops_leaves_the_folder(
+        self, data: Path, pipeline: FakePipeline, tmp_path: Path
+    ) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        make_pseudo_labels(request)
+        (data / "images" / "d9.png").unlink()
+        make_pseudo_labels(request)
+        names = {path.stem for path in (tmp_path / "out" / "masks").iterdir()}
+        assert names == {f"d{k}" for k in range(9)}
+
+
+def test_a_manifest_row_is_what_it_was(data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+    rows = [
+        ManifestRow(id="x", image=data / "images" / "d0.png", group="p", label="malignant"),
+        ManifestRow(id="y", image=data / "images" / "d1.png", group="q", label="benign"),
+    ]
+    write_manifest(rows, data / "two.csv")
+    make_pseudo_labels(PseudoLabelRequest(out=tmp_path / "out", manifest=data / "two.csv", phrases=["tumor"]))
+    assert [(r["id"], r["group"], r["label"]) for r in table(tmp_path / "out")] == [
+        ("x", "p", "malignant"),
+        ("y", "q", "benign"),
+    ]

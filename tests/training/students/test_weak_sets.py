@@ -1,0 +1,152 @@
+"""Splits, settings, and sets on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from discs import write_discs
+from PIL import Image
+
+from lexiseg.datasets.manifest import ManifestRow
+from lexiseg.errors import NoLabels, UsageError
+from lexiseg.training.students.labels import parts_of, read_pseudo_labels, read_true_masks
+from lexiseg.training.students.samples import load_samples
+from lexiseg.training.students.settings import TrainSettings
+from lexiseg.training.students.train import names_a_side
+
+
+def rows(*groups: str, split: str = "") -> list[ManifestRow]:
+    return [
+        ManifestRow(id=f"r{k}", image=Path(f"{k}.png"), group=group, extra={"split": split})
+        for k, group in enumerate(groups)
+    ]
+
+
+class TestParts:
+    def test_a_patient_is_in_one_part(self) -> None:
+        groups = [f"p{k % 17}" for k in range(60)]
+        parts = parts_of(rows(*groups), validation=0.3, seed=1)
+        where = {group: {p for g, p in zip(groups, parts, strict=True) if g == group} for group in groups}
+        assert all(len(found) == 1 for found in where.values())
+        assert 8 <= parts.count("val") <= 30
+
+    def test_a_seed_is_a_split(self) -> None:
+        many = rows(*(f"p{k}" for k in range(30)))
+        first = parts_of(many, validation=0.3, seed=1)
+        assert first == parts_of(many, validation=0.3, seed=1) != parts_of(many, validation=0.3, seed=2)
+
+    @pytest.mark.parametrize("validation", [0.01, 0.5, 0.99])
+    def test_two_patients_are_one_on_each_side(self, validation: float) -> None:
+        parts = parts_of(rows("a", "a", "b"), validation=validation, seed=0)
+        assert set(parts) == {"train", "val"}
+        assert parts[0] == parts[1]
+
+    def test_one_patient_is_trained_on(self) -> None:
+        assert parts_of(rows("a", "a"), validation=0.2, seed=0) == ["train", "train"]
+
+    @pytest.mark.parametrize("word", ["train", "val", "test"])
+    def test_a_split_that_is_given_holds(self, word: str) -> None:
+        assert parts_of(rows("a", "b", split=word), validation=0.5, seed=0) == [word, word]
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"size": 100},
+            {"size": 16},
+            {"longest": 64},
+            {"robust": ("magic",)},
+            {"robust": ("small-loss", "co-teaching")},
+            {"steps": 0},
+            {"precision": "float8"},
+            {"widths": (16,)},
+        ],
+    )
+    def test_refuses_in_one_line(self, wrong: dict[str, object]) -> None:
+        with pytest.raises(UsageError, match="expected") as caught:
+            TrainSettings(**wrong)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+    def test_whole_scans_unless_told_otherwise(self) -> None:
+        assert TrainSettings(size=64).extent == 64
+        assert TrainSettings(size=64, longest=200).extent == 200
+
+
+@pytest.mark.parametrize(
+    ("phrase", "side"),
+    [("left lung", True), ("Right kidney", True), ("lungs", False), ("bright lesion", False)],
+)
+def test_knows_a_side(phrase: str, side: bool) -> None:
+    assert names_a_side(["heart", phrase]) is side
+
+
+class TestTrueMasks:
+    def test_leaves_test_scans_out(self, tmp_path: Path) -> None:
+        write_discs(tmp_path, 4, split="test")
+        with pytest.raises(UsageError, match="split test"):
+            read_true_masks(tmp_path / "manifest.csv")
+
+    def test_says_what_it_is(self, discs: Path) -> None:
+        found = read_true_masks(discs / "manifest.csv")
+        assert found.supervised
+        assert found.kind == "true masks"
+        assert found.names == ("target",)
+
+
+class TestPseudoLabels:
+    def test_true_masks_do_not_pass_for_pseudo_labels(self, discs: Path) -> None:
+        with pytest.raises(UsageError, match="--masks"):
+            read_pseudo_labels(discs)
+
+    def test_a_row_without_weight_is_refused(self, tmp_path: Path) -> None:
+        write_discs(tmp_path, 2, split="train")
+        record = {"phrases": ["disc"], "teacher": {}}
+        (tmp_path / "pseudo_labels.json").write_text(json.dumps(record))
+        with pytest.raises(UsageError, match="weight"):
+            read_pseudo_labels(tmp_path)
+
+    def test_a_damaged_record_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "pseudo_labels.json").write_text("{")
+        with pytest.raises(UsageError, match="again"):
+            read_pseudo_labels(tmp_path)
+
+
+class TestSamples:
+    def test_sizes_and_channels_may_differ(self, discs: Path, tmp_path: Path) -> None:
+        shutil.copytree(discs, tmp_path / "set")
+        colour = np.random.default_rng(0).integers(0, 255, (20, 70, 3)).astype(np.uint8)
+        Image.fromarray(colour).save(tmp_path / "set" / "images" / "d3.png")
+        Image.fromarray(np.full((20, 70), 255, np.uint8)).save(tmp_path / "set" / "masks" / "d3.png")
+        samples = load_samples(read_true_masks(tmp_path / "set" / "manifest.csv"), extent=32)
+        assert samples.images.shape == (12, 3, 32, 32)
+        assert samples.failed == 0
+
+    def test_a_corrupt_scan_is_left_out_and_told(
+        self, discs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(discs, tmp_path / "set")
+        (tmp_path / "set" / "images" / "d5.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+        samples = load_samples(read_true_masks(tmp_path / "set" / "manifest.csv"), extent=32)
+        assert (len(samples.rows), samples.failed) == (11, 1)
+        assert "d5.png" in caplog.text
+
+    def test_nothing_but_background_is_refused(self, discs: Path, tmp_path: Path) -> None:
+        shutil.copytree(discs, tmp_path / "set")
+        for path in (tmp_path / "set" / "masks").iterdir():
+            Image.fromarray(np.zeros((36, 48), np.uint8)).save(path)
+        with pytest.raises(NoLabels, match="nothing to learn"):
+            load_samples(read_true_masks(tmp_path / "set" / "manifest.csv"), extent=32)
+
+    def test_a_target_that_nobody_shows_is_named(self, discs: Path, tmp_path: Path) -> None:
+        shutil.copytree(discs, tmp_path / "set")
+        for path in (tmp_path / "set" / "masks").iterdir():
+            values = np.asarray(Image.open(path)) // 255
+            Image.fromarray(values.astype(np.uint8)).save(path)
+        labels = read_true_masks(tmp_path / "set" / "manifest.csv", ["disc", "ring"])
+        with pytest.raises(NoLabels, match="ring"):
+            load_samples(labels, extent=32)
