@@ -27,7 +27,7 @@ from scipy import ndimage
 import lexiseg
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.report.page import write_report
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 
 def blob(size: int, centre: tuple[float, float], radius: float, rng: np.random.Generator) -> BoolArray:

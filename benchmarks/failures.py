@@ -25,7 +25,7 @@ from lexiseg.io.masks import read_mask
 from lexiseg.pipelines.results import dice
 from lexiseg.regions.components import find_components
 from lexiseg.runs.figures import Exhibit, draw_overview
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 from quality import TARGETS, box_iou, box_of, boxes_in, progress
 from recipe.data import read_rows, split_rows
 
@@ -78,7 +78,7 @@ def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
     cases = []
     for row in track([r for r in rows if r["bbox"]], description=name, console=progress):
         scan = lexiseg.read_scan(folder / row["image"])
-        finding = pipeline(scan, TARGETS[name]).findings[0]
+        finding = pipeline(scan, TARGETS[name]).targets[0]
         truth = truth_of(row, folder, scan)
         score = (
             dice(finding.mask, truth) if row["mask"] else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
@@ -90,12 +90,12 @@ def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
     return sorted(cases, key=lambda case: case.score)
 
 
-def draw(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -> None:
+def segment_queries(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -> None:
     """One picture of these cases, side by side."""
     exhibits = []
     for case in cases:
         scan = lexiseg.read_scan(folder / case.row["image"])
-        finding = pipeline(scan, TARGETS[name], keep_stages=True).findings[0]
+        finding = pipeline(scan, TARGETS[name], keep_stages=True).targets[0]
         title = case.row["id"].removeprefix(f"{name}_")
         exhibits.append(Exhibit(title, scan, finding, truth_of(case.row, folder, scan)))
     draw_overview(exhibits, out / f"{name}.png")
@@ -145,7 +145,7 @@ def main(
     lines, drawn = [], {}
     for name in sets.split(","):
         cases = cases_of(name, data / name, pipeline, fold)
-        draw(cases[:worst], name, data / name, pipeline, out)
+        segment_queries(cases[:worst], name, data / name, pipeline, out)
         drawn[name] = cases[:worst]
         for case in cases[:worst]:
             print(

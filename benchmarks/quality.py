@@ -33,13 +33,14 @@ from scipy.special import expit, logit
 
 import lexiseg
 from lexiseg.io.masks import read_mask
-from lexiseg.pipelines.fusion import MaskSettings, draw, questions_of
+from lexiseg.pipelines.fusion import MaskSettings, segment_queries, encode_queries
 from lexiseg.pipelines.preset import merge_settings
 from lexiseg.pipelines.results import dice
 from lexiseg.regions.components import find_components
 from lexiseg.regions.refine import refine
 from lexiseg.regions.region import Region
-from lexiseg.values.scan import BoolArray, Prompts
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import Prompts
 from recipe.concepts import vocabulary
 from recipe.data import fold_of, read_rows, split_rows
 
@@ -62,7 +63,7 @@ NONSENSE = (
 """Three by hand, three words and three pairs of words that the recipe holds out of every training."""
 STAGES = ("saliency", "crf", "sam", "mask")
 BY_HAND = ("true box", "click", "click, mean")
-MAPS = ("regions.threshold=0.5", "mask.final=region")
+MAPS = ("regions.threshold=0.5", "mask.fusion=region")
 progress = Console(stderr=True)
 
 
@@ -137,10 +138,10 @@ def interval(values: list[float], groups: list[str], rounds: int = 2000) -> tupl
 
 def boxes_mask(pipeline: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
     """The segmenter asked with boxes alone, looking as closely as the preset says."""
-    how = MaskSettings(closer=pipeline.preset.mask.get("closer", 0.0))
-    questions = questions_of(pipeline.segmenter, pixels, Prompts(boxes=boxes), how)
+    how = MaskSettings(crop_scale=pipeline.preset.mask.get("closer", 0.0))
+    questions = encode_queries(pipeline.segmenter, pixels, Prompts(boxes=boxes), how)
     nothing = np.zeros(pixels.shape[:2], np.bool_)
-    return draw(pipeline.segmenter, questions, Region(nothing, nothing.astype(np.float32)), how).mask
+    return segment_queries(pipeline.segmenter, questions, Region(nothing, nothing.astype(np.float32)), how).mask
 
 
 def click_masks(segmenter: Any, pixels: Any, truth: BoolArray) -> tuple[BoolArray, BoolArray]:

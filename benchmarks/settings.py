@@ -1,6 +1,6 @@
 """What a preset's settings are worth: alternatives on the same scans, paired, the choice cross-validated.
 
-    python benchmarks/settings.py --data DIR --try 'mask.cut=half' --try 'mask.closer=3' [--try 'a.b=1 c.d=2']
+    python benchmarks/settings.py --data DIR --try 'mask.binarize=half' --try 'mask.crop_scale=3' [--try 'a.b=1 c.d=2']
 
 DIR holds busi/, cxr/, hc18/, cheng/ and lgg/; scored are the scans of benchmarks/quality.py, final mask by
 text alone.  For each alternative the table gives its difference to the preset scan by scan, with a bootstrap
@@ -57,7 +57,7 @@ def score_set(name: str, folder: Path, pipelines: list[Any], limit: int, fold: i
         scan = lexiseg.read_scan(folder / row["image"])
         truth = read_mask(folder / row["mask"], scan) if row["mask"] else None
         for a, pipeline in enumerate(pipelines):
-            mask = pipeline(scan, TARGETS[name]).findings[0].mask
+            mask = pipeline(scan, TARGETS[name]).targets[0].mask
             if truth is not None:
                 found[a, k] = dice(mask, truth)
             else:

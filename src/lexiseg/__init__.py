@@ -21,26 +21,31 @@ if TYPE_CHECKING:
     from lexiseg.io.write import write_mask
     from lexiseg.pipelines.loading import load
     from lexiseg.pipelines.preset import Preset
-    from lexiseg.pipelines.results import Finding, Result
-    from lexiseg.values.scan import Mask, Prompts, Saliency, Scan
+    from lexiseg.pipelines.results import Result, TargetResult
+    from lexiseg.values.masks import Mask, Prompts, Saliency
+    from lexiseg.values.scans import Image, Plane, Scan, Volume
 
 _HOMES = {
     "io.read": ("read_scan",),
     "io.write": ("write_mask",),
     "pipelines.loading": ("load",),
     "pipelines.preset": ("Preset",),
-    "pipelines.results": ("Finding", "Result"),
-    "values.scan": ("Mask", "Prompts", "Saliency", "Scan"),
+    "pipelines.results": ("TargetResult", "Result"),
+    "values.masks": ("Mask", "Prompts", "Saliency"),
+    "values.scans": ("Image", "Plane", "Scan", "Volume"),
 }
 
 __all__ = [
-    "Finding",
+    "Image",
     "Mask",
+    "Plane",
     "Preset",
     "Prompts",
     "Result",
     "Saliency",
     "Scan",
+    "TargetResult",
+    "Volume",
     "__version__",
     "load",
     "read_scan",

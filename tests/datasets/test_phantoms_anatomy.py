@@ -12,7 +12,7 @@ from lexiseg.datasets.phantoms import brain, breast, chest, fetal
 from lexiseg.datasets.phantoms.phantom import Phantom
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.datasets.phantoms.words import place_of, size_of, where
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 SIZES = ("small", "medium", "large")
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.results import Finding, Result, label_map
+from lexiseg.pipelines.results import TargetResult, Result, label_map
 from lexiseg.regions.region import Region
-from lexiseg.values.scan import Prompts, Saliency, Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.scans import Scan
 
 
 class FakePipeline:
@@ -67,7 +67,7 @@ class FakePipeline:
         return Result(scan.id, findings, mask, {"total": 0.01}, self.provenance)
 
 
-def _finding(scan: Scan, slices: list[Scan], k: int, text: str, keep: bool) -> Finding:
+def _finding(scan: Scan, slices: list[Scan], k: int, text: str, keep: bool) -> TargetResult:
     present = "absent" not in text
     maps = [_grey(each) for each in slices]
     masks = [(m > scan.pixels.mean() + 0.1 * k) & present for m in maps]
@@ -76,7 +76,7 @@ def _finding(scan: Scan, slices: list[Scan], k: int, text: str, keep: bool) -> F
     region = tuple(Region(mask, m) for mask, m in zip(masks, maps, strict=True)) if keep else ()
     presence = 0.9 if present else 0.1
     mask = np.stack(masks) if scan.volume else masks[0]
-    return Finding(text, mask, present, presence, 0.8, prompts, saliency, region)
+    return TargetResult(text, mask, present, presence, 0.8, prompts, saliency, region)
 
 
 def _grey(scan: Scan) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.models.protocols import Decoded, EncodedImage
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lexiseg.proposals.proposal import Proposal, Proposals
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 Box = tuple[int, int, int, int]
 

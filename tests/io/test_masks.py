@@ -17,7 +17,8 @@ from PIL import Image
 from lexiseg.errors import UnwritableResult
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import write_mask
-from lexiseg.values.scan import Mask, Scan
+from lexiseg.values.masks import Mask
+from lexiseg.values.scans import Scan
 
 MakeNifti = Callable[..., Path]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lexiseg.io.pictures import PALETTE, overlay, saliency_overlay, to_display
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 GREY = Scan(pixels=np.full((60, 80), 0.5, np.float32))
 VOLUME = Scan(pixels=np.zeros((3, 4, 5), np.float32), volume=True)

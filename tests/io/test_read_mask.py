@@ -12,7 +12,7 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import write_mask
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 MakeNifti = Callable[..., Path]
 

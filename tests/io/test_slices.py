@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexiseg.values.scan import Scan
-from lexiseg.values.slices import iterate_slices, stack_slices
+from lexiseg.values.scans import Scan
 
 VOLUME = Scan(
     pixels=np.linspace(0, 1, 60, dtype=np.float32).reshape(3, 4, 5),

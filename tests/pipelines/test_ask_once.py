@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from fake_segmenter import FakeSegmenter, Question
+from fake_segmenter import FakeSegmenter, Query
 
 from lexiseg.models.protocols import Decoded, EncodedImage
-from lexiseg.pipelines.cached_segmenter import AskOnce
+from lexiseg.pipelines.cached_segmenter import CachedSegmenter
 
 
 def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
     inner = FakeSegmenter()
-    segmenter = AskOnce(inner)
+    segmenter = CachedSegmenter(inner)
     scan = np.arange(12, dtype=np.float32).reshape(3, 4)
     first = segmenter.encode(scan)
     window = segmenter.encode(np.ascontiguousarray(scan[1:]))
@@ -24,7 +24,7 @@ def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
 
 def test_the_same_prompts_are_answered_once_and_others_anew() -> None:
     inner = FakeSegmenter()
-    segmenter = AskOnce(inner)
+    segmenter = CachedSegmenter(inner)
     scan = segmenter.encode(np.zeros((20, 30), np.float32))
     window = segmenter.encode(np.zeros((10, 10), np.float32))
     box = np.array([[2, 3, 8, 9]], np.float32)
@@ -44,14 +44,14 @@ class ManySegmenter(FakeSegmenter):
     """Answers each point of a batch, as real ones do."""
 
     def decode(self, image: EncodedImage, *, points: Any = None, **others: Any) -> Decoded:
-        self.asked.append(Question(None, points, None, False))
+        self.asked.append(Query(None, points, None, False))
         return Decoded(torch.zeros(len(points), 1, 2, 2), torch.zeros(len(points), 1))
 
 
 def test_answers_to_many_prompts_at_once_are_not_kept() -> None:
     """A proposal generator's would fill the memory."""
     inner = ManySegmenter()
-    segmenter = AskOnce(inner)
+    segmenter = CachedSegmenter(inner)
     scan = segmenter.encode(np.zeros((20, 30), np.float32))
     for asked, calls in [(np.zeros((64, 1, 2), np.float32), 2), (np.zeros((1, 1, 2), np.float32), 1)]:
         inner.asked.clear()

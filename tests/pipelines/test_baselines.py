@@ -10,11 +10,11 @@ from regions_of import boxes_of, filled
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import baselines, loading
-from lexiseg.pipelines.baselines import NoEncoder, TrueBoxes, Unprompted
+from lexiseg.pipelines.baselines import NoEncoder, OracleBox, Unprompted
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 SHAPE = (40, 60)
 LARGE, CENTRAL = (0, 0, 30, 30), (26, 16, 34, 24)
@@ -35,7 +35,7 @@ class TestUnprompted:
     ) -> None:
         made = unprompted(monkeypatch, boxes_of(SHAPE, CENTRAL, LARGE), retrieval={"pick": pick})
         result = made(SCAN, ["lungs", "teapot"])
-        for found in result.findings:
+        for found in result.targets:
             np.testing.assert_array_equal(found.mask, filled(SHAPE, box))
             assert found.present and math.isnan(found.presence) and math.isnan(found.confidence)
         assert result.provenance["encoder"] == {"name": "none"}
@@ -57,10 +57,10 @@ class TestUnprompted:
 
 
 class TestTrueBoxes:
-    def made(self, segmenter: FakeSegmenter | None = None) -> TrueBoxes:
+    def made(self, segmenter: FakeSegmenter | None = None) -> OracleBox:
         segmenter = segmenter or FakeSegmenter()
         encoder: Any = NoEncoder(segmenter.device, "float32")
-        return TrueBoxes(load_preset("sam-box"), encoder, segmenter)
+        return OracleBox(load_preset("sam-box"), encoder, segmenter)
 
     def test_the_true_masks_boxes_are_asked(self) -> None:
         truth = filled(SHAPE, LARGE, (40, 10, 50, 30))

@@ -7,9 +7,10 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.fusion import Drawn, MaskSettings, _mean_of_views, draw, draw_best, questions_of
+from lexiseg.pipelines.fusion import MaskEstimate, MaskSettings, _mean_of_views, segment_queries, segment_best, encode_queries
 from lexiseg.regions.region import Region
-from lexiseg.values.scan import BoolArray, FloatArray, Prompts
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Prompts
 
 SHAPE = (20, 30)
 LEFT, RIGHT = (2, 4, 8, 10), (20, 4, 24, 8)
@@ -33,14 +34,14 @@ def prompts(
     )
 
 
-def ask(segmenter: FakeSegmenter, asked: Prompts, region: BoolArray | None = None, **settings: Any) -> Drawn:
+def ask(segmenter: FakeSegmenter, asked: Prompts, region: BoolArray | None = None, **settings: Any) -> MaskEstimate:
     mask = boxed(LEFT) if region is None else region
     return drawn_with(segmenter, asked, Region(mask, mask.astype(np.float32)), **settings)
 
 
-def drawn_with(segmenter: FakeSegmenter, asked: Prompts, region: Region, **settings: Any) -> Drawn:
+def drawn_with(segmenter: FakeSegmenter, asked: Prompts, region: Region, **settings: Any) -> MaskEstimate:
     how = MaskSettings(**settings)
-    return draw(segmenter, questions_of(segmenter, np.zeros(SHAPE, np.float32), asked, how), region, how)
+    return segment_queries(segmenter, encode_queries(segmenter, np.zeros(SHAPE, np.float32), asked, how), region, how)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def segmenter() -> FakeSegmenter:
 class TestRegionIsFinal:
     def test_it_is_the_mask_and_the_segmenter_is_not_asked(self, segmenter: FakeSegmenter) -> None:
         region = boxed((3, 3, 9, 12))
-        drawn = ask(segmenter, prompts(LEFT), region, final="region")
+        drawn = ask(segmenter, prompts(LEFT), region, fusion="region")
         np.testing.assert_array_equal(drawn.mask, region)
         assert drawn.iou == 1
         assert segmenter.asked == [] and segmenter.encoded == []
@@ -59,7 +60,7 @@ class TestRegionIsFinal:
     def test_it_is_cleaned(self, segmenter: FakeSegmenter) -> None:
         region = boxed(LEFT, (29, 19, 30, 20))
         region[6, 5] = False
-        drawn = ask(segmenter, prompts(LEFT), region, final="region", min_area=0.01, fill_holes=True)
+        drawn = ask(segmenter, prompts(LEFT), region, fusion="region", min_area=0.01, fill_holes=True)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
 
@@ -71,7 +72,7 @@ class TestAverageIsFinal:
         probability[boxed(doubtful)] = 0.0
         probability[boxed(sure)] = 0.6
         region = Region(probability > 0.5, probability)
-        drawn = drawn_with(segmenter, prompts(LEFT), region, final="average")
+        drawn = drawn_with(segmenter, prompts(LEFT), region, fusion="average")
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT) & ~boxed(doubtful))
 
     @pytest.mark.parametrize(("weight", "expected"), [(0.0, RIGHT), (0.3, RIGHT), (0.7, LEFT), (1.0, LEFT)])
@@ -79,13 +80,13 @@ class TestAverageIsFinal:
         self, segmenter: FakeSegmenter, weight: float, expected: tuple[int, int, int, int]
     ) -> None:
         region = Region(boxed(RIGHT), boxed(RIGHT).astype(np.float32))
-        drawn = drawn_with(segmenter, prompts(LEFT), region, final="average", segmenter_weight=weight)
+        drawn = drawn_with(segmenter, prompts(LEFT), region, fusion="average", segmenter_weight=weight)
         np.testing.assert_array_equal(drawn.mask, boxed(expected))
 
     @pytest.mark.parametrize("side", [3, 6, 12])
     def test_by_size_the_segmenter_decides_small_targets_and_the_map_large_ones(self, side: int) -> None:
         region = Region(boxed((0, 0, side, 2)), boxed((0, 0, side, 2)).astype(np.float32))
-        how = {"final": "average", "segmenter_weight": "by-size"}
+        how = {"fusion": "average", "segmenter_weight": "by-size"}
         drawn = drawn_with(FakeSegmenter(sure=9), prompts((20, 10, 24, 14)), region, **how)
         # of 30 columns the segmenter's share is 0.6, 0.53 and 0.4
         expected = boxed((20, 10, 24, 14)) if side < 7.5 else boxed((0, 0, side, 2))
@@ -94,7 +95,7 @@ class TestAverageIsFinal:
     @pytest.mark.parametrize("weight", [-0.1, 1.5, float("nan"), "size"])
     def test_a_weight_beyond_its_range_is_refused(self, weight: Any) -> None:
         with pytest.raises(UsageError, match=r"mask: segmenter_weight is .*; expected a share, 0 to 1"):
-            MaskSettings(final="average", segmenter_weight=weight)
+            MaskSettings(fusion="average", segmenter_weight=weight)
 
 
 class TestCut:
@@ -104,21 +105,21 @@ class TestCut:
 
     def drawn(self, probability: FloatArray, **settings: Any) -> BoolArray:
         region = Region(probability > 0.25, probability)
-        how = {"final": "average", "segmenter_weight": 0.0, **settings}
+        how = {"fusion": "average", "segmenter_weight": 0.0, **settings}
         return drawn_with(FakeSegmenter(), prompts(LEFT), region, **how).mask
 
     def test_at_one_half_it_is_what_is_likelier_than_not(self) -> None:
-        np.testing.assert_array_equal(self.drawn(self.PROBABILITY), self.PROBABILITY > 0.5)
+        np.testing.assert_array_equal(self.estimate(self.PROBABILITY), self.PROBABILITY > 0.5)
 
     def test_by_dice_what_is_as_likely_as_the_rest_comes_along(self) -> None:
-        np.testing.assert_array_equal(self.drawn(self.PROBABILITY, cut="dice"), self.PROBABILITY > 0.3)
+        np.testing.assert_array_equal(self.estimate(self.PROBABILITY, binarize="expected-dice"), self.PROBABILITY > 0.3)
 
     def test_by_dice_a_sure_one_keeps_its_edge(self) -> None:
         sure = np.where(self.PROBABILITY > 0.5, np.float32(0.99), self.PROBABILITY / 4)
-        np.testing.assert_array_equal(self.drawn(sure, cut="dice"), sure > 0.5)
+        np.testing.assert_array_equal(self.estimate(sure, binarize="expected-dice"), sure > 0.5)
 
     def test_the_segmenters_own_outline_is_cut_likewise(self) -> None:
-        how = {"cut": "dice"}
+        how = {"binarize": "expected-dice"}
         drawn = drawn_with(FakeSegmenter(sure=9), prompts(LEFT), Region(boxed(), self.PROBABILITY), **how)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
@@ -126,12 +127,12 @@ class TestCut:
 class TestBest:
     BOXES = (LEFT, RIGHT, (0, 0, 3, 3))
 
-    def best(self, ratings: tuple[float, ...], cuts: tuple[BoolArray, ...]) -> tuple[int, Drawn]:
+    def best(self, ratings: tuple[float, ...], cuts: tuple[BoolArray, ...]) -> tuple[int, MaskEstimate]:
         segmenter, how, pixels = FakeSegmenter(iou=ratings), MaskSettings(), np.zeros(SHAPE, np.float32)
         choices = [
-            (questions_of(segmenter, pixels, prompts(box), how), of) for box, of in zip(self.BOXES, cuts, strict=False)
+            (encode_queries(segmenter, pixels, prompts(box), how), of) for box, of in zip(self.BOXES, cuts, strict=False)
         ]
-        return draw_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
+        return segment_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
 
     def test_of_drawings_that_fit_their_cuts_the_one_rated_best(self) -> None:
         best, drawn = self.best((0.5, 0.9, 0.7), tuple(boxed(box) for box in self.BOXES))
@@ -152,43 +153,43 @@ class TestBest:
 class TestCloser:
     @pytest.mark.parametrize("box", [LEFT, RIGHT, (0, 0, 3, 3), (26, 15, 30, 20)])
     def test_the_mask_lies_where_it_did(self, segmenter: FakeSegmenter, box: Any) -> None:
-        drawn = ask(segmenter, prompts(box), boxed(box), closer=2)
+        drawn = ask(segmenter, prompts(box), boxed(box), crop_scale=2)
         np.testing.assert_array_equal(drawn.mask, boxed(box))
 
     def test_a_box_is_shown_in_its_surroundings(self, segmenter: FakeSegmenter) -> None:
-        ask(segmenter, prompts(LEFT), closer=2)  # 6 x 6 pixels, from (2, 4)
+        ask(segmenter, prompts(LEFT), crop_scale=2)  # 6 x 6 pixels, from (2, 4)
         assert segmenter.encoded == [(12, 11)]  # cut at the scan's edge
         assert segmenter.asked[0].boxes is not None
         assert segmenter.asked[0].boxes.tolist() == [[2, 3, 8, 9]]
 
     def test_a_box_that_fills_the_scan_is_shown_in_all_of_it(self, segmenter: FakeSegmenter) -> None:
-        ask(segmenter, prompts((2, 2, 26, 18)), closer=2)
+        ask(segmenter, prompts((2, 2, 26, 18)), crop_scale=2)
         assert segmenter.encoded == [SHAPE]
 
     def test_a_tiny_box_is_shown_in_an_eighth_of_the_scan(self) -> None:
-        segmenter, how = FakeSegmenter(), MaskSettings(closer=2)
-        questions_of(segmenter, np.zeros((160, 160), np.float32), prompts((80, 80, 82, 82)), how)
+        segmenter, how = FakeSegmenter(), MaskSettings(crop_scale=2)
+        encode_queries(segmenter, np.zeros((160, 160), np.float32), prompts((80, 80, 82, 82)), how)
         assert segmenter.encoded == [(20, 20)]
 
     def test_points_come_along_and_those_beyond_the_window_stay_away(self, segmenter: FakeSegmenter) -> None:
         asked = prompts(LEFT, inside=[(5, 7)], outside=[(9.5, 7), (25, 15)])
-        ask(segmenter, asked, closer=2)
+        ask(segmenter, asked, crop_scale=2)
         (question,) = segmenter.asked
         assert question.points is not None and question.labels is not None
         assert question.points.tolist() == [[[5, 6], [9.5, 6]]]
         assert question.labels.tolist() == [[1, 0]]
 
     def test_boxes_far_apart_are_joined(self, segmenter: FakeSegmenter) -> None:
-        drawn = ask(segmenter, prompts(LEFT, RIGHT), boxed(LEFT, RIGHT), closer=1.5, multimask=True)
+        drawn = ask(segmenter, prompts(LEFT, RIGHT), boxed(LEFT, RIGHT), crop_scale=1.5, multimask=True)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT, RIGHT))
 
     def test_points_without_a_box_are_asked_in_the_whole_scan(self, segmenter: FakeSegmenter) -> None:
-        ask(segmenter, prompts(inside=[(5, 7)]), closer=2)
+        ask(segmenter, prompts(inside=[(5, 7)]), crop_scale=2)
         assert segmenter.encoded == [SHAPE]
 
     def test_of_several_windows_the_mean_counts(self) -> None:
         segmenter = FakeSegmenter(iou=(0.9, 0.4))
-        drawn = ask(segmenter, prompts(LEFT), closer=(1, 0))
+        drawn = ask(segmenter, prompts(LEFT), crop_scale=(1, 0))
         assert segmenter.encoded == [(6, 6), SHAPE]
         assert drawn.iou == pytest.approx(0.65)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
@@ -208,13 +209,13 @@ class TestCloser:
         np.testing.assert_array_equal(mean, boxed(LEFT).astype(np.float32))
 
     def test_equal_windows_are_asked_once(self, segmenter: FakeSegmenter) -> None:
-        ask(segmenter, prompts((2, 2, 26, 18)), closer=(2, 0))
+        ask(segmenter, prompts((2, 2, 26, 18)), crop_scale=(2, 0))
         assert segmenter.encoded == [SHAPE] and len(segmenter.asked) == 1
 
     @pytest.mark.parametrize("closer", [-1, 0.5, 1000, float("nan"), (), (3, -1), "near"])
-    def test_a_window_smaller_than_its_box_is_refused(self, closer: Any) -> None:
+    def test_a_window_smaller_than_its_box_is_refused(self, crop_scale: Any) -> None:
         with pytest.raises(UsageError, match=r"mask: closer is .*; expected 0, or"):
-            MaskSettings(closer=closer)
+            MaskSettings(crop_scale=closer)
 
 
 class TestBoxes:
@@ -297,8 +298,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         "wrong",
         [
-            {"final": "sam"},
-            {"final": None},
+            {"fusion": "sam"},
+            {"fusion": None},
             {"cut": 0.5},
             {"multimask": "no"},
             {"fill_holes": 1},
@@ -312,5 +313,5 @@ class TestSettings:
             MaskSettings(**wrong)
 
     def test_nothing_is_an_empty_mask(self) -> None:
-        drawn = Drawn.nothing(SHAPE)
+        drawn = MaskEstimate.nothing(SHAPE)
         assert (drawn.mask.shape, drawn.mask.dtype, drawn.mask.any()) == (SHAPE, np.bool_, False)

@@ -18,7 +18,7 @@ from lexiseg.pipelines import loading
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset, load_preset, preset_names
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 SHIPPED = [name for name in preset_names() if load_preset(name).pipeline == "medclip-sam"]
 PRESET = Preset(name="test", saliency={"method": "dense"}, regions={"method": "threshold"}, prompts={"boxes": "all"})
@@ -34,7 +34,7 @@ class TestSettings:
     @pytest.mark.parametrize("name", SHIPPED)
     def test_a_shipped_preset_fits_its_stages(self, name: str, scan: Scan) -> None:
         asked = MedclipSam(load_preset(name), FakeEncoder(bias=-3.0), FakeSegmenter())
-        assert asked(scan, "breast tumor").findings[0].mask.shape == scan.shape
+        assert asked(scan, "breast tumor").targets[0].mask.shape == scan.shape
 
     @pytest.mark.parametrize(
         ("section", "settings", "words"),
@@ -47,8 +47,8 @@ class TestSettings:
             ("saliency", {"k": 5}, "saliency method 'dense' has no setting 'k'"),
             ("saliency", {"shifts": "two"}, "saliency: {'method': 'dense', 'shifts': 'two'} holds"),
             ("saliency", {"shifts": 0}, "shifts is 0"),
-            ("saliency", {"white": 10}, "dense: white is 10; expected a percentile, 50 to 100"),
-            ("saliency", {"white": "99"}, "saliency: {'method': 'dense', 'white': '99'} holds"),
+            ("saliency", {"clip_percentile": 10}, "dense: white is 10; expected a percentile, 50 to 100"),
+            ("saliency", {"clip_percentile": "99"}, "saliency: {'method': 'dense', 'white': '99'} holds"),
             ("saliency", {"framing": "crop"}, "unknown framing 'crop'"),
             ("saliency", {"framing": "tile", "tile": 0}, "tile is 0 pixels"),
             ("regions", {"method": "snake"}, "there is no refiner 'snake', expected one of crf"),
@@ -63,7 +63,7 @@ class TestSettings:
             ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
             ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
             ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, segmenter_weight"),
-            ("mask", {"final": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
+            ("mask", {"fusion": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
             ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
             ("mask", {1: 2}, "mask has no setting 1"),
             ("presence", {"slope": 1}, "presence has no setting 'slope'; expected among threshold"),
@@ -131,7 +131,7 @@ class TestTinyModels:
         made = load(name, encoder=str(clip), segmenter=str(sam), device="cpu", presence={"threshold": None})
         first, again = (made(scan, ["breast tumor", "lungs"]) for _ in range(2))
         assert first.mask.labels.shape == (40, 56)
-        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.findings)
+        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.targets)
         np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
         for role in ("encoder", "segmenter"):
             assert len(first.provenance[role]["sha256"]) == 64

@@ -19,7 +19,8 @@ from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import dice
-from lexiseg.values.scan import BoolArray, Scan
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Scan
 
 SIZE = 64
 RED, GREEN = (16, 16, 32, 48), (48, 0, 64, 16)  # x0 y0 x1 y1, whole cells of the encoder's map
@@ -108,7 +109,7 @@ class TestPresent:
 
     def test_the_region_can_be_the_mask(self, scan: Scan) -> None:
         segmenter = FakeSegmenter()
-        found = pipeline(segmenter, mask={"final": "region"})(scan, "red", keep_stages=True)["red"]
+        found = pipeline(segmenter, mask={"fusion": "region"})(scan, "red", keep_stages=True)["red"]
         np.testing.assert_array_equal(found.mask, found.region[0].mask)
         assert segmenter.encoded == []
 
@@ -213,14 +214,14 @@ class TestJudgesDisagree:
 
     def test_undefined_presence_stays_undefined(self, scan: Scan) -> None:
         class Bare(FakeEncoder):
-            """Softmax-trained; its map is stretched, and without nulls nothing is absolute."""
+            """Softmax-trained; its map is stretched, and without negatives nothing is absolute."""
 
         asked = MedclipSam(
             PRESET.override(saliency={"activation": "minmax"}, prompts=self.NOTHING_LARGE_ENOUGH),
             Bare(),
             FakeSegmenter(),
         )
-        embedded = dataclasses.replace(asked._embed(("red",))[0], nulls=torch.zeros(0, 6))
+        embedded = dataclasses.replace(asked._embed(("red",))[0], negatives=torch.zeros(0, 6))
         asked._embedded["red"] = embedded
         found = asked(scan, "red")["red"]
         assert math.isnan(found.presence) and math.isnan(found.confidence)
@@ -238,7 +239,7 @@ class TestPhrases:
         assert len(encoder.text_calls) == 1
         assert segmenter.encoded == [(SIZE, SIZE, 3)]
         assert len(segmenter.asked) == 2
-        assert [found.phrase for found in result.findings] == ["red", "green", "blue"]
+        assert [found.phrase for found in result.targets] == ["red", "green", "blue"]
 
     def test_they_give_a_label_map(self, scan: Scan) -> None:
         mask = pipeline()(scan, ["red", "blue", "green"]).mask
@@ -257,7 +258,7 @@ class TestPhrases:
 
     def test_spaces_do_not_matter(self, scan: Scan) -> None:
         result = pipeline()(scan, "  red \t mass ")
-        assert result.findings[0].phrase == "red mass"
+        assert result.targets[0].phrase == "red mass"
         assert result["red  mass"].present
 
     @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ class TestAnswer:
         fresh = pipeline(regions={"method": "crf"}, saliency={"shifts": 2})(scan, ["red", "green"], keep_stages=True)
         for other in (again, fresh):
             np.testing.assert_array_equal(first.mask.labels, other.mask.labels)
-            for one, two in zip(first.findings, other.findings, strict=True):
+            for one, two in zip(first.targets, other.targets, strict=True):
                 assert (one.presence, one.confidence) == (two.presence, two.confidence)
                 np.testing.assert_array_equal(one.saliency[0].map, two.saliency[0].map)
                 np.testing.assert_array_equal(one.region[0].probability, two.region[0].probability)

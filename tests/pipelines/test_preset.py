@@ -139,7 +139,7 @@ class TestSettings:
             ("presence.threshold=", {"presence": {"threshold": None}}),
             ("prompts.min_area=0.5", {"prompts": {"min_area": 0.5}}),
             (" mask . fill_holes = true ", {"mask": {"fill_holes": True}}),
-            ("mask={final: region}", {"mask": {"final": "region"}}),
+            ("mask={final: region}", {"mask": {"fusion": "region"}}),
             ("encoder=hf-hub:org/model", {"encoder": "hf-hub:org/model"}),
             ("encoder=a=b", {"encoder": "a=b"}),
         ],

@@ -3,16 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexiseg.pipelines.results import MAX_LABELS, Finding, Result, dice, label_map
-from lexiseg.values.scan import BoolArray, Mask
+from lexiseg.pipelines.results import MAX_LABELS, TargetResult, Result, dice, label_map
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import Mask
 
 
 def row(*values: int) -> BoolArray:
     return np.array([values], np.bool_)
 
 
-def finding(phrase: str, *, present: bool = True) -> Finding:
-    return Finding(phrase, row(present, 0), present, 0.9, 0.8)
+def finding(phrase: str, *, present: bool = True) -> TargetResult:
+    return TargetResult(phrase, row(present, 0), present, 0.9, 0.8)
 
 
 class TestLabelMap:
@@ -72,8 +73,8 @@ class TestResult:
     RESULT = Result("x", (finding("left lung"), finding("tumor", present=False)), Mask(np.zeros((1, 2), np.uint8), ()))
 
     def test_a_phrase_has_its_finding(self) -> None:
-        assert self.RESULT["tumor"] is self.RESULT.findings[1]
-        assert self.RESULT["  left   lung "] is self.RESULT.findings[0]
+        assert self.RESULT["tumor"] is self.RESULT.targets[1]
+        assert self.RESULT["  left   lung "] is self.RESULT.targets[0]
 
     def test_another_phrase_has_none(self) -> None:
         with pytest.raises(KeyError, match="heart"):

@@ -21,7 +21,8 @@ from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.values.scan import Saliency, Scan
+from lexiseg.values.masks import Saliency
+from lexiseg.values.scans import Scan
 
 SHAPE = (64, 64)
 RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 60), (0, 0, 12, 12)
@@ -107,7 +108,7 @@ class TestPresent:
     def test_boxes_are_trimmed_to_what_the_map_supports(
         self, scan: Scan, proposed: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked = pipeline(retrieval={"score": "saliency", "trim": 0.5}, saliency={"method": "dense"})
+        asked = pipeline(retrieval={"score": "saliency", "min_saliency": 0.5}, saliency={"method": "dense"})
         x0, y0, x1, _ = RED
 
         def prompted(height: int) -> list[list[float]]:
@@ -119,7 +120,7 @@ class TestPresent:
             return boxes
 
         assert prompted(24) == [[x0, y0, x1, y0 + 24]]
-        matches = asked.look(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
+        matches = asked.region_evidence(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
         assert asked._ask(matches, np.zeros(SHAPE, np.bool_)).boxes.tolist() == [list(RED)]
 
     def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
@@ -128,7 +129,7 @@ class TestPresent:
 
     def test_the_regions_themselves_can_be_the_mask(self, scan: Scan) -> None:
         segmenter = FakeSegmenter()
-        found = pipeline(segmenter, mask={"final": "region"})(scan, "red")["red"]
+        found = pipeline(segmenter, mask={"fusion": "region"})(scan, "red")["red"]
         np.testing.assert_array_equal(found.mask, filled(SHAPE, RED))
         assert segmenter.asked == []
 
@@ -151,7 +152,7 @@ class TestAbsent:
         assert found["red"].mask.shape == SHAPE and not found["red"].mask.any()
 
     def test_none_of_these_regions_is_it(self, scan: Scan, proposed: list[Any]) -> None:
-        asked = pipeline(presence={"threshold": None}, retrieval={"least": 0.5})
+        asked = pipeline(presence={"threshold": None}, retrieval={"min_score": 0.5})
         assert not asked(scan, "blue")["blue"].present
         assert asked(scan, "red")["red"].present
 
@@ -203,7 +204,7 @@ class TestStages:
     def test_the_same_again(self, scan: Scan) -> None:
         first, again = (pipeline()(scan, ["red", "green"], keep_stages=True) for _ in range(2))
         np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
-        assert [f.presence for f in first.findings] == [f.presence for f in again.findings]
+        assert [f.presence for f in first.targets] == [f.presence for f in again.targets]
 
     def test_seconds_by_stage(self, scan: Scan) -> None:
         assert set(pipeline()(scan, "red").seconds) == {
@@ -225,16 +226,16 @@ class TestVolume:
         return [bool(mask.any()) for mask in found.mask]
 
     def test_slices_without_the_target_stay_empty(self, volume: Scan, proposed: list[Any]) -> None:
-        assert self.drawn(volume) == [False, True, True, True, False, True]
+        assert self.estimate(volume) == [False, True, True, True, False, True]
         assert len(proposed) == 6
 
     def test_a_lone_slice_is_dropped_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
-        assert self.drawn(volume, drop_lone=True) == [False, True, True, True, False, False]
+        assert self.estimate(volume, drop_isolated=True) == [False, True, True, True, False, False]
 
     def test_a_gap_is_asked_again_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
         volume.pixels[2] = 0
-        assert self.drawn(volume, retry_gaps=True) == [False, True, True, True, False, True]
-        assert self.drawn(volume, retry_gaps=False) == [False, True, False, True, False, True]
+        assert self.estimate(volume, fill_gaps=True) == [False, True, True, True, False, True]
+        assert self.estimate(volume, fill_gaps=False) == [False, True, False, True, False, True]
 
     def test_proposals_are_not_piled_up_unless_asked(self, volume: Scan, proposed: list[Any]) -> None:
         assert pipeline()(volume, "bright").proposals == ()
@@ -255,10 +256,10 @@ class TestSettings:
             ("saliency", {"method": "cam"}, "unknown saliency method 'cam'"),
             ("prompts", {"boxes": "all"}, "prompts has no setting 'boxes'; expected among margin"),
             ("prompts", {"points": "edge"}, "points is 'edge'"),
-            ("mask", {"final": "sam"}, "mask: final is 'sam'"),
+            ("mask", {"fusion": "sam"}, "mask: final is 'sam'"),
             ("presence", {"threshold": 2}, "presence: threshold is 2"),
             ("volume", {"axis": "x"}, "volume: axis is 'x'; expected one of auto, axial"),
-            ("volume", {"drop_lone": 1}, "volume: drop_lone is 1"),
+            ("volume", {"drop_isolated": 1}, "volume: drop_isolated is 1"),
             ("volume", {"overlap": 0}, "volume: overlap is 0"),
             ("regions", {"method": "crf"}, "the pipeline 'salip' reads no section regions"),
         ],
@@ -312,7 +313,7 @@ class TestTinyModels:
         noise = Scan(np.random.default_rng(0).random(shape, dtype=np.float32))
         first, again = (made(noise, ["breast tumor", "lungs"], keep_stages=True) for _ in range(2))
         assert first.mask.labels.shape == shape[:2]
-        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.findings)
+        assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.targets)
         np.testing.assert_array_equal(first.mask.labels, again.mask.labels)
         if not first.proposals[0].items:
             assert not first.present and not first.mask.foreground.any()

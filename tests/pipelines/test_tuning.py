@@ -13,7 +13,7 @@ from regions_of import filled, proposal
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import salip
 from lexiseg.pipelines.preset import Preset, load_preset
-from lexiseg.pipelines.salip import Look, Salip
+from lexiseg.pipelines.salip import RegionEvidence, Salip
 from lexiseg.pipelines.tuning import default_grid, sureness, tune_label_free
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Match, Matches
@@ -23,7 +23,7 @@ from lexiseg.runs.items import gather_items
 from lexiseg.runs.record import read_record
 from lexiseg.runs.segment import check_tuning, tuned_pipeline
 from lexiseg.runs.values import RunOptions, RunProgress
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 SHAPE = (24, 32)
 PRESET = Preset(name="tuned", pipeline="salip", proposals={"pred_iou_threshold": 0.4, "stability_threshold": 0.6})
@@ -40,11 +40,11 @@ def regions(*each: tuple[float, float]) -> Proposals:
     )
 
 
-def look(proposals: Proposals, probabilities: list[float], *taken: int) -> tuple[Look, Matches]:
+def region_evidence(proposals: Proposals, probabilities: list[float], *taken: int) -> tuple[RegionEvidence, Matches]:
     items = tuple(Match(k, proposals[k], probabilities[k]) for k in taken)
     values = np.array(probabilities)
     matches = Matches("x", items, values, values)
-    return Look(proposals, (matches,), (), ()), matches
+    return RegionEvidence(proposals, (matches,), (), ()), matches
 
 
 class TestSureness:

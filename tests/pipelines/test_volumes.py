@@ -5,33 +5,33 @@ import pytest
 from regions_of import Box, filled
 
 from lexiseg.pipelines.consistency import VolumeSettings, make_consistent
-from lexiseg.pipelines.fusion import Drawn
-from lexiseg.pipelines.results import Answer
+from lexiseg.pipelines.fusion import MaskEstimate
+from lexiseg.pipelines.results import SliceResult
 from lexiseg.regions.region import Region
-from lexiseg.values.scan import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Saliency
 
 SHAPE = (20, 20)
 HERE, NEAR, AWAY = (2, 2, 10, 10), (4, 4, 12, 12), (14, 14, 20, 20)
-LONE, GAPS = VolumeSettings(drop_lone=True), VolumeSettings(retry_gaps=True)
+LONE, GAPS = VolumeSettings(drop_isolated=True), VolumeSettings(fill_gaps=True)
 
 
-def answer(box: Box | None, presence: float = 0.7) -> Answer:
+def answer(box: Box | None, presence: float = 0.7) -> SliceResult:
     mask = filled(SHAPE, *([box] if box else []))
-    return Answer(
+    return SliceResult(
         saliency=Saliency(mask.astype(np.float32), "x", 0.0),
         region=Region(mask, mask.astype(np.float32)),
         prompts=Prompts(boxes=np.array([box], np.float32)) if box else Prompts(),
-        drawn=Drawn(mask, 0.9),
+        estimate=MaskEstimate(mask, 0.9),
         presence=presence,
         agreement=0.8 if box else 0.0,
     )
 
 
-def slices(*boxes: Box | None) -> list[Answer]:
+def slices(*boxes: Box | None) -> list[SliceResult]:
     return [answer(box) for box in boxes]
 
 
-def shown(answers: list[Answer]) -> list[bool]:
+def shown(answers: list[SliceResult]) -> list[bool]:
     return [each.present for each in answers]
 
 
@@ -41,7 +41,7 @@ class Retry:
     def __init__(self, box: Box | None = None) -> None:
         self.box, self.asked = box, []  # type: ignore[var-annotated]
 
-    def __call__(self, index: int, prompts: Prompts, expected: Region, gap: Answer) -> Answer:
+    def __call__(self, index: int, prompts: Prompts, expected: Region, gap: SliceResult) -> SliceResult:
         self.asked.append((index, prompts.boxes[0].tolist(), expected))
         x0, y0, x1, y1 = (int(v) for v in prompts.boxes[0])
         return answer(self.box or (x0, y0, x1, y1), presence=gap.presence)
@@ -64,7 +64,7 @@ class TestLone:
     def test_how_much_must_be_shared(self) -> None:
         pair = slices(HERE, NEAR)  # 36 of 64 pixels
         for overlap, kept in ((0.5, True), (0.6, False)):
-            settings = VolumeSettings(drop_lone=True, overlap=overlap)
+            settings = VolumeSettings(drop_isolated=True, overlap=overlap)
             assert shown(make_consistent(pair, settings)) == [kept, kept]
 
     def test_the_only_slice_is_left_alone(self) -> None:
@@ -94,7 +94,7 @@ class TestGaps:
         assert shown(kept) == [True, False, True]
 
     def test_a_filled_gap_keeps_its_neighbours_from_being_alone(self) -> None:
-        both = VolumeSettings(drop_lone=True, retry_gaps=True)
+        both = VolumeSettings(drop_isolated=True, fill_gaps=True)
         assert shown(make_consistent(slices(HERE, None, NEAR), both, Retry())) == [True] * 3
         assert shown(make_consistent(slices(HERE, None, NEAR), LONE, Retry())) == [False] * 3
 

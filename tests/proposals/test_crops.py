@@ -12,7 +12,7 @@ from torch import Tensor
 from lexiseg.errors import UsageError
 from lexiseg.proposals.crops import VISUAL_PROMPTS, CropSettings, embed_crops, make_crops
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 SHAPE = (20, 40)
 FILL = (0.25, 0.5, 0.75)

@@ -11,7 +11,7 @@ import pytest
 from lexiseg.errors import UsageError
 from lexiseg.proposals.files import proposals_picture, read_proposals, write_proposals
 from lexiseg.proposals.proposal import Proposal, Proposals, box_of
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 
 def proposal(rows: slice, columns: slice, *, iou: float) -> Proposal:

@@ -14,7 +14,7 @@ from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, RetrievalSettings, peak, retrieve, soft_dice
 from lexiseg.text.embedding import PhraseEmbedding
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 SHAPE = (10, 30)
 APART = boxes_of(SHAPE, (0, 0, 8, 8), (10, 0, 18, 8), (20, 0, 28, 8))
@@ -26,8 +26,8 @@ def at(cosine: float) -> Tensor:
     return torch.tensor([cosine, (1 - cosine**2) ** 0.5])
 
 
-def phrase(nulls: tuple[float, ...] = (), *, regions: int = 1) -> PhraseEmbedding:
-    rows = torch.stack([at(cosine) for cosine in nulls]) if nulls else torch.zeros(0, 2)
+def phrase(negatives: tuple[float, ...] = (), *, regions: int = 1) -> PhraseEmbedding:
+    rows = torch.stack([at(cosine) for cosine in negatives]) if negatives else torch.zeros(0, 2)
     return PhraseEmbedding("target", ALONG, rows, regions)
 
 
@@ -64,10 +64,10 @@ class TestProbability:
         assert found.probability == pytest.approx(expected[0], rel=1e-5)
 
     def test_of_a_softmax_is_the_share_against_the_nulls(self) -> None:
-        nulls = torch.stack([at(0.6), at(-0.2)])
+        negatives = torch.stack([at(0.6), at(-0.2)])
         found = ask((0.9, 0.5, 0.1), target=phrase((0.6, -0.2)), bias=0.0)
         for cosine, probability in zip((0.9, 0.5, 0.1), found.probabilities, strict=True):
-            logits = 10 * torch.cat([at(cosine)[None] @ ALONG[:, None], at(cosine)[None] @ nulls.T], 1)
+            logits = 10 * torch.cat([at(cosine)[None] @ ALONG[:, None], at(cosine)[None] @ negatives.T], 1)
             assert probability == pytest.approx(float(logits.softmax(1)[0, 0]), rel=1e-5)
 
     def test_of_a_softmax_without_nulls_is_undefined_and_the_best_is_still_taken(self) -> None:
@@ -191,10 +191,10 @@ class TestSaliency:
         ({"top": 0}, "top is 0"),
         ({"top": True}, "top is True"),
         ({"top": 1.5}, "top is 1.5"),
-        ({"least": 1.1}, "least is 1.1"),
+        ({"min_score": 1.1}, "least is 1.1"),
         ({"distinct": -1}, "distinct is -1"),
-        ({"trim": 2, "score": "saliency"}, "trim is 2"),
-        ({"trim": 0.5}, "no saliency map to trim by; expected score saliency or both"),
+        ({"min_saliency": 2, "score": "saliency"}, "trim is 2"),
+        ({"min_saliency": 0.5}, "no saliency map to trim by; expected score saliency or both"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], words: str) -> None:

@@ -6,7 +6,7 @@ from lexiseg.regions.crf import CRFSettings, dense_crf
 from lexiseg.regions.refine import REFINERS, refine
 from lexiseg.regions.region import Refiner, Region
 from lexiseg.regions.threshold import otsu
-from lexiseg.values.scan import Saliency
+from lexiseg.values.masks import Saliency
 
 METHODS = pytest.mark.parametrize("method", REFINERS)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UnwritableResult, UsageError
-from lexiseg.pipelines.results import Finding
+from lexiseg.pipelines.results import TargetResult
 from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, write_results
-from lexiseg.values.scan import Prompts
+from lexiseg.values.masks import Prompts
 
 
 def row(name: str, **fields: str) -> Row:
@@ -34,7 +34,7 @@ class TestRow:
 
     def test_boxes_of_images_and_volumes(self) -> None:
         one = Prompts(boxes=np.array([[1, 2, 3.5, 4], [5, 6, 7, 8]], np.float32))
-        finding = Finding("t", np.zeros((2, 2), bool), True, 1, 1, (one, Prompts()))
+        finding = TargetResult("t", np.zeros((2, 2), bool), True, 1, 1, (one, Prompts()))
         assert boxes_cell(finding, volume=False) == "1 2 3.5 4;5 6 7 8"
         assert boxes_cell(finding, volume=True) == "0:1 2 3.5 4;0:5 6 7 8"
 

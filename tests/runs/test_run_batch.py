@@ -72,14 +72,14 @@ class TestRun:
             drawn: dict[str, float]
 
             def __call__(self, scan, phrases, **rest):  # type: ignore[no-untyped-def]
-                self.drawn = {**getattr(self, "drawn", {}), scan.id: float(np.random.rand())}  # noqa: NPY002
+                self.estimate = {**getattr(self, "drawn", {}), scan.id: float(np.random.rand())}  # noqa: NPY002
                 return super().__call__(scan, phrases, **rest)
 
         whole, part = Drawing(), Drawing()
         run(scans, tmp_path / "one", whole)
         run(scans / "c.png", tmp_path / "two", part)
-        assert whole.drawn["c"] == part.drawn["c"]
-        assert len(set(whole.drawn.values())) == 3
+        assert whole.estimate["c"] == part.estimate["c"]
+        assert len(set(whole.estimate.values())) == 3
 
 
 class TestFailures:
@@ -258,7 +258,7 @@ class TestRecord:
     def test_is_there_while_the_run_goes(self, scans: Path, tmp_path: Path) -> None:
         seen = []
 
-        def look(*_: object) -> None:
+        def region_evidence(*_: object) -> None:
             seen.append(json.loads((tmp_path / "run.json").read_text())["finished"])
 
         run_batch(FakePipeline(), gather_items([scans], phrases=["tumor"]), tmp_path, observe=look)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lexiseg.io.read import read_scan
 from lexiseg.runs.outputs import slugs, write_outputs
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 
 def write(scan: Scan, folder: Path, *phrases: str) -> set[str]:

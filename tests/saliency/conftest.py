@@ -5,7 +5,7 @@ import pytest
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 @pytest.fixture

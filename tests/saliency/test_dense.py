@@ -9,7 +9,7 @@ from fake_saliency_encoder import ColourEncoder, FakeEncoder
 from lexiseg.errors import UsageError
 from lexiseg.saliency.dense import DenseSimilarity, interleave, shift_offsets, shifted_views
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 RED = PhraseSet("red", ("red",), ("blue",))
 GREEN = PhraseSet("green", ("green",), ("blue",))

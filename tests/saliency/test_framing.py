@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.framing import FramingMode, blend, frame_scan
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 SHAPES = [(97, 131), (131, 97), (64, 256), (256, 64), (33, 41), (224, 224), (500, 401), (50, 50)]
 MODES: list[FramingMode] = ["letterbox", "stretch", "tile", "pyramid"]

@@ -7,7 +7,7 @@ from fake_saliency_encoder import FakeEncoder
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.gradcam import GradCAM
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 def test_against_the_chain_rule_by_hand(encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]) -> None:

@@ -15,7 +15,7 @@ from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.gscorecam import GScoreCAM, channel_masks, top_channels
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 def reference(
@@ -33,8 +33,8 @@ def reference(
         plain = encoder.logit_scale * torch.dot(embedding, text)
         if not contrast:
             return plain
-        nulls = [torch.exp(encoder.logit_scale * torch.dot(embedding, encoder.vector(n))) for n in phrase.nulls]
-        return plain - torch.log(sum(nulls[1:], nulls[0]))
+        negatives = [torch.exp(encoder.logit_scale * torch.dot(embedding, encoder.vector(n))) for n in phrase.negatives]
+        return plain - torch.log(sum(negatives[1:], negatives[0]))
 
     top = encoder.top(encoder.bottom(view)).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(score(encoder.pool(top)[0]), top)
@@ -175,5 +175,5 @@ def test_bad_settings(settings: dict[str, object]) -> None:
 
 def test_contrast_without_nulls(encoder: FakeEncoder, scan: FloatArray) -> None:
     bare: Sequence[PhraseSet] = [PhraseSet("heart", ("heart",))]
-    with pytest.raises(UsageError, match="null phrases"):
+    with pytest.raises(UsageError, match="negative phrases"):
         GScoreCAM(contrast=True).explain(encoder, scan, bare)

@@ -13,7 +13,7 @@ from lexiseg.saliency.base import SaliencyMethod
 from lexiseg.saliency.registry import METHODS, explain, make_method, method_class
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 NAMES = sorted(METHODS)
 

@@ -15,7 +15,7 @@ from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.saliency.registry import METHODS, explain, make_method
 from lexiseg.saliency.selftest import selftest
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 SIZE = 64
 VISION: dict[str, dict[str, Any]] = {

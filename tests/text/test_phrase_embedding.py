@@ -35,7 +35,7 @@ def test_ensemble_is_the_normalised_mean_of_unit_vectors(encoder: Any) -> None:
     (found,) = embed_phrases(encoder, [PhraseSet("p", ("x", "y"), ("n",))])
     # The lengths 3 and 5 must not matter: the mean of the axes points along the diagonal.
     torch.testing.assert_close(found.positive, torch.tensor([0.5**0.5, 0.5**0.5]))
-    torch.testing.assert_close(found.nulls, torch.tensor([[0.0, -1.0]]))
+    torch.testing.assert_close(found.negatives, torch.tensor([[0.0, -1.0]]))
 
 
 def test_one_call_and_no_repeats(encoder: Any) -> None:
@@ -45,7 +45,7 @@ def test_one_call_and_no_repeats(encoder: Any) -> None:
 
 def test_no_nulls(encoder: Any) -> None:
     (found,) = embed_phrases(encoder, [PhraseSet("p", ("x",))])
-    assert found.nulls.shape == (0, 2)
+    assert found.negatives.shape == (0, 2)
 
 
 def test_no_phrases(encoder: Any) -> None:

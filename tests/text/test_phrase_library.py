@@ -25,7 +25,7 @@ class TestDefault:
         assert target.name == name
         assert len(target.synonyms) >= 2
         assert len(target.templates) >= 3
-        assert len(target.nulls) >= 2
+        assert len(target.negatives) >= 2
 
     @pytest.mark.parametrize(("name", "kind"), [("breast tumor", "breast cancer"), ("brain tumor", "meningioma")])
     def test_a_kind_of_tumor_does_not_speak_for_all(self, name: str, kind: str) -> None:
@@ -33,8 +33,8 @@ class TestDefault:
         assert kind not in phrase_set(name, ensemble=True).prompts
 
     def test_left_is_weighed_against_right(self) -> None:
-        assert "right lung" in phrase_set("left lung").nulls
-        assert "left lung" in phrase_set("Right lung").nulls
+        assert "right lung" in phrase_set("left lung").negatives
+        assert "left lung" in phrase_set("Right lung").negatives
 
     def test_left_lung_is_not_lungs(self) -> None:
         found = default_library().find("left lung")
@@ -43,7 +43,7 @@ class TestDefault:
     def test_what_salip_is_asked_for_ships(self) -> None:
         for name in ("brain", "lungs", "fetal head", "breast tumor", "brain tumor"):
             found = default_library().find(name)
-            assert found is not None and found[0].name == name and len(found[0].nulls) >= 3
+            assert found is not None and found[0].name == name and len(found[0].negatives) >= 3
             assert found[0].regions == (2 if name == "lungs" else 1)
 
     def test_foetal_head(self) -> None:
@@ -52,7 +52,7 @@ class TestDefault:
     @pytest.mark.parametrize("name", NAMES)
     def test_no_target_is_its_own_null(self, name: str) -> None:
         found = phrase_set(name, ensemble=True)
-        assert not {phrase_key(p) for p in found.prompts} & {phrase_key(n) for n in found.nulls}
+        assert not {phrase_key(p) for p in found.prompts} & {phrase_key(n) for n in found.negatives}
         assert len(found.prompts) > 4
 
 
@@ -109,5 +109,5 @@ class TestBadFiles:
         write(tmp_path, "name: spleen\nnulls: [liver]")
         write(tmp_path, "templates: ['see {}']\nnulls: [air]", "generic.yaml")
         library = load_library(tmp_path)
-        assert phrase_set("SPLEEN", library=library).nulls == ("liver", "air")
+        assert phrase_set("SPLEEN", library=library).negatives == ("liver", "air")
         assert phrase_set("kidney", ensemble=True, library=library).prompts == ("kidney", "see kidney")

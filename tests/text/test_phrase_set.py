@@ -13,12 +13,12 @@ LIBRARY = PhraseLibrary(
             synonyms=("breast mass",),
             variants=("breast carcinoma",),
             templates=("{} in ultrasound",),
-            nulls=("normal breast",),
+            negatives=("normal breast",),
         ),
-        Target(name="tumor", templates=("some {}",), nulls=("healthy",)),
+        Target(name="tumor", templates=("some {}",), negatives=("healthy",)),
     ),
     templates=("a scan of {}",),
-    nulls=("background", "normal tissue"),
+    negatives=("background", "normal tissue"),
 )
 
 
@@ -73,7 +73,7 @@ class TestKnown:
 
     def test_nulls_are_the_targets_then_the_generic(self) -> None:
         found = phrase_set("breast tumor", library=LIBRARY)
-        assert found.nulls == ("normal breast", "background", "normal tissue")
+        assert found.negatives == ("normal breast", "background", "normal tissue")
 
 
 class TestFreeText:
@@ -84,17 +84,17 @@ class TestFreeText:
     def test_longer_phrase_takes_the_most_specific_target(self) -> None:
         found = phrase_set("spiculated breast tumour", ensemble=True, library=LIBRARY)
         assert found.prompts == ("spiculated breast tumour", "spiculated breast tumour in ultrasound")
-        assert found.nulls[0] == "normal breast"
+        assert found.negatives[0] == "normal breast"
 
     def test_part_of_a_word_is_no_match(self) -> None:
-        assert phrase_set("pseudotumor", library=LIBRARY).nulls == LIBRARY.nulls
+        assert phrase_set("pseudotumor", library=LIBRARY).negatives == LIBRARY.negatives
 
     @pytest.mark.parametrize("text", ["no tumor", "without breast tumor", "normal breast tumor bed"])
     def test_negation_is_not_the_target(self, text: str) -> None:
-        assert phrase_set(text, library=LIBRARY).nulls == LIBRARY.nulls
+        assert phrase_set(text, library=LIBRARY).negatives == LIBRARY.negatives
 
     def test_a_phrase_is_not_its_own_null(self) -> None:
-        assert phrase_set("Normal tissue", library=LIBRARY).nulls == ("background",)
+        assert phrase_set("Normal tissue", library=LIBRARY).negatives == ("background",)
 
     def test_braces_are_harmless(self) -> None:
         assert "a scan of {x} lesion" in phrase_set("{x} lesion", ensemble=True, library=LIBRARY).prompts

@@ -18,7 +18,6 @@ from lexiseg.datasets.manifest import ManifestRow, place_inside, read_manifest
 from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
 from lexiseg.models.weights.records import sha256_of
-from lexiseg.pipelines.loading import pipeline_class
 from lexiseg.runs.items import RunItem
 
 
@@ -154,7 +153,7 @@ def make_grid(suite: Suite, scans: Mapping[str, SelectedScans], only: Sequence[s
         for chosen in suite.sets.values():
             if not wanted(chosen.name, system.name, only):
                 continue
-            told = pipeline_class(system.preset).needs_truth
+            told = system.preset.needs_truth
             if told and not any(row.mask for row in scans[chosen.name].rows):
                 without.append(f"{chosen.name}/{system.name}: it asks with the boxes of true masks; the set has none")
                 continue
@@ -224,7 +223,7 @@ def scan_digest(cell: Cell, item: RunItem) -> str:
     """Tells a scan and what is asked of it from any other, by content; the true mask's only where a system
     is told it.
     """
-    told = item.mask if pipeline_class(cell.system.preset).needs_truth else None
+    told = item.mask if cell.system.preset.needs_truth else None
     contents = [_content(path) for path in (item.path, told) if path is not None and not item.error]
     return hashlib.sha256("\0".join([*contents, *item.phrases, item.error]).encode()).hexdigest()[:32]
 

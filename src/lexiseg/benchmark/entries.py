@@ -13,7 +13,6 @@ from lexiseg.evaluation.metrics.catalogue import in_order
 from lexiseg.evaluation.presence import PresenceReport, report_presence
 from lexiseg.evaluation.sensitivity import Reaction
 from lexiseg.evaluation.statistics import Bootstrap, Summary, summarise
-from lexiseg.pipelines.loading import pipeline_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ def make_entry(cell: Cell, cases: Sequence[Case], seconds: Sequence[float], boot
     """
     hold = [case for case in cases if case.truly_present]
     empty = [case for case in cases if not case.truly_present]
-    told = pipeline_class(cell.system.preset).needs_truth
+    told = cell.system.preset.needs_truth
     return Entry(
         cell=cell,
         scans=len(cases),

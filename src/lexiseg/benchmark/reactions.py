@@ -18,7 +18,7 @@ from lexiseg.evaluation.sensitivity import Answering, Reaction, text_sensitivity
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.read import read_scan
-from lexiseg.runs.batch import internal_error, seed_scan
+from lexiseg.runs.batch import internal_error
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.values import Pipeline
 
@@ -72,8 +72,7 @@ def run_reactions(
         try:
             if item.error:
                 raise LexisegError(item.error)
-            seed_scan(cell.seed, item.id)
-            scan = read_scan(item.path, id=item.id, volume_axis=pipeline.preset.volume.get("axis", "auto"))
+            scan = read_scan(item.path, id=item.id)
             found = text_sensitivity(cast(Answering, pipeline), scan, item.phrases[0], cell.set.contrasts)
             _write(out / f"{item.name}{_ENDING}", found)
         except UnwritableResult:

@@ -14,7 +14,6 @@ from lexiseg.benchmark.suite import GENERIC, KINDS, ORACLE, SensitivityPlan, Sui
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.evaluation.sensitivity import RIGHT
 from lexiseg.io.names import printable
-from lexiseg.pipelines.loading import pipeline_class
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.text.phrases import check_phrase
 
@@ -216,7 +215,6 @@ def _preset(wanted: str, fields: Fields, folder: Path) -> Preset:
     source = folder / wanted if wanted.endswith((".yaml", ".yml")) else wanted
     try:
         preset = load_preset(source, **fields.inner("settings").values)
-        pipeline_class(preset)
     except UsageError as error:
         raise UsageError(f"{fields.where}: {error}") from error
     return preset
@@ -240,7 +238,7 @@ def _sensitivity(top: Fields, sets: dict[str, SuiteSet], systems: dict[str, Suit
             raise UsageError(
                 f"{fields.where}: there is no preset {name!r} in the suite; expected among {', '.join(systems)}"
             )
-        if pipeline_class(systems[name].preset).needs_truth:
+        if systems[name].preset.needs_truth:
             raise UsageError(f"{fields.where}: {name} is told the truth, whatever is asked; leave it out")
     if not names:
         raise UsageError(f"{fields.where}: presets is empty; expected at least one of {', '.join(systems)}")

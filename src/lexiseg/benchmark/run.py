@@ -31,9 +31,8 @@ from lexiseg.benchmark.write import write_leaderboard
 from lexiseg.errors import LexisegError, UsageError
 from lexiseg.io.names import printable, safe_id
 from lexiseg.runs.batch import run_batch
-from lexiseg.runs.folder import check_folder
+from lexiseg.runs.folder import check_folder, has_mask
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.outputs import has_mask
 from lexiseg.runs.table import read_results
 from lexiseg.runs.values import Pipeline, RunOptions, RunProgress
 

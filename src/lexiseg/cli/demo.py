@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from lexiseg.cli.bars import run_bar
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging
-from lexiseg.runs.demo import DemoReport
-
-
-def demo_table(report: DemoReport) -> Table:
-    """A line for each scan: what was asked, what was answered, and how well that fits the phantom's truth."""
-    table = Table(title="phantom scans, segmented by text", title_justify="left")
-    table.add_column("scan", no_wrap=True)
-    table.add_column("phrase", no_wrap=True)
-    table.add_column("answer", no_wrap=True)
-    for name in ("presence", "confidence", "Dice", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for exhibit, seconds in zip(report.exhibits, report.seconds, strict=True):
-        found = exhibit.finding
-        truly = exhibit.truth is not None and bool(exhibit.truth.any())
-        verdict = "present" if found.present else "absent"
-        table.add_row(
-            exhibit.scan.id,
-            found.phrase,
-            f"{verdict}" if found.present == truly else f"[red]{verdict}[/red]",
-            _number(found.presence),
-            _number(found.confidence),
-            _number(exhibit.dice),
-            f"{seconds:.2f}",
-        )
-    return table
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def demo(  # noqa: PLR0917  (typer takes options from the signature)
@@ -73,6 +42,8 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
         )
         with run_bar(quiet=quiet) as (tell, fetched):
             report = run_demo(out, options, progress=tell, fetched=fetched)
+        from lexiseg.cli.tables import demo_table
+
         answer().print(demo_table(report))
         answer().print(f"{report.overview} shows them; a figure for each is in {out / 'figures'}", markup=False)
         if report.summary.failed:

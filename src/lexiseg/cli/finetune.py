@@ -65,7 +65,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
         changes = dict(parse_change(text) for text in setting or ())
         settings = load_settings(preset, **{**named, **changes})
 
-        from lexiseg.cli.retrieve import history_table
+        from lexiseg.cli.tables import history_table
         from lexiseg.training.finetuning.finetune import finetune as run
 
         with finetune_bar(quiet=quiet) as tell:

@@ -79,8 +79,15 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         float | None,
         typer.Option(metavar="X", help="Presence below which a phrase is absent, 0 to 1."),
     ] = None,
-    axis: Annotated[
-        Axis | None, typer.Option(help="The plane in which volumes are cut, else the acquired one.")
+    plane: Annotated[
+        Axis | None, typer.Option("--axis", help="The plane in which volumes are cut, else the acquired one.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|C,W",
+            help="Black and white: auto, file, percentiles, lung, soft-tissue, bone, brain, or centre,width.",
+        ),
     ] = None,
     tune: Annotated[
         Tune,
@@ -103,23 +110,20 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.pipelines.preset import merge_settings
         from lexiseg.runs.segment import RunRequest, segment_files
         from lexiseg.runs.values import RunOptions
 
-        named = {"encoder": encoder, "segmenter": segmenter}
-        settings = list(setting or ())
-        if threshold is not None:
-            settings.append(f"presence.threshold={threshold}")
-        if axis is not None:
-            settings.append(f"volume.axis={axis.value}")
+        changes = preset_changes(setting, threshold=threshold, encoder=encoder, segmenter=segmenter)
+        looks = {"plane": plane.value if plane is not None else None, "window": window}
+        if chosen := {name: value for name, value in looks.items() if value is not None}:
+            changes["volume"] = {**changes.get("volume", {}), **chosen}
         request = RunRequest(
             out=out,
             inputs=inputs or (),
             manifest=manifest,
             phrases=text or (),
             preset=preset,
-            changes={**merge_settings(settings), **{key: value for key, value in named.items() if value}},
+            changes=changes,
             device=device,
             tune=tune.value,
             options=RunOptions(save_stages=save_stages, overlay=overlay, resume=resume, seed=seed),

@@ -20,7 +20,8 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.read import read_scan
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ def read_pixels(row: ManifestRow, *, targets: int) -> Pixels:
     if row.error or row.mask is None:
         raise UnreadableScan(row.error or f"{printable(row.id)}: it has no mask")
     scan = read_scan(row.image, id=row.id)
-    if scan.volume:
+    if isinstance(scan, Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image")
     image = np.rint(scan.pixels * 255).astype(np.uint8)
     return Pixels(image, read_labels(row.mask, targets=targets, shape=scan.shape))

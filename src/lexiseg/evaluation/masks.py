@@ -17,9 +17,10 @@ from lexiseg.evaluation.reading import Answer, PredictionFolder
 from lexiseg.io.formats import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.masks import SAME_PLACE_MM, Stored, read_stored
 from lexiseg.io.names import printable
-from lexiseg.io.nifti_grid import NiftiGrid
 from lexiseg.io.read import read_scan
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Image, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Truth:
         mask: bool, of that shape; None where there is none.
         boxes: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is absent; None where unknown.
         spacing: mm along each axis; None where no file says.
-        grid: where a volume lies; None for images.
+        geometry: where a volume lies; None for images.
     """
 
     shape: tuple[int, ...]
@@ -42,7 +43,7 @@ class Truth:
     mask: BoolArray | None = None
     boxes: tuple[Box, ...] | None = None
     spacing: tuple[float, ...] | None = None
-    grid: NiftiGrid | None = None
+    geometry: Geometry | None = None
 
 
 def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[str] = ()) -> Truth:
@@ -69,14 +70,14 @@ def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[st
             shape=scan.shape,
             present=bool(row.boxes),
             file=row.image,
-            boxes=row.boxes if not scan.volume else None,
+            boxes=row.boxes if isinstance(scan, Image) else None,
             spacing=scan.spacing,
-            grid=scan.grid if isinstance(scan.grid, NiftiGrid) else None,
+            geometry=scan.geometry if isinstance(scan, Volume) else None,
         )
     stored = read_stored(row.mask)
     mask = stored.inside()
     spacing = stored.spacing
-    if stored.grid is None and scan_suffix(row.image) not in IMAGE_SUFFIXES and row.image.is_file():
+    if stored.geometry is None and scan_suffix(row.image) not in IMAGE_SUFFIXES and row.image.is_file():
         scan = read_scan(row.image)
         if scan.shape != mask.shape:
             raise UnreadableScan(f"the true mask has shape {mask.shape}, its scan {scan.shape}; expected the same")
@@ -90,7 +91,7 @@ def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[st
         mask=mask,
         boxes=boxes if mask.ndim == 2 else None,
         spacing=spacing,
-        grid=stored.grid,
+        geometry=stored.geometry,
     )
 
 
@@ -174,14 +175,14 @@ def refuse_other_grid(stored: Stored, truth: Truth) -> None:
         raise UnreadableScan(
             f"{name} has {_size(stored.values.shape)}, the truth {true_name} {_size(truth.shape)}; expected the same"
         )
-    if stored.grid is None or truth.grid is None:
+    if stored.geometry is None or truth.geometry is None:
         return
-    distance = stored.grid.distance(truth.grid)
+    distance = stored.geometry.distance(truth.geometry)
     # Not `distance > ...`: it is NaN where one of the affines is.
     if not distance <= SAME_PLACE_MM:
         raise UnreadableScan(
             f"{name} lies {distance:.3g} mm away from the truth {true_name}: its affine is "
-            f"{_affine(stored.grid)}, the truth's {_affine(truth.grid)}; expected the same"
+            f"{_affine(stored.geometry)}, the truth's {_affine(truth.geometry)}; expected the same"
         )
 
 
@@ -205,5 +206,5 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) + (" pixels" if len(shape) == 2 else " voxels")
 
 
-def _affine(grid: NiftiGrid) -> str:
+def _affine(grid: Geometry) -> str:
     return "; ".join(" ".join(f"{value:.4g}" for value in row) for row in grid.affine[:3])

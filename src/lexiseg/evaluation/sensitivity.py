@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 Floats = NDArray[np.floating[Any]]
 
@@ -84,7 +84,7 @@ def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mappin
     """
     if RIGHT in others:
         raise ValueError(f"the kind {RIGHT!r} is the right phrase's own; expected another name")
-    findings = pipeline(scan, [right, *others.values()], keep_stages=True).findings
+    findings = pipeline(scan, [right, *others.values()], keep_stages=True).targets
     maps = [_whole(finding.saliency) for finding in findings]
     own = float(findings[0].presence)
     reactions = []

@@ -15,7 +15,7 @@ from lexiseg.io.dicom_display import colour_pixels, grey_pixels
 from lexiseg.io.formats import DICOM_SUFFIXES, is_dicom, scan_suffix
 from lexiseg.io.intensities import refuse_flat
 from lexiseg.io.reader import ReadOptions
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Image
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -128,7 +128,7 @@ class DicomReader:
             scan_suffix(path) in (*DICOM_SUFFIXES, "") and head.startswith(_BARE_STARTS) and len(head) >= 8
         )
 
-    def read(self, path: Path, options: ReadOptions) -> Scan:
+    def read(self, path: Path, options: ReadOptions) -> Image:
         """See `Reader.read`."""
         # Here, because importing pydicom takes 0.4 s and most runs read no DICOM.
         import pydicom
@@ -149,15 +149,24 @@ class DicomReader:
             ) from error
         notes = {"format": self.name, "photometric": str(dataset.PhotometricInterpretation)}
         if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = colour_pixels(stored, dataset)
+            pixels, native = colour_pixels(stored, dataset), None
         else:
-            pixels, more = grey_pixels(stored, dataset)
-            notes.update(more)
+            grey = grey_pixels(stored, dataset)
+            pixels, native = grey.shown, grey.native
+            notes.update(grey.notes)
         refuse_flat(pixels)
         spacing, origin = pixel_spacing(dataset)
         if origin:
             notes["spacing"] = origin
-        return Scan(pixels=pixels, id=options.id, spacing=spacing, source=path, notes=notes)
+        return Image(
+            pixels=pixels,
+            id=options.id,
+            spacing=spacing,
+            native=native,
+            unit="HU" if dataset.get("Modality") == "CT" else "",
+            source=path,
+            notes=notes,
+        )
 
 
 def _refuse_large(path: Path, limit: int) -> None:

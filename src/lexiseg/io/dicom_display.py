@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.intensities import grey_if_equal, robust_range, to_unit
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.io.intensities import grey_if_equal
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.window import apply_window, robust_range, to_unit
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-def window(values: NDArray[Any], centre: float, width: float, function: str = "LINEAR") -> FloatArray:
-    """Apply a DICOM window, the output range being [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+@dataclass(frozen=True, eq=False)
+class GreyPixels:
+    """A grey image.
 
-    With c the centre and w the width: LINEAR is ``(x - (c - 0.5)) / (w - 1) + 0.5`` and LINEAR_EXACT is
-    ``(x - c) / w + 0.5``, both clipped; SIGMOID is ``1 / (1 + exp(-4 (x - c) / w))``.
-
-    Args:
-        values: after the modality LUT, any shape.
-        centre: Window Center.
-        width: Window Width; at least 1 for LINEAR, above 0 otherwise.
-        function: VOI LUT Function: LINEAR, LINEAR_EXACT or SIGMOID.
-
-    Returns:
-        float32 in [0, 1] of the shape of `values`.
-
-    Raises:
-        ValueError: the width or the function is not one of these.
+    Attributes:
+        shown: float32 (H, W) in [0, 1], 1 being bright.
+        native: (H, W) after the modality LUT, NaN where padding is; None of MONOCHROME1, whose values are dark
+            where they are high.
+        notes: what was done.
     """
-    if not (width >= 1 if function == "LINEAR" else width > 0) or not np.isfinite([centre, width]).all():
-        raise ValueError(f"a {function} window of centre {centre:g} and width {width:g} is not defined")
-    x = values.astype(np.float64)
-    if function == "LINEAR":
-        if width == 1:
-            return (x > centre - 0.5).astype(np.float32)
-        y = (x - (centre - 0.5)) / (width - 1) + 0.5
-    elif function == "LINEAR_EXACT":
-        y = (x - centre) / width + 0.5
-    elif function == "SIGMOID":
-        y = 1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -700, 700)))
-    else:
-        raise ValueError(f"the VOI LUT function {function!r} is not LINEAR, LINEAR_EXACT or SIGMOID")
-    return np.clip(y, 0, 1).astype(np.float32)
+
+    shown: FloatArray
+    native: NDArray[Any] | None
+    notes: dict[str, str]
 
 
-def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> tuple[FloatArray, dict[str, str]]:
-    """Stored values (H, W) to float32 in [0, 1], 1 being bright, with notes on what was done.
+def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
+    """Stored values (H, W) as a viewer shows them.
 
     Raises:
         UnreadableScan: no pixel is finite, or all pixels are equal.
@@ -76,7 +60,8 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> tuple[FloatArray, dic
     if padding is not None:
         pixels[padding] = 0
         notes["padding"] = "black"
-    return pixels, notes
+    native = None if "inverted" in notes else values if padding is None else np.where(padding, np.nan, values)
+    return GreyPixels(pixels, native, notes)
 
 
 def colour_pixels(stored: NDArray[Any], dataset: Dataset) -> FloatArray:
@@ -115,7 +100,7 @@ def _voi(values: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> Float
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     try:
-        shown = window(values, centre, width, function)
+        shown = apply_window(values, centre, width, function)
     except ValueError as error:
         notes["window"] = f"{error}: percentiles instead"
         return None

@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.formats import HEAD_BYTES, image_format
-from lexiseg.io.intensities import grey_if_equal, refuse_flat, robust_range, to_unit
+from lexiseg.io.intensities import grey_if_equal, refuse_flat
 from lexiseg.io.reader import ReadOptions
-from lexiseg.values.scan import FloatArray, Scan
+from lexiseg.values import scans
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.window import robust_range, to_unit
 
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT = 262, 258, 339
@@ -44,12 +46,14 @@ class ImageReader:
         """True for the five formats' signatures, whatever the name."""
         return image_format(head) is not None
 
-    def read(self, path: Path, options: ReadOptions) -> Scan:
+    def read(self, path: Path, options: ReadOptions) -> scans.Image:
         """See `Reader.read`."""
         with open_image(path, options.max_pixels) as (image, head):
             pixels, notes = _decode(image, head)
         refuse_flat(pixels)
-        return Scan(pixels=pixels, id=options.id, source=path, notes={"format": image_format(head) or "", **notes})
+        return scans.Image(
+            pixels=pixels, id=options.id, source=path, notes={"format": image_format(head) or "", **notes}
+        )
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from PIL import Image, ImageOps
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.formats import image_format
 from lexiseg.io.images import open_image
-from lexiseg.io.nifti import NiftiReader, grid_spacing, open_volume, voxels_of
-from lexiseg.io.nifti_grid import NiftiGrid, nifti_grid
+from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
-from lexiseg.values.scan import BoolArray, Scan
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Scan, Volume
 
 _JPEG_HALF = 127
 
@@ -28,19 +29,21 @@ class Stored:
     Attributes:
         values: (H, W) of an image, the largest of its channels; (D, H, W) of NIfTI, scaled by its header.
         path: the file.
-        grid: where a NIfTI file's voxels lie; None for images.
+        geometry: where a NIfTI file's voxels lie; None for images.
+        header: what a writer of the same voxels repeats; None for images.
         blurred: True of JPEG, in which a mask's edges have values between.
     """
 
     values: NDArray[Any]
     path: Path
-    grid: NiftiGrid | None = None
+    geometry: Geometry | None = None
+    header: NiftiHeader | None = None
     blurred: bool = False
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
         """mm along each axis of `values`; None where the file does not say."""
-        return grid_spacing(self.grid) if self.grid is not None else None
+        return self.geometry.spacing if self.geometry is not None else None
 
     def inside(self, label: int | None = None) -> BoolArray:
         """bool, the shape of `values`: above 0 (of JPEG, above half its range), or equal to `label`."""
@@ -71,8 +74,8 @@ def read_stored(
 ) -> Stored:
     """Read the values of a mask, a label map or a saliency from an image file or NIfTI.
 
-    An image's EXIF orientation is applied as for scans, transparency is not looked at. A NIfTI file is cut
-    into slices as `read_scan` would cut it.
+    An image's EXIF orientation is applied as for scans, transparency is not looked at. NIfTI is read on its own
+    voxels, as `read_scan` reads it.
 
     Args:
         path: the file.
@@ -112,9 +115,8 @@ def _brightest(image: Image.Image) -> NDArray[np.uint8]:
 
 def _of_volume(path: Path, max_voxels: int) -> Stored:
     with open_volume(path, max_voxels) as image:
-        shape = tuple(int(length) for length in image.shape)
-        grid = nifti_grid(shape, image.affine, image.header.copy())
-        return Stored(grid.to_slices(voxels_of(image)), path, grid)
+        values, geometry, header = read_voxels(image)
+    return Stored(values, path, geometry, header)
 
 
 SAME_PLACE_MM = 0.01
@@ -132,8 +134,7 @@ def read_mask(
     """Read a mask from an image file or NIfTI; unlike a scan, it may well be empty.
 
     Inside is every pixel above 0, in any channel (of JPEG, which blurs: above half its range). An image's
-    EXIF orientation is applied as for scans, transparency is not looked at. A NIfTI mask is cut into slices
-    as its scan was, or as `read_scan` would cut it.
+    EXIF orientation is applied as for scans, transparency is not looked at.
 
     Args:
         path: the file.
@@ -154,20 +155,20 @@ def read_mask(
     stored = read_stored(path, indices=label is not None, max_pixels=max_pixels, max_voxels=max_voxels)
     with reading(path):
         mask = stored.inside(label)
-        if scan is not None and stored.grid is not None and isinstance(scan.grid, NiftiGrid):
-            mask = _cut_as(scan.grid, stored.grid, mask)
         if scan is not None and mask.shape != scan.shape:
             raise UnreadableScan(f"its shape is {mask.shape}, its scan's is {scan.shape}; expected the same")
+        if stored.geometry is not None and isinstance(scan, Volume):
+            refuse_other_place(stored.geometry, scan.geometry)
         return mask
 
 
-def _cut_as(wanted: NiftiGrid, own: NiftiGrid, mask: BoolArray) -> BoolArray:
-    """A volume's mask in the slices of its scan, which may have been cut along another plane."""
-    solid, scan_solid = (tuple((*grid.shape, 1, 1)[:3]) for grid in (own, wanted))
-    if solid != scan_solid:
-        raise UnreadableScan(f"it has {solid} voxels, its scan has {scan_solid}; expected the same grid")
+def refuse_other_place(own: Geometry, wanted: Geometry) -> None:
+    """Pass where two grids of one shape lie in the same place.
+
+    Raises:
+        UnreadableScan: they do not; the reason alone.
+    """
     distance = own.distance(wanted)
     # Not `distance > ...`: it is NaN where one of the affines is.
     if not distance <= SAME_PLACE_MM:
         raise UnreadableScan(f"it lies {distance:.3g} mm away from its scan; expected the same affine")
-    return np.ascontiguousarray(wanted.to_slices(own.to_source(mask)))

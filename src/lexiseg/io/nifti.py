@@ -8,6 +8,7 @@ import io
 import logging
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.formats import HEAD_BYTES
-from lexiseg.io.intensities import robust_range, to_unit
-from lexiseg.io.nifti_grid import NiftiGrid, nifti_grid
 from lexiseg.io.reader import ReadOptions
-from lexiseg.values.scan import Scan
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Volume
+from lexiseg.values.window import refuse_flat_values
 
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 544
@@ -28,13 +29,24 @@ _BEST_RATIO = 1032
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 
-class NiftiReader:
-    """Reads a volume of one frame into upright slices (D, H, W).
+@dataclass(frozen=True, eq=False)
+class NiftiHeader:
+    """What a mask on the file's own voxels must repeat.
 
-    How it is cut is said by `nifti_grid`. The affine and the header are kept in `Scan.grid` (a NiftiGrid), so
-    that `write_mask` puts a mask on the file's own voxels. scl_slope and scl_inter are applied; then the 0.5
-    and 99.5 percentiles of the whole volume's finite voxels become 0 and 1, and NaN becomes 0. `spacing` is
-    in mm, (slice, row, column), whatever the header's unit. A two-dimensional file is a volume of one slice.
+    Attributes:
+        shape: the file's shape, with all its trailing axes of one.
+        header: nibabel's header, as read.
+    """
+
+    shape: tuple[int, ...]
+    header: Any
+
+
+class NiftiReader:
+    """Reads a volume of one frame in its own units, on the voxels of the file.
+
+    scl_slope and scl_inter are applied; nothing else is done to the values. The affine is in mm, whatever the
+    header's unit. A two-dimensional file is a volume of one slice.
 
     Refused, with the reason: more than one frame, colour and complex voxels, and .hdr/.img pairs.
     """
@@ -45,30 +57,64 @@ class NiftiReader:
         """True for NIfTI's signature and for every gzip file, to say what is wrong with it if it is none."""
         return head.startswith(_GZIP) or _signature(head) != ""
 
-    def read(self, path: Path, options: ReadOptions) -> Scan:
+    def read(self, path: Path, options: ReadOptions) -> Volume:
         """See `Reader.read`."""
         with open_volume(path, options.max_voxels) as image:
-            shape = tuple(int(length) for length in image.shape)
-            grid = nifti_grid(shape, image.affine, image.header.copy(), volume_axis=options.volume_axis)
-            voxels = voxels_of(image)
-        low, high = robust_range(voxels)
-        notes = {
-            "format": self.name,
-            "slices": grid.plane,
-            "intensity": f"percentiles 0.5 to 99.5: {low:g} to {high:g}",
-        }
-        unknown = int(np.count_nonzero(~np.isfinite(voxels)))
+            values, geometry, header = read_voxels(image)
+        refuse_flat_values(values)
+        notes = {"format": self.name}
+        unknown = int(np.count_nonzero(~np.isfinite(values)))
         if unknown:
-            notes["not_finite"] = f"{unknown} voxels; NaN became 0"
-        return Scan(
-            pixels=to_unit(grid.to_slices(voxels), low, high),
-            id=options.id,
-            volume=True,
-            spacing=grid_spacing(grid),
-            source=path,
-            grid=grid,
-            notes=notes,
-        )
+            notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
+        return Volume(values=values, geometry=geometry, id=options.id, source=path, header=header, notes=notes)
+
+
+def read_voxels(image: Any) -> tuple[NDArray[Any], Geometry, NiftiHeader]:
+    """A nibabel image's scaled voxels (D, H, W): float32 where that holds them exactly, float64 otherwise.
+
+    Returns:
+        A view whose axes are the file's third, second and first, where they lie, and what a writer repeats.
+    """
+    stored = image.header.get_data_dtype()
+    enough = np.float32 if stored.itemsize <= 2 or stored == np.float32 else np.float64
+    shape = tuple(int(length) for length in image.shape)
+    width, height, depth = (*shape, 1, 1, 1)[:3]
+    voxels = np.asarray(image.dataobj, dtype=enough).reshape(width, height, depth, order="A")
+    affine = np.asarray(image.affine, np.float64)
+    scale = _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    if scale != 1.0:
+        affine = np.diag([scale, scale, scale, 1.0]) @ affine
+    return voxels.T, Geometry((depth, height, width), affine), NiftiHeader(shape, image.header.copy())
+
+
+def nifti_bytes(array: NDArray[Any], volume: Volume) -> bytes:
+    """An array (D, H, W) as a NIfTI file on the volume's voxels, gzipped; equal arrays give equal bytes.
+
+    Shape, affine, sform and qform codes, units and byte order are the source's. Scaling, display range, free
+    text and extensions (which may name a patient) are left out. A volume made in memory gets its affine alone.
+    """
+    import nibabel as nib
+
+    if isinstance(volume.header, NiftiHeader):
+        header = volume.header.header.copy()
+        header.extensions.clear()
+        header.set_data_dtype(array.dtype)
+        for text in ("descrip", "aux_file", "db_name", "intent_name"):
+            if text in header:
+                header[text] = b""
+        for number in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_min", "cal_max"):
+            header[number] = 0
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        voxels = np.ascontiguousarray(array.T.reshape(volume.header.shape))
+        # affine=None leaves the header's sform and qform as they are; any other value may be rounded into them.
+        image = kind(voxels, None, header)
+    else:
+        image = nib.Nifti1Image(array.T, volume.geometry.affine)
+    zipped = io.BytesIO()
+    # No name and no time in the gzip header: equal masks are equal files.
+    with gzip.GzipFile(filename="", mode="wb", fileobj=zipped, compresslevel=6, mtime=0) as file:
+        file.write(image.to_bytes())
+    return zipped.getvalue()
 
 
 @contextlib.contextmanager
@@ -89,13 +135,6 @@ def open_volume(path: Path, max_voxels: int) -> Iterator[Any]:
         most_bytes = path.stat().st_size * (_BEST_RATIO if zipped else 1)
         _refuse_unfit(image.header, most_bytes, max_voxels)
         yield image
-
-
-def voxels_of(image: Any) -> NDArray[Any]:
-    """A nibabel image's scaled voxels, float32 where that holds them exactly, float64 otherwise."""
-    stored = image.header.get_data_dtype()
-    enough = np.float32 if stored.itemsize <= 2 or stored == np.float32 else np.float64
-    return np.asarray(image.dataobj, dtype=enough)
 
 
 def _inflated(path: Path) -> bytes:
@@ -147,15 +186,6 @@ def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int) -> None:
     needed = int(header.get_data_offset()) + voxels * kind.itemsize
     if needed > most_bytes:
         raise UnreadableScan(f"it is truncated: its header claims {needed} bytes; copy or export it again")
-
-
-def grid_spacing(grid: NiftiGrid) -> tuple[float, ...] | None:
-    """mm between voxel centres along slice, row and column; None where the affine does not say."""
-    unit = _MM_PER_UNIT.get(grid.header.get_xyzt_units()[0], 1.0)
-    sizes = np.linalg.norm(grid.affine[:3, :3], axis=0) * unit
-    if not np.isfinite(sizes).all() or sizes.min() <= 0:
-        return None
-    return tuple(float(sizes[axis]) for axis in grid.axes)
 
 
 @contextlib.contextmanager

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 
-from lexiseg.values.scan import FloatArray, Scan
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.scans import Image, Plane
 
 Rgb = NDArray[np.uint8]
 
@@ -24,20 +26,14 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 """Okabe and Ito's colours without black, which colour-blind people tell apart; label k has entry k - 1."""
 
 
-def to_display(scan: Scan) -> Rgb:
-    """An image scan as uint8 (H, W, 3); grey is repeated in the three channels.
-
-    Raises:
-        ValueError: the scan is a volume: show its slices (`iterate_slices`).
-    """
-    if scan.volume:
-        raise ValueError("a volume has no picture of its own; expected one of its slices")
+def to_display(scan: Image | Plane) -> Rgb:
+    """An image or a plane as uint8 (H, W, 3); grey is repeated in the three channels."""
     grey = np.rint(scan.pixels * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2) if grey.ndim == 2 else grey
 
 
 def overlay(
-    scan: Scan,
+    scan: Image | Plane,
     labels: NDArray[np.uint8] | NDArray[np.bool_],
     *,
     boxes: NDArray[np.floating] | None = None,
@@ -47,7 +43,7 @@ def overlay(
     """The scan with each label tinted and outlined, boxes drawn, and names listed in the upper left corner.
 
     Args:
-        scan: an image.
+        scan: an image, or a plane of a volume.
         labels: (H, W); 0 or False is background, k is drawn in the k-th colour of PALETTE (cyclic).
         boxes: (N, 4) as x0 y0 x1 y1 in pixels, end-exclusive; drawn white with a black rim.
         names: one for each label, from 1.
@@ -57,7 +53,7 @@ def overlay(
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: the labels' shape is not the scan's, or the scan is a volume.
+        ValueError: the labels' shape is not the scan's.
     """
     # Here, because importing scipy takes longer than reading a scan.
     from scipy import ndimage
@@ -72,7 +68,7 @@ def overlay(
         picture[region] = (1 - opacity) * picture[region] + opacity * colour
         # The outline lies inside the region, the image's border counting as outside.
         picture[region & ~ndimage.binary_erosion(region, iterations=line)] = colour
-    image = Image.fromarray(np.rint(picture).astype(np.uint8))
+    image = Pillow.fromarray(np.rint(picture).astype(np.uint8))
     if boxes is not None:
         _draw_boxes(image, boxes, line)
     if names:
@@ -80,11 +76,11 @@ def overlay(
     return np.asarray(image).copy()
 
 
-def saliency_overlay(scan: Scan, saliency: FloatArray, *, opacity: float = 0.7) -> Rgb:
+def saliency_overlay(scan: Image | Plane, saliency: FloatArray, *, opacity: float = 0.7) -> Rgb:
     """The scan under a heat map (matplotlib's inferno), which is the more opaque the more salient the place.
 
     Args:
-        scan: an image.
+        scan: an image, or a plane of a volume.
         saliency: (H, W) in [0, 1]; where it is 0 the scan is left as it is.
         opacity: of the heat map where the saliency is 1.
 
@@ -92,7 +88,7 @@ def saliency_overlay(scan: Scan, saliency: FloatArray, *, opacity: float = 0.7) 
         uint8 (H, W, 3).
 
     Raises:
-        ValueError: the saliency's shape is not the scan's, or the scan is a volume.
+        ValueError: the saliency's shape is not the scan's.
     """
     from matplotlib import colormaps
 
@@ -109,7 +105,7 @@ def _colour(label: int) -> tuple[int, int, int]:
     return PALETTE[(label - 1) % len(PALETTE)]
 
 
-def _draw_boxes(image: Image.Image, boxes: NDArray[np.floating], line: int) -> None:
+def _draw_boxes(image: Pillow.Image, boxes: NDArray[np.floating], line: int) -> None:
     draw = ImageDraw.Draw(image)
     for box in np.rint(boxes).astype(int):
         x0, y0, x1, y1 = (int(edge) for edge in box)
@@ -120,7 +116,7 @@ def _draw_boxes(image: Image.Image, boxes: NDArray[np.floating], line: int) -> N
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(255, 255, 255), width=line)
 
 
-def _draw_names(image: Image.Image, names: Sequence[str]) -> None:
+def _draw_names(image: Pillow.Image, names: Sequence[str]) -> None:
     draw = ImageDraw.Draw(image)
     size = max(9, round(min(image.size) / 24))
     font = ImageFont.load_default(size)

@@ -15,8 +15,8 @@ from lexiseg.io.formats import HEAD_BYTES, scan_suffix
 from lexiseg.io.images import ImageReader
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.nifti import NiftiReader
-from lexiseg.io.reader import Reader, ReadOptions, VolumeAxis
-from lexiseg.values.scan import Scan
+from lexiseg.io.reader import Reader, ReadOptions
+from lexiseg.values.scans import Scan
 
 MAX_PIXELS = 2**27
 """The default limit of an image: 134 megapixels, six times a large mammogram."""
@@ -33,13 +33,12 @@ def read_scan(
     id: str | None = None,
     max_pixels: int = MAX_PIXELS,
     max_voxels: int = MAX_VOXELS,
-    volume_axis: VolumeAxis = "auto",
 ) -> Scan:
     """Read a scan: PNG, JPEG, TIFF, BMP, WebP, single-frame DICOM or NIfTI.
 
     The content decides the format, so a wrongly named file is still read (and noted). How intensities become
-    [0, 1], which orientation is applied and how volumes are cut is said by `ImageReader`, `DicomReader` and
-    `NiftiReader`, and for each scan in `Scan.notes`.
+    [0, 1] and which orientation is applied is said by `ImageReader`, `DicomReader` and `NiftiReader`, and for
+    each scan in its notes. How a volume is cut and windowed is decided later, by `Volume.planes`.
 
     Args:
         path: the file.
@@ -47,10 +46,9 @@ def read_scan(
         max_pixels: the most pixels of an image; checked before anything is decoded. Pillow's own limit of
             179 megapixels holds besides.
         max_voxels: the most voxels of a volume; checked before anything is decompressed.
-        volume_axis: the plane in which a volume is cut; "auto" takes the plane it was acquired in.
 
     Returns:
-        float32 pixels in [0, 1], (H, W), (H, W, 3) or, for NIfTI, a volume (D, H, W).
+        An `Image`, float32 in [0, 1], (H, W) or (H, W, 3); or of NIfTI a `Volume` (D, H, W) in its own units.
 
     Raises:
         UnreadableScan: missing, empty, truncated, no scan at all, too large, more than one frame, no finite
@@ -62,9 +60,7 @@ def read_scan(
         reader = next((each for each in READERS if each.can_read(head, path)), None)
         if reader is None:
             raise UnreadableScan(_no_reader(path))
-        options = ReadOptions(
-            id=id or safe_id(path), max_pixels=max_pixels, max_voxels=max_voxels, volume_axis=volume_axis
-        )
+        options = ReadOptions(id=id or safe_id(path), max_pixels=max_pixels, max_voxels=max_voxels)
         return reader.read(path, options)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from lexiseg.values.scan import Scan
-
-VolumeAxis = Literal["auto", "axial", "coronal", "sagittal"]
+from lexiseg.values.scans import Scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +17,11 @@ class ReadOptions:
         id: the scan's id.
         max_pixels: the most pixels (rows x columns) of an image.
         max_voxels: the most voxels of a volume.
-        volume_axis: the plane in which a volume is cut into slices.
     """
 
     id: str
     max_pixels: int
     max_voxels: int
-    volume_axis: VolumeAxis = "auto"
 
 
 @runtime_checkable

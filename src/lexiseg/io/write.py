@@ -1,19 +1,78 @@
-"""Masks to files, on the grid of the scan that they are of."""
+"""Masks and maps to files, on the grid of the scan that they are of; a format is one more `Writer`."""
 
 from __future__ import annotations
 
-import gzip
+import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.files import atomic_write
 from lexiseg.io.names import safe_id
-from lexiseg.io.nifti_grid import NiftiGrid
-from lexiseg.values.scan import Mask, Scan
+from lexiseg.io.nifti import nifti_bytes
+from lexiseg.values.masks import Mask
+from lexiseg.values.scans import Image, Scan, Volume
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Writes one file format.
+
+    Equal arrays of equal scans give equal bytes.
+    """
+
+    suffix: str
+    """The end of the files' names, with its dot."""
+
+    def mask(self, labels: NDArray[np.uint8], scan: Scan) -> bytes:
+        """The file of a mask: labels of the scan's shape, 0 being background."""
+        ...
+
+    def map(self, values: NDArray[Any], scan: Scan) -> bytes:
+        """The file of a map: float32 in [0, 1], or bool, of the scan's shape."""
+        ...
+
+
+class PngWriter:
+    """8-bit grey PNG of an image's size; a mask of one target holds 0 and 255, a label map its labels."""
+
+    suffix = ".png"
+
+    def mask(self, labels: NDArray[np.uint8], scan: Scan) -> bytes:
+        """See `Writer.mask`."""
+        return _png(labels)
+
+    def map(self, values: NDArray[Any], scan: Scan) -> bytes:
+        """See `Writer.map`; 0 to 255."""
+        return _png(np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8))
+
+
+class NiftiWriter:
+    """NIfTI on the volume's own voxels: uint8 masks and regions, float32 maps."""
+
+    suffix = ".nii.gz"
+
+    def mask(self, labels: NDArray[np.uint8], scan: Scan) -> bytes:
+        """See `Writer.mask`."""
+        assert isinstance(scan, Volume)
+        return nifti_bytes(labels, scan)
+
+    def map(self, values: NDArray[Any], scan: Scan) -> bytes:
+        """See `Writer.map`."""
+        assert isinstance(scan, Volume)
+        return nifti_bytes(values.astype(np.uint8 if values.dtype == np.bool_ else np.float32), scan)
+
+
+WRITERS: dict[str, Writer] = {"png": PngWriter(), "nifti": NiftiWriter()}
+"""Format -> writer."""
+
+
+def writer_of(scan: Scan) -> Writer:
+    """The writer of a scan's kind: PNG for images, NIfTI for volumes."""
+    return WRITERS["png" if isinstance(scan, Image) else "nifti"]
 
 
 def write_mask(
@@ -27,10 +86,7 @@ def write_mask(
 
     - An image's mask is an 8-bit grey PNG of the scan's size, 0 and 255 (any phrase). With several phrases
       there is also STEM_labels.png, where k is the k-th phrase and 0 background.
-    - A volume's mask is uint8 NIfTI, 0 and 1 for one phrase, label values for several, on the source's
-      voxels: its shape, affine, sform and qform codes, units and byte order. Scaling, display range, free
-      text and extensions (which may name a patient) are left out. A volume made in memory gets an affine of
-      its spacing alone, by which `read_scan` gives the same slices.
+    - A volume's mask is uint8 NIfTI, 0 and 1 for one phrase, label values for several, on the source's voxels.
 
     Equal masks give equal bytes. Files are written in one step (see `atomic_write`).
 
@@ -57,13 +113,11 @@ def write_mask(
     labels: NDArray[np.uint8] = given.astype(np.uint8)
     several = len(mask.names) > 1 if isinstance(mask, Mask) else bool(labels.max() > 1)
     base = Path(folder) / (safe_id(scan.id) if stem is None else stem)
-    if scan.volume:
-        voxels = labels if several else (labels > 0).astype(np.uint8)
-        return atomic_write(_named(base, "_mask.nii.gz"), lambda file: _write_nifti(file, voxels, scan))
+    if isinstance(scan, Volume):
+        return _write(base, "mask", writer_of(scan), labels if several else (labels > 0).astype(np.uint8), scan)
     if several:
-        atomic_write(_named(base, "_labels.png"), lambda file: _write_png(file, labels))
-    union = np.where(labels > 0, np.uint8(255), np.uint8(0))
-    return atomic_write(_named(base, "_mask.png"), lambda file: _write_png(file, union))
+        _write(base, "labels", writer_of(scan), labels, scan)
+    return _write(base, "mask", writer_of(scan), np.where(labels > 0, np.uint8(255), np.uint8(0)), scan)
 
 
 def write_map(
@@ -93,48 +147,17 @@ def write_map(
     """
     if values.shape != scan.shape:
         raise ValueError(f"the map has shape {values.shape}, expected the scan's {scan.shape}")
-    path = Path(folder) / f"{stem}_{kind}{'.nii.gz' if scan.volume else '.png'}"
-    if scan.volume:
-        voxels = values.astype(np.uint8) if values.dtype == np.bool_ else values.astype(np.float32)
-        return atomic_write(path, lambda file: _write_nifti(file, voxels, scan))
-    grey = np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    return atomic_write(path, lambda file: _write_png(file, grey))
+    writer = writer_of(scan)
+    content = writer.map(values, scan)
+    return atomic_write(Path(folder) / f"{stem}_{kind}{writer.suffix}", lambda file: file.write(content))
 
 
-def _named(base: Path, ending: str) -> Path:
-    return base.with_name(base.name + ending)
+def _write(base: Path, kind: str, writer: Writer, labels: NDArray[np.uint8], scan: Scan) -> Path:
+    content = writer.mask(labels, scan)
+    return atomic_write(base.with_name(f"{base.name}_{kind}{writer.suffix}"), lambda file: file.write(content))
 
 
-def _write_png(file: BinaryIO, grey: NDArray[np.uint8]) -> None:
-    Image.fromarray(grey).save(file, format="PNG", optimize=False)
-
-
-def _write_nifti(file: BinaryIO, slices: NDArray[Any], scan: Scan) -> None:
-    image = _on_source_grid(slices, scan.grid) if isinstance(scan.grid, NiftiGrid) else _plain(slices, scan)
-    # No name and no time in the gzip header: equal masks are equal files.
-    with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as zipped:
-        zipped.write(image.to_bytes())
-
-
-def _on_source_grid(slices: NDArray[Any], grid: NiftiGrid) -> Any:
-    import nibabel as nib
-
-    header = grid.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(slices.dtype)
-    for text in ("descrip", "aux_file", "db_name", "intent_name"):
-        if text in header:
-            header[text] = b""
-    for number in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_min", "cal_max"):
-        header[number] = 0
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    # affine=None leaves the header's sform and qform as they are; any other value may be rounded into them.
-    return kind(np.ascontiguousarray(grid.to_source(slices)), None, header)
-
-
-def _plain(slices: NDArray[Any], scan: Scan) -> Any:
-    """Column, row and slice as the three voxel axes, in the directions in which axial slices are read."""
-    import nibabel as nib
-
-    depth, row, column = scan.spacing or (1.0, 1.0, 1.0)
-    return nib.Nifti1Image(slices.transpose(2, 1, 0), np.diag([-column, -row, depth, 1.0]))
+def _png(grey: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(grey).save(file, format="PNG", optimize=False)
+    return file.getvalue()

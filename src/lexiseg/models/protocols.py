@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 @runtime_checkable
@@ -104,6 +104,11 @@ class EncodedImage:
     embedding: Tensor
     shape: tuple[int, int]
     input_shape: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self.embedding.nbytes
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,32 +1,45 @@
-"""What every pipeline shares: phrases in, a scan slice by slice, one finding for each phrase out."""
+"""What every pipeline shares: phrases in, a scan plane by plane, one target for each phrase out."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import Any, ClassVar
 
-import numpy as np
-
-from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.errors import BadPhrase
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.cached_segmenter import AskOnce
-from lexiseg.pipelines.consistency import Retry, VolumeSettings, make_consistent
-from lexiseg.pipelines.fusion import MaskSettings, draw, questions_of
-from lexiseg.pipelines.preset import SECTIONS, Preset, keywords, presence_threshold, section
-from lexiseg.pipelines.results import MAX_LABELS, Answer, Result, SliceAnswers, dice, label_map, to_finding
+from lexiseg.pipelines.cached_segmenter import CachedSegmenter, EncodingCache
+from lexiseg.pipelines.consistency import Redraw, make_consistent
+from lexiseg.pipelines.fusion import encode_queries, segment_queries
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.results import (
+    MAX_LABELS,
+    PlaneResults,
+    Result,
+    SliceResult,
+    dice,
+    label_map,
+    target_result,
+)
+from lexiseg.pipelines.settings import PIPELINE_SECTIONS, MaskSettings
 from lexiseg.regions.region import Region
-from lexiseg.saliency.evidence import PresenceSettings
 from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
 from lexiseg.text.phrases import check_phrase, phrase_set
-from lexiseg.values.scan import Prompts, Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.masks import Prompts
+from lexiseg.values.scans import Plane, Planes, Scan
+
+Progress = Callable[[float], None]
+"""Called with the share of a scan's work that is done, 0 to 1."""
+
+_PHRASES_KEPT = 4096
 
 
-class Clock:
+class StageTimer:
     """Wall time by stage."""
 
     def __init__(self) -> None:
@@ -43,66 +56,50 @@ class Clock:
             self._spent[stage] = self._spent.get(stage, 0.0) + time.perf_counter() - began
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage, and of everything since the clock was made ("total")."""
+        """Seconds of each stage, and of everything since the timer was made ("total")."""
         return {**self._spent, "total": time.perf_counter() - self._began}
 
 
-Progress = Callable[[float], None]
-"""Called with the share of a scan's work that is done, 0 to 1."""
-Segment = Callable[[int, Scan, tuple[str, ...], Clock], SliceAnswers]
+SegmentPlane = Callable[[Plane, tuple[str, ...], CachedSegmenter, StageTimer], PlaneResults]
 
 
 class TextPipeline(ABC):
-    """A scan and phrases to a `Result`.  A new pipeline is a subclass with two hooks.
+    """A scan and phrases to a `Result`.  A new pipeline is a subclass with one hook.
+
+    One loaded pipeline may be shared by several threads.
+
+    Args:
+        preset: its settings, which are read when the pipeline is made.
+        encoder: the vision-language model.
+        segmenter: the promptable segmenter.
 
     Attributes:
-        sections: the preset's sections that the pipeline reads; settings in any other are refused.
         needs_encoder: False for a pipeline that does not look at the phrase.
         needs_truth: the pipeline is a yardstick that is told the true mask, as `truth=` of its call; no other
             pipeline ever sees one.
     """
 
-    sections: ClassVar[tuple[str, ...]]
     needs_encoder: ClassVar[bool] = True
     needs_truth: ClassVar[bool] = False
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
-        """Check the preset's settings and keep the models.
-
-        Raises:
-            UsageError: a setting that its stage does not have, or a value that it cannot take.
-        """
         self.preset, self.encoder, self.segmenter = preset, encoder, segmenter
-        self._embedded: dict[str, PhraseEmbedding] = {}
-        idle = [name for name in SECTIONS if name not in self.sections and getattr(preset, name)]
-        if idle:
-            raise UsageError(
-                f"the pipeline {preset.pipeline!r} reads no section {', '.join(idle)}; "
-                f"expected among {', '.join(self.sections)}"
-            )
-        with section("phrases", preset.phrases, ("ensemble",)):
-            self._ensemble = preset.phrases.get("ensemble", False)
-            if not isinstance(self._ensemble, bool):
-                raise UsageError(f"phrases: ensemble is {self._ensemble!r}; expected true or false")
-        with section("mask", preset.mask, keywords(MaskSettings)):
-            self._mask = MaskSettings(**preset.mask)
-        with section("presence", preset.presence, ("threshold", *keywords(PresenceSettings))):
-            presence = dict(preset.presence)
-            self.threshold = presence_threshold(presence.pop("threshold", None))
-            self._presence = PresenceSettings(**presence)
-        with section("volume", preset.volume, keywords(VolumeSettings)):
-            self._volume = VolumeSettings(**preset.volume)
-        self._check(preset)
+        self._phrases: OrderedDict[str, PhraseEmbedding] = OrderedDict()
+        self._lock = Lock()
+        self._volume = preset["volume"]
 
     @abstractmethod
-    def _check(self, preset: Preset) -> None:
-        """Hook: make every stage of one's own, or try it on nothing, so that a wrong setting is told before
-        the first scan.
+    def segment_plane(
+        self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+    ) -> PlaneResults:
+        """Hook: all phrases in one plane.
+
+        Args:
+            plane: what is looked at.
+            asked: the phrases.
+            segmenter: the pipeline's, which answers nothing twice.
+            timer: where the time goes.
         """
-
-    @abstractmethod
-    def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
-        """Hook: all phrases in one slice, the `index`-th."""
 
     def __call__(
         self,
@@ -111,57 +108,72 @@ class TextPipeline(ABC):
         *,
         keep_stages: bool = False,
         progress: Progress | None = None,
+        encodings: EncodingCache | None = None,
     ) -> Result:
         """Segment a scan.
 
         Args:
-            scan: an image, or a volume, which is worked slice by slice.
+            scan: an image, or a volume, which is worked plane by plane.
             phrases: one or several; several give a label map too.
-            keep_stages: keep what each stage made of each slice in the result.
+            keep_stages: keep what each stage made of each plane in the result.
             progress: called with the share done.
+            encodings: kept from call to call; None keeps them for a plane's time alone.
 
         Raises:
             BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, or is asked
                 twice.
+            UnreadableScan: the window means nothing for the scan's values.
         """
-        return self._run(scan, phrases, self._segment, keep_stages=keep_stages, progress=progress)
+        return self._run(
+            scan, phrases, self.segment_plane, keep_stages=keep_stages, progress=progress, encodings=encodings
+        )
+
+    def planes(self, scan: Scan) -> Planes:
+        """The planes of a scan as this pipeline sees them, by its preset's plane and window."""
+        return scan.planes(self._volume.plane, self._volume.window)
 
     def _run(
         self,
         scan: Scan,
         phrases: str | Sequence[str],
-        segment: Segment,
+        segment: SegmentPlane,
         *,
         keep_stages: bool,
         progress: Progress | None,
+        encodings: EncodingCache | None,
     ) -> Result:
         asked = check_phrases(phrases)
-        clock = Clock()
-        slices = list(iterate_slices(scan))
-        done: list[SliceAnswers] = []
-        for index, each in enumerate(slices):
-            answers = segment(index, each, asked, clock)
-            # A slice's proposals are many masks: a volume's together would fill the memory.
-            done.append(answers if keep_stages else replace(answers, proposals=None))
+        timer = StageTimer()
+        planes = self.planes(scan)
+        keep = keep_stages or len(planes) == 1
+        done: list[PlaneResults] = []
+        for plane in planes:
+            answers = segment(plane, asked, CachedSegmenter(self.segmenter, encodings), timer)
+            done.append(answers if keep else answers.light())
             if progress is not None:
-                progress((index + 1) / len(slices))
-        retry = self._retry(slices, clock)
+                progress((plane.index + 1) / len(planes))
+        redraw = self._redraw(planes, timer, encodings)
         by_phrase = [
-            make_consistent([answers.items[k] for answers in done], self._volume, retry) for k in range(len(asked))
+            make_consistent([answers.items[k] for answers in done], self._volume, redraw) for k in range(len(asked))
         ]
-        findings = tuple(
-            to_finding(text, answers, volume=scan.volume, threshold=self.threshold, keep=keep_stages)
-            for text, answers in zip(asked, by_phrase, strict=True)
-        )
-        weights = [_stack([answer.region.probability for answer in each], scan.volume) for each in by_phrase]
+        threshold = self.threshold
         return Result(
             id=scan.id,
-            findings=findings,
-            mask=label_map([finding.mask for finding in findings], weights, asked),
-            seconds=clock.seconds(),
+            targets=tuple(
+                target_result(text, slices, planes, threshold=threshold, keep=keep_stages)
+                for text, slices in zip(asked, by_phrase, strict=True)
+            ),
+            mask=label_map(by_phrase, planes, asked),
+            seconds=timer.seconds(),
             provenance=self.provenance,
-            proposals=tuple(answers.proposals for answers in done if answers.proposals is not None),
+            planes=planes.record(),
+            proposals=tuple(each.proposals for each in done if each.proposals is not None) if keep_stages else (),
         )
+
+    @property
+    def threshold(self) -> float | None:
+        """The presence below which a phrase is absent; None for none."""
+        return None
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -172,27 +184,41 @@ class TextPipeline(ABC):
             models[role] = weights.as_dict() if weights is not None else {"name": model.name}
         return {"preset": self.preset.as_dict(), **models}
 
-    def _embed(self, asked: tuple[str, ...]) -> list[PhraseEmbedding]:
-        """The phrases as vectors; each is encoded once for all slices and scans."""
-        new = [phrase_set(text, ensemble=self._ensemble) for text in asked if text not in self._embedded]
+    def embed(self, asked: Sequence[str]) -> list[PhraseEmbedding]:
+        """The phrases as vectors; the last some thousand are kept for other planes and scans."""
+        with self._lock:
+            known = {text: self._phrases[text] for text in asked if text in self._phrases}
+        new = [phrase_set(text, ensemble=self.preset["phrases"].ensemble) for text in asked if text not in known]
         if new:
-            self._embedded |= {phrase.text: phrase for phrase in embed_phrases(self.encoder, new)}
-        return [self._embedded[text] for text in asked]
+            known |= {phrase.text: phrase for phrase in embed_phrases(self.encoder, new)}
+        with self._lock:
+            for text in asked:
+                self._phrases[text] = known[text]
+                self._phrases.move_to_end(text)
+            while len(self._phrases) > _PHRASES_KEPT:
+                self._phrases.popitem(last=False)
+        return [known[text] for text in asked]
 
-    def _retry(self, slices: Sequence[Scan], clock: Clock) -> Retry | None:
-        """How a slice is drawn once more from its neighbours' prompts; None where no segmenter draws."""
-        if self._mask.final == "region":
+    def _redraw(self, planes: Planes, timer: StageTimer, encodings: EncodingCache | None) -> Redraw | None:
+        """How a plane is drawn once more from its neighbours' prompts; None where no segmenter draws."""
+        sections = PIPELINE_SECTIONS[self.preset.pipeline]
+        settings = self.preset["mask"] if "mask" in sections else MaskSettings()
+        if settings.fusion == "region":
             return None
 
-        def again(index: int, prompts: Prompts, expected: Region, gap: Answer) -> Answer:
-            pixels = slices[index].pixels
-            segmenter = AskOnce(self.segmenter)
-            with clock("segmenter"):
-                questions = questions_of(segmenter, pixels, prompts, self._mask)
-            with clock("mask"):
-                drawn = draw(segmenter, questions, expected, self._mask)
+        def again(index: int, prompts: Prompts, expected: Region, gap: SliceResult) -> SliceResult:
+            segmenter = CachedSegmenter(self.segmenter, encodings)
+            with timer("segmenter"):
+                queries = encode_queries(segmenter, planes[index].pixels, prompts, settings)
+            with timer("mask"):
+                estimate = segment_queries(segmenter, queries, expected, settings)
             return replace(
-                gap, region=expected, prompts=prompts, drawn=drawn, agreement=dice(drawn.mask, expected.mask)
+                gap,
+                prompts=prompts,
+                estimate=estimate,
+                weights=expected.probability[estimate.mask],
+                agreement=dice(estimate.mask, expected.mask),
+                region=None if gap.region is None else expected,
             )
 
         return again
@@ -213,7 +239,3 @@ def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:
     if repeated:
         raise BadPhrase(f"phrase {repeated[0]!r} is asked twice; name each target once")
     return asked
-
-
-def _stack(slices: Sequence[np.ndarray], volume: bool) -> Any:
-    return np.stack(slices) if volume else slices[0]

@@ -3,28 +3,76 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Hashable
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lexiseg.models.protocols import Decoded, EncodedImage, Segmenter
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
+
+Key = tuple[tuple[int, ...], bytes]
 
 
-class AskOnce:
-    """A `Segmenter` around another one, which keeps its answers, and encodings of a slice and its windows.
+class EncodingCache:
+    """Encodings of planes and of windows in them, the least recently used forgotten first; for several threads.
 
-    It is made anew for each slice, so that nothing outlives it.
+    An encoding is found by its pixels, so a scan seen through another window is another one.
+
+    Args:
+        limit: bytes that are kept at most; one encoding is kept whatever its size.
+    """
+
+    def __init__(self, limit: int = 2**28) -> None:
+        self._limit, self._used = limit, 0
+        self._kept: OrderedDict[Key, tuple[EncodedImage, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Key) -> EncodedImage | None:
+        """The encoding of a key; None where it is not kept."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+
+    def put(self, key: Key, image: EncodedImage) -> None:
+        """Keep an encoding."""
+        with self._lock:
+            if key in self._kept:
+                return
+            self._kept[key] = image, image.nbytes
+            self._used += image.nbytes
+            while self._used > self._limit and len(self._kept) > 1:
+                _, (_, size) = self._kept.popitem(last=False)
+                self._used -= size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all encodings that are kept."""
+        return self._used
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class CachedSegmenter:
+    """A `Segmenter` around another one, which keeps its answers, and encodings of a plane and its windows.
+
+    It is made anew for each plane and used by one thread, so that no answer outlives it.
 
     Args:
         segmenter: that does the work.
+        encodings: that outlive it; its own when None.
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: Segmenter, encodings: EncodingCache | None = None) -> None:
         self._segmenter = segmenter
-        self._kept: dict[tuple[tuple[int, ...], bytes], EncodedImage] = {}
+        self._encodings = encodings
+        self._own: dict[Key, EncodedImage] = {}
         # the encoding is kept with its answer: while it lives, no other one has its id
         self._answers: dict[Hashable, tuple[EncodedImage, Decoded]] = {}
 
@@ -41,9 +89,15 @@ class AskOnce:
     def encode(self, pixels: FloatArray) -> EncodedImage:
         """As the segmenter does, or what it gave for the same pixels before."""
         key = pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()
-        if key not in self._kept:
-            self._kept[key] = self._segmenter.encode(pixels)
-        return self._kept[key]
+        found = self._own.get(key)
+        if found is None and self._encodings is not None:
+            found = self._encodings.get(key)
+        if found is None:
+            found = self._segmenter.encode(pixels)
+            if self._encodings is not None:
+                self._encodings.put(key, found)
+        self._own[key] = found
+        return found
 
     def decode(
         self,

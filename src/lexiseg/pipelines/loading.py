@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from lexiseg.errors import UsageError
 from lexiseg.models.loading import load_encoder, load_segmenter
 from lexiseg.models.protocols import Encoder
 from lexiseg.pipelines.base import TextPipeline
-from lexiseg.pipelines.baselines import NoEncoder, TrueBoxes, Unprompted
+from lexiseg.pipelines.baselines import NoEncoder, OracleBox, Unprompted
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
 
-PIPELINES: dict[str, type[TextPipeline]] = {
+PIPELINES: Mapping[str, type[TextPipeline]] = {
     "medclip-sam": MedclipSam,
     "salip": Salip,
     "sam-unprompted": Unprompted,
-    "sam-box": TrueBoxes,
+    "sam-box": OracleBox,
 }
-"""Name -> class; each is made of (preset, encoder, segmenter) and called with (scan, phrases)."""
+"""Name -> class; each is made of (preset, encoder, segmenter) and called with (scan, phrases).  What each takes
+is listed in `lexiseg.pipelines.settings.PIPELINE_SECTIONS`."""
 
 
 def load(
@@ -46,21 +46,10 @@ def load(
         LexisegError: weights that are missing or broken.
     """
     chosen = preset.override(**changes) if isinstance(preset, Preset) else load_preset(preset, **changes)
-    kind = pipeline_class(chosen)
+    kind = PIPELINES[chosen.pipeline]
     settings: dict[str, Any] = {"device": device, "precision": precision, "progress": progress}
     if kind.needs_encoder:
         encoder: Encoder = load_encoder(chosen.encoder, **settings)
         return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
     segmenter = load_segmenter(chosen.segmenter, **settings)
     return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)
-
-
-def pipeline_class(preset: Preset) -> type[TextPipeline]:
-    """The class that a preset names.
-
-    Raises:
-        UsageError: there is no such pipeline.
-    """
-    if preset.pipeline not in PIPELINES:
-        raise UsageError(f"there is no pipeline {preset.pipeline!r}; expected one of {', '.join(PIPELINES)}")
-    return PIPELINES[preset.pipeline]

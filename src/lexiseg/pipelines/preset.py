@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,59 +12,13 @@ from typing import Any
 import yaml
 
 from lexiseg.errors import UnknownPreset, UsageError
+from lexiseg.pipelines.settings import PIPELINE_SECTIONS, TOLD_THE_TRUTH, OneOf
+from lexiseg.settings import read_settings
 
-
-@contextmanager
-def section(name: str, settings: Mapping[str, Any], known: tuple[str, ...] = ()) -> Iterator[None]:
-    """While a section's settings are put to use inside, turn what does not fit into a `UsageError`.
-
-    Args:
-        name: the section's.
-        settings: its content.
-        known: the settings that there are; empty where the block itself refuses others.
-
-    Raises:
-        UsageError: an unknown setting, or (from inside) a value of the wrong kind.
-    """
-    unknown = sorted(repr(key) for key in settings if known and key not in known)
-    if unknown:
-        raise UsageError(f"{name} has no setting {', '.join(unknown)}; expected among {', '.join(known)}")
-    try:
-        yield
-    except TypeError as error:
-        raise UsageError(f"{name}: {dict(settings)!r} holds a name or a value of the wrong kind ({error})") from error
-
-
-def keywords(stage: Callable[..., Any]) -> tuple[str, ...]:
-    """The keyword-only arguments of a function or of a dataclass's making."""
-    return tuple(p.name for p in inspect.signature(stage).parameters.values() if p.kind is p.KEYWORD_ONLY)
-
-
-def presence_threshold(value: Any) -> float | None:
-    """The presence section's threshold: a number from 0 to 1, or None for none.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (number and 0 <= value <= 1):
-        raise UsageError(f"presence: threshold is {value!r}; expected 0 to 1, or null for none")
-    return None if value is None else float(value)
-
-
-SECTIONS = (
-    "phrases",
-    "proposals",
-    "crops",
-    "retrieval",
-    "saliency",
-    "regions",
-    "prompts",
-    "mask",
-    "presence",
-    "volume",
-)
-"""The settings of a preset by stage, in the order of the stages."""
+SECTIONS = tuple(dict.fromkeys(name for sections in PIPELINE_SECTIONS.values() for name in sections))
+"""Every section that a preset may have."""
+_NAMES = ("name", "about", "pipeline", "encoder", "segmenter")
+_FIELDS = (*_NAMES, *SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -76,11 +28,13 @@ class Preset:
     Attributes:
         name: the preset's.
         about: one line for a person.
-        pipeline: a key of `lexiseg.pipelines.loading.PIPELINES`.
+        pipeline: a key of `lexiseg.pipelines.settings.PIPELINE_SECTIONS`.
         encoder: as for `lexiseg.models.loading.load_encoder`.
         segmenter: as for `lexiseg.models.loading.load_segmenter`.
-        phrases, proposals, crops, retrieval, saliency, regions, prompts, mask, presence, volume: keyword
-            settings of each stage; a pipeline refuses settings of a stage that it does not have.
+        sections: settings by section, a dataclass each; one that is not named has its defaults.
+
+    Raises:
+        UsageError: there is no such pipeline.
     """
 
     name: str
@@ -88,47 +42,74 @@ class Preset:
     pipeline: str = "medclip-sam"
     encoder: str = "bundled"
     segmenter: str = "bundled"
-    phrases: Mapping[str, Any] = field(default_factory=dict)
-    proposals: Mapping[str, Any] = field(default_factory=dict)
-    crops: Mapping[str, Any] = field(default_factory=dict)
-    retrieval: Mapping[str, Any] = field(default_factory=dict)
-    saliency: Mapping[str, Any] = field(default_factory=dict)
-    regions: Mapping[str, Any] = field(default_factory=dict)
-    prompts: Mapping[str, Any] = field(default_factory=dict)
-    mask: Mapping[str, Any] = field(default_factory=dict)
-    presence: Mapping[str, Any] = field(default_factory=dict)
-    volume: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pipeline not in PIPELINE_SECTIONS:
+            raise UsageError(f"there is no pipeline {self.pipeline!r}; expected one of {', '.join(PIPELINE_SECTIONS)}")
+
+    def __getitem__(self, section: str) -> Any:
+        """A section's settings; the pipeline's defaults where the preset does not name it."""
+        if section in self.sections:
+            return self.sections[section]
+        kind = PIPELINE_SECTIONS[self.pipeline][section]
+        return kind.kinds[kind.default]() if isinstance(kind, OneOf) else kind()
+
+    @property
+    def needs_truth(self) -> bool:
+        """Whether the pipeline is a yardstick that is told the true mask."""
+        return self.pipeline in TOLD_THE_TRUTH
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for run.json."""
-        return dataclasses.asdict(self)
+        """Plain values of everything that is named, for run.json."""
+        named = {name: getattr(self, name) for name in _NAMES}
+        return named | {name: _plain(settings) for name, settings in self.sections.items()}
 
     def override(self, /, **changes: Any) -> Preset:
         """A copy with fields replaced; a section's mapping is merged into the preset's.
 
-        A section that names another method starts empty: one method's settings mean nothing to another.
+        A section that names another method starts with that method's defaults: one method's settings mean
+        nothing to another. With another pipeline, sections that it does not read are left out.
 
         Raises:
-            UsageError: no such field, or a section that is not a mapping.
+            UsageError: no such field, a section that the pipeline does not read or that is no mapping, or a
+                setting or value that a section does not take.
         """
-        values: dict[str, Any] = {}
         for name, value in changes.items():
             if name not in _FIELDS:
                 raise UsageError(f"a preset has no field {name!r}; expected one of {', '.join(_FIELDS)}")
-            if name in SECTIONS:
-                if not isinstance(value, Mapping):
-                    raise UsageError(f"{name} is {value!r}; expected settings, such as {name}: {{key: value}}")
-                before = getattr(self, name)
-                other = "method" in value and value["method"] != before.get("method")
-                values[name] = {**({} if other else before), **value}
-            elif not isinstance(value, str):
+            if name in _NAMES and not isinstance(value, str):
                 raise UsageError(f"{name} is {value!r}; expected text")
-            else:
-                values[name] = value
-        return dataclasses.replace(self, **values)
+        named = dataclasses.replace(self, **{name: value for name, value in changes.items() if name in _NAMES})
+        known = PIPELINE_SECTIONS[named.pipeline]
+        sections = {name: settings for name, settings in self.sections.items() if name in known}
+        for name, value in changes.items():
+            if name in _NAMES:
+                continue
+            if name not in known:
+                raise UsageError(
+                    f"the pipeline {named.pipeline!r} reads no section {name}; expected among {', '.join(known)}"
+                )
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{name} is {value!r}; expected settings, such as {name}: {{key: value}}")
+            sections[name] = _read(name, value, known[name], sections.get(name))
+        return dataclasses.replace(named, sections={name: sections[name] for name in known if name in sections})
 
 
-_FIELDS = tuple(f.name for f in dataclasses.fields(Preset))
+def _read(section: str, given: Mapping[str, Any], kind: type[Any] | OneOf, base: Any) -> Any:
+    if not isinstance(kind, OneOf):
+        return read_settings(kind, given, section=section, base=base)
+    values = dict(given)
+    method = values.pop("method", base.method if base is not None else kind.default)
+    if method not in kind.kinds:
+        raise UsageError(f"{section} has no method {method!r}; expected one of {', '.join(kind.kinds)}")
+    same = base is not None and base.method == method
+    return read_settings(kind.kinds[method], values, section=section, base=base if same else None)
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    method = {"method": settings.method} if hasattr(settings, "method") else {}
+    return method | dataclasses.asdict(settings)
 
 
 def preset_names() -> list[str]:
@@ -147,6 +128,10 @@ def load_preset(name: str | Path, /, **changes: Any) -> Preset:
     Raises:
         UnknownPreset: neither a name nor a readable YAML file.
         UsageError: a field or setting that does not exist.
+
+    Example:
+        >>> load_preset("demo", presence={"threshold": 0.5})["presence"].threshold
+        0.5
     """
     text = str(name)
     if text in preset_names():
@@ -173,6 +158,10 @@ def parse_setting(text: str) -> dict[str, Any]:
 
     Raises:
         UsageError: it is not of that form, or a preset has no such field.
+
+    Example:
+        >>> parse_setting("presence.threshold=0.5")
+        {'presence': {'threshold': 0.5}}
     """
     key, equals, value = text.partition("=")
     path = [part.strip() for part in key.split(".")]

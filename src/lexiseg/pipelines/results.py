@@ -1,4 +1,4 @@
-"""One phrase in one slice, before slices become a scan's answer."""
+"""What a pipeline answers: of one phrase in one plane, of one phrase in a scan, and of all of them."""
 
 from __future__ import annotations
 
@@ -9,36 +9,146 @@ from typing import Any
 
 import numpy as np
 
-from lexiseg.pipelines.fusion import Drawn
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches
 from lexiseg.regions.region import Region
-from lexiseg.values.scan import BoolArray, FloatArray, Mask, Prompts, Saliency
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Mask, Prompts, Saliency
+from lexiseg.values.scans import Planes
+
+MAX_LABELS = 255
+"""How many phrases a label map of uint8 can tell apart."""
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class MaskEstimate:
+    """A final mask of one plane.
+
+    Attributes:
+        mask: bool (H, W).
+        iou: the segmenter's estimate of its IoU; 1 where it was not asked.
+        probability: float32 (H, W) in [0, 1], what the mask was cut from; None where nothing was drawn, or it
+            is not kept.
+    """
+
+    mask: BoolArray
+    iou: float
+    probability: FloatArray | None = None
+
+    @classmethod
+    def nothing(cls, shape: tuple[int, ...]) -> MaskEstimate:
+        """An empty mask."""
+        return cls(np.zeros(shape, np.bool_), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceResult:
+    """What a pipeline makes of one phrase in one plane; an absent phrase has no prompts and draws nothing.
+
+    Attributes:
+        prompts: what the segmenter was asked.
+        estimate: the mask with the segmenter's estimate of it.
+        presence: 0 to 1, or NaN where undefined.
+        weights: float32 (n,): the region's probability at the n pixels of the mask, in their order, by which
+            overlapping phrases are told apart.
+        agreement: what the second judge says of the mask, 0 to 1; see `TargetResult.confidence`.
+        saliency: where the phrase is, as the encoder sees it; None where stages are not kept.
+        region: what was taken for the target before the segmenter drew it; None where stages are not kept.
+        matches: the proposals that were retrieved, of a pipeline that has any.
+    """
+
+    prompts: Prompts
+    estimate: MaskEstimate
+    presence: float
+    weights: FloatArray
+    agreement: float = 0.0
+    saliency: Saliency | None = None
+    region: Region | None = None
+    matches: Matches | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        saliency: Saliency,
+        region: Region,
+        prompts: Prompts,
+        estimate: MaskEstimate,
+        presence: float,
+        agreement: float = 0.0,
+        matches: Matches | None = None,
+    ) -> SliceResult:
+        """With its stages; prompts and agreement count only where something was drawn."""
+        shown = bool(estimate.mask.any())
+        return cls(
+            prompts=prompts if shown else Prompts(),
+            estimate=estimate,
+            presence=presence,
+            weights=region.probability[estimate.mask],
+            agreement=agreement if shown else 0.0,
+            saliency=saliency,
+            region=region,
+            matches=matches,
+        )
+
+    @property
+    def present(self) -> bool:
+        """Whether anything was drawn."""
+        return bool(self.estimate.mask.any())
+
+    def emptied(self) -> SliceResult:
+        """The same evidence, with nothing asked and nothing drawn."""
+        nothing = MaskEstimate.nothing(self.estimate.mask.shape)
+        return replace(self, prompts=Prompts(), estimate=nothing, weights=self.weights[:0], agreement=0.0)
+
+    def light(self) -> SliceResult:
+        """Without the maps of its stages, so that a volume's planes fit in memory."""
+        estimate = replace(self.estimate, probability=None)
+        return replace(self, estimate=estimate, saliency=None, region=None, matches=None)
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneResults:
+    """All phrases in one plane.
+
+    Attributes:
+        items: one for each phrase, in order.
+        proposals: the regions that the phrases were retrieved from, of a pipeline that has any.
+    """
+
+    items: tuple[SliceResult, ...]
+    proposals: Proposals | None = None
+
+    def light(self) -> PlaneResults:
+        """Without the maps and regions of its stages."""
+        return PlaneResults(tuple(item.light() for item in self.items))
+
+
+@dataclass(frozen=True, eq=False)
+class TargetResult:
     """The answer for one phrase.
 
     Attributes:
         phrase: as it was asked, outer and repeated spaces removed.
-        mask: bool (H, W), or (D, H, W) for a volume; all False where the phrase is absent.
+        mask: bool on the scan's grid, (H, W) or (D, H, W); all False where the phrase is absent.
         present: whether the phrase was found: presence reaches the preset's threshold and the mask is not
             empty.
-        presence: how much speaks for the phrase being in the scan, 0 to 1 (`lexiseg.saliency.evidence.presence_score`;
-            a volume has its slices' largest); NaN where the encoder offers no absolute evidence.  It is
-            evidence, not the decision: it may reach the threshold while no region stands out, and is
-            then reported as it is beside ``present=False``.
+        presence: how much speaks for the phrase being in the scan, 0 to 1 (`presence_score`; a volume has its
+            planes' largest); NaN where the encoder offers no absolute evidence.  It is evidence, not the
+            decision: it may reach the threshold while no region stands out, and is then reported as it is
+            beside ``present=False``.
         confidence: how far the answer can be trusted, 0 to 1: for a mask the geometric mean of the
             segmenter's own estimate of its IoU and of a second judge that knows nothing of the first (the
             mask's Dice overlap with the refined region; where the region is the same segmenter's proposal,
             the probability with which it was retrieved); for an absent phrase 1 - presence, and never above
             one half where presence reaches the threshold but nothing could be drawn, since evidence and
             answer then disagree.  NaN where undefined.
-        prompts: what the segmenter was asked, one entry for each slice (an image has one).
-        saliency: the map for each slice, where stages were kept.
-        region: the refined region of each slice, where stages were kept.
-        matches: the retrieved proposals of each slice, where stages were kept and the pipeline has any.
+        probability: float32 on the scan's grid, what the mask was cut from, 0 where nothing was drawn; None
+            of a volume whose stages were not kept.
+        prompts: what the segmenter was asked, one entry for each plane (an image has one).
+        saliency: the map of each plane, where stages were kept.
+        region: the refined region of each plane, where stages were kept.
+        matches: the retrieved proposals of each plane, where stages were kept and the pipeline has any.
     """
 
     phrase: str
@@ -46,10 +156,23 @@ class Finding:
     present: bool
     presence: float
     confidence: float
+    probability: FloatArray | None = None
     prompts: tuple[Prompts, ...] = ()
     saliency: tuple[Saliency, ...] = ()
     region: tuple[Region, ...] = ()
     matches: tuple[Matches, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The answer in a word: "present" or "absent"."""
+        return "present" if self.present else "absent"
+
+    def __repr__(self) -> str:
+        size = int(self.mask.sum())
+        return (
+            f"<{self.phrase}: {self.verdict}, presence {self.presence:.2f}, confidence {self.confidence:.2f}, "
+            f"{size} of {self.mask.size} {'voxels' if self.mask.ndim == 3 else 'pixels'}>"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,149 +181,121 @@ class Result:
 
     Attributes:
         id: the scan's.
-        findings: one for each phrase.
-        mask: all findings as one label map; see `label_map`.
+        targets: one for each phrase.
+        mask: all targets as one label map; see `label_map`.
         seconds: wall time of each stage and in all ("total").
         provenance: preset and weights that made it, as written to run.json.
-        proposals: the nameless regions of each slice, where stages were kept and the pipeline has any.
+        planes: plane and window as they were used, in words.
+        proposals: the nameless regions of each plane, where stages were kept and the pipeline has any.
         uncertainty: float32 of the mask's shape, 0 to 1, how undecided each pixel is, of a pipeline that
             tells it; written beside the mask.
     """
 
     id: str
-    findings: tuple[Finding, ...]
+    targets: tuple[TargetResult, ...]
     mask: Mask
     seconds: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    planes: Mapping[str, str] = field(default_factory=dict)
     proposals: tuple[Proposals, ...] = ()
     uncertainty: FloatArray | None = None
 
     @property
     def present(self) -> bool:
         """True where any phrase was found."""
-        return any(finding.present for finding in self.findings)
+        return any(target.present for target in self.targets)
 
-    def __getitem__(self, phrase: str) -> Finding:
-        """The finding of a phrase.
+    def __getitem__(self, phrase: str) -> TargetResult:
+        """The answer for a phrase.
 
         Raises:
             KeyError: the phrase was not asked.
         """
         wanted = " ".join(phrase.split())
-        for finding in self.findings:
-            if finding.phrase == wanted:
-                return finding
+        for target in self.targets:
+            if target.phrase == wanted:
+                return target
         raise KeyError(phrase)
 
+    def __repr__(self) -> str:
+        seconds = f", {self.seconds['total']:.2f} s" if "total" in self.seconds else ""
+        lines = "".join(f"\n  {target!r}" for target in self.targets)
+        return f"<{type(self).__name__} of {self.id}, {len(self.targets)} phrase(s){seconds}>{lines}"
 
-MAX_LABELS = 255
-"""How many phrases a label map of uint8 can tell apart."""
 
-
-def label_map(masks: list[BoolArray], weights: list[np.ndarray], names: tuple[str, ...]) -> Mask:
-    """Several masks as one: where they overlap, a pixel goes to the phrase with the larger weight there.
+def target_result(
+    text: str, slices: Sequence[SliceResult], planes: Planes, *, threshold: float | None, keep: bool
+) -> TargetResult:
+    """One phrase over all planes: present where any plane has it.
 
     Args:
-        masks: bool, equal shapes.
-        weights: float arrays of the masks' shape: each phrase's probability at each pixel.  At equal weight
-            the earlier phrase wins.
-        names: one for each mask.
+        text: the phrase.
+        slices: one for each plane.
+        planes: of the scan.
+        threshold: the presence below which the phrase counts as absent; None for none.
+        keep: put the stages in too.
+    """
+    presences = [each.presence for each in slices if not math.isnan(each.presence)]
+    presence = max(presences) if presences else math.nan
+    shown = [each for each in slices if each.present]
+    if shown:
+        sizes = np.array([each.estimate.mask.sum() for each in shown], float)
+        estimate = float(np.average([each.estimate.iou for each in shown], weights=sizes))
+        agreement = float(np.average([each.agreement for each in shown], weights=sizes))
+        confidence = math.sqrt(max(0.0, min(1.0, estimate)) * agreement)
+    else:
+        confidence = 1 - presence
+        if threshold is not None and presence >= threshold:
+            confidence = min(confidence, 0.5)
+    return TargetResult(
+        phrase=text,
+        mask=planes.assemble([each.estimate.mask for each in slices]),
+        present=bool(shown),
+        presence=presence,
+        confidence=confidence,
+        probability=planes.assemble([_probability(each) for each in slices]) if keep or planes.axes is None else None,
+        prompts=tuple(each.prompts for each in slices),
+        saliency=tuple(each.saliency for each in slices if each.saliency is not None) if keep else (),
+        region=tuple(each.region for each in slices if each.region is not None) if keep else (),
+        matches=tuple(each.matches for each in slices if each.matches is not None) if keep else (),
+    )
+
+
+def _probability(each: SliceResult) -> FloatArray:
+    found = each.estimate.probability
+    return np.zeros(each.estimate.mask.shape, np.float32) if found is None else found
+
+
+def label_map(slices: Sequence[Sequence[SliceResult]], planes: Planes, names: tuple[str, ...]) -> Mask:
+    """Several targets as one mask: where they overlap, a pixel goes to the phrase with the larger weight there.
+
+    Args:
+        slices: for each phrase its planes.
+        planes: of the scan.
+        names: the phrases.  At equal weight the earlier phrase wins.
 
     Returns:
-        uint8 labels, k for the k-th name (1-based).
+        uint8 labels on the scan's grid, k for the k-th name (1-based).
 
     Raises:
-        ValueError: more than `MAX_LABELS` masks.
+        ValueError: more than `MAX_LABELS` phrases.
     """
-    if len(masks) > MAX_LABELS:
-        raise ValueError(f"got {len(masks)} masks, expected at most {MAX_LABELS}")
-    scores = np.stack([np.where(m, w, -1.0) for m, w in zip(masks, weights, strict=True)])
-    winner = scores.argmax(0).astype(np.uint8) + 1
-    return Mask(np.where(scores.max(0) >= 0, winner, 0).astype(np.uint8), names)
+    if len(names) > MAX_LABELS:
+        raise ValueError(f"got {len(names)} masks, expected at most {MAX_LABELS}")
+    found = []
+    for one in zip(*slices, strict=True):
+        labels = np.zeros(one[0].estimate.mask.shape, np.uint8)
+        best = np.full(labels.shape, -1.0)
+        for k, each in enumerate(one, start=1):
+            weights = np.full(labels.shape, -1.0)
+            weights[each.estimate.mask] = each.weights
+            wins = weights > best
+            labels[wins], best[wins] = k, weights[wins]
+        found.append(labels)
+    return Mask(planes.assemble(found), names)
 
 
 def dice(first: BoolArray, second: BoolArray) -> float:
     """2 |A and B| / (|A| + |B|); 1 where both are empty."""
     total = int(first.sum()) + int(second.sum())
     return 1.0 if total == 0 else 2 * int((first & second).sum()) / total
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a pipeline makes of one phrase in one slice; an absent phrase has no prompts and draws nothing.
-
-    Attributes:
-        saliency: where the phrase is, as the encoder sees it.
-        region: what was taken for the target before the segmenter drew it.
-        prompts: what the segmenter was asked.
-        drawn: the mask with the segmenter's estimate of it.
-        presence: 0 to 1, or NaN where undefined.
-        agreement: what the second judge says of the mask, 0 to 1; see `Finding.confidence`.
-        matches: the proposals that were retrieved, of a pipeline that has any.
-    """
-
-    saliency: Saliency
-    region: Region
-    prompts: Prompts
-    drawn: Drawn
-    presence: float
-    agreement: float = 0.0
-    matches: Matches | None = None
-
-    @property
-    def present(self) -> bool:
-        """Whether anything was drawn."""
-        return bool(self.drawn.mask.any())
-
-    def emptied(self) -> Answer:
-        """The same evidence, with nothing asked and nothing drawn."""
-        return replace(self, prompts=Prompts(), drawn=Drawn.nothing(self.drawn.mask.shape), agreement=0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class SliceAnswers:
-    """All phrases in one slice.
-
-    Attributes:
-        items: one for each phrase, in order.
-        proposals: the regions that the phrases were retrieved from, of a pipeline that has any.
-    """
-
-    items: tuple[Answer, ...]
-    proposals: Proposals | None = None
-
-
-def to_finding(text: str, answers: Sequence[Answer], *, volume: bool, threshold: float | None, keep: bool) -> Finding:
-    """One phrase over all slices: present where any slice has it.
-
-    Args:
-        text: the phrase.
-        answers: one for each slice; an image has one.
-        volume: whether the slices are a volume's.
-        threshold: the presence below which the phrase counts as absent; None for none.
-        keep: put the stages in too.
-    """
-    presences = [answer.presence for answer in answers if not math.isnan(answer.presence)]
-    presence = max(presences) if presences else math.nan
-    shown = [answer for answer in answers if answer.present]
-    if shown:
-        sizes = np.array([answer.drawn.mask.sum() for answer in shown], float)
-        estimate = float(np.average([answer.drawn.iou for answer in shown], weights=sizes))
-        agreement = float(np.average([answer.agreement for answer in shown], weights=sizes))
-        confidence = math.sqrt(max(0.0, min(1.0, estimate)) * agreement)
-    else:
-        confidence = 1 - presence
-        if threshold is not None and presence >= threshold:
-            confidence = min(confidence, 0.5)
-    masks = [answer.drawn.mask for answer in answers]
-    return Finding(
-        phrase=text,
-        mask=np.stack(masks) if volume else masks[0],
-        present=bool(shown),
-        presence=presence,
-        confidence=confidence,
-        prompts=tuple(answer.prompts for answer in answers),
-        saliency=tuple(answer.saliency for answer in answers) if keep else (),
-        region=tuple(answer.region for answer in answers) if keep else (),
-        matches=tuple(answer.matches for answer in answers if answer.matches is not None) if keep else (),
-    )

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from lexiseg.pipelines.base import Clock, TextPipeline, check_phrases
-from lexiseg.pipelines.cached_segmenter import AskOnce
-from lexiseg.pipelines.fusion import Drawn, draw, questions_of
-from lexiseg.pipelines.preset import Preset, keywords, section
-from lexiseg.pipelines.results import Answer, SliceAnswers
-from lexiseg.proposals.crops import CropSettings, embed_crops
+from lexiseg.models.protocols import Encoder, Segmenter
+from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
+from lexiseg.pipelines.cached_segmenter import CachedSegmenter
+from lexiseg.pipelines.fusion import encode_queries, segment_queries
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
+from lexiseg.proposals.crops import embed_crops
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.proposals.retrieval import Matches, RetrievalSettings, retrieve
-from lexiseg.proposals.settings import ProposalSettings
-from lexiseg.regions.prompts import prompts_from_region
+from lexiseg.proposals.retrieval import Matches, retrieve
 from lexiseg.regions.region import Region
 from lexiseg.saliency.base import SaliencyMethod, global_evidence
 from lexiseg.saliency.evidence import presence_score
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.registry import make_method
 from lexiseg.text.embedding import PhraseEmbedding
-from lexiseg.values.scan import BoolArray, FloatArray, Prompts, Saliency, Scan
-
-_PROMPTS = ("margin", "points", "negatives")
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.scans import Plane
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class RegionEvidence:
     """What SaLIP makes of one slice before anything is drawn.
 
     Attributes:
@@ -51,93 +49,84 @@ class Salip(TextPipeline):
     """Text to mask as SaLIP does it (Aleem et al., CVPRW 2024): no training, no labels.
 
     proposals -> crops -> retrieval of the best for each phrase -> their boxes -> the segmenter's mask.
-    Volumes go slice by slice; a slice without the target stays empty.
+    Volumes go plane by plane; a plane without the target stays empty.
 
     Presence is weighed as in `presence_score` from two probabilities: that of the best retrieved region
-    (0 where nothing was retrieved) and that of the whole scan, each against the null phrases where the
+    (0 where nothing was retrieved) and that of the whole scan, each against the negative phrases where the
     encoder was trained with a softmax.  Below the preset's threshold nothing is drawn.
 
     The saliency that comes with the answer is the probability of the likeliest proposal at each pixel, or the
     map that the regions were weighed by where the preset's retrieval asks for one.
     """
 
-    sections: ClassVar = (
-        "phrases",
-        "proposals",
-        "crops",
-        "retrieval",
-        "saliency",
-        "prompts",
-        "mask",
-        "presence",
-        "volume",
-    )
-
-    def _check(self, preset: Preset) -> None:
-        with section("proposals", preset.proposals, keywords(ProposalSettings)):
-            self._proposals = ProposalSettings(**preset.proposals)
-        with section("crops", preset.crops, keywords(CropSettings)):
-            self._crops = CropSettings(**preset.crops)
-        with section("retrieval", preset.retrieval, keywords(RetrievalSettings)):
-            self._retrieval = RetrievalSettings(**preset.retrieval)
+    def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
+        super().__init__(preset, encoder, segmenter)
+        self._retrieval = preset["retrieval"]
+        self._prompts = preset["prompts"]
+        self._mask = preset["mask"]
+        self._presence = preset["presence"]
         self._method: SaliencyMethod | None = None
-        with section("saliency", preset.saliency):
-            if self._retrieval.score != "crop" or preset.saliency:
-                settings = dict(preset.saliency)
-                self._method = make_method(settings.pop("method", "dense"), **settings)
-        with section("prompts", preset.prompts, _PROMPTS):
-            prompts_from_region(np.ones((2, 2), np.bool_), boxes="hull", **preset.prompts)
+        if self._retrieval.score != "crop" or "saliency" in preset.sections:
+            self._method = make_method(preset["saliency"])
 
-    def propose(self, scan: Scan) -> Proposals:
-        """All regions of an image, before any phrase."""
-        return propose(self.segmenter, scan.pixels, self._proposals)
+    @property
+    def threshold(self) -> float | None:
+        """The preset's."""
+        threshold: float | None = self._presence.threshold
+        return threshold
 
-    def look(self, scan: Scan, phrases: Sequence[str], proposals: Proposals) -> Look:
-        """What is retrieved from an image's proposals for each phrase; nothing is drawn."""
-        return self._look(scan, self._embed(check_phrases(phrases)), Clock(), proposals)
+    def propose(self, plane: Plane) -> Proposals:
+        """All regions of a plane, before any phrase."""
+        return propose(self.segmenter, plane.pixels, self.preset["proposals"])
 
-    def _segment(self, index: int, scan: Scan, asked: tuple[str, ...], clock: Clock) -> SliceAnswers:
-        with clock("text"):
-            embedded = self._embed(asked)
-        segmenter = AskOnce(self.segmenter)
-        with clock("proposals"):
-            proposals = propose(segmenter, scan.pixels, self._proposals)
-        seen = self._look(scan, embedded, clock, proposals)
-        shape = (scan.pixels.shape[0], scan.pixels.shape[1])
+    def region_evidence(self, plane: Plane, phrases: Sequence[str], proposals: Proposals) -> RegionEvidence:
+        """What is retrieved from a plane's proposals for each phrase; nothing is drawn."""
+        return self._region_evidence(plane, self.embed(check_phrases(phrases)), StageTimer(), proposals)
+
+    def segment_plane(
+        self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+    ) -> PlaneResults:
+        """See `TextPipeline.segment_plane`."""
+        with timer("text"):
+            embedded = self.embed(asked)
+        with timer("proposals"):
+            proposals = propose(segmenter, plane.pixels, self.preset["proposals"])
+        seen = self._region_evidence(plane, embedded, timer, proposals)
         answers = []
         for matches, saliency, presence in zip(seen.matches, seen.saliency, seen.presence, strict=True):
-            region = Region(matches.union(shape), saliency.map)
-            prompts = self._ask(matches, saliency.map >= self._retrieval.trim)
-            drawn = Drawn.nothing(shape)
+            region = Region(matches.union(plane.shape), saliency.map)
+            prompts = self._ask(matches, saliency.map >= self._retrieval.min_saliency)
+            estimate = MaskEstimate.nothing(plane.shape)
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
-                with clock("mask"):
-                    questions = questions_of(segmenter, scan.pixels, prompts, self._mask)
-                    drawn = draw(segmenter, questions, region, self._mask)
-            shown = bool(drawn.mask.any())
+                with timer("mask"):
+                    queries = encode_queries(segmenter, plane.pixels, prompts, self._mask)
+                    estimate = segment_queries(segmenter, queries, region, self._mask)
             answers.append(
-                Answer(
+                SliceResult.of(
                     saliency=saliency,
                     region=region,
-                    prompts=prompts if shown else Prompts(),
-                    drawn=drawn,
+                    prompts=prompts,
+                    estimate=estimate,
                     presence=presence,
-                    agreement=matches.probability if shown else 0.0,
+                    agreement=matches.probability,
                     matches=matches,
                 )
             )
-        return SliceAnswers(tuple(answers), seen.proposals)
+        return PlaneResults(tuple(answers), seen.proposals)
 
-    def _look(self, scan: Scan, embedded: Sequence[PhraseEmbedding], clock: Clock, proposals: Proposals) -> Look:
+    def _region_evidence(
+        self, plane: Plane, embedded: Sequence[PhraseEmbedding], timer: StageTimer, proposals: Proposals
+    ) -> RegionEvidence:
         crops = maps = None
         if self._retrieval.score != "saliency":
-            with clock("crops"):
-                crops = embed_crops(self.encoder, scan.pixels, proposals, self._crops)
-        with clock("saliency"):
+            with timer("crops"):
+                crops = embed_crops(self.encoder, plane.pixels, proposals, self.preset["crops"])
+        with timer("saliency"):
             if self._method is not None:
-                maps = self._method.explain(self.encoder, scan.pixels, embedded)
+                maps = self._method.explain(self.encoder, plane.pixels, embedded)
             else:
-                whole = self._whole(scan.pixels, embedded)
-        with clock("retrieval"):
+                whole = self._whole(plane.pixels, embedded)
+        with timer("retrieval"):
             matches = retrieve(
                 proposals,
                 embedded,
@@ -152,7 +141,7 @@ class Salip(TextPipeline):
             presence_score({**each.evidence, "dense": found.probability}, settings=self._presence)
             for each, found in zip(maps, matches, strict=True)
         )
-        return Look(proposals, matches, tuple(maps), presence)
+        return RegionEvidence(proposals, matches, tuple(maps), presence)
 
     def _whole(self, pixels: FloatArray, embedded: Sequence[PhraseEmbedding]) -> list[dict[str, float]]:
         """What the encoder says of the whole scan and each phrase."""
@@ -167,7 +156,7 @@ class Salip(TextPipeline):
         for match in matches.items:
             region = match.proposal.mask & supported
             shown = region if region.any() else match.proposal.mask
-            asked.append(prompts_from_region(shown, boxes="hull", **self.preset.prompts))
+            asked.append(self._prompts.prompts(shown))
         if not asked:
             return Prompts()
         return Prompts(

@@ -13,12 +13,11 @@ import numpy as np
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.salip import Look, Salip
+from lexiseg.pipelines.salip import RegionEvidence, Salip
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, shared
 from lexiseg.proposals.settings import ProposalSettings
-from lexiseg.values.scan import Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.scans import Plane, Scan
 
 CRITERION = "mean over scans and phrases of retrieval margin x predicted IoU x stability"
 
@@ -71,9 +70,9 @@ def default_grid(preset: Preset) -> list[Changes]:
 
     Thresholds move by a quarter of what is left to 1 (stricter) or of themselves (looser).
     """
-    own = ProposalSettings(**preset.proposals)
-    prompts = dict.fromkeys([str(preset.crops.get("prompt", "masked")), "masked", "expanded", "greyed"])
-    if preset.retrieval.get("score", "crop") == "saliency":
+    own: ProposalSettings = preset["proposals"]
+    prompts = dict.fromkeys([preset["crops"].visual_prompt, "masked", "expanded", "greyed"])
+    if preset["retrieval"].score == "saliency":
         prompts = dict.fromkeys([""])
     thresholds = [
         {},
@@ -91,7 +90,7 @@ def default_grid(preset: Preset) -> list[Changes]:
         if moved:
             changes["proposals"] = moved
         if position:
-            changes["crops"] = {"prompt": prompt}
+            changes["crops"] = {"visual_prompt": prompt}
         grid.append(changes)
     return grid
 
@@ -117,7 +116,7 @@ def tune_label_free(
 
     Args:
         pipeline: a SaLIP pipeline.
-        scans: a few, each with the phrases asked of it; of a volume the middle slice is looked at.
+        scans: a few, each with the phrases asked of it; of a volume the middle plane is looked at.
         grid: what to try; `default_grid` of the pipeline's preset when None.
         progress: called with the share done.
 
@@ -132,18 +131,18 @@ def tune_label_free(
     if not scans:
         raise UsageError("there is no readable scan to tune settings on; expected at least one")
     tried = list(default_grid(pipeline.preset) if grid is None else grid)
-    images = [(_middle(scan), phrases) for scan, phrases in scans]
+    images = [(_middle(pipeline, scan), phrases) for scan, phrases in scans]
     proposed: dict[ProposalSettings, list[Proposals]] = {}
     trials = []
     for index, changes in enumerate(tried):
         candidate = Salip(pipeline.preset.override(**changes), pipeline.encoder, pipeline.segmenter)
         # Making proposals is most of the work, and a visual prompt does not change them.
-        key = ProposalSettings(**candidate.preset.proposals)
+        key: ProposalSettings = candidate.preset["proposals"]
         if key not in proposed:
-            proposed[key] = [candidate.propose(scan) for scan, _ in images]
+            proposed[key] = [candidate.propose(plane) for plane, _ in images]
         looks = [
-            candidate.look(scan, phrases, proposals)
-            for (scan, phrases), proposals in zip(images, proposed[key], strict=True)
+            candidate.region_evidence(plane, phrases, proposals)
+            for (plane, phrases), proposals in zip(images, proposed[key], strict=True)
         ]
         scores = [sureness(look, matches) for look in looks for matches in look.matches]
         trials.append(Trial(changes, float(np.mean(scores))))
@@ -152,7 +151,7 @@ def tune_label_free(
     return Tuning(tuple(trials), tuple(scan.id for scan, _ in scans))
 
 
-def sureness(look: Look, matches: Matches) -> float:
+def sureness(look: RegionEvidence, matches: Matches) -> float:
     """The criterion for one scan and phrase, 0 to 1; see `tune_label_free`."""
     if not matches.items:
         return 0.0
@@ -168,9 +167,10 @@ def sureness(look: Look, matches: Matches) -> float:
     return 0.0 if math.isnan(margin) else max(0.0, margin) * min(1.0, max(0.0, sure)) * stable
 
 
-def _middle(scan: Scan) -> Scan:
-    slices = list(iterate_slices(scan))
-    return slices[len(slices) // 2]
+def _middle(pipeline: TextPipeline, scan: Scan) -> Plane:
+    planes = pipeline.planes(scan)
+    middle: Plane = planes[len(planes) // 2]
+    return middle
 
 
 def _moved(threshold: float, by: float) -> float:

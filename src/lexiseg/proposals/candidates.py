@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, nms
 
 from lexiseg.models.protocols import EncodedImage
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 Box = tuple[int, int, int, int]
 

@@ -11,48 +11,14 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.proposals.settings import CropSettings
 from lexiseg.saliency.framing import frame_scan
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 _RED = np.array([1.0, 0.0, 0.0], np.float32)
 _LINE = 2 / 224
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropSettings:
-    """How proposals are shown to the encoder.
-
-    Attributes:
-        prompt: a key of `VISUAL_PROMPTS`.
-        margin: how far a crop's box is grown on every side, as a fraction of its width and height, never
-            past the scan's border ("masked" and "expanded"); None for the prompt's own: 0 for "masked", a
-            quarter for "expanded".
-        dim: how much of the surround "greyed" takes away: 1 leaves plain grey, 0 the scan as it is.
-        batch: crops per forward of the encoder; small ones win on a CPU.
-
-    Raises:
-        UsageError: a value that a setting cannot take.
-    """
-
-    prompt: str = "masked"
-    margin: float | None = None
-    dim: float = 0.8
-    batch: int = 16
-
-    def __post_init__(self) -> None:
-        if self.prompt not in VISUAL_PROMPTS:
-            raise UsageError(
-                f"crops: there is no visual prompt {self.prompt!r}; expected one of {', '.join(VISUAL_PROMPTS)}"
-            )
-        if self.margin is not None and not 0 <= self.margin < math.inf:
-            raise UsageError(f"crops: margin is {self.margin}; expected a fraction of the box's size, 0 or more")
-        if not 0 <= self.dim <= 1:
-            raise UsageError(f"crops: dim is {self.dim}; expected 0 to 1")
-        if self.batch < 1:
-            raise UsageError(f"crops: batch is {self.batch}; expected at least 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +71,7 @@ def make_crops(
     """
     if pixels.shape[:2] != proposals.shape:
         raise ValueError(f"scan has shape {pixels.shape[:2]}, the proposals are of {proposals.shape}")
-    paint = VISUAL_PROMPTS[settings.prompt]
+    paint = VISUAL_PROMPTS[settings.visual_prompt]
     colour = np.array(fill, np.float32)
     for index, proposal in enumerate(proposals):
         shown = paint(pixels, proposal, settings, colour)

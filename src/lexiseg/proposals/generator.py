@@ -25,7 +25,7 @@ from lexiseg.proposals.candidates import (
 )
 from lexiseg.proposals.proposal import Proposal, Proposals, box_of, clean_pieces
 from lexiseg.proposals.settings import ProposalSettings
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 EDGE = 20.0
 """A mask that ends within so many pixels of a crop's edge is taken for cut off, as in SAM's own generator."""

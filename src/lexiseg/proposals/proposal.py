@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 
 @dataclass(frozen=True, eq=False)

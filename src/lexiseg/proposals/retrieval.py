@@ -9,58 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.proposals.settings import RetrievalSettings
 from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained, top_fraction_mean
 from lexiseg.text.embedding import PhraseEmbedding
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 _PEAK = 0.01
-_SCORES = ("crop", "saliency", "both")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalSettings:
-    """How regions are weighed against phrases, and how many are taken.
-
-    Attributes:
-        score: "crop" for what the encoder says of the region shown alone, as SaLIP does; "saliency" for how
-            well the region covers a saliency map of the whole scan; "both" for their geometric mean.
-        top: regions for each target; None for as many as the target has (see `lexiseg.text`: lungs have
-            two).  More than there are proposals is all of them.
-        least: a region whose probability of being the target is below this is not taken, however well it
-            compares with the others; 0 takes the best whatever they are, as SaLIP does.
-        distinct: a region is passed over when more than this share of the smaller of the two lies in one
-            that was taken before it, so that the second lung is not the first one again; 1 passes over none.
-        trim: the box of a region that was taken is drawn around those of its pixels where the saliency map is
-            this high, since a region may hold more than the target; 0, and where no pixel is, around all.
-
-    Raises:
-        UsageError: a value that a setting cannot take.
-    """
-
-    score: str = "crop"
-    top: int | None = None
-    least: float = 0.0
-    distinct: float = 0.5
-    trim: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.score not in _SCORES:
-            raise UsageError(f"retrieval: score is {self.score!r}; expected one of {', '.join(_SCORES)}")
-        whole = isinstance(self.top, int) and not isinstance(self.top, bool)
-        if self.top is not None and not (whole and self.top >= 1):
-            raise UsageError(f"retrieval: top is {self.top!r}; expected 1 or more, or null for the target's own number")
-        for name in ("least", "distinct", "trim"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"retrieval: {name} is {getattr(self, name)}; expected 0 to 1")
-        if self.trim and self.score == "crop":
-            raise UsageError(
-                f"retrieval: trim is {self.trim}, and with score crop there is no saliency map to trim by; "
-                "expected score saliency or both, or trim 0"
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +76,13 @@ def retrieve(
 ) -> tuple[Matches, ...]:
     r"""The regions that fit each phrase, of all that were proposed.
 
-    With the crop's unit embedding :math:`e`, the phrase's ensemble :math:`t` and its null phrases
+    With the crop's unit embedding :math:`e`, the phrase's ensemble :math:`t` and its negative phrases
     :math:`n_j` (what lies around the target, "background", ...), regions are ranked by :math:`e^\top t`,
     and a region's probability is
 
     - :math:`\sigma(s e^\top t + b)` where the encoder was trained with a sigmoid (it has a bias b);
     - :math:`\exp(s e^\top t) / (\exp(s e^\top t) + \sum_j \exp(s e^\top n_j))` where it was trained with a
-      softmax: the nulls must lose, else none of these regions is it; undefined without nulls.
+      softmax: the negatives must lose, else none of these regions is it; undefined without negatives.
 
     From a saliency map :math:`m` (values in [0, 1]) a region :math:`R` is ranked by the soft Dice overlap
 
@@ -209,7 +166,7 @@ def _of_crops(count: int, crops: CropEmbeddings, phrase: PhraseEmbedding, encode
     scores[where] = _plain(logits)
     if sigmoid_trained(encoder):
         probabilities[where] = _plain(logits.sigmoid())
-    elif len(phrase.nulls):
+    elif len(phrase.negatives):
         margins = phrase_margins(crops.rows, [phrase], scale=encoder.logit_scale)[:, 0]
         probabilities[where] = _plain(margins.sigmoid())
     else:
@@ -248,7 +205,7 @@ def _take(
     for index in np.argsort(-scores, kind="stable").tolist():
         if len(taken) == top:
             break
-        if not np.isfinite(scores[index]) or probabilities[index] < settings.least:
+        if not np.isfinite(scores[index]) or probabilities[index] < settings.min_score:
             continue
         mask = proposals[index].mask
         if any(shared(mask, proposals[earlier].mask) > settings.distinct for earlier in taken):

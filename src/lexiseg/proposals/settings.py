@@ -1,4 +1,4 @@
-"""How proposals are made."""
+"""How proposals are made, shown to an encoder and retrieved; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -89,3 +89,84 @@ _MAX_LAYERS = 4  # 341 crops: a typing error above that would run for days
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+VISUAL_PROMPTS = ("masked", "expanded", "red-box", "greyed", "contour")
+"""How a region can be shown to an encoder; see `lexiseg.proposals.crops`."""
+_SCORES = ("crop", "saliency", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSettings:
+    """How proposals are shown to the encoder.
+
+    Attributes:
+        visual_prompt: how a region is shown: "masked", "expanded", "red-box", "greyed" or "contour".
+        margin: how far a crop's box is grown on every side, as a fraction of its width and height, never
+            past the scan's border ("masked" and "expanded"); None for the visual prompt's own: 0 for "masked", a
+            quarter for "expanded".
+        dim: how much of the surround "greyed" takes away: 1 leaves plain grey, 0 the scan as it is.
+        batch: crops per forward of the encoder; small ones win on a CPU.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    visual_prompt: str = "masked"
+    margin: float | None = None
+    dim: float = 0.8
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.visual_prompt not in VISUAL_PROMPTS:
+            raise UsageError(
+                f"crops: there is no visual prompt {self.visual_prompt!r}; expected one of {', '.join(VISUAL_PROMPTS)}"
+            )
+        if self.margin is not None and not 0 <= self.margin < math.inf:
+            raise UsageError(f"crops: margin is {self.margin}; expected a fraction of the box's size, 0 or more")
+        if not 0 <= self.dim <= 1:
+            raise UsageError(f"crops: dim is {self.dim}; expected 0 to 1")
+        if self.batch < 1:
+            raise UsageError(f"crops: batch is {self.batch}; expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalSettings:
+    """How regions are weighed against phrases, and how many are taken.
+
+    Attributes:
+        score: "crop" for what the encoder says of the region shown alone, as SaLIP does; "saliency" for how
+            well the region covers a saliency map of the whole scan; "both" for their geometric mean.
+        top: regions for each target; None for as many as the target has (see `lexiseg.text`: lungs have
+            two).  More than there are proposals is all of them.
+        min_score: a region whose probability of being the target is below this is not taken, however well it
+            compares with the others; 0 takes the best whatever they are, as SaLIP does.
+        distinct: a region is passed over when more than this share of the smaller of the two lies in one
+            that was taken before it, so that the second lung is not the first one again; 1 passes over none.
+        min_saliency: the box of a region that was taken is drawn around those of its pixels where the saliency map is
+            this high, since a region may hold more than the target; 0, and where no pixel is, around all.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    score: str = "crop"
+    top: int | None = None
+    min_score: float = 0.0
+    distinct: float = 0.5
+    min_saliency: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.score not in _SCORES:
+            raise UsageError(f"retrieval: score is {self.score!r}; expected one of {', '.join(_SCORES)}")
+        whole = isinstance(self.top, int) and not isinstance(self.top, bool)
+        if self.top is not None and not (whole and self.top >= 1):
+            raise UsageError(f"retrieval: top is {self.top!r}; expected 1 or more, or null for the target's own number")
+        for name in ("min_score", "distinct", "min_saliency"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"retrieval: {name} is {getattr(self, name)}; expected 0 to 1")
+        if self.min_saliency and self.score == "crop":
+            raise UsageError(
+                f"retrieval: min_saliency is {self.min_saliency}, and with score crop there is no map to trim by; "
+                "expected score saliency or both, or min_saliency 0"
+            )

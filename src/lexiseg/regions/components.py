@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from lexiseg.errors import UsageError
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 Keep = Literal["all", "largest"] | int
 Order = Literal["area", "saliency"]
@@ -55,6 +54,8 @@ def find_components(
         UsageError: an option has a value that it cannot take, or a saliency is needed and missing.
         ValueError: the saliency does not have the mask's shape.
     """
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
     _check(mask, saliency, keep, min_area, order)
     labels, count = ndimage.label(mask, structure=_TOUCHING)
     if not count:
@@ -94,6 +95,8 @@ def clean_mask(
     Returns:
         bool (H, W), a new array.
     """
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
     if fill_holes:
         mask = ndimage.binary_fill_holes(mask)
     cleaned = np.zeros(mask.shape, np.bool_)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -14,7 +14,7 @@ from lexiseg.regions.filters import BilateralGrid, SpatialGaussian
 from lexiseg.regions.lattice import PermutohedralLattice
 from lexiseg.regions.region import Region
 from lexiseg.regions.threshold import is_flat
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 GRID_LIMIT = 1 << 24
 _Filter = Callable[[FloatArray], FloatArray]
@@ -108,24 +108,17 @@ def dense_crf(saliency: FloatArray, image: FloatArray, *, settings: CRFSettings 
     return np.asarray(expit(log_odds), np.float32)
 
 
-class CRFRefiner:
+@dataclass(frozen=True, kw_only=True)
+class DenseCRF(CRFSettings):
     """The dense CRF as a refiner: the region is where the foreground's marginal is above one half."""
 
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The fields of `CRFSettings`."""
-        return tuple(field.name for field in fields(CRFSettings))
+    method: ClassVar[str] = "crf"
 
-    def __call__(self, saliency: FloatArray, pixels: FloatArray, **settings: Any) -> Region:
-        """Refine a saliency map; a flat one gives an empty region.
-
-        Raises:
-            UsageError: a setting is out of its range.
-        """
-        chosen = CRFSettings(**settings)
+    def __call__(self, saliency: FloatArray, pixels: FloatArray) -> Region:
+        """See `Refiner`; a flat map gives an empty region."""
         if is_flat(saliency):
             return Region(np.zeros(saliency.shape, np.bool_), np.zeros(saliency.shape, np.float32))
-        probability = dense_crf(saliency, pixels, settings=chosen)
+        probability = dense_crf(saliency, pixels, settings=self)
         return Region(probability > 0.5, probability)
 
 

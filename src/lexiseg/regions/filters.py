@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import correlate1d
 from scipy.sparse import csr_array
 
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 TRUNCATE = 4.0  # exp(-8) = 3e-4 of the peak is where the tail is cut
 

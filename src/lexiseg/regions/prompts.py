@@ -2,19 +2,99 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from lexiseg.errors import UsageError
 from lexiseg.regions.components import Component, Order, find_components
-from lexiseg.values.scan import BoolArray, FloatArray, Prompts
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Prompts
 
 Boxes = Literal["largest", "all", "hull", "none"] | int
 Points = Literal["none", "center", "peak"]
 
 _NEGATIVE_ZONE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSettings:
+    """Which boxes and points are asked; see `prompts_from_region`.
+
+    Attributes:
+        boxes: one box around the largest component ("largest"), around each ("all"), around each of the first
+            so many (a number), around all of them together ("hull"), or no box but points ("none").
+        margin: how far a box is grown on every side, as a fraction of its width and height.
+        min_area: components smaller than this fraction of the scan are not asked for.
+        order: components by area or by mean saliency, highest first.
+        points: for each component no point, the pixel farthest from its outline ("center"), or its most
+            salient pixel ("peak").
+        negatives: how many points outside the region to add.
+        levels: the saliencies at which the map is cut for prompts, of which the best answer counts; none asks
+            about the region itself.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    boxes: Boxes = "largest"
+    margin: float = 0.0
+    min_area: float = 0.0
+    order: Order = "area"
+    points: Points = "none"
+    negatives: int = 0
+    levels: float | tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(each, int | float) and 0 < each < 1 for each in self.cuts):
+            raise UsageError(f"prompts: levels is {self.levels!r}; expected numbers between 0 and 1, both excluded")
+        self.prompts(np.ones((2, 2), np.bool_), np.ones((2, 2), np.float32))
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """`levels`, as many as there are."""
+        return tuple(self.levels) if isinstance(self.levels, list | tuple) else (self.levels,)
+
+    def prompts(self, region: BoolArray, saliency: FloatArray | None = None) -> Prompts:
+        """What to ask about a region, bool (H, W)."""
+        return prompts_from_region(
+            region,
+            saliency,
+            boxes=self.boxes,
+            margin=self.margin,
+            min_area=self.min_area,
+            order=self.order,
+            points=self.points,
+            negatives=self.negatives,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HullSettings:
+    """What is asked about a proposal: one box around all of it, with points; see `prompts_from_region`.
+
+    Attributes:
+        margin: how far the box is grown on every side, as a fraction of its width and height.
+        points: no point, or the pixel farthest from the outline ("center").
+        negatives: how many points outside the region to add.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    margin: float = 0.0
+    points: Points = "none"
+    negatives: int = 0
+
+    def __post_init__(self) -> None:
+        self.prompts(np.ones((2, 2), np.bool_))
+
+    def prompts(self, region: BoolArray) -> Prompts:
+        """What to ask about a proposal, bool (H, W)."""
+        return prompts_from_region(
+            region, boxes="hull", margin=self.margin, points=self.points, negatives=self.negatives
+        )
 
 
 def prompts_from_region(
@@ -74,6 +154,8 @@ def prompts_from_region(
 
 
 def _inner_point(component: Component, saliency: FloatArray | None) -> tuple[float, float]:
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
     x0, y0, x1, y1 = component.box
     # A frame of background, so that the scan's border and the box's count as outline.
     depth = ndimage.distance_transform_edt(np.pad(component.mask, 1))[1:-1, 1:-1]
@@ -85,6 +167,8 @@ def _inner_point(component: Component, saliency: FloatArray | None) -> tuple[flo
 
 
 def _outer_points(region: BoolArray, boxes: FloatArray, count: int) -> FloatArray:
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
     if not count:
         return np.zeros((0, 2), np.float32)
     zone = np.zeros(region.shape, np.bool_)

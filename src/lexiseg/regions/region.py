@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,22 +44,19 @@ class Region:
 class Refiner(Protocol):
     """Turns a saliency map into a region: where exactly is what the map hints at?
 
-    A refiner is a pure function of its arguments: the same map, pixels and settings give the same region.
+    A refiner is a frozen dataclass whose fields are its settings. It is a pure function: the same map and pixels give
+    the same region.
     A flat map points nowhere and gives an empty region.
     """
 
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """Names of the settings that a call takes."""
+    method: ClassVar[str]
+    """Its name in a preset."""
 
-    def __call__(self, saliency: FloatArray, pixels: FloatArray, **settings: Any) -> Region:
+    def __call__(self, saliency: FloatArray, pixels: FloatArray) -> Region:
         """Refine a saliency map.
 
         Args:
             saliency: float32 (H, W) in [0, 1].
             pixels: float32 (H, W) or (H, W, 3) in [0, 1], the scan on the same grid.
-            settings: any of `settings`.
-
-        Raises:
-            UsageError: a setting has a value that it cannot take.
         """
+        ...

@@ -9,10 +9,9 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from lexiseg.errors import UsageError
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 FLAT_RANGE = 1e-6
 
@@ -62,6 +61,8 @@ def kmeans(saliency: FloatArray, *, clusters: int = 2) -> BoolArray:
     Raises:
         UsageError: fewer than two clusters.
     """
+    from scipy.cluster.vq import kmeans2
+
     if clusters < 2:
         raise UsageError(f"clusters is {clusters}, expected 2 or more")
 
@@ -77,7 +78,7 @@ def kmeans(saliency: FloatArray, *, clusters: int = 2) -> BoolArray:
     return _above(saliency, threshold)
 
 
-def best_by_dice(probability: FloatArray) -> BoolArray:
+def best_by_expected_dice(probability: FloatArray) -> BoolArray:
     r"""The pixels that promise the highest Dice, where each is part of the target with its probability.
 
     With probabilities :math:`p_i` a mask M promises :math:`D(M) = 2 \sum_{i \in M} p_i / (|M| + \sum_i p_i)`,

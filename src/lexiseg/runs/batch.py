@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 import traceback
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
 from lexiseg.pipelines.results import Result
-from lexiseg.runs.folder import earlier_rows, only_run
+from lexiseg.runs.folder import earlier_rows, only_run, remove_outputs
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.outputs import remove_outputs, write_outputs
+from lexiseg.runs.outputs import write_outputs
 from lexiseg.runs.record import now, settings_record, write_record
-from lexiseg.runs.table import RESULTS_NAME, Row, append_results, boxes_cell, number, write_results
+from lexiseg.runs.table import RESULTS_NAME, Row, append_results, boxes_cell, number, sizes, write_results
 from lexiseg.runs.values import Pipeline, RunOptions, RunProgress, RunSummary
-from lexiseg.values.scan import Scan
-
-
-def seed_scan(seed: int, scan: str) -> None:
-    """Seed Python's, NumPy's and torch's generators for one scan of a run.
-
-    From the run's seed and the scan's id, so that a resumed run, which skips scans, draws as an unbroken one.
-    """
-    number = zlib.crc32(f"{seed}:{scan}".encode())
-    random.seed(number)
-    np.random.seed(number)  # noqa: NPY002  (libraries below may still draw from the global generator)
-    torch.manual_seed(number)
-
+from lexiseg.values.scans import Scan, Volume
 
 logger = logging.getLogger(__name__)
 Observe = Callable[[RunItem, Scan, Result], None]
@@ -70,14 +53,14 @@ def segment_one(
     try:
         if item.error:
             raise LexisegError(item.error)
-        seed_scan(options.seed, item.id)
-        scan = read_scan(item.path, id=item.id, volume_axis=pipeline.preset.volume.get("axis", "auto"))
+        scan = read_scan(item.path, id=item.id)
         keep = options.save_stages or observe is not None
         ask: Any = pipeline  # yardsticks take one argument more than a `Pipeline` promises
         result: Result = ask(scan, item.phrases, keep_stages=keep, progress=tell, **_truth(pipeline, item, scan))
         if observe is not None:
             observe(item, scan, result)
-        write_outputs(result, scan, out, item.name, stages=options.save_stages, overlay=options.overlay)
+        planes = pipeline.planes(scan)
+        write_outputs(result, scan, planes, out, item.name, stages=options.save_stages, overlay=options.overlay)
     except UnwritableResult:
         # The next scan would meet the same full disk.
         raise
@@ -108,19 +91,23 @@ def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
 
 
 def _rows(item: RunItem, preset: str, result: Result, scan: Scan, seconds: str) -> list[Row]:
+    notes = "; ".join(f"{name}: {text}" for name, text in {**scan.notes, **result.planes}.items() if text)
     return [
         Row(
             id=item.id,
             image=item.shown,
-            text=finding.phrase,
+            text=target.phrase,
             preset=preset,
-            present="true" if finding.present else "false",
-            presence=number(finding.presence),
-            confidence=number(finding.confidence),
-            boxes=boxes_cell(finding, volume=scan.volume),
+            present="true" if target.present else "false",
+            presence=number(target.presence),
+            confidence=number(target.confidence),
+            boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
             seconds=seconds,
+            notes=notes,
+            verdict=target.verdict,
+            **sizes(target.mask, scan),
         )
-        for finding in result.findings
+        for target in result.targets
     ]
 
 

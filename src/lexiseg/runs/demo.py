@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.datasets.phantoms.phantom import Phantom
@@ -20,7 +20,7 @@ from lexiseg.runs.figures import Exhibit, draw_overview, draw_stages
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunRequest, segment_files
 from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Image, Scan
 
 OVERVIEW_NAME = "demo.png"
 _ABSENT_IN, _WRONG_IN = "brain-mri", "chest-xray"
@@ -133,7 +133,8 @@ def run_demo(
     def observe(item: RunItem, scan: Scan, result: Result) -> None:
         case = by_id[item.id]
         truth = case.phantom.mask(case.phrase)
-        exhibits.append(Exhibit(case.title, scan, result.findings[0], truth))
+        assert isinstance(scan, Image)
+        exhibits.append(Exhibit(case.title, scan, result.targets[0], truth))
         seconds.append(result.seconds["total"])
 
     summary = segment_files(
@@ -176,7 +177,7 @@ def _write_scans(cases: Sequence[DemoCase], folder: Path) -> Path:
 
 
 def _write_png(values: np.ndarray, path: Path) -> None:
-    picture = Image.fromarray(np.rint(values.astype(np.float32) * 255).astype(np.uint8))
+    picture = Pillow.fromarray(np.rint(values.astype(np.float32) * 255).astype(np.uint8))
     atomic_write(path, lambda file: picture.save(file, format="PNG"))
 
 

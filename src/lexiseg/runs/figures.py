@@ -13,8 +13,9 @@ import numpy as np
 
 from lexiseg.files import atomic_write
 from lexiseg.io.pictures import PALETTE, saliency_overlay, to_display
-from lexiseg.pipelines.results import Finding, dice
-from lexiseg.values.scan import BoolArray, Scan
+from lexiseg.pipelines.results import TargetResult, dice
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Image
 
 _BACK, _INK, _DIM = "#14161a", "#f2f2f2", "#a9b0ba"
 _ANSWER, _TRUTH, _REGION = (tuple(channel / 255 for channel in PALETTE[k]) for k in (0, 1, 2))
@@ -27,19 +28,19 @@ class Exhibit:
     Attributes:
         title: what the scan is, in a few words.
         scan: an image.
-        finding: with its stages.
+        target: with its stages.
         truth: bool (H, W), or None where it is not known.
     """
 
     title: str
-    scan: Scan
-    finding: Finding
+    scan: Image
+    target: TargetResult
     truth: BoolArray | None = None
 
     @property
     def dice(self) -> float:
         """Dice against the truth; 1 where both are empty, NaN where the truth is not known."""
-        return math.nan if self.truth is None else dice(self.finding.mask, self.truth)
+        return math.nan if self.truth is None else dice(self.target.mask, self.truth)
 
 
 def draw_stages(exhibit: Exhibit, path: Path) -> Path:
@@ -61,7 +62,7 @@ def draw_stages(exhibit: Exhibit, path: Path) -> Path:
     _show_region(axes[2], exhibit)
     _show_mask(axes[3], exhibit, line=2.4)
     height = figure.get_figheight()
-    title = f"“{exhibit.finding.phrase}” in {exhibit.title}"
+    title = f"“{exhibit.target.phrase}” in {exhibit.title}"
     figure.text(0.008, 1 - 0.14 / height, title, color=_INK, fontsize=17, weight="bold", va="top")
     figure.text(0.992, 1 - 0.16 / height, _verdict(exhibit), color=_INK, fontsize=15, va="top", ha="right")
     return _save(figure, path)
@@ -87,7 +88,7 @@ def draw_overview(exhibits: Sequence[Exhibit], path: Path) -> Path:
         _show_mask(mask, exhibit, line=3.2)
         above = {"transform": scan.transAxes, "ha": "center", "va": "bottom"}
         scan.text(0.5, 1.16, exhibit.title, color=_DIM, fontsize=17, **above)
-        scan.text(0.5, 1.03, f"“{exhibit.finding.phrase}”", color=_INK, fontsize=20, weight="bold", **above)
+        scan.text(0.5, 1.03, f"“{exhibit.target.phrase}”", color=_INK, fontsize=20, weight="bold", **above)
         mask.set_xlabel(_short_verdict(exhibit), color=_INK, fontsize=19, labelpad=8, linespacing=1.3)
     for row, name in zip(rows, ("scan", "saliency", "mask"), strict=True):
         row[0].set_ylabel(name, color=_DIM, fontsize=19, labelpad=6)
@@ -139,17 +140,17 @@ def _show_scan(axis: Any, exhibit: Exhibit) -> None:
 
 
 def _show_saliency(axis: Any, exhibit: Exhibit) -> None:
-    axis.imshow(saliency_overlay(exhibit.scan, exhibit.finding.saliency[0].map))
+    axis.imshow(saliency_overlay(exhibit.scan, exhibit.target.saliency[0].map))
 
 
 def _show_region(axis: Any, exhibit: Exhibit) -> None:
     from matplotlib.patches import Rectangle
 
-    region = exhibit.finding.region[0].mask
+    region = exhibit.target.region[0].mask
     axis.imshow(to_display(exhibit.scan))
     _tint(axis, region, _REGION)
     _outline(axis, region, _REGION, width=2.0)
-    for x0, y0, x1, y1 in exhibit.finding.prompts[0].boxes:
+    for x0, y0, x1, y1 in exhibit.target.prompts[0].boxes:
         # Pixels are unit squares around whole numbers in a figure, around halves in a box.
         corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)
         axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", linewidth=4))
@@ -158,8 +159,8 @@ def _show_region(axis: Any, exhibit: Exhibit) -> None:
 
 def _show_mask(axis: Any, exhibit: Exhibit, *, line: float) -> None:
     axis.imshow(to_display(exhibit.scan))
-    _tint(axis, exhibit.finding.mask, _ANSWER)
-    _outline(axis, exhibit.finding.mask, _ANSWER, width=line)
+    _tint(axis, exhibit.target.mask, _ANSWER)
+    _outline(axis, exhibit.target.mask, _ANSWER, width=line)
     if exhibit.truth is not None:
         _outline(axis, exhibit.truth, _TRUTH, width=line, style=(0, (2, 1)))
 
@@ -180,14 +181,14 @@ def _outline(axis: Any, mask: BoolArray, colour: tuple[float, ...], *, width: fl
 
 
 def _verdict(exhibit: Exhibit) -> str:
-    found = exhibit.finding
+    found = exhibit.target
     numbers = [("presence", found.presence), ("confidence", found.confidence), ("Dice", exhibit.dice)]
     told = [f"{name} {value:.2f}" for name, value in numbers if not math.isnan(value)]
     return " · ".join(["present" if found.present else "absent", *told])
 
 
 def _short_verdict(exhibit: Exhibit) -> str:
-    found = exhibit.finding
+    found = exhibit.target
     presence = "" if math.isnan(found.presence) else f" ({found.presence:.2f})"
     answer = f"{'present' if found.present else 'absent'}{presence}"
     if exhibit.truth is None:

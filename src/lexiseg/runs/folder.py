@@ -16,10 +16,19 @@ from filelock import FileLock, Timeout
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.io.names import printable
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.outputs import has_mask
 from lexiseg.runs.record import read_record, refuse_other
 from lexiseg.runs.table import RESULTS_NAME, Row, read_results
 
+_MASKS = ("_mask.png", "_mask.nii.gz")
+_OTHERS = (
+    "_labels.png",
+    "_overlay.png",
+    "_uncertainty.png",
+    "_uncertainty.nii.gz",
+    "_proposals.png",
+    "_proposals.json",
+)
+_STAGES = ("saliency.png", "saliency.nii.gz", "region.png", "region.nii.gz", "prompts.json")
 # What `atomic_write` was at when a run was killed.
 _TORN = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
@@ -136,3 +145,36 @@ def _is_done(item: RunItem, rows: Sequence[Row], out: Path) -> bool:
         and all(row.ok and row.image == item.shown for row in rows)
         and has_mask(out, item.name)
     )
+
+
+def has_mask(folder: Path, name: str) -> bool:
+    """Whether a scan's mask is there."""
+    return any((folder / f"{name}{ending}").is_file() for ending in _MASKS)
+
+
+def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:
+    """Remove what an earlier run of the same folder wrote for a scan that now fails: it would pass for new.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    stems = [name, *(f"{name}_{slug}" for slug in slugs(phrases))]
+    names = [f"{name}{ending}" for ending in (*_MASKS, *_OTHERS)]
+    names += [f"{stem}_{ending}" for stem in stems for ending in _STAGES]
+    try:
+        for each in names:
+            (folder / each).unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableResult(f"{folder}: an earlier file of {name} cannot be removed ({error.strerror})") from error
+
+
+def slugs(phrases: Sequence[str]) -> list[str]:
+    """A short file-name-safe word for each phrase, no two of them alike: "left lung" is left-lung."""
+    found: list[str] = []
+    for phrase in phrases:
+        plain = re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")[:40] or "phrase"
+        slug, number = plain, 2
+        while slug in found:
+            slug, number = f"{plain}-{number}", number + 1
+        found.append(slug)
+    return found

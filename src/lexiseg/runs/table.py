@@ -9,11 +9,16 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
-from lexiseg.pipelines.results import Finding
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Scan, Volume
+
+if TYPE_CHECKING:
+    from lexiseg.pipelines.results import TargetResult
 
 COLUMNS = (
     "id",
@@ -27,6 +32,12 @@ COLUMNS = (
     "seconds",
     "status",
     "error",
+    "notes",
+    "verdict",
+    "area_px",
+    "area_mm2",
+    "slices",
+    "volume_mm3",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
 
@@ -42,12 +53,18 @@ class Row:
         preset: the preset's name.
         present: "true" or "false"; "" for a failed scan.
         presence: 0 to 1; "" where the encoder offers no absolute evidence, or the scan failed.
-        confidence: 0 to 1, see `Finding.confidence`; "" where undefined.
+        confidence: 0 to 1, see `TargetResult.confidence`; "" where undefined.
         boxes: what the segmenter was asked, "x0 y0 x1 y1" in pixels, end-exclusive, several separated by ";";
             a volume's boxes begin with their slice: "12:x0 y0 x1 y1".
         seconds: wall time of the whole scan, all its phrases together.
         status: "ok" or "failed".
         error: why it failed, on one line; "" otherwise.
+        notes: what was decided on reading and showing the scan: "name: text", separated by ";".
+        verdict: "present" or "absent"; "" for a failed scan.
+        area_px: pixels of an image's mask; "" for a volume.
+        area_mm2: the same in mm2, where the spacing is known.
+        slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
+        volume_mm3: of a volume's mask, where the spacing is known.
     """
 
     id: str
@@ -61,6 +78,12 @@ class Row:
     seconds: str = ""
     status: str = "ok"
     error: str = ""
+    notes: str = ""
+    verdict: str = ""
+    area_px: str = ""
+    area_mm2: str = ""
+    slices: str = ""
+    volume_mm3: str = ""
 
     def to_line(self) -> str:
         """The row as CSV, with its line break and no other."""
@@ -98,13 +121,28 @@ def number(value: float, digits: int = 4) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def boxes_cell(finding: Finding, *, volume: bool) -> str:
-    """The boxes of a finding, as `Row.boxes` describes them."""
+def boxes_cell(target: TargetResult, *, volume: bool) -> str:
+    """The boxes of a target, as `Row.boxes` describes them."""
     return ";".join(
         f"{index}:{text}" if volume else text
-        for index, prompts in enumerate(finding.prompts)
+        for index, prompts in enumerate(target.prompts)
         for text in (" ".join(f"{edge:g}" for edge in box) for box in prompts.boxes)
     )
+
+
+def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
+    """The cells of `Row` that say how large a mask is.
+
+    Args:
+        mask: bool, of the scan's shape.
+        scan: what it is of.
+    """
+    count = int(mask.sum())
+    spacing = scan.spacing
+    size = "" if spacing is None else f"{count * math.prod(spacing):.2f}"
+    if isinstance(scan, Volume):
+        return {"slices": str(int(mask.any(axis=(1, 2)).sum())), "volume_mm3": size}
+    return {"area_px": str(count), "area_mm2": size}
 
 
 RESULTS_NAME = "results.csv"
@@ -125,8 +163,10 @@ def read_results(path: Path) -> list[Row]:
     lines = content[: content.rfind(b"\n") + 1].decode("utf-8", errors="replace").splitlines(keepends=True)
     if not lines:
         return []
-    if lines[0].replace("\r\n", "\n") != _HEADER:
-        raise UsageError(f"{path}: it was not written by lexiseg; choose another folder or move it away")
+    header = lines[0].replace("\r\n", "\n")
+    if header != _HEADER:
+        whose = "another version of lexiseg" if _HEADER.startswith(header.rstrip("\n")) else "no lexiseg"
+        raise UsageError(f"{path}: it was written by {whose}; choose another folder or move it away")
     try:
         return [Row.from_line(line) for line in lines[1:]]
     except UsageError as error:

@@ -1,22 +1,22 @@
-"""What a run is given, and what it tells."""
+"""What a run is given, and what it tells; nothing here needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lexiseg.pipelines.base import Progress
-from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.results import Result
-from lexiseg.values.scan import Scan
+if TYPE_CHECKING:
+    from lexiseg.pipelines.results import Result
+    from lexiseg.values.scans import Planes, Scan
 
 
 class Pipeline(Protocol):
     """What a run asks of a pipeline."""
 
-    preset: Preset
+    preset: Any
+    """With a `name`, and `as_dict` for the record."""
     encoder: Any
     segmenter: Any
 
@@ -24,13 +24,16 @@ class Pipeline(Protocol):
     def provenance(self) -> Any:
         """Preset and weights, as plain values."""
 
+    def planes(self, scan: Scan) -> Planes:
+        """The planes of a scan as the pipeline sees them."""
+
     def __call__(
         self,
         scan: Scan,
         phrases: Sequence[str],
         *,
         keep_stages: bool = False,
-        progress: Progress | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Result:
         """Segment a scan."""
 

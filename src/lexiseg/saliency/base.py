@@ -7,19 +7,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.errors import BrokenWeights, UsageError
+from lexiseg.errors import BrokenWeights
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained
-from lexiseg.saliency.framing import FramingMode, blend, frame_scan
+from lexiseg.saliency.framing import blend, frame_scan
+from lexiseg.saliency.settings import SaliencySettings
 from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray, Saliency
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.masks import Saliency
 
 logger = logging.getLogger(__name__)
 
@@ -45,31 +47,18 @@ class Raw:
     layer: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SaliencyMethod(ABC):
-    """Where is the phrase?  A new method is a subclass with one hook, `look`.
+class SaliencyMethod(SaliencySettings, ABC):
+    """Where is the phrase?  A new method is a subclass of its settings and of this, with one hook."""
 
-    Attributes:
-        framing: how the scan gets into the encoder's square (see `frame_scan`).
-        tile: side of a tile in scan pixels, for the framings that tile; None for their default.
-        overlap: the least fraction of a tile that its neighbour covers too.
-        white: the percentile of a scan's pixels, of those that are not black, that the encoder sees as white
-            (see `brighten`); 100 shows it as it is.
-    """
-
-    name: ClassVar[str]
-
-    framing: FramingMode = "letterbox"
-    tile: int | None = None
-    overlap: float = 0.5
-    white: float = 100.0
-
-    def __post_init__(self) -> None:
-        if not 50 <= self.white <= 100:
-            raise UsageError(f"{self.name}: white is {self.white}; expected a percentile, 50 to 100")
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method
 
     @abstractmethod
-    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
+    def compute_maps(
+        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
+    ) -> Raw:
         """Hook: maps of N phrases in one view (1, 3, S, S); what no phrase changes is done once for all."""
 
     def activate(self, encoder: Encoder, raw: Tensor, phrase: PhraseEmbedding) -> Tensor:
@@ -115,13 +104,13 @@ class SaliencyMethod(ABC):
 
             - ``logit``: ``logit_scale * cosine + logit_bias`` of the whole image and the phrase (the largest
               of the views');
-            - ``margin``: its log-odds against the null phrases, where there are any;
+            - ``margin``: its log-odds against the negative phrases, where there are any;
             - ``global``: the probability that the encoder's training gives one of the two: ``sigmoid(logit)``
               where it is sigmoid-trained, else ``sigmoid(margin)``; missing for a softmax-trained encoder
-              without nulls;
+              without negatives;
             - ``dense``: for methods whose map is a probability, the mean over its largest pixels.
 
-            ``score`` is the margin for a softmax-trained encoder with nulls, else the logit.
+            ``score`` is the margin for a softmax-trained encoder with negatives, else the logit.
 
         Raises:
             UnsupportedByModel: the encoder cannot do what the method needs.
@@ -163,11 +152,11 @@ class SaliencyMethod(ABC):
             tile=self.tile,
             overlap=self.overlap,
         )
-        pixels = brighten(pixels, self.white)
+        pixels = clip_bright(pixels, self.clip_percentile)
         views: list[Raw] = []
         for index, frame in enumerate(frames):
             view = frame.apply(pixels).to(encoder.device)
-            views.append(self.look(encoder, view, embedded, _part(progress, index, len(frames))))
+            views.append(self.compute_maps(encoder, view, embedded, _part(progress, index, len(frames))))
         maps = blend(frames, [view.maps for view in views])
         if not bool(torch.isfinite(maps).all()):
             raise BrokenWeights(
@@ -179,7 +168,7 @@ class SaliencyMethod(ABC):
         return Raw(maps, torch.cat([view.embeddings for view in views]), views[0].layer)
 
 
-def brighten(pixels: FloatArray, percentile: float) -> FloatArray:
+def clip_bright(pixels: FloatArray, percentile: float) -> FloatArray:
     """Grey levels scaled so that this percentile of what is not black becomes 1; what is brighter, too.
 
     A few very bright pixels (fat and vessels in MRI, burnt-in text) leave the tissue of some scans dark.
@@ -213,7 +202,7 @@ def global_evidence(encoder: Encoder, embeddings: Tensor, phrase: PhraseEmbeddin
     """``logit``, ``margin`` and ``global`` of views (V, E): the view with the most for the phrase counts."""
     scale, bias = encoder.logit_scale, encoder.logit_bias
     found = {"logit": float(phrase_logits(embeddings, [phrase], scale=scale, bias=bias).max())}
-    if len(phrase.nulls):
+    if len(phrase.negatives):
         found["margin"] = float(phrase_margins(embeddings, [phrase], scale=scale).max())
     absolute = sigmoid_trained(encoder)
     if absolute or "margin" in found:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder
+from lexiseg.saliency.settings import PresenceSettings
 from lexiseg.text.embedding import PhraseEmbedding
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 def sigmoid_trained(encoder: Encoder) -> bool:
@@ -32,11 +31,11 @@ def phrase_logits(embeddings: Tensor, phrases: Sequence[PhraseEmbedding], *, sca
 
 
 def phrase_margins(embeddings: Tensor, phrases: Sequence[PhraseEmbedding], *, scale: float) -> Tensor:
-    r"""Log-odds of each phrase against its own null phrases.
+    r"""Log-odds of each phrase against its own negative phrases.
 
     .. math:: m = s\,e^\top t - \log \sum_j \exp(s\,e^\top n_j)
 
-    so that ``sigmoid(m)`` is the phrase's share of the softmax over {phrase, nulls}.  A bias cancels.
+    so that ``sigmoid(m)`` is the phrase's share of the softmax over {phrase, negatives}.  A bias cancels.
 
     Args:
         embeddings: (..., E) unit vectors.
@@ -47,33 +46,12 @@ def phrase_margins(embeddings: Tensor, phrases: Sequence[PhraseEmbedding], *, sc
         (..., N).
     """
     logits = scale * cosines(embeddings, phrases)
-    nulls = [torch.logsumexp(scale * embeddings @ phrase.nulls.T, dim=-1) for phrase in phrases]
-    return logits - torch.stack(nulls, dim=-1)
+    negatives = [torch.logsumexp(scale * embeddings @ phrase.negatives.T, dim=-1) for phrase in phrases]
+    return logits - torch.stack(negatives, dim=-1)
 
 
 # Keeps log-odds finite: a probability of exactly 0 or 1 is a rounding, not a certainty.
 _EDGE = 1e-7
-
-
-@dataclass(frozen=True, kw_only=True)
-class PresenceSettings:
-    """How evidence becomes presence; the defaults leave the encoder's own probabilities uncalibrated.
-
-    Attributes:
-        global_weight: g in [0, 1], the share of the whole image's probability against the dense one's.
-        a: slope of the calibration on the log-odds (Platt 1999).
-        b: its intercept.
-    """
-
-    global_weight: float = 0.5
-    a: float = 1.0
-    b: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.global_weight <= 1:
-            raise UsageError(f"presence: global_weight is {self.global_weight}; expected 0 to 1")
-        if not (math.isfinite(self.a) and math.isfinite(self.b)):
-            raise UsageError(f"presence: a is {self.a} and b is {self.b}; expected finite numbers")
 
 
 def presence_score(evidence: Mapping[str, float], *, settings: PresenceSettings | None = None) -> float:
@@ -83,7 +61,7 @@ def presence_score(evidence: Mapping[str, float], *, settings: PresenceSettings 
 
     with :math:`p_d` the evidence ``dense`` (mean of the dense probability's largest pixels) and :math:`p_g`
     the evidence ``global`` (``sigmoid(logit)`` for a sigmoid-trained encoder, the softmax of the phrase
-    against its null phrases for a softmax-trained one).  A geometric mean, since both must speak for the
+    against its negative phrases for a softmax-trained one).  A geometric mean, since both must speak for the
     phrase.  Where only one of the two is there, it is p; the settings' weight then has no effect.
 
     Returns:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.values.scan import FloatArray
-
-FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
+from lexiseg.saliency.settings import FramingMode
+from lexiseg.values.arrays import FloatArray
 
 
 @dataclass(frozen=True)

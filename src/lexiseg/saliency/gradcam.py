@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from lexiseg.errors import BrokenWeights, UnsupportedByModel
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod
 from lexiseg.saliency.evidence import cosines
+from lexiseg.saliency.settings import GradCAMSettings
 from lexiseg.text.embedding import PhraseEmbedding
 
 Score = Callable[[Tensor], Tensor]
@@ -91,22 +91,17 @@ def _require_order(encoder: Encoder, layer: str, importance: Tensor, phrases: Se
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAM(SaliencyMethod):
+class GradCAM(GradCAMSettings, SaliencyMethod):
     r"""Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2) with the phrase's cosine as the score.
 
     .. math::
         w_c = \frac{1}{hw} \sum_{ij} \frac{\partial S}{\partial A_c^{ij}}, \qquad
         L = \mathrm{ReLU}\Big(\sum_c w_c A_c\Big)
-
-    Attributes:
-        layer: the target layer; None for the encoder's default.
     """
 
-    name: ClassVar[str] = "gradcam"
-
-    layer: str | None = None
-
-    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
+    def compute_maps(
+        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
+    ) -> Raw:
         """One forward, one backward for each phrase."""
         layer = self.layer or encoder.default_layer()
         found = channel_importance(encoder, view, layer, lambda e: cosines(e, phrases), phrases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,12 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
 from lexiseg.saliency.evidence import cosines, phrase_margins
 from lexiseg.saliency.gradcam import channel_importance
+from lexiseg.saliency.settings import GScoreCAMSettings
 from lexiseg.text.embedding import PhraseEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)
-class GScoreCAM(SaliencyMethod):
+class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
     r"""gScoreCAM (Chen et al., ACCV 2022), which is Score-CAM (Wang et al., CVPRW 2020) on the top-k
     channels.
 
@@ -41,40 +42,15 @@ class GScoreCAM(SaliencyMethod):
 
     The embeddings of masked views do not depend on the phrase, so several phrases share one set of them: that
     of the union of their channels.  A map that is the same everywhere masks out everything.
-
-    Attributes:
-        layer: the target layer; None for the encoder's default, the deepest whose positions influence the
-            embedding.
-        k: how many channels; all of them where the layer has fewer.
-        batch: masked views per forward.  Small batches are the fastest on a CPU; memory is O(batch), not
-            O(k).
-        masked_out: what a mask of 0 leaves: "black" or the encoder's "mean" colour.
-        contrast: score a phrase by its log-odds against its null phrases instead of on its own.
-        logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
-            encoder's own, which makes S its logit (a bias cancels).
     """
-
-    name: ClassVar[str] = "gscorecam"
-
-    layer: str | None = None
-    k: int = 300
-    batch: int = 16
-    masked_out: Literal["black", "mean"] = "black"
-    contrast: bool = False
-    logit_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k < 1 or self.batch < 1:
-            raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
-        if self.masked_out not in ("black", "mean"):
-            raise UsageError(f"gscorecam: masked_out is {self.masked_out!r}; expected 'black' or 'mean'")
 
     def quick(self) -> Self:
         """At most 8 channels."""
         return replace(self, k=min(self.k, 8))
 
-    def look(self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress) -> Raw:
+    def compute_maps(
+        self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
+    ) -> Raw:
         """One forward, a backward for each phrase, and ceil(n / batch) forwards of n masked views."""
         layer = self.layer or encoder.default_layer()
 
@@ -98,9 +74,9 @@ class GScoreCAM(SaliencyMethod):
         scale = encoder.logit_scale if self.logit_scale is None else self.logit_scale
         if not self.contrast:
             return scale * cosines(embeddings, phrases)
-        bare = [phrase.text for phrase in phrases if not len(phrase.nulls)]
+        bare = [phrase.text for phrase in phrases if not len(phrase.negatives)]
         if bare:
-            raise UsageError(f"gscorecam: contrast needs null phrases, {bare[0]!r} has none; set contrast to false")
+            raise UsageError(f"gscorecam: contrast needs negative phrases, {bare[0]!r} has none; set contrast to false")
         return phrase_margins(embeddings, phrases, scale=scale)
 
     def _masked_embeddings(self, encoder: Encoder, view: Tensor, maps: Tensor, progress: Progress) -> Tensor:

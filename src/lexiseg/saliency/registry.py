@@ -12,9 +12,11 @@ from lexiseg.errors import UsageError
 if TYPE_CHECKING:
     from lexiseg.models.protocols import Encoder
     from lexiseg.saliency.base import Progress, SaliencyMethod
+    from lexiseg.saliency.settings import SaliencySettings
     from lexiseg.text.embedding import PhraseEmbedding
     from lexiseg.text.phrases import PhraseSet
-    from lexiseg.values.scan import FloatArray, Saliency
+    from lexiseg.values.arrays import FloatArray
+    from lexiseg.values.masks import Saliency
 
 
 METHODS: dict[str, str] = {
@@ -38,21 +40,9 @@ def method_class(name: str) -> type[SaliencyMethod]:
     return found
 
 
-def make_method(name: str, **settings: Any) -> SaliencyMethod:
-    """A method with its settings, as a preset names them.
-
-    Raises:
-        UsageError: no such method, or no such setting of it, or a value out of range.
-    """
-    found = method_class(name)
-    known = [field.name for field in fields(found)]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise UsageError(
-            f"saliency method {name!r} has no setting {', '.join(map(repr, unknown))}; "
-            f"expected among {', '.join(known)}"
-        )
-    return found(**settings)
+def make_method(settings: SaliencySettings) -> SaliencyMethod:
+    """The method that some settings are of."""
+    return method_class(settings.method)(**{field.name: getattr(settings, field.name) for field in fields(settings)})
 
 
 def explain(
@@ -65,4 +55,4 @@ def explain(
     **settings: Any,
 ) -> list[Saliency]:
     """The saliency of each phrase in a scan by a named method; see `SaliencyMethod.explain`."""
-    return make_method(method, **settings).explain(encoder, pixels, phrases, progress=progress)
+    return method_class(method)(**settings).explain(encoder, pixels, phrases, progress=progress)

@@ -8,7 +8,7 @@ from lexiseg.errors import BrokenWeights
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import SaliencyMethod
 from lexiseg.text.phrases import PhraseSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 _PHRASES = ("breast tumor", "lungs")
 # Of a map's own range or magnitude: far above float32 rounding, far below any response.

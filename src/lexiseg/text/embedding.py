@@ -21,13 +21,13 @@ class PhraseEmbedding:
     Attributes:
         text: the phrase.
         positive: (E,) float32, unit length: the normalised mean of its wordings' unit embeddings.
-        nulls: (M, E) float32, each of unit length; M may be 0.
+        negatives: (M, E) float32, each of unit length; M may be 0.
         regions: of how many separate regions the target usually consists.
     """
 
     text: str
     positive: Tensor
-    nulls: Tensor
+    negatives: Tensor
     regions: int = 1
 
 
@@ -49,7 +49,7 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
         raise ValueError("no phrases were given; expected at least one")
     rows: dict[str, int] = {}
     for phrase in phrases:
-        for wording in (*phrase.prompts, *phrase.nulls):
+        for wording in (*phrase.prompts, *phrase.negatives):
             rows.setdefault(wording, len(rows))
     table = encoder.encode_text(tuple(rows)).detach().float()
     table = table / table.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -58,6 +58,6 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
     for phrase in phrases:
         mean = table[[rows[wording] for wording in phrase.prompts]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
-        nulls = table[[rows[wording] for wording in phrase.nulls]] if phrase.nulls else table[:0]
-        embedded.append(PhraseEmbedding(phrase.text, positive, nulls, phrase.regions))
+        negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
+        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions))
     return tuple(embedded)

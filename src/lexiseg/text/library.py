@@ -1,4 +1,4 @@
-"""The phrase library: targets with their synonyms, templates and null phrases, read from YAML."""
+"""The phrase library: targets with their synonyms, templates and negative phrases, read from YAML."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Target:
         variants: wordings that lead to the target but do not speak for it, and are averaged only where they
             are what was typed: kinds of it (a carcinoma for a breast tumor), words that few use.
         templates: sentences with one ``{}`` for the wording.
-        nulls: phrases of what lies around the target and is not it.
+        negatives: phrases of what lies around the target and is not it.
         regions: of how many separate regions the target consists (lungs: two), for those who look for
             regions; a scan may show fewer.
     """
@@ -52,7 +52,7 @@ class Target:
     synonyms: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("{}",)
-    nulls: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
     regions: int = 1
 
     @property
@@ -73,12 +73,12 @@ class PhraseLibrary:
     Attributes:
         targets: the known targets, in the files' alphabetical order.
         templates: generic templates.
-        nulls: generic null phrases.
+        negatives: generic negative phrases.
     """
 
     targets: tuple[Target, ...] = ()
     templates: tuple[str, ...] = ("{}",)
-    nulls: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
 
     def find(self, text: str) -> tuple[Target, str] | None:
         """The target one of whose known wordings is `text`, and that wording as the library spells it.
@@ -138,7 +138,7 @@ def load_library(folder: Path) -> PhraseLibrary:
     for file in files:
         fields = _read(file)
         if file.name == _GENERIC:
-            generic = {name: _strings(fields, name, file) for name in ("templates", "nulls") if name in fields}
+            generic = {name: _strings(fields, name, file) for name in ("templates", "negatives") if name in fields}
             _check_templates(generic.get("templates", ()), file)
         else:
             targets.append(_target(fields, file))
@@ -164,7 +164,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _target(fields: dict[str, Any], file: Path) -> Target:
-    known = ("name", "synonyms", "variants", "templates", "nulls", "regions")
+    known = ("name", "synonyms", "variants", "templates", "negatives", "regions")
     unknown = sorted(map(str, set(fields) - set(known)))
     if unknown:
         raise UsageError(
@@ -174,7 +174,7 @@ def _target(fields: dict[str, Any], file: Path) -> Target:
     if not isinstance(name, str) or not phrase_key(name):
         raise UsageError(f"phrase file {file.name} has no name; expected 'name: some target'")
     lists = {
-        key: _strings(fields, key, file) for key in ("synonyms", "variants", "templates", "nulls") if key in fields
+        key: _strings(fields, key, file) for key in ("synonyms", "variants", "templates", "negatives") if key in fields
     }
     _check_templates(lists.get("templates", ()), file)
     regions = fields.get("regions", 1)

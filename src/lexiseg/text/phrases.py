@@ -16,13 +16,13 @@ class PhraseSet:
     Attributes:
         text: the phrase as it was typed, outer and repeated spaces removed; names masks and table rows.
         prompts: at least one wording; their embeddings are averaged.
-        nulls: phrases of what is not the target; may be empty.
+        negatives: phrases of what is not the target; may be empty.
         regions: of how many separate regions the target usually consists; 1 where nobody knows.
     """
 
     text: str
     prompts: tuple[str, ...]
-    nulls: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
     regions: int = 1
 
     def __post_init__(self) -> None:
@@ -45,11 +45,11 @@ def check_phrase(text: str) -> str:
 
 
 def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | None = None) -> PhraseSet:
-    """Wordings and null phrases for a typed phrase.
+    """Wordings and negative phrases for a typed phrase.
 
     A phrase that the library knows (by name, synonym or variant, whatever its case, spacing or British
-    spelling) is put as the library spells it and gets its target's templates and nulls.  A longer phrase
-    around a known one ("spiculated breast tumor") keeps its own words with that target's templates and nulls.
+    spelling) is put as the library spells it and gets its target's templates and negatives.  A longer phrase
+    around a known one ("spiculated breast tumor") keeps its own words with that target's templates and negatives.
     Any other phrase gets the generic ones.
 
     Args:
@@ -67,11 +67,11 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
     related = None if found is not None else library.related(cleaned)
     if found is not None:
         target, wording = found
-        templates, synonyms, nulls = target.templates, target.wordings, target.nulls
+        templates, synonyms, negatives = target.templates, target.wordings, target.negatives
     else:
         wording, synonyms = cleaned, ()
         templates = related.templates if related else library.templates
-        nulls = related.nulls if related else ()
+        negatives = related.negatives if related else ()
     prompts = [wording]
     if ensemble:
         prompts += [template.format(wording) for template in templates]
@@ -82,7 +82,7 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
     return PhraseSet(
         text=cleaned,
         prompts=unique,
-        nulls=_unique((*nulls, *library.nulls), without=(cleaned, *unique)),
+        negatives=_unique((*negatives, *library.negatives), without=(cleaned, *unique)),
         regions=known.regions if known is not None else 1,
     )
 

@@ -23,7 +23,7 @@ from lexiseg.runs.table import read_results
 from lexiseg.training.students.config import StudentConfig
 from lexiseg.training.students.predict import StudentPipeline
 from lexiseg.training.students.student import Prediction
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Scan
 
 
 class BrightStudent:

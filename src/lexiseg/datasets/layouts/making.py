@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.datasets.layouts.layout import Derived
 from lexiseg.errors import UnreadableScan
 from lexiseg.files import atomic_write
-from lexiseg.io.masks import read_stored
+from lexiseg.io.masks import Stored, read_stored
 from lexiseg.io.names import printable
-from lexiseg.io.nifti_grid import NiftiGrid
 from lexiseg.io.read import MAX_VOXELS, reading
 from lexiseg.io.write import write_mask
-from lexiseg.values.scan import BoolArray, Scan
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Image, Scan, Volume
 
 
 def union(masks: Sequence[Path]) -> Derived:
@@ -32,7 +33,7 @@ def union(masks: Sequence[Path]) -> Derived:
             named = ", ".join(f"{path.name} {each.values.shape}" for path, each in zip(masks, stored, strict=True))
             raise UnreadableScan(printable(f"masks of one image differ in size ({named}); expected one size"))
         inside = np.logical_or.reduce([each.inside() for each in stored])
-        return written_mask(inside, folder, stem, grid=stored[0].grid)
+        return written_mask(inside, folder, stem, like=stored[0])
 
     return Derived(tuple(masks), write)
 
@@ -42,7 +43,7 @@ def labels_of(path: Path, values: Sequence[int]) -> Derived:
 
     def write(folder: Path, stem: str) -> Path:
         stored = read_stored(path, indices=True)
-        return written_mask(np.isin(stored.values, list(values)), folder, stem, grid=stored.grid)
+        return written_mask(np.isin(stored.values, list(values)), folder, stem, like=stored)
 
     return Derived((path,), write)
 
@@ -129,10 +130,16 @@ def frames(path: Path) -> int:
     return int(shape[3]) if len(shape) == 4 else 1
 
 
-def written_mask(inside: BoolArray, folder: Path, stem: str, *, grid: NiftiGrid | None = None) -> Path:
-    """Write a mask as STEM_mask.png, or of a volume as STEM_mask.nii.gz on the grid that it came from."""
-    volume = inside.ndim == 3
-    blank = Scan(pixels=np.zeros(inside.shape, np.float32), volume=volume, grid=grid)
+def written_mask(inside: BoolArray, folder: Path, stem: str, *, like: Stored | None = None) -> Path:
+    """Write a mask as STEM_mask.png, or of a volume as STEM_mask.nii.gz on the voxels of what it was made of."""
+    blank: Scan
+    if inside.ndim == 3:
+        depth, height, width = inside.shape
+        placed = like.geometry if like is not None and like.geometry is not None else None
+        geometry = placed or Geometry.of_spacing((depth, height, width))
+        blank = Volume(np.zeros(inside.shape, np.uint8), geometry, header=like.header if like is not None else None)
+    else:
+        blank = Image(np.zeros(inside.shape, np.float32))
     return write_mask(inside, blank, folder, stem=stem)
 
 
@@ -149,4 +156,4 @@ def written_grey(values: NDArray[Any], folder: Path, stem: str) -> Path:
     if high - low > np.iinfo(np.uint16).max:
         raise UnreadableScan(f"its pixels go from {low} to {high}; expected a span of 16 bits at most")
     grey = (values.astype(np.int64) - low).astype(np.uint16)
-    return atomic_write(folder / f"{stem}.png", lambda file: Image.fromarray(grey).save(file, format="PNG"))
+    return atomic_write(folder / f"{stem}.png", lambda file: Pillow.fromarray(grey).save(file, format="PNG"))

@@ -20,7 +20,7 @@ from lexiseg.datasets.phantoms.shapes import (
     smooth_noise,
     soft_below,
 )
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 _ZOOM = {"axial": (0.78, 0.98), "coronal": (0.64, 0.92), "sagittal": (0.64, 0.88)}
 PLANES: tuple[str, ...] = tuple(_ZOOM)

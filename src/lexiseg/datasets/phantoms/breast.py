@@ -23,7 +23,7 @@ from lexiseg.datasets.phantoms.shapes import (
     spiky_profile,
 )
 from lexiseg.datasets.phantoms.words import a, place_of, sentence, size_of, where, write_callipers, write_text
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 
 def row_depth(rows: int) -> FloatArray:

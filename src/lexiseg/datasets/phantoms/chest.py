@@ -21,7 +21,7 @@ from lexiseg.datasets.phantoms.shapes import (
     soft_below,
 )
 from lexiseg.datasets.phantoms.words import a, place_of, sentence, size_of, where, write_text
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)

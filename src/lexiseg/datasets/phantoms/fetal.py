@@ -20,7 +20,7 @@ from lexiseg.datasets.phantoms.shapes import (
     soft_below,
 )
 from lexiseg.datasets.phantoms.words import a, place_of, sentence, size_of, where
-from lexiseg.values.scan import BoolArray, FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 AREAS = {"small": (0.09, 0.235), "medium": (0.265, 0.335), "large": (0.365, 0.47)}
 """Fractions of the image's area."""

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 
 from lexiseg.datasets.phantoms.phantom import Draw
 from lexiseg.datasets.phantoms.shapes import mix, smooth_noise, wide_blur
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 # In grains, along and across the beam. All differences are in different directions, lest a texture be seen.
 _SHIFTS = ((9.0, -4.0), (-7.0, -8.0), (-4.0, 11.0), (14.0, 7.0), (5.0, -16.0))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lexiseg.values.scan import BoolArray, FloatArray, Scan
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.scans import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Phantom:
         absent_phrases: things that are truly not in this scan: wrong organs, and findings it does not show.
     """
 
-    scan: Scan
+    scan: Image
     modality: str
     structures: Mapping[str, BoolArray]
     attributes: Mapping[str, str]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.brain import BRAIN
 from lexiseg.datasets.phantoms.breast import BREAST
@@ -17,7 +17,7 @@ from lexiseg.datasets.phantoms.chest import CHEST
 from lexiseg.datasets.phantoms.fetal import FETAL
 from lexiseg.datasets.phantoms.phantom import Draw, Modality, Phantom
 from lexiseg.errors import UnwritableResult, UsageError
-from lexiseg.values.scan import Scan
+from lexiseg.values.scans import Image
 
 _REGISTRY: Mapping[str, Modality] = {m.name: m for m in (BREAST, BRAIN, CHEST, FETAL)}
 
@@ -61,7 +61,7 @@ def generate(
     draw = Draw(rng=rng, shape=shape, present=shown if target is None else target, forced=attributes)
     made = kind.build(draw)
     return Phantom(
-        scan=Scan(pixels=made.pixels, id=f"{kind.name}-{seed:05d}", notes={"origin": "procedural phantom"}),
+        scan=Image(pixels=made.pixels, id=f"{kind.name}-{seed:05d}", notes={"origin": "procedural phantom"}),
         modality=kind.name,
         structures=made.structures,
         attributes=made.attributes,
@@ -168,8 +168,8 @@ def write_set(
 def _write_one(folder: Path, phantom: Phantom, *, text: Literal["caption", "phrase"]) -> dict[str, str]:
     name = phantom.scan.id
     image, mask = f"images/{name}.png", f"masks/{name}.png"
-    Image.fromarray(np.rint(phantom.scan.pixels * 255).astype(np.uint8)).save(folder / image)
-    Image.fromarray(phantom.target.astype(np.uint8) * np.uint8(255)).save(folder / mask)
+    Pillow.fromarray(np.rint(phantom.scan.pixels * 255).astype(np.uint8)).save(folder / image)
+    Pillow.fromarray(phantom.target.astype(np.uint8) * np.uint8(255)).save(folder / mask)
     return {
         "id": name,
         "image": image,

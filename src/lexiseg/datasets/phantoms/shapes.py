@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 _ANGLES = 512  # a power of two, so that an angle wraps round by masking bits
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 Box = tuple[float, float, float, float]
 

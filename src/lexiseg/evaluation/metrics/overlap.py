@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 
 class EmptyRule(StrEnum):

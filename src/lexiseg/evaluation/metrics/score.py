@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lexiseg.evaluation.metrics.boxes import Box, boxes_iou, boxes_of_mask
 from lexiseg.evaluation.metrics.overlap import Emptiness, EmptyRule, Overlap, emptiness_of, score_of_empty, worst_score
 from lexiseg.evaluation.metrics.surface import SurfaceDistances, boundary, diagonal
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 
 @dataclass(frozen=True)

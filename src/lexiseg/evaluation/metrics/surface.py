@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.evaluation.metrics.overlap import EmptyRule, emptiness_of, score_of_empty
-from lexiseg.values.scan import BoolArray
+from lexiseg.values.arrays import BoolArray
 
 # A tolerance of 1.4 mm on a grid of 0.7 mm means two pixels, whatever the last bit of 2 x 0.7 is.
 _ROUNDING = 1e-9

@@ -20,8 +20,8 @@ from lexiseg.evaluation.results import Evaluation, SystemEvaluation
 from lexiseg.io.names import safe_id
 from lexiseg.io.pictures import PALETTE, overlay
 from lexiseg.io.read import read_scan
-from lexiseg.values.scan import BoolArray, Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Plane, Scan
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _picture(
         if case.status is Status.ok:
             found = read_prediction(folder, case.id, truth, answers=answers, text=settings.text)
             predicted = predicted if found is None else found.mask
-        shown, true_mask, predicted = _slice(scan, truth.mask, predicted)
+        shown, true_mask, predicted = _plane(scan, truth.mask, predicted)
     except UnreadableScan as error:
         logger.warning("not shown: %s", error)
         return Picture(rank, case, "", note or "the scan cannot be shown")
@@ -123,10 +123,13 @@ def _picture(
     return Picture(rank, case, source, note)
 
 
-def _slice(scan: Scan, truth: BoolArray | None, predicted: BoolArray) -> tuple[Scan, BoolArray | None, BoolArray]:
-    if not scan.volume:
-        return scan, truth, predicted
-    filled = predicted.sum(axis=(1, 2)) + (0 if truth is None else truth.sum(axis=(1, 2)))
+def _plane(scan: Scan, truth: BoolArray | None, predicted: BoolArray) -> tuple[Plane, BoolArray | None, BoolArray]:
+    """The plane in which most is true or predicted."""
+    planes = scan.planes()
+    predicted = planes.cut(predicted)
+    filled = predicted.sum(axis=(1, 2))
+    true = None if truth is None else planes.cut(truth)
+    if true is not None:
+        filled = filled + true.sum(axis=(1, 2))
     place = int(np.argmax(filled))
-    image = next(each for k, each in enumerate(iterate_slices(scan)) if k == place)
-    return image, None if truth is None else truth[place], predicted[place]
+    return planes[place], None if true is None else true[place], predicted[place]

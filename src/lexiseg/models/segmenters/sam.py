@@ -13,7 +13,7 @@ from lexiseg.models.device import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage
 from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 _CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
 

@@ -19,6 +19,7 @@ from lexiseg.errors import BadManifest, UnreadableScan
 from lexiseg.io.read import read_scan
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.training.finetuning.settings import FinetuneSettings
+from lexiseg.values.scans import Volume
 
 Bytes = NDArray[np.uint8]
 _THREADS = 4
@@ -100,9 +101,9 @@ class PixelStore:
 
     def _content(self, path: Path) -> Bytes:
         scan = read_scan(path)
-        if scan.volume:
+        if isinstance(scan, Volume):
             raise UnreadableScan(f"{path}: it is a volume; expected an image")
-        frame = frame_scan(scan.shape, size=self.size)[0]  # type: ignore[arg-type]
+        frame = frame_scan(scan.shape, size=self.size)[0]
         place = frame.place
         inside = frame.apply(scan.pixels)[
             0, :, place.top : place.top + place.height, place.left : place.left + place.width

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lexiseg.training.students.frame import normalise
 from lexiseg.training.students.samples import Samples
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 class Augment:

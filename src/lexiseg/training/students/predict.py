@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.pipelines.base import Clock
+from lexiseg.pipelines.base import StageTimer
 from lexiseg.pipelines.baselines import NoEncoder
-from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.results import Finding, Result
+from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.regions.components import clean_mask
 from lexiseg.regions.region import Region
 from lexiseg.runs.batch import run_batch
@@ -21,11 +20,37 @@ from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
 from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
 from lexiseg.training.students.student import Prediction, Student, load_student
-from lexiseg.values.scan import BoolArray, FloatArray, Mask, Prompts, Saliency, Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Mask, Prompts, Saliency
+from lexiseg.values.scans import Planes, Scan
 
 MIN_AREA = 0.0005
 """Pieces smaller than this fraction of a slice are dropped, as in the demo preset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentPreset:
+    """What a student's run is made with, for the record.
+
+    Attributes:
+        name: of the results' table.
+        about: one line for a person.
+        segmenter: the student's folder.
+        mask: how its probabilities become masks.
+        pipeline: a preset's word for a student.
+        encoder: a student has none.
+    """
+
+    name: str
+    about: str
+    segmenter: str
+    mask: Mapping[str, Any]
+    pipeline: str = "student"
+    encoder: str = "none"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for run.json."""
+        return asdict(self)
 
 
 class StudentPipeline:
@@ -61,11 +86,9 @@ class StudentPipeline:
         self._uncertainty = uncertainty
         self.segmenter = student
         self.encoder = NoEncoder(student.device, student.precision)
-        self.preset = Preset(
+        self.preset = StudentPreset(
             name="student-supervised" if config.supervised else "student",
             about=f"trained on {config.labels}",
-            pipeline="student",
-            encoder="none",
             segmenter=student.weights.name,
             mask={
                 "mirror": config.mirror(flips),
@@ -107,30 +130,36 @@ class StudentPipeline:
         unknown = [phrase for phrase in phrases if phrase not in known]
         if unknown:
             raise BadPhrase(f"the student does not know {unknown[0]!r}; it knows {', '.join(known)}")
-        clock = Clock()
+        timer = StageTimer()
         predictions: list[Prediction] = []
-        slices = list(iterate_slices(scan))
-        for index, each in enumerate(slices):
-            with clock("student"):
-                predictions.append(self.segmenter.predict(each.pixels, flips=self._flips))
+        planes = self.planes(scan)
+        for plane in planes:
+            with timer("student"):
+                predictions.append(self.segmenter.predict(plane.pixels, flips=self._flips))
             if progress is not None:
-                progress((index + 1) / len(slices))
+                progress((plane.index + 1) / len(planes))
         labels = [_labels(each.probabilities, self._least) for each in predictions]
-        findings = tuple(
-            _finding(phrase, known.index(phrase) + 1, labels, predictions, scan.volume, keep=keep_stages)
+        targets = tuple(
+            _target(phrase, known.index(phrase) + 1, labels, predictions, planes, keep=keep_stages)
             for phrase in phrases
         )
         mask = np.zeros(scan.shape, np.uint8)
-        for k, finding in enumerate(findings, start=1):
-            mask[finding.mask] = k
+        for k, target in enumerate(targets, start=1):
+            mask[target.mask] = k
+        uncertainty = planes.assemble([each.uncertainty for each in predictions]) if self._uncertainty else None
         return Result(
             id=scan.id,
-            findings=findings,
+            targets=targets,
             mask=Mask(mask, tuple(phrases)),
-            seconds=clock.seconds(),
+            seconds=timer.seconds(),
             provenance=self.provenance,
-            uncertainty=_whole([each.uncertainty for each in predictions], scan.volume) if self._uncertainty else None,
+            planes=planes.record(),
+            uncertainty=uncertainty,
         )
+
+    def planes(self, scan: Scan) -> Planes:
+        """The planes of a scan as the student sees them: those of acquisition, by the file's window."""
+        return scan.planes()
 
 
 def _labels(probabilities: FloatArray, least: float) -> np.ndarray:
@@ -152,34 +181,31 @@ def expected_dice(probabilities: Sequence[FloatArray], masks: Sequence[BoolArray
     return 2 * inside / total if total else 0.0
 
 
-def _finding(
+def _target(
     phrase: str,
     label: int,
     labels: list[np.ndarray],
     predictions: list[Prediction],
-    volume: bool,
+    planes: Planes,
     *,
     keep: bool,
-) -> Finding:
+) -> TargetResult:
     masks = [each == label for each in labels]
     probabilities = [each.probabilities[label] for each in predictions]
     presence = float(max(each.max() for each in probabilities))
     present = any(bool(mask.any()) for mask in masks)
     confidence = expected_dice(probabilities, masks) if present else 1 - presence
-    return Finding(
+    return TargetResult(
         phrase=phrase,
-        mask=_whole(masks, volume),
+        mask=planes.assemble(masks),
         present=present,
         presence=min(1.0, presence),
         confidence=min(1.0, max(0.0, confidence)),
+        probability=planes.assemble(probabilities) if keep or planes.axes is None else None,
         prompts=(Prompts(),) * len(masks),
         saliency=tuple(Saliency(p, phrase, float(p.max())) for p in probabilities) if keep else (),
         region=tuple(Region(m, p) for m, p in zip(masks, probabilities, strict=True)) if keep else (),
     )
-
-
-def _whole(slices: Sequence[np.ndarray], volume: bool) -> Any:
-    return np.stack(slices) if volume else slices[0]
 
 
 @dataclass(frozen=True, kw_only=True)

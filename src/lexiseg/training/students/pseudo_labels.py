@@ -173,7 +173,7 @@ def make_pseudo_labels(
         LexisegError: the models cannot be had, or results not be written.
     """
     from lexiseg.models.device import resolve_device
-    from lexiseg.pipelines.loading import load, pipeline_class
+    from lexiseg.pipelines.loading import load
 
     names = tuple(check_phrase(text) for text in request.phrases)
     if not names:
@@ -184,7 +184,7 @@ def make_pseudo_labels(
     if not 0 <= request.validation < 1:
         raise UsageError(f"validation is {request.validation}; expected a share, 0 to below 1")
     preset = load_preset(request.preset, **request.changes)
-    if pipeline_class(preset).needs_truth:
+    if preset.needs_truth:
         raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
     resolve_device(request.device)
     items, sources, test = _scans(request, names)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 def balanced(weights: FloatArray) -> FloatArray:

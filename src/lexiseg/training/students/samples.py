@@ -19,7 +19,8 @@ from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
 from lexiseg.training.students.frame import Frame
 from lexiseg.training.students.labels import TRAIN, LabelSet
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.scans import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _read(row: ManifestRow, targets: int, extent: int) -> tuple[Tensor, Tensor]:
     if row.mask is None:
         raise UnreadableScan(f"{printable(row.id)}: it has no mask")
     scan = read_scan(row.image, id=row.id)
-    if scan.volume:
+    if isinstance(scan, Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image (slices of one)")
     labels = read_labels(row.mask, targets=targets, shape=scan.shape)
     height, width = scan.shape

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.datasets.label_maps import read_labels
 from lexiseg.datasets.manifest import ManifestRow
@@ -17,8 +17,7 @@ from lexiseg.io.names import safe_id
 from lexiseg.io.read import read_scan
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.table import Row
-from lexiseg.values.scan import Scan
-from lexiseg.values.slices import iterate_slices
+from lexiseg.values.scans import Image, Plane, Scan, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,7 @@ class SetWriter:
             id=item.id,
             image=item.path,
             text="; ".join(self._names),
-            group=(source.group if source is not None else "") or (item.id if scan.volume else ""),
+            group=(source.group if source is not None else "") or (item.id if isinstance(scan, Volume) else ""),
             label=source.label if source is not None else "",
             extra=extra,
         )
@@ -87,7 +86,7 @@ class SetWriter:
 
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
         several = len(self._names) > 1
-        ending = "_mask.nii.gz" if scan.volume else "_labels.png" if several else "_mask.png"
+        ending = "_mask.nii.gz" if isinstance(scan, Volume) else "_labels.png" if several else "_mask.png"
         return read_labels(self._teacher / f"{item.name}{ending}", targets=len(self._names), shape=scan.shape)
 
     def _write(self, base: ManifestRow, name: str, pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> Kept:
@@ -98,18 +97,20 @@ class SetWriter:
         return Kept(replace(base, id=name, image=image, mask=mask), empty=not labels.any())
 
     def _png(self, values: NDArray[np.uint8], path: Path) -> Path:
-        return atomic_write(path, lambda file: Image.fromarray(values).save(file, format="PNG"))
+        return atomic_write(path, lambda file: Pillow.fromarray(values).save(file, format="PNG"))
 
 
 def _images(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:
-    if not scan.volume:
+    planes = scan.planes()
+    masks = planes.cut(labels)
+    if isinstance(scan, Image):
         yield scan.id, scan.pixels, labels
         return
-    slices = list(iterate_slices(scan))
-    shown = [k for k, each in enumerate(slices) if np.ptp(np.rint(each.pixels * 255)) > 0]
-    filled = [k for k in shown if labels[k].any()]
-    others = [k for k in shown if not labels[k].any()]
+    shown = [plane.index for plane in planes if np.ptp(np.rint(plane.pixels * 255)) > 0]
+    filled = [k for k in shown if masks[k].any()]
+    others = [k for k in shown if not masks[k].any()]
     count = min(len(others), max(1, len(filled)))
     spread = np.rint(np.linspace(0, len(others) - 1, count)).astype(int).tolist() if others else []
     for k in sorted({*filled, *(others[j] for j in spread)}):
-        yield slices[k].id, slices[k].pixels, labels[k]
+        plane: Plane = planes[k]
+        yield plane.id, plane.pixels, np.ascontiguousarray(masks[k])

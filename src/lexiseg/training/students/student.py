@@ -18,7 +18,7 @@ from lexiseg.training.students.frame import Frame, normalise
 from lexiseg.training.students.network import slide
 from lexiseg.training.students.robust import entropy
 from lexiseg.training.students.train import require_training
-from lexiseg.values.scan import FloatArray
+from lexiseg.values.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

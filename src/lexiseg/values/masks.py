@@ -1,55 +1,14 @@
-"""Values that flow through lexiseg: scans, saliency, prompts and masks."""
+"""What is asked of a segmenter, what is found, and where: prompts, masks and saliency."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Scan:
-    """Pixels of a scan with where they lie in space and where they came from.
-
-    Attributes:
-        pixels: float32 in [0, 1]; (H, W) grey or (H, W, 3) RGB image, or a (D, H, W) volume of D slices.
-        id: a name for files and tables, without extension.
-        volume: True where the first axis counts slices.
-        spacing: mm between pixel centres along each of the pixel axes of `pixels` (row, column; or slice,
-            row, column); None where the file does not say.
-        source: the file that was read; None for a scan made in memory.
-        grid: what a writer needs to put a mask on the source's own grid (for NIfTI the axes' permutation,
-            affine and header); None for plain images.
-        notes: what was done on reading (window, photometric inversion, ...): no patient data.
-    """
-
-    pixels: FloatArray
-    id: str = "scan"
-    volume: bool = False
-    spacing: tuple[float, ...] | None = None
-    source: Path | None = None
-    grid: Any = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        shape = self.pixels.shape
-        if self.pixels.dtype != np.float32:
-            raise TypeError(f"pixels are {self.pixels.dtype}, expected float32 in [0, 1]")
-        ok = len(shape) == 3 if self.volume else len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
-        if not ok or 0 in shape:
-            raise ValueError(f"pixels have shape {shape}, expected (H, W), (H, W, 3) or a volume (D, H, W)")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The grid of a mask of this scan: (H, W), or (D, H, W) for a volume."""
-        return self.pixels.shape if self.volume else self.pixels.shape[:2]
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,80 @@
+"""A run's settings chosen on its own scans, without a label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lexiseg.errors import LexisegError
+from lexiseg.io.read import read_scan
+from lexiseg.pipelines.base import TextPipeline
+from lexiseg.pipelines.tuning import tune_label_free
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.record import read_record
+from lexiseg.runs.values import RunProgress
+from lexiseg.values.scans import Scan
+
+logger = logging.getLogger(__name__)
+
+_SCANS = 5
+
+
+def tuned_pipeline(
+    pipeline: TextPipeline,
+    items: Sequence[RunItem],
+    out: Path,
+    *,
+    resume: bool,
+    progress: Callable[[RunProgress], None] | None = None,
+) -> tuple[TextPipeline, dict[str, Any]]:
+    """The pipeline with the settings that `tune_label_free` chooses on a few scans spread over the run.
+
+    A run that is resumed keeps the choice of its beginning: half its scans were done with it.
+
+    Args:
+        pipeline: from `lexiseg.load`.
+        items: of the run; those that cannot be read are left to the run itself.
+        out: the run's folder.
+        resume: whether an earlier run of the folder is continued.
+        progress: called with how far it is, as if before the first scan.
+
+    Returns:
+        The pipeline to use, and how its settings were chosen.
+
+    Raises:
+        UsageError: none of the scans can be read.
+    """
+    before = (read_record(out) or {}) if resume else {}
+    tuned = before.get("tuned")
+    if not isinstance(tuned, dict) or not isinstance(tuned.get("choice"), dict):
+
+        def tell(share: float) -> None:
+            if progress is not None:
+                progress(RunProgress(0.0, len(items), f"choosing settings, {share:.0%}", 0))
+
+        tell(0.0)
+        tuned = tune_label_free(pipeline, _some(pipeline, items), progress=tell).as_dict()
+        logger.info("settings chosen without labels: %s", tuned["choice"] or "the preset's own")
+    changed = pipeline.preset.override(**tuned["choice"])
+    return type(pipeline)(changed, pipeline.encoder, pipeline.segmenter), tuned
+
+
+def _some(pipeline: TextPipeline, items: Sequence[RunItem]) -> list[tuple[Scan, Sequence[str]]]:
+    """Readable scans spread over the run, with what is asked of each."""
+    order = np.linspace(0, len(items) - 1, min(_SCANS, len(items))).round().astype(int).tolist()
+    found: list[tuple[Scan, Sequence[str]]] = []
+    # Those that cannot be read make room for the first of the others that can.
+    for index in [*order, *(k for k in range(len(items)) if k not in order)]:
+        if len(found) == len(order):
+            break
+        item = items[index]
+        try:
+            if not item.error:
+                found.append((read_scan(item.path, id=item.id), item.phrases))
+        except LexisegError as error:
+            logger.debug("not tuned on %s: %s", item.shown, error)
+    return found

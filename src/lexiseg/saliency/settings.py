@@ -1,0 +1,162 @@
+"""What can be set of each saliency method and of presence; nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from lexiseg.errors import UsageError
+
+FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
+Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaliencySettings:
+    """What every method takes.
+
+    Attributes:
+        framing: how the scan gets into the encoder's square: letterbox, stretch, tile or pyramid.
+        tile: side of a tile in scan pixels, for the framings that tile; None for their default.
+        overlap: the least fraction of a tile that its neighbour covers too, in [0, 1).
+        clip_percentile: the percentile of a scan's pixels, of those that are not black, that the encoder sees
+            as white; 100 shows the scan as it is.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    method: ClassVar[str] = ""
+
+    framing: FramingMode = "letterbox"
+    tile: int | None = None
+    overlap: float = 0.5
+    clip_percentile: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.framing not in ("letterbox", "stretch", "tile", "pyramid"):
+            raise UsageError(f"unknown framing {self.framing!r}; expected letterbox, stretch, tile or pyramid")
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"framing: overlap is {self.overlap}; expected at least 0 and below 1")
+        if self.tile is not None and self.tile < 1:
+            raise UsageError(f"framing: tile is {self.tile} pixels; expected at least 1")
+        if not 50 <= self.clip_percentile <= 100:
+            raise UsageError(
+                f"{self.method}: clip_percentile is {self.clip_percentile}; expected a percentile, 50 to 100"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GScoreCAMSettings(SaliencySettings):
+    """What gScoreCAM takes besides.
+
+    Attributes:
+        layer: the target layer; None for the encoder's default, the deepest whose positions influence the
+            embedding.
+        k: how many channels; all of them where the layer has fewer.
+        batch: masked views per forward.  Small batches are the fastest on a CPU; memory is O(batch), not
+            O(k).
+        masked_out: what a mask of 0 leaves: "black" or the encoder's "mean" colour.
+        contrast: score a phrase by its log-odds against its negative phrases instead of on its own.
+        logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
+            encoder's own, which makes the score its logit (a bias cancels).
+    """
+
+    method: ClassVar[str] = "gscorecam"
+
+    layer: str | None = None
+    k: int = 300
+    batch: int = 16
+    masked_out: Literal["black", "mean"] = "black"
+    contrast: bool = False
+    logit_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1 or self.batch < 1:
+            raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
+        if self.masked_out not in ("black", "mean"):
+            raise UsageError(f"gscorecam: masked_out is {self.masked_out!r}; expected 'black' or 'mean'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMSettings(SaliencySettings):
+    """What Grad-CAM takes besides.
+
+    Attributes:
+        layer: the target layer; None for the encoder's default.
+    """
+
+    method: ClassVar[str] = "gradcam"
+
+    layer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSettings(SaliencySettings):
+    """What dense similarity takes besides.
+
+    Attributes:
+        activation: how a cosine becomes a saliency: auto, sigmoid, softmax or minmax.
+        shifts: n views for each axis, moved by 1/n of the tower's stride: n times the map's resolution for
+            n * n forwards (exact for a convolutional tower away from the edges, an approximation where
+            positions are embedded).
+        batch: views per forward.
+        top_fraction: the share of pixels whose mean probability is the evidence ``dense``.
+    """
+
+    method: ClassVar[str] = "dense"
+
+    activation: Activation = "auto"
+    shifts: int = 1
+    batch: int = 16
+    top_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activation not in ("auto", "sigmoid", "softmax", "minmax"):
+            raise UsageError(f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax")
+        if self.shifts < 1 or self.batch < 1:
+            raise UsageError(f"dense: shifts is {self.shifts} and batch {self.batch}; expected at least 1 each")
+        if not 0 < self.top_fraction <= 1:
+            raise UsageError(f"dense: top_fraction is {self.top_fraction}; expected above 0 and at most 1")
+
+
+SALIENCY_SETTINGS: dict[str, type[SaliencySettings]] = {
+    each.method: each for each in (GScoreCAMSettings, GradCAMSettings, DenseSettings)
+}
+"""Method -> what can be set of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceSettings:
+    """How evidence becomes presence, and how much of it a phrase needs.
+
+    Attributes:
+        threshold: the presence below which a phrase is absent, 0 to 1; None draws whatever stands out.
+        global_weight: g in [0, 1], the share of the whole image's probability against the dense one's.
+        a: slope of the calibration on the log-odds (Platt 1999).
+        b: its intercept.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    threshold: float | None = None
+    global_weight: float = 0.5
+    a: float = 1.0
+    b: float = 0.0
+
+    def __post_init__(self) -> None:
+        value = self.threshold
+        if value is not None and not (_is_number(value) and 0 <= value <= 1):
+            raise UsageError(f"presence: threshold is {value!r}; expected 0 to 1, or null for none")
+        if not 0 <= self.global_weight <= 1:
+            raise UsageError(f"presence: global_weight is {self.global_weight}; expected 0 to 1")
+        if not (math.isfinite(self.a) and math.isfinite(self.b)):
+            raise UsageError(f"presence: a is {self.a} and b is {self.b}; expected finite numbers")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

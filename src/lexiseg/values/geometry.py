@@ -1,0 +1,144 @@
+"""Where voxels lie: an affine, and the planes in which a volume is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+PlaneName = Literal["auto", "axial", "coronal", "sagittal"]
+"""A plane to look at, or "auto" for the one that the volume was acquired in."""
+
+# For each plane, the world axis (0 right, 1 anterior, 2 superior) and the sign of the direction along which
+# slice, row and column indices grow: axial and coronal with the patient's right on the left of the screen,
+# sagittal with anterior on the left, head or front up.
+_DIRECTIONS: dict[str, tuple[tuple[int, int], ...]] = {
+    "axial": ((2, 1), (1, -1), (0, -1)),
+    "coronal": ((1, 1), (2, -1), (0, -1)),
+    "sagittal": ((0, 1), (2, -1), (1, -1)),
+}
+_THICKER = 1.1
+
+
+@dataclass(frozen=True)
+class PlaneAxes:
+    """How an array (D, H, W) is turned into upright planes: axes permuted and reversed, nothing interpolated.
+
+    Attributes:
+        name: "axial", "coronal" or "sagittal".
+        axes: the array axis that slice, row and column of the planes run along.
+        flips: which of them run against their array axis.
+    """
+
+    name: str
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A view (N, h, w) of an array (D, H, W): its planes in order, each upright."""
+        return array.transpose(self.axes)[self._steps]
+
+    def assemble(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """A view (D, H, W) of planes (N, h, w); the inverse of `cut`."""
+        return planes[self._steps].transpose(np.argsort(self.axes))
+
+    @property
+    def _steps(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The grid of a volume.
+
+    Attributes:
+        shape: (D, H, W): slices, rows and columns of the array, as they are stored.
+        affine: float64 (4, 4): voxel (column, row, slice) to RAS+ mm.
+        frame: of reference, a DICOM UID; "" where nobody knows.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    frame: str = ""
+
+    @classmethod
+    def of_spacing(cls, shape: tuple[int, int, int], spacing: tuple[float, float, float] | None = None) -> Self:
+        """A grid that nobody placed: axial slices from feet to head, upright, with this spacing.
+
+        Args:
+            shape: (D, H, W).
+            spacing: mm along slice, row and column; 1 each when None.
+        """
+        slice_, row, column = spacing or (1.0, 1.0, 1.0)
+        return cls(shape, np.diag([-column, -row, slice_, 1.0]))
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """mm between voxel centres along slice, row and column; None where the affine does not say."""
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
+        if not np.isfinite(sizes).all() or sizes.min() <= 0:
+            return None
+        return float(sizes[2]), float(sizes[1]), float(sizes[0])
+
+    @property
+    def oriented(self) -> bool:
+        """Whether the affine is finite and regular, so that the body's axes can be told."""
+        linear = self.affine[:3, :3]
+        return bool(np.isfinite(self.affine).all() and abs(np.linalg.det(linear)) > 0)
+
+    def plane_axes(self, plane: PlaneName = "auto") -> PlaneAxes:
+        """The directions in which the volume is shown upright.
+
+        Each array axis is matched with the world axis closest to it, so an oblique volume is cut along its own
+        axes.  "auto" cuts across the only axis of one voxel, else across the axis whose voxels are clearly
+        (10 %) thicker than all others, which gives the plane of acquisition, else axially.  An affine that is
+        singular or not finite cannot be matched: column, row and slice then count as right, anterior, superior.
+
+        Args:
+            plane: a plane, or "auto".
+        """
+        matched = self._matched()
+        name = plane if plane != "auto" else self._acquired(matched)
+        voxel_of = {world: voxel for voxel, (world, _) in enumerate(matched)}
+        wanted = _DIRECTIONS[name]
+        voxels = [voxel_of[world] for world, _ in wanted]
+        flips = [matched[voxel][1] != sign for voxel, (_, sign) in zip(voxels, wanted, strict=True)]
+        # Voxel axes count column, row, slice; array axes slice, row, column.
+        axes = [2 - voxel for voxel in voxels]
+        return PlaneAxes(name, (axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+
+    def distance(self, other: Geometry) -> float:
+        """How far apart two grids of one shape lie: the largest shift of a corner along a world axis, in mm.
+
+        Affines that are not finite are equal only to themselves; NaN where they differ.
+        """
+        if np.array_equal(self.affine, other.affine, equal_nan=True):
+            return 0.0
+        depth, height, width = self.shape
+        unit = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+        corners = unit * [width, height, depth, 1]
+        return float(np.abs(corners @ (self.affine - other.affine).T).max())
+
+    def _matched(self) -> tuple[tuple[int, int], ...]:
+        """For each voxel axis the world axis closest to it, and the sign of its direction."""
+        if not self.oriented:
+            return ((0, 1), (1, 1), (2, 1))
+        linear = self.affine[:3, :3]
+        cosines = linear / np.linalg.norm(linear, axis=0)
+        best = max(permutations(range(3)), key=lambda worlds: sum(abs(cosines[w, v]) for v, w in enumerate(worlds)))
+        return tuple((world, 1 if cosines[world, voxel] > 0 else -1) for voxel, world in enumerate(best))
+
+    def _acquired(self, matched: tuple[tuple[int, int], ...]) -> str:
+        names = {directions[0][0]: name for name, directions in _DIRECTIONS.items()}
+        lengths = self.shape[::-1]
+        single = [voxel for voxel, length in enumerate(lengths) if length == 1]
+        if len(single) == 1:
+            return names[matched[single[0]][0]]
+        sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
+        thickest = int(np.argmax(sizes))
+        if np.isfinite(sizes).all() and sizes[thickest] > _THICKER * np.delete(sizes, thickest).max():
+            return names[matched[thickest][0]]
+        return "axial"

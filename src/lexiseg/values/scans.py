@@ -1,0 +1,249 @@
+"""Scans: an image that is ready to be shown, a volume in its own units, and the planes that models see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.geometry import Geometry, PlaneAxes, PlaneName
+from lexiseg.values.window import Window, check_window, choose_window
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One upright picture of a scan, as models see it.
+
+    Attributes:
+        pixels: float32 in [0, 1], (H, W) grey or (H, W, 3) RGB.
+        id: the scan's, for a volume with the plane's index.
+        index: among the scan's planes.
+        spacing: mm between pixel centres along row and column; None where unknown.
+    """
+
+    pixels: FloatArray
+    id: str = "scan"
+    index: int = 0
+    spacing: tuple[float, float] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+
+class Planes(Sequence[Plane]):
+    """A scan as planes, each made when it is asked for: the planes of a volume are not all kept.
+
+    Args:
+        scan: the scan.
+        axes: how a volume is cut; None for an image.
+        window: what makes a volume's values visible; None for an image's pixels as they are.
+    """
+
+    def __init__(self, scan: Scan, axes: PlaneAxes | None, window: Window | None) -> None:
+        self._scan, self.axes, self.window = scan, axes, window
+        if isinstance(scan, Volume):
+            assert axes is not None
+            self._cut = axes.cut(scan.values)
+        else:
+            self._cut = (scan.pixels if window is None else scan.native_values)[None]
+
+    def __len__(self) -> int:
+        return len(self._cut)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The plane of an index; of a slice, a list."""
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        values = self._cut[place]
+        pixels = values if self.window is None else self.window.apply(values)
+        volume = isinstance(self._scan, Volume)
+        return Plane(
+            pixels=np.ascontiguousarray(pixels, np.float32),
+            id=f"{self._scan.id}_slice{place:04d}" if volume else self._scan.id,
+            index=place,
+            spacing=self._spacing(),
+        )
+
+    def __iter__(self) -> Iterator[Plane]:
+        return (self[k] for k in range(len(self)))
+
+    def record(self) -> dict[str, str]:
+        """Plane and window as they were used, in words."""
+        return {
+            "plane": self.axes.name if self.axes is not None else "",
+            "window": self.window.describe() if self.window is not None else "as displayed",
+        }
+
+    def cut(self, array: NDArray[_T]) -> NDArray[_T]:
+        """A view (N, h, w) of an array on the scan's own grid, plane by plane."""
+        found: NDArray[_T] = self.axes.cut(array) if self.axes is not None else array[None]
+        return found
+
+    def assemble(self, planes: Sequence[NDArray[_T]]) -> NDArray[_T]:
+        """What was made of each plane, back on the scan's own grid.
+
+        Args:
+            planes: one array (h, w) for each plane, in order.
+
+        Returns:
+            (D, H, W) of a volume, (H, W) of an image; C-contiguous, the dtype of the arrays.
+
+        Raises:
+            ValueError: the number of planes or their shape differs from the scan's.
+        """
+        shapes = {plane.shape for plane in planes}
+        if len(planes) != len(self) or shapes != {self._cut.shape[1:3]}:
+            raise ValueError(
+                f"{len(planes)} planes of shape {sorted(shapes)}, expected {len(self)} of {self._cut.shape[1:3]}"
+            )
+        if self.axes is None:
+            return planes[0]
+        return np.ascontiguousarray(self.axes.assemble(np.stack(planes)))
+
+    def _spacing(self) -> tuple[float, float] | None:
+        spacing = self._scan.spacing
+        if spacing is None:
+            return None
+        if self.axes is None:
+            return spacing[0], spacing[1]
+        return spacing[self.axes.axes[1]], spacing[self.axes.axes[2]]
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One picture, ready to be shown.
+
+    Attributes:
+        pixels: float32 in [0, 1]; (H, W) grey or (H, W, 3) RGB.
+        id: a name for files and tables, without extension.
+        spacing: mm between pixel centres along row and column; None where the file does not say.
+        native: (H, W) values in the scan's units, upright as `pixels` are, where the file has units of its own;
+            None where pixels are all that there is.
+        unit: of `native`, "HU" or "".
+        source: the file that was read; None for a scan made in memory.
+        notes: what was done on reading (window, photometric inversion, ...): no patient data.
+
+    Raises:
+        TypeError, ValueError: pixels of another kind or shape.
+    """
+
+    pixels: FloatArray
+    id: str = "scan"
+    spacing: tuple[float, float] | None = None
+    native: NDArray[Any] | None = None
+    unit: str = ""
+    source: Path | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.float32:
+            raise TypeError(f"pixels are {self.pixels.dtype}, expected float32 in [0, 1]")
+        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape:
+            raise ValueError(f"pixels have shape {shape}, expected (H, W) or (H, W, 3)")
+        if self.native is not None and self.native.shape != shape[:2]:
+            raise ValueError(f"native values have shape {self.native.shape}, expected {shape[:2]}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The grid of a mask of this image: (H, W)."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    @property
+    def native_values(self) -> NDArray[Any]:
+        """`native`.
+
+        Raises:
+            UnreadableScan: there is none.
+        """
+        if self.native is None:
+            raise UnreadableScan(f"{self.id}: it has no values but its pixels; a window needs CT, MR or X-ray values")
+        return self.native
+
+    def planes(self, plane: PlaneName = "auto", window: str = "auto") -> Planes:
+        """The image as its one plane.
+
+        Args:
+            plane: of no effect: an image has one.
+            window: see `lexiseg.values.window.check_window`; "auto" and "file" show the pixels as they are.
+
+        Raises:
+            UnreadableScan: the window needs values that the image does not have.
+        """
+        setting = check_window(window)
+        if setting in ("auto", "file"):
+            return Planes(self, None, None)
+        own = choose_window(setting, self.native_values, own=None, unit=self.unit, name=self.id)
+        return Planes(self, None, own)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A stack of slices in native units.
+
+    Attributes:
+        values: (D, H, W) real numbers in the scan's units (Hounsfield for CT), as they are stored.
+        geometry: where the voxels lie.
+        id: a name for files and tables, without extension.
+        unit: of the values: "HU", or "" where nobody knows.
+        window: the file's own; None where it has none.
+        source: the file that was read; None for a volume made in memory.
+        header: what a writer of the source's format must repeat; None for a volume made in memory.
+        notes: what was done on reading: no patient data.
+
+    Raises:
+        ValueError: another shape than the geometry's, or values that are no real numbers.
+    """
+
+    values: NDArray[Any]
+    geometry: Geometry
+    id: str = "scan"
+    unit: str = ""
+    window: Window | None = None
+    source: Path | None = None
+    header: Any = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or 0 in self.values.shape or self.values.shape != self.geometry.shape:
+            raise ValueError(f"values have shape {self.values.shape}, expected (D, H, W) = {self.geometry.shape}")
+        if self.values.dtype.kind not in "iufb":
+            raise ValueError(f"values are {self.values.dtype}, expected real numbers")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The grid of a mask of this volume: (D, H, W)."""
+        return self.geometry.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """mm between voxel centres along slice, row and column; None where the affine does not say."""
+        return self.geometry.spacing
+
+    def planes(self, plane: PlaneName = "auto", window: str = "auto") -> Planes:
+        """The volume as upright planes, all seen through one window.
+
+        Args:
+            plane: see `Geometry.plane_axes`.
+            window: see `lexiseg.values.window.check_window`; decided once for the whole volume.
+
+        Raises:
+            UnreadableScan: the window means nothing for these values, or all values are equal.
+        """
+        chosen = choose_window(check_window(window), self.values, own=self.window, unit=self.unit, name=self.id)
+        return Planes(self, self.geometry.plane_axes(plane), chosen)
+
+
+Scan = Image | Volume
+"""What a reader gives and a pipeline takes."""
