@@ -1,9 +1,9 @@
 """lexiseg: say what to segment; get the mask.
 
     >>> import lexiseg
-    >>> segment = lexiseg.load("demo")
-    >>> result = segment(lexiseg.read_scan("scan.png"), "breast tumor")
-    >>> result["breast tumor"].present, result["breast tumor"].mask.shape
+    >>> lexiseg.segment("scan.png", "breast tumor").save("masks/")           # doctest: +SKIP
+    >>> segment = lexiseg.load("demo")                                       # doctest: +SKIP
+    >>> segment("scan.png", ["breast tumor", "left lung"], threshold=0.5)    # doctest: +SKIP
 
 Names are looked up on first use, so that importing the package does not import torch.
 """
@@ -14,28 +14,35 @@ from typing import TYPE_CHECKING
 
 from lexiseg.lazy import lazy_names
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from lexiseg.api import Segmentation, TextSegmenter, load, segment
+    from lexiseg.io.masks import read_mask
     from lexiseg.io.read import read_scan
     from lexiseg.io.write import write_mask
-    from lexiseg.pipelines.loading import load
-    from lexiseg.pipelines.preset import Preset
+    from lexiseg.pipelines.preset import Preset, load_preset, preset_names
     from lexiseg.pipelines.results import Result, TargetResult
+    from lexiseg.session import Session
+    from lexiseg.values.geometry import Geometry
     from lexiseg.values.masks import Mask, Prompts, Saliency
-    from lexiseg.values.scans import Image, Plane, Scan, Volume
+    from lexiseg.values.scans import Image, Plane, Volume
 
 _HOMES = {
+    "api": ("Segmentation", "TextSegmenter", "load", "segment"),
+    "io.masks": ("read_mask",),
     "io.read": ("read_scan",),
     "io.write": ("write_mask",),
-    "pipelines.loading": ("load",),
-    "pipelines.preset": ("Preset",),
-    "pipelines.results": ("TargetResult", "Result"),
+    "pipelines.preset": ("Preset", "load_preset", "preset_names"),
+    "pipelines.results": ("Result", "TargetResult"),
+    "session": ("Session",),
+    "values.geometry": ("Geometry",),
     "values.masks": ("Mask", "Prompts", "Saliency"),
-    "values.scans": ("Image", "Plane", "Scan", "Volume"),
+    "values.scans": ("Image", "Plane", "Volume"),
 }
 
 __all__ = [
+    "Geometry",
     "Image",
     "Mask",
     "Plane",
@@ -43,13 +50,24 @@ __all__ = [
     "Prompts",
     "Result",
     "Saliency",
-    "Scan",
+    "Segmentation",
+    "Session",
     "TargetResult",
+    "TextSegmenter",
     "Volume",
     "__version__",
     "load",
+    "load_preset",
+    "preset_names",
+    "read_mask",
     "read_scan",
+    "segment",
     "write_mask",
 ]
 
 __getattr__ = lazy_names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return sorted(__all__)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from lexiseg.evaluation.sensitivity import map_correlation, text_sensitivity
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
-SCAN = Scan(np.random.default_rng(0).random((6, 8), np.float32))
+SCAN = Image(np.random.default_rng(0).random((6, 8), np.float32))
 
 
 class Pipeline:

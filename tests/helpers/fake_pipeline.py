@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.results import TargetResult, Result, label_map
+from lexiseg.pipelines.results import MaskEstimate, Result, SliceResult, label_map, target_result
 from lexiseg.regions.region import Region
 from lexiseg.values.masks import Prompts, Saliency
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Plane, Planes, Scan
 
 
 class FakePipeline:
@@ -27,7 +28,7 @@ class FakePipeline:
         fails: Exception | None = None,
         pause: float = 0,
     ) -> None:
-        self.preset = preset or Preset(name="demo", presence={"threshold": 0.5})
+        self.preset = preset or Preset(name="demo").override(presence={"threshold": 0.5})
         self.encoder = SimpleNamespace(device="cpu", precision="float32")
         self.segmenter = SimpleNamespace(device="cpu", precision="float32")
         self.weights, self.fails, self.pause = weights, fails, pause
@@ -57,30 +58,44 @@ class FakePipeline:
         time.sleep(self.pause)
         if self.fails is not None and "bad" in scan.id:
             raise self.fails
-        slices = list(iterate_slices(scan))
-        for k in range(len(slices)):
+        planes = self.planes(scan)
+        for k in range(len(planes)):
             if progress is not None:
-                progress((k + 1) / len(slices))
-        findings = tuple(_finding(scan, slices, k, text, keep_stages) for k, text in enumerate(phrases))
-        weights = [np.full(scan.shape, 1.0 - 0.1 * k) for k in range(len(phrases))]
-        mask = label_map([f.mask for f in findings], weights, tuple(phrases))
-        return Result(scan.id, findings, mask, {"total": 0.01}, self.provenance)
+                progress((k + 1) / len(planes))
+        slices = [_slices(planes, k, text, keep_stages) for k, text in enumerate(phrases)]
+        targets = tuple(
+            dataclasses.replace(target_result(text, each, planes, threshold=None, keep=keep_stages), confidence=0.8)
+            for text, each in zip(phrases, slices, strict=True)
+        )
+        mask = label_map(slices, planes, tuple(phrases))
+        return Result(scan.id, targets, mask, {"total": 0.01}, self.provenance, planes.record())
+
+    def planes(self, scan: Scan) -> Planes:
+        return scan.planes(self.preset["volume"].plane, self.preset["volume"].window)
 
 
-def _finding(scan: Scan, slices: list[Scan], k: int, text: str, keep: bool) -> TargetResult:
+def _slices(planes: Planes, k: int, text: str, keep: bool) -> list[SliceResult]:
     present = "absent" not in text
-    maps = [_grey(each) for each in slices]
-    masks = [(m > scan.pixels.mean() + 0.1 * k) & present for m in maps]
-    prompts = tuple(Prompts(boxes=_box(mask)) for mask in masks)
-    saliency = tuple(Saliency(m, text, 1.0) for m in maps) if keep else ()
-    region = tuple(Region(mask, m) for mask, m in zip(masks, maps, strict=True)) if keep else ()
     presence = 0.9 if present else 0.1
-    mask = np.stack(masks) if scan.volume else masks[0]
-    return TargetResult(text, mask, present, presence, 0.8, prompts, saliency, region)
+    maps = [_grey(each) for each in planes]
+    mean = np.mean([each.mean() for each in maps])
+    found = []
+    for grey in maps:
+        mask = (grey > mean + 0.1 * k) & present
+        each = SliceResult.of(
+            saliency=Saliency(grey, text, 1.0),
+            region=Region(mask, grey),
+            prompts=Prompts(boxes=_box(mask)),
+            estimate=MaskEstimate(mask, 0.8, grey),
+            presence=presence,
+            agreement=0.8,
+        )
+        found.append(dataclasses.replace(each, weights=np.full(mask.sum(), 1.0 - 0.1 * k, np.float32)))
+    return found
 
 
-def _grey(scan: Scan) -> np.ndarray:
-    return scan.pixels if scan.pixels.ndim == 2 else scan.pixels.mean(-1, dtype=np.float32)
+def _grey(plane: Plane) -> np.ndarray:
+    return plane.pixels if plane.pixels.ndim == 2 else plane.pixels.mean(-1, dtype=np.float32)
 
 
 def _box(mask: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from lexiseg.values.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class Query:
     """One call of `decode`."""
 
     boxes: np.ndarray | None
@@ -42,7 +42,7 @@ class FakeSegmenter:
         self.weights: Any = None
         self.iou, self.blind, self.sure = tuple(iou), blind, sure
         self.encoded: list[tuple[int, ...]] = []
-        self.asked: list[Question] = []
+        self.asked: list[Query] = []
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
@@ -58,7 +58,7 @@ class FakeSegmenter:
         labels: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        self.asked.append(Question(boxes, points, labels, multimask))
+        self.asked.append(Query(boxes, points, labels, multimask))
         iou = self.iou[(len(self.asked) - 1) % len(self.iou)]
         filled = np.zeros(image.shape, np.bool_)
         if boxes is not None:

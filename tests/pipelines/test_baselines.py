@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fake_segmenter import FakeSegmenter
 from regions_of import boxes_of, filled
+from scans_of import volume_of
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import baselines, loading
@@ -14,11 +15,11 @@ from lexiseg.pipelines.baselines import NoEncoder, OracleBox, Unprompted
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image
 
 SHAPE = (40, 60)
 LARGE, CENTRAL = (0, 0, 30, 30), (26, 16, 34, 24)
-SCAN = Scan(np.random.default_rng(0).random(SHAPE, dtype=np.float32))
+SCAN = Image(np.random.default_rng(0).random(SHAPE, dtype=np.float32))
 
 
 def unprompted(monkeypatch: pytest.MonkeyPatch, proposals: Proposals, **changes: Any) -> Unprompted:
@@ -76,7 +77,7 @@ class TestTrueBoxes:
         assert (found.present, found.presence) == (False, 0) and segmenter.asked == []
 
     def test_a_volumes_truth_goes_slice_by_slice(self) -> None:
-        volume = Scan(np.zeros((3, *SHAPE), np.float32), volume=True)
+        volume = volume_of(np.zeros((3, *SHAPE), np.float32))
         truth = np.stack([filled(SHAPE), filled(SHAPE, LARGE), filled(SHAPE)])
         found = self.made()(volume, "lungs", truth=truth)["lungs"]
         np.testing.assert_array_equal(found.mask, truth)

@@ -11,23 +11,25 @@ import pytest
 from checkpoints import make_sam_folder
 from fake_saliency_encoder import FakeEncoder
 from fake_segmenter import FakeSegmenter
+from scans_of import preset_of
 from towers import make_tower_folder
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import loading
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.preset import Preset, load_preset, preset_names
-from lexiseg.values.scans import Scan
+from lexiseg.pipelines.preset import load_preset, preset_names
+from lexiseg.saliency.settings import DenseSettings
+from lexiseg.values.scans import Image, Scan
 
 SHIPPED = [name for name in preset_names() if load_preset(name).pipeline == "medclip-sam"]
-PRESET = Preset(name="test", saliency={"method": "dense"}, regions={"method": "threshold"}, prompts={"boxes": "all"})
+PRESET = preset_of("test", saliency={"method": "dense"}, regions={"method": "threshold"}, prompts={"boxes": "all"})
 
 
 @pytest.fixture
 def scan() -> Scan:
     """Noise."""
-    return Scan(np.random.default_rng(0).random((40, 56), dtype=np.float32), id="noise")
+    return Image(np.random.default_rng(0).random((40, 56), dtype=np.float32), id="noise")
 
 
 class TestSettings:
@@ -42,28 +44,28 @@ class TestSettings:
             ("phrases", {"ensembles": True}, "phrases has no setting 'ensembles'; expected among ensemble"),
             ("phrases", {"library": "x"}, "phrases has no setting 'library'"),
             ("phrases", {"ensemble": "yes"}, "phrases: ensemble is 'yes'; expected true or false"),
-            ("saliency", {"method": "cam"}, "unknown saliency method 'cam'; expected one of gscorecam"),
-            ("saliency", {"method": ["dense"]}, "saliency: {'method': ['dense']} holds"),
-            ("saliency", {"k": 5}, "saliency method 'dense' has no setting 'k'"),
-            ("saliency", {"shifts": "two"}, "saliency: {'method': 'dense', 'shifts': 'two'} holds"),
+            ("saliency", {"method": "cam"}, "saliency has no method 'cam'; expected one of gscorecam"),
+            ("saliency", {"method": ["dense"]}, "saliency has no method ['dense']"),
+            ("saliency", {"k": 5}, "saliency has no setting 'k'"),
+            ("saliency", {"shifts": "two"}, "saliency: {'shifts': 'two'} holds"),
             ("saliency", {"shifts": 0}, "shifts is 0"),
-            ("saliency", {"clip_percentile": 10}, "dense: white is 10; expected a percentile, 50 to 100"),
-            ("saliency", {"clip_percentile": "99"}, "saliency: {'method': 'dense', 'white': '99'} holds"),
+            ("saliency", {"clip_percentile": 10}, "dense: clip_percentile is 10; expected a percentile, 50 to 100"),
+            ("saliency", {"clip_percentile": "99"}, "saliency: {'clip_percentile': '99'} holds"),
             ("saliency", {"framing": "crop"}, "unknown framing 'crop'"),
             ("saliency", {"framing": "tile", "tile": 0}, "tile is 0 pixels"),
-            ("regions", {"method": "snake"}, "there is no refiner 'snake', expected one of crf"),
-            ("regions", {"tau": 1}, "refiner 'threshold' has no setting tau"),
+            ("regions", {"method": "snake"}, "regions has no method 'snake'; expected one of crf"),
+            ("regions", {"tau": 1}, "regions has no setting 'tau'; expected among threshold"),
             ("regions", {"threshold": 2}, "threshold is 2, expected"),
-            ("regions", {"threshold": "half"}, "regions: {'method': 'threshold', 'threshold': 'half'} holds"),
-            ("regions", {"pixels": 1}, "regions: "),
+            ("regions", {"threshold": "half"}, "regions: {'threshold': 'half'} holds"),
+            ("regions", {"pixels": 1}, "regions has no setting 'pixels'"),
             ("prompts", {"box": "all"}, "prompts has no setting 'box'; expected among boxes, margin"),
             ("prompts", {"region": 1}, "prompts has no setting 'region'"),
-            ("prompts", {"levels": [0.2, 1.5]}, "prompts: levels is [0.2, 1.5]; expected numbers between"),
+            ("prompts", {"levels": [0.2, 1.5]}, "prompts: levels is (0.2, 1.5); expected numbers between"),
             ("prompts", {"levels": "low"}, "prompts: levels is 'low'; expected numbers between 0 and 1"),
             ("prompts", {"boxes": "most"}, "boxes is 'most', expected"),
-            ("prompts", {"margin": "wide"}, "prompts: {'boxes': 'all', 'margin': 'wide'} holds"),
-            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among final, segmenter_weight"),
-            ("mask", {"fusion": "sam"}, "mask: final is 'sam'; expected segmenter, region or average"),
+            ("prompts", {"margin": "wide"}, "prompts: {'margin': 'wide'} holds"),
+            ("mask", {"smooth": 1}, "mask has no setting 'smooth'; expected among fusion, segmenter_weight"),
+            ("mask", {"fusion": "sam"}, "mask: fusion is 'sam'; expected segmenter, region or average"),
             ("mask", {"min_area": "tiny"}, "mask: {'min_area': 'tiny'} holds"),
             ("mask", {1: 2}, "mask has no setting 1"),
             ("presence", {"slope": 1}, "presence has no setting 'slope'; expected among threshold"),
@@ -104,7 +106,7 @@ class TestLoad:
 
     def test_a_preset_of_ones_own(self, fakes: list[tuple[str, str]]) -> None:
         made = load(PRESET, device="cpu", saliency={"shifts": 3})
-        assert made.preset.saliency == {"method": "dense", "shifts": 3}
+        assert made.preset["saliency"] == DenseSettings(shifts=3)
 
     def test_no_such_pipeline_loads_no_model(self, fakes: list[tuple[str, str]]) -> None:
         with pytest.raises(UsageError, match="no pipeline 'sam-only'; expected one of medclip-sam"):

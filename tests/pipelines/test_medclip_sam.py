@@ -12,15 +12,15 @@ import pytest
 import torch
 from fake_saliency_encoder import ColourEncoder, FakeEncoder
 from fake_segmenter import FakeSegmenter
+from scans_of import preset_of, volume_of
 from torch import Tensor
 
 from lexiseg.errors import BadPhrase
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import dice
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
 SIZE = 64
 RED, GREEN = (16, 16, 32, 48), (48, 0, 64, 16)  # x0 y0 x1 y1, whole cells of the encoder's map
@@ -45,8 +45,8 @@ class Colours(ColourEncoder):
         return super().encode_image(pixels)
 
 
-PRESET = Preset(
-    name="test",
+PRESET = preset_of(
+    "test",
     saliency={"method": "dense"},
     regions={"method": "threshold"},
     prompts={"boxes": "all"},
@@ -76,7 +76,7 @@ def scan() -> Scan:
     pixels = np.zeros((SIZE, SIZE, 3), np.float32)
     pixels[boxed(RED)] = (1, 0, 0)
     pixels[boxed(GREEN)] = (0, 1, 0)
-    return Scan(pixels, id="colours")
+    return Image(pixels, id="colours")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def volume() -> Scan:
     pixels = np.zeros((4, SIZE, SIZE), np.float32)
     pixels[1][boxed(RED)] = 0.8
     pixels[2][boxed(GREEN)] = 0.8
-    return Scan(pixels, id="volume", volume=True)
+    return volume_of(pixels, id="volume")
 
 
 class TestPresent:
@@ -176,7 +176,7 @@ class TestAbsent:
 
     def test_a_scan_of_one_value_has_nothing(self) -> None:
         segmenter = FakeSegmenter()
-        flat = Scan(np.full((SIZE, SIZE), 0.5, np.float32))
+        flat = Image(np.full((SIZE, SIZE), 0.5, np.float32))
         found = pipeline(segmenter, presence={"threshold": None})(flat, "bright")["bright"]
         assert not found.present and not found.mask.any()
         assert segmenter.encoded == []
@@ -221,8 +221,8 @@ class TestJudgesDisagree:
             Bare(),
             FakeSegmenter(),
         )
-        embedded = dataclasses.replace(asked._embed(("red",))[0], negatives=torch.zeros(0, 6))
-        asked._embedded["red"] = embedded
+        embedded = dataclasses.replace(asked.embed(("red",))[0], negatives=torch.zeros(0, 6))
+        asked._phrases["red"] = embedded
         found = asked(scan, "red")["red"]
         assert math.isnan(found.presence) and math.isnan(found.confidence)
         assert not found.present
@@ -294,7 +294,7 @@ class TestVolume:
 
     def test_presence_is_the_slices_largest(self, volume: Scan) -> None:
         found = pipeline()(volume, "bright")["bright"]
-        alone = [pipeline()(Scan(pixels), "bright")["bright"].presence for pixels in volume.pixels]
+        alone = [pipeline()(Image(pixels), "bright")["bright"].presence for pixels in volume.values]
         assert found.presence == max(alone)
         assert min(alone) < 0.01 < 0.99 < max(alone)
 
@@ -313,7 +313,7 @@ class TestVolume:
         assert result.mask.labels.shape == (4, SIZE, SIZE)
 
     def test_a_single_slice_is_still_a_volume(self, volume: Scan) -> None:
-        one = Scan(volume.pixels[1:2], volume=True)
+        one = volume_of(volume.values[1:2])
         assert pipeline()(one, "bright")["bright"].mask.shape == (1, SIZE, SIZE)
 
     def test_progress_is_told_after_each_slice(self, volume: Scan) -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scans_of import preset_of
 
 from lexiseg.errors import UnknownPreset, UsageError
 from lexiseg.pipelines.preset import Preset, load_preset, merge_settings, parse_setting, preset_names
+from lexiseg.pipelines.settings import MaskSettings
+from lexiseg.saliency.settings import DenseSettings, GScoreCAMSettings
+from lexiseg.settings import RENAMED
 
 
 def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -33,21 +37,24 @@ class TestShipped:
         preset = load_preset("medclip-sam")
         assert preset.encoder.endswith("BiomedCLIP-PubMedBERT_256-vit_base_patch16_224")
         assert preset.segmenter == "facebook/sam-vit-base"
-        assert preset.saliency == {"method": "gscorecam", "k": 300}
-        assert preset.presence == {"threshold": None}
+        assert preset["saliency"] == GScoreCAMSettings(k=300)
+        assert preset["presence"].threshold is None
 
     def test_a_path_that_spells_a_name_is_that_name(self) -> None:
         assert load_preset(Path("demo")) == load_preset("demo")
 
     def test_as_plain_values_it_makes_the_same_preset_again(self) -> None:
         preset = load_preset("demo")
-        assert Preset(**preset.as_dict()) == preset
+        names = {name: value for name, value in preset.as_dict().items() if isinstance(value, str)}
+        sections = {name: value for name, value in preset.as_dict().items() if isinstance(value, dict)}
+        assert Preset(**names).override(**sections) == preset
 
 
 class TestFile:
     def test_what_it_leaves_out_is_the_default(self, tmp_path: Path) -> None:
         preset = load_preset(write(tmp_path, "encoder: some/model\nsaliency: {method: dense, shifts: 2}\n"))
-        assert preset == Preset(name="mine", encoder="some/model", saliency={"method": "dense", "shifts": 2})
+        assert preset == Preset("mine", encoder="some/model", sections={"saliency": DenseSettings(shifts=2)})
+        assert preset["mask"] == MaskSettings()
 
     def test_it_may_name_itself(self, tmp_path: Path) -> None:
         assert load_preset(str(write(tmp_path, "name: ours\nabout: x", "a.yml"))).name == "ours"
@@ -55,7 +62,7 @@ class TestFile:
     def test_changes_are_merged_into_it(self, tmp_path: Path) -> None:
         path = write(tmp_path, "saliency: {method: dense, shifts: 2}")
         changed = load_preset(path, saliency={"shifts": 3}, segmenter="sam.pth")
-        assert (changed.saliency, changed.segmenter) == ({"method": "dense", "shifts": 3}, "sam.pth")
+        assert (changed["saliency"], changed.segmenter) == (DenseSettings(shifts=3), "sam.pth")
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -101,20 +108,31 @@ class TestFile:
 
 
 class TestOverride:
-    BASE = Preset(name="p", saliency={"method": "dense", "shifts": 2}, mask={"fill_holes": True})
+    BASE = preset_of("p", saliency={"method": "dense", "shifts": 2}, mask={"fill_holes": True})
 
     def test_a_section_is_merged_and_the_others_stay(self) -> None:
         changed = self.BASE.override(saliency={"framing": "tile"})
-        assert changed.saliency == {"method": "dense", "shifts": 2, "framing": "tile"}
-        assert changed.mask == self.BASE.mask
-        assert self.BASE.saliency == {"method": "dense", "shifts": 2}
+        assert changed["saliency"] == DenseSettings(shifts=2, framing="tile")
+        assert changed["mask"] == self.BASE["mask"]
+        assert self.BASE["saliency"] == DenseSettings(shifts=2)
 
     def test_another_method_drops_the_first_ones_settings(self) -> None:
         changed = self.BASE.override(saliency={"method": "gscorecam", "k": 10})
-        assert changed.saliency == {"method": "gscorecam", "k": 10}
+        assert changed["saliency"] == GScoreCAMSettings(k=10)
 
     def test_the_same_method_named_again_keeps_them(self) -> None:
-        assert self.BASE.override(saliency={"method": "dense"}).saliency == self.BASE.saliency
+        assert self.BASE.override(saliency={"method": "dense"})["saliency"] == self.BASE["saliency"]
+
+    def test_another_pipeline_leaves_out_what_it_does_not_read(self) -> None:
+        changed = load_preset("demo", pipeline="salip")
+        assert "regions" not in changed.sections and changed["mask"] == load_preset("demo")["mask"]
+
+    @pytest.mark.parametrize(("former", "today"), [*RENAMED.items()])
+    def test_a_former_name_is_told_todays(self, former: tuple[str, str], today: str) -> None:
+        section, name = former
+        with pytest.raises(UsageError, match=re.escape(f"{section} has no setting '{name}' any more")) as caught:
+            load_preset("demo-salip", **{section: {name: 1}})
+        assert today in str(caught.value) and one_line(caught.value)
 
     def test_a_name_can_be_given(self) -> None:
         assert self.BASE.override(name="q").name == "q"
@@ -139,7 +157,7 @@ class TestSettings:
             ("presence.threshold=", {"presence": {"threshold": None}}),
             ("prompts.min_area=0.5", {"prompts": {"min_area": 0.5}}),
             (" mask . fill_holes = true ", {"mask": {"fill_holes": True}}),
-            ("mask={final: region}", {"mask": {"fusion": "region"}}),
+            ("mask={fusion: region}", {"mask": {"fusion": "region"}}),
             ("encoder=hf-hub:org/model", {"encoder": "hf-hub:org/model"}),
             ("encoder=a=b", {"encoder": "a=b"}),
         ],
@@ -173,7 +191,7 @@ class TestSettings:
             ["saliency.method=gscorecam", "saliency.k=3"],
         ):
             preset = load_preset("demo", **merge_settings(texts))
-            assert preset.saliency == {"method": "gscorecam", "k": 3}
+            assert preset["saliency"] == GScoreCAMSettings(k=3, clip_percentile=100)
 
     def test_a_section_that_is_no_section_reaches_the_person(self) -> None:
         with pytest.raises(UsageError, match="saliency is 3"):

@@ -12,21 +12,23 @@ from checkpoints import make_sam_folder
 from fake_saliency_encoder import ColourEncoder
 from fake_segmenter import FakeSegmenter
 from regions_of import Box, boxes_of, filled
+from scans_of import preset_of, volume_of
 from torch import Tensor
 from towers import make_tower_folder
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import salip
 from lexiseg.pipelines.loading import load
-from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.salip import Salip
 from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.settings import CropSettings, RetrievalSettings
 from lexiseg.values.masks import Saliency
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
 SHAPE = (64, 64)
 RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 60), (0, 0, 12, 12)
-PRESET = Preset(name="test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1})
+PRESET = preset_of("test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1})
 
 
 class Colours(ColourEncoder):
@@ -69,7 +71,7 @@ def painted(*boxes: tuple[Box, tuple[float, float, float]]) -> Scan:
     pixels = np.zeros((*SHAPE, 3), np.float32)
     for box, colour in boxes:
         pixels[filled(SHAPE, box)] = colour
-    return Scan(pixels, id="colours")
+    return Image(pixels, id="colours")
 
 
 @pytest.fixture
@@ -144,7 +146,7 @@ class TestAbsent:
 
     @pytest.mark.parametrize("threshold", [0.5, None])
     def test_no_proposal_at_all(self, proposed: list[Any], threshold: float | None) -> None:
-        dark = Scan(np.zeros(SHAPE, np.float32))
+        dark = Image(np.zeros(SHAPE, np.float32))
         found = pipeline(presence={"threshold": threshold})(dark, "red", keep_stages=True)
         assert proposed and len(found.proposals[0]) == 0
         assert not found["red"].present
@@ -219,23 +221,23 @@ class TestVolume:
         pixels = np.zeros((6, *SHAPE), np.float32)
         pixels[1:4, 16:48, 16:32] = 0.8
         pixels[5, :16, 48:] = 0.8
-        return Scan(pixels, id="volume", volume=True)
+        return volume_of(pixels, id="volume")
 
     def drawn(self, volume: Scan, **settings: Any) -> list[bool]:
         found = pipeline(volume=settings)(volume, "bright")["bright"]
         return [bool(mask.any()) for mask in found.mask]
 
     def test_slices_without_the_target_stay_empty(self, volume: Scan, proposed: list[Any]) -> None:
-        assert self.estimate(volume) == [False, True, True, True, False, True]
+        assert self.drawn(volume) == [False, True, True, True, False, True]
         assert len(proposed) == 6
 
     def test_a_lone_slice_is_dropped_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
-        assert self.estimate(volume, drop_isolated=True) == [False, True, True, True, False, False]
+        assert self.drawn(volume, drop_isolated=True) == [False, True, True, True, False, False]
 
     def test_a_gap_is_asked_again_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
-        volume.pixels[2] = 0
-        assert self.estimate(volume, fill_gaps=True) == [False, True, True, True, False, True]
-        assert self.estimate(volume, fill_gaps=False) == [False, True, False, True, False, True]
+        volume.values[2] = 0
+        assert self.drawn(volume, fill_gaps=True) == [False, True, True, True, False, True]
+        assert self.drawn(volume, fill_gaps=False) == [False, True, False, True, False, True]
 
     def test_proposals_are_not_piled_up_unless_asked(self, volume: Scan, proposed: list[Any]) -> None:
         assert pipeline()(volume, "bright").proposals == ()
@@ -248,19 +250,19 @@ class TestSettings:
         [
             ("proposals", {"points": 3}, "proposals has no setting 'points'; expected among points_per_side"),
             ("proposals", {"points_per_side": 0}, "points_per_side is 0"),
-            ("crops", {"visual": "x"}, "crops has no setting 'visual'; expected among prompt"),
-            ("crops", {"prompt": "circle"}, "no visual prompt 'circle'"),
+            ("crops", {"visual": "x"}, "crops has no setting 'visual'; expected among visual_prompt"),
+            ("crops", {"visual_prompt": "circle"}, "no visual prompt 'circle'"),
             ("crops", {"margin": "wide"}, "crops: {'margin': 'wide'} holds"),
             ("retrieval", {"n": 2}, "retrieval has no setting 'n'; expected among score, top"),
             ("retrieval", {"top": 0}, "top is 0"),
-            ("saliency", {"method": "cam"}, "unknown saliency method 'cam'"),
+            ("saliency", {"method": "cam"}, "saliency has no method 'cam'"),
             ("prompts", {"boxes": "all"}, "prompts has no setting 'boxes'; expected among margin"),
             ("prompts", {"points": "edge"}, "points is 'edge'"),
-            ("mask", {"fusion": "sam"}, "mask: final is 'sam'"),
+            ("mask", {"fusion": "sam"}, "mask: fusion is 'sam'"),
             ("presence", {"threshold": 2}, "presence: threshold is 2"),
-            ("volume", {"axis": "x"}, "volume: axis is 'x'; expected one of auto, axial"),
+            ("volume", {"plane": "x"}, "volume: plane is 'x'; expected one of auto, axial"),
             ("volume", {"drop_isolated": 1}, "volume: drop_isolated is 1"),
-            ("volume", {"overlap": 0}, "volume: overlap is 0"),
+            ("volume", {"min_overlap": 0}, "volume: min_overlap is 0"),
             ("regions", {"method": "crf"}, "the pipeline 'salip' reads no section regions"),
         ],
     )
@@ -275,8 +277,8 @@ class TestSettings:
     def test_the_published_preset_has_the_papers_models_and_settings(self) -> None:
         preset = load_preset("salip")
         assert (preset.encoder, preset.segmenter) == ("ViT-L-14:openai", "facebook/sam-vit-huge")
-        assert preset.proposals["crop_layers"] == 1 and preset.proposals["crop_points_downscale"] == 2
-        assert preset.crops == {"prompt": "masked"} and preset.retrieval == {"score": "crop"}
+        assert preset["proposals"].crop_layers == 1 and preset["proposals"].crop_points_downscale == 2
+        assert (preset["crops"], preset["retrieval"]) == (CropSettings(), RetrievalSettings())
         Salip(preset, Colours(), FakeSegmenter())
 
     def test_the_bundled_preset_fits_its_stages(self) -> None:
@@ -310,7 +312,7 @@ class TestTinyModels:
             presence={"threshold": None},
             proposals=proposals,
         )
-        noise = Scan(np.random.default_rng(0).random(shape, dtype=np.float32))
+        noise = Image(np.random.default_rng(0).random(shape, dtype=np.float32))
         first, again = (made(noise, ["breast tumor", "lungs"], keep_stages=True) for _ in range(2))
         assert first.mask.labels.shape == shape[:2]
         assert all(0 <= found.presence <= 1 and 0 <= found.confidence <= 1 for found in first.targets)
@@ -323,5 +325,5 @@ class TestTinyModels:
         clip, sam = folders
         made = load("salip", encoder=str(clip), segmenter=str(sam), device="cpu",
                     proposals={"points_per_side": 3, "crop_layers": 0})  # fmt: skip
-        found = made(Scan(np.full((24, 24), 0.5, np.float32)), "lungs")
+        found = made(Image(np.full((24, 24), 0.5, np.float32)), "lungs")
         assert found["lungs"].mask.shape == (24, 24)

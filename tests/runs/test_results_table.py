@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scans_of import volume_of
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.pipelines.results import TargetResult
-from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, write_results
+from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, sizes, write_results
 from lexiseg.values.masks import Prompts
+from lexiseg.values.scans import Image
 
 
 def row(name: str, **fields: str) -> Row:
@@ -17,7 +19,19 @@ def row(name: str, **fields: str) -> Row:
 
 class TestRow:
     def test_columns_are_the_contract(self) -> None:
-        assert ",".join(COLUMNS) == "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error"
+        assert ",".join(COLUMNS) == (
+            "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error,notes,"
+            "verdict,area_px,area_mm2,slices,volume_mm3"
+        )
+
+    def test_sizes_of_images_and_volumes(self) -> None:
+        mask = np.zeros((4, 5), np.bool_)
+        mask[1:3, 2:4] = True
+        plain, spaced = Image(np.zeros((4, 5), np.float32)), Image(np.zeros((4, 5), np.float32), spacing=(0.5, 2.0))
+        assert sizes(mask, plain) == {"area_px": "4", "area_mm2": ""}
+        assert sizes(mask, spaced) == {"area_px": "4", "area_mm2": "4.00"}
+        volume = volume_of(np.zeros((3, 4, 5), np.float32), spacing=(3.0, 0.5, 2.0))
+        assert sizes(np.stack([mask, mask, mask & False]), volume) == {"slices": "2", "volume_mm3": "24.00"}
 
     def test_a_line_reads_back(self) -> None:
         original = row("x", present="true", boxes="1 2 3 4;5 6 7 8")
@@ -34,7 +48,7 @@ class TestRow:
 
     def test_boxes_of_images_and_volumes(self) -> None:
         one = Prompts(boxes=np.array([[1, 2, 3.5, 4], [5, 6, 7, 8]], np.float32))
-        finding = TargetResult("t", np.zeros((2, 2), bool), True, 1, 1, (one, Prompts()))
+        finding = TargetResult("t", np.zeros((2, 2), bool), True, 1, 1, prompts=(one, Prompts()))
         assert boxes_cell(finding, volume=False) == "1 2 3.5 4;5 6 7 8"
         assert boxes_cell(finding, volume=True) == "0:1 2 3.5 4;0:5 6 7 8"
 
@@ -59,7 +73,13 @@ class TestTable:
 
     def test_another_programs_table_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "results.csv").write_text("name,dice\nx,1\n")
-        with pytest.raises(UsageError, match="not written by lexiseg"):
+        with pytest.raises(UsageError, match="written by no lexiseg"):
+            read_results(tmp_path / "results.csv")
+
+    def test_an_older_versions_table_is_called_so(self, tmp_path: Path) -> None:
+        header = ",".join(COLUMNS[:11])
+        (tmp_path / "results.csv").write_text(f"{header}\n")
+        with pytest.raises(UsageError, match="written by another version of lexiseg"):
             read_results(tmp_path / "results.csv")
 
     def test_a_failed_append_leaves_the_table_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

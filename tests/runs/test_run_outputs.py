@@ -7,22 +7,23 @@ import nibabel as nib
 import numpy as np
 import pytest
 from fake_pipeline import FakePipeline
-from PIL import Image
+from PIL import Image as Pillow
 
 from lexiseg.io.read import read_scan
-from lexiseg.runs.outputs import slugs, write_outputs
-from lexiseg.values.scans import Scan
+from lexiseg.io.names import slugs
+from lexiseg.runs.outputs import write_outputs
+from lexiseg.values.scans import Image, Scan
 
 
 def write(scan: Scan, folder: Path, *phrases: str) -> set[str]:
     result = FakePipeline()(scan, phrases, keep_stages=True)
-    write_outputs(result, scan, folder, "x", stages=True, overlay=True)
+    write_outputs(result, scan, scan.planes(), folder, "x", stages=True, overlay=True)
     return {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture
 def image() -> Scan:
-    return Scan(np.random.default_rng(0).random((20, 30), np.float32))
+    return Image(np.random.default_rng(0).random((20, 30), np.float32))
 
 
 @pytest.fixture
@@ -38,20 +39,20 @@ class TestImages:
         names = write(image, tmp_path, "tumor")
         ends = ("mask.png", "saliency.png", "region.png", "prompts.json", "overlay.png")
         assert names == {f"x_{end}" for end in ends}
-        saliency = np.asarray(Image.open(tmp_path / "x_saliency.png"))
+        saliency = np.asarray(Pillow.open(tmp_path / "x_saliency.png"))
         np.testing.assert_array_equal(saliency, np.rint(image.pixels * 255))
-        region = np.asarray(Image.open(tmp_path / "x_region.png"))
+        region = np.asarray(Pillow.open(tmp_path / "x_region.png"))
         np.testing.assert_array_equal(region, np.where(image.pixels > image.pixels.mean(), 255, 0))
         prompts = json.loads((tmp_path / "x_prompts.json").read_text())
         assert prompts["boxes"] == [[0, 0, 30, 20]]
-        assert Image.open(tmp_path / "x_overlay.png").size == (30, 20)
+        assert Pillow.open(tmp_path / "x_overlay.png").size == (30, 20)
 
     def test_several_phrases_have_a_label_map_and_their_own_stages(self, image: Scan, tmp_path: Path) -> None:
         names = write(image, tmp_path, "Left lung", "right lung", "absent")
         assert {"x_labels.png", "x_left-lung_saliency.png", "x_right-lung_prompts.json"} <= names
-        labels = np.asarray(Image.open(tmp_path / "x_labels.png"))
+        labels = np.asarray(Pillow.open(tmp_path / "x_labels.png"))
         assert set(np.unique(labels)) == {0, 1}
-        mask = np.asarray(Image.open(tmp_path / "x_mask.png"))
+        mask = np.asarray(Pillow.open(tmp_path / "x_mask.png"))
         np.testing.assert_array_equal(mask > 0, labels > 0)
 
 
@@ -67,17 +68,18 @@ class TestVolumes:
         write(volume, tmp_path, "tumor")
         written = np.asarray(nib.load(tmp_path / "x_saliency.nii.gz").dataobj)
         assert written.dtype == np.float32
-        np.testing.assert_array_equal(volume.grid.to_slices(written), volume.pixels)
+        shown = np.stack([plane.pixels for plane in volume.planes()])
+        np.testing.assert_array_equal(volume.planes().cut(written.T), shown)
 
     def test_prompts_name_their_slice(self, volume: Scan, tmp_path: Path) -> None:
         write(volume, tmp_path, "tumor")
         slices = json.loads((tmp_path / "x_prompts.json").read_text())["slices"]
-        assert [each["slice"] for each in slices] == list(range(len(volume.pixels)))
+        assert [each["slice"] for each in slices] == list(range(len(volume.planes())))
 
     def test_an_absent_targets_picture_shows_slices_all_the_same(self, volume: Scan, tmp_path: Path) -> None:
         write(volume, tmp_path, "absent organ")
-        height, width = volume.shape[1:]
-        assert Image.open(tmp_path / "x_overlay.png").size == (3 * width, 2 * height)
+        height, width = volume.planes()[0].shape
+        assert Pillow.open(tmp_path / "x_overlay.png").size == (3 * width, 2 * height)
 
 
 def test_slugs_are_short_safe_and_all_different() -> None:

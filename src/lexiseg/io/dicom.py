@@ -132,41 +132,49 @@ class DicomReader:
         """See `Reader.read`."""
         # Here, because importing pydicom takes 0.4 s and most runs read no DICOM.
         import pydicom
-        from pydicom.pixels import pixel_array
 
         _refuse_large(path, options.max_pixels * _BYTES_PER_PIXEL + _ROOM)
         header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
         _refuse_unfit(header, options.max_pixels)
-        dataset = pydicom.dcmread(path, force=True)
-        _ensure_transfer_syntax(dataset)
-        _refuse_mismatched_frame(dataset)
-        try:
-            stored: NDArray[Any] = pixel_array(dataset)
-        except (RuntimeError, NotImplementedError) as error:
-            syntax = dataset.file_meta.TransferSyntaxUID
-            raise UnreadableScan(
-                f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed"
-            ) from error
-        notes = {"format": self.name, "photometric": str(dataset.PhotometricInterpretation)}
-        if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-            pixels, native = colour_pixels(stored, dataset), None
-        else:
-            grey = grey_pixels(stored, dataset)
-            pixels, native = grey.shown, grey.native
-            notes.update(grey.notes)
-        refuse_flat(pixels)
-        spacing, origin = pixel_spacing(dataset)
-        if origin:
-            notes["spacing"] = origin
-        return Image(
-            pixels=pixels,
-            id=options.id,
-            spacing=spacing,
-            native=native,
-            unit="HU" if dataset.get("Modality") == "CT" else "",
-            source=path,
-            notes=notes,
-        )
+        return image_of(pydicom.dcmread(path, force=True), options.id, source=path)
+
+
+def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
+    """A dataset of one frame as an image.
+
+    Raises:
+        UnreadableScan: it holds no image of one frame, or its pixels cannot be decoded; the reason alone.
+    """
+    from pydicom.pixels import pixel_array
+
+    _refuse_kind(dataset)
+    _ensure_transfer_syntax(dataset)
+    _refuse_mismatched_frame(dataset)
+    try:
+        stored: NDArray[Any] = pixel_array(dataset)
+    except (RuntimeError, NotImplementedError) as error:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed") from error
+    notes = {"format": DicomReader.name, "photometric": str(dataset.PhotometricInterpretation)}
+    if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
+        pixels, native = colour_pixels(stored, dataset), None
+    else:
+        grey = grey_pixels(stored, dataset)
+        pixels, native = grey.shown, grey.native
+        notes.update(grey.notes)
+    refuse_flat(pixels)
+    spacing, origin = pixel_spacing(dataset)
+    if origin:
+        notes["spacing"] = origin
+    return Image(
+        pixels=pixels,
+        id=id,
+        spacing=spacing,
+        native=native,
+        unit="HU" if dataset.get("Modality") == "CT" else "",
+        source=source,
+        notes=notes,
+    )
 
 
 def _refuse_large(path: Path, limit: int) -> None:
@@ -196,6 +204,16 @@ def _refuse_large(path: Path, limit: int) -> None:
 
 
 def _refuse_unfit(header: Dataset, max_pixels: int) -> None:
+    _refuse_kind(header)
+    rows, columns = int(header.Rows), int(header.Columns)
+    if rows * columns > max_pixels:
+        raise UnreadableScan(
+            f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
+        )
+
+
+def _refuse_kind(header: Dataset) -> None:
+    """Pass images of one frame."""
     if header.get("SOPClassUID") == _SEGMENTATION_CLASS:
         raise UnreadableScan("it is a DICOM segmentation, not an image; pass the image it was drawn on")
     rows, columns = header.get("Rows"), header.get("Columns")
@@ -203,10 +221,6 @@ def _refuse_unfit(header: Dataset, max_pixels: int) -> None:
         raise UnreadableScan("it holds no image: another kind of DICOM object, or cut off before its pixels")
     if int(rows) < 1 or int(columns) < 1:
         raise UnreadableScan(f"its size is {columns} x {rows} pixels; expected at least 1 x 1")
-    if int(rows) * int(columns) > max_pixels:
-        raise UnreadableScan(
-            f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
-        )
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnreadableScan(

@@ -91,6 +91,11 @@ def _refuse_unfit(image: Image.Image, max_pixels: int) -> None:
         )
 
 
+def pixels_of(image: Image.Image) -> tuple[FloatArray, dict[str, str]]:
+    """An image of Pillow as pixels, with notes on what was done; see `ImageReader`."""
+    return _decode(image, b"")
+
+
 def _decode(image: Image.Image, head: bytes) -> tuple[FloatArray, dict[str, str]]:
     notes: dict[str, str] = {}
     tags: Any = getattr(image, "tag_v2", {})

@@ -78,6 +78,18 @@ def unique_ids(paths: Sequence[Path], root: Path | None = None) -> list[str]:
     return _numbered(ids)
 
 
+def slugs(phrases: Sequence[str]) -> list[str]:
+    """A short file-name-safe word for each phrase, no two of them alike: "left lung" is left-lung."""
+    found: list[str] = []
+    for phrase in phrases:
+        plain = re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")[:40] or "phrase"
+        slug, number = plain, 2
+        while slug in found:
+            slug, number = f"{plain}-{number}", number + 1
+        found.append(slug)
+    return found
+
+
 def _common(places: Sequence[Path]) -> Path:
     try:
         return Path(os.path.commonpath([place.parent for place in places]))

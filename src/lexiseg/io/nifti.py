@@ -60,13 +60,23 @@ class NiftiReader:
     def read(self, path: Path, options: ReadOptions) -> Volume:
         """See `Reader.read`."""
         with open_volume(path, options.max_voxels) as image:
-            values, geometry, header = read_voxels(image)
-        refuse_flat_values(values)
-        notes = {"format": self.name}
-        unknown = int(np.count_nonzero(~np.isfinite(values)))
-        if unknown:
-            notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
-        return Volume(values=values, geometry=geometry, id=options.id, source=path, header=header, notes=notes)
+            return volume_of(image, options.id, source=path)
+
+
+def volume_of(image: Any, id: str, *, source: Path | None = None) -> Volume:
+    """A nibabel image as a volume.
+
+    Raises:
+        UnreadableScan: it is not one grey volume, no voxel is finite, or all are equal; the reason alone.
+    """
+    _refuse_kind(image.header)
+    values, geometry, header = read_voxels(image)
+    refuse_flat_values(values)
+    notes = {"format": NiftiReader.name}
+    unknown = int(np.count_nonzero(~np.isfinite(values)))
+    if unknown:
+        notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
+    return Volume(values=values, geometry=geometry, id=id, source=source, header=header, notes=notes)
 
 
 def read_voxels(image: Any) -> tuple[NDArray[Any], Geometry, NiftiHeader]:
@@ -168,8 +178,6 @@ def _open(handle: IO[bytes], signature: str) -> Any:
 def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int) -> None:
     """Pass headers of one grey volume that the file can hold."""
     shape = tuple(int(length) for length in header.get_data_shape())
-    if len(shape) < 2 or min(shape) < 1:
-        raise UnreadableScan(f"its shape is {shape}; expected two or three axes of at least one voxel")
     voxels = 1
     for length in shape:
         voxels *= length
@@ -178,14 +186,22 @@ def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int) -> None:
             f"its header claims {' x '.join(map(str, shape))} voxels, over the limit of "
             f"{max_voxels}; crop it or raise max_voxels"
         )
+    _refuse_kind(header)
+    needed = int(header.get_data_offset()) + voxels * header.get_data_dtype().itemsize
+    if needed > most_bytes:
+        raise UnreadableScan(f"it is truncated: its header claims {needed} bytes; copy or export it again")
+
+
+def _refuse_kind(header: Any) -> None:
+    """Pass headers of one grey volume."""
+    shape = tuple(int(length) for length in header.get_data_shape())
+    if len(shape) < 2 or min(shape) < 1:
+        raise UnreadableScan(f"its shape is {shape}; expected two or three axes of at least one voxel")
     if max(shape[3:], default=1) > 1:
         raise UnreadableScan(f"its shape is {shape}, a series of volumes; expected one: split it along the fourth axis")
     kind = header.get_data_dtype()
     if kind.fields is not None or kind.kind not in "iuf":
         raise UnreadableScan("its voxels are colour or complex; expected one real number each")
-    needed = int(header.get_data_offset()) + voxels * kind.itemsize
-    if needed > most_bytes:
-        raise UnreadableScan(f"it is truncated: its header claims {needed} bytes; copy or export it again")
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def _read(section: str, given: Mapping[str, Any], kind: type[Any] | OneOf, base:
         return read_settings(kind, given, section=section, base=base)
     values = dict(given)
     method = values.pop("method", base.method if base is not None else kind.default)
-    if method not in kind.kinds:
+    if not isinstance(method, str) or method not in kind.kinds:
         raise UsageError(f"{section} has no method {method!r}; expected one of {', '.join(kind.kinds)}")
     same = base is not None and base.method == method
     return read_settings(kind.kinds[method], values, section=section, base=base if same else None)

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lexiseg.errors import UnwritableResult, UsageError
-from lexiseg.io.names import printable
+from lexiseg.io.names import printable, slugs
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.record import read_record, refuse_other
 from lexiseg.runs.table import RESULTS_NAME, Row, read_results
@@ -166,15 +166,3 @@ def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:
             (folder / each).unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableResult(f"{folder}: an earlier file of {name} cannot be removed ({error.strerror})") from error
-
-
-def slugs(phrases: Sequence[str]) -> list[str]:
-    """A short file-name-safe word for each phrase, no two of them alike: "left lung" is left-lung."""
-    found: list[str] = []
-    for phrase in phrases:
-        plain = re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")[:40] or "phrase"
-        slug, number = plain, 2
-        while slug in found:
-            slug, number = f"{plain}-{number}", number + 1
-        found.append(slug)
-    return found

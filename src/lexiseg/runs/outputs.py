@@ -9,10 +9,10 @@ from typing import Any
 from PIL import Image as Pillow
 
 from lexiseg.files import atomic_write
+from lexiseg.io.names import slugs
 from lexiseg.io.write import write_map, write_mask
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.proposals.files import proposals_record
-from lexiseg.runs.folder import slugs
 from lexiseg.runs.pictures import overlay_picture, proposals_picture
 from lexiseg.values.masks import Prompts
 from lexiseg.values.scans import Image, Planes, Scan

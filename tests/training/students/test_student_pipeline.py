@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scans_of import volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.io.find import find_scans
@@ -23,7 +24,7 @@ from lexiseg.runs.table import read_results
 from lexiseg.training.students.config import StudentConfig
 from lexiseg.training.students.predict import StudentPipeline
 from lexiseg.training.students.student import Prediction
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
 
 class BrightStudent:
@@ -54,7 +55,7 @@ def student(**changes: Any) -> Any:
 def square() -> Scan:
     pixels = np.zeros((40, 40), np.float32)
     pixels[10:20, 10:20] = 1
-    return Scan(pixels)
+    return Image(pixels)
 
 
 class TestAnswers:
@@ -68,7 +69,7 @@ class TestAnswers:
     def test_specks_are_no_answer(self, square: Scan) -> None:
         pixels = np.zeros((100, 100), np.float32)
         pixels[3, 3] = 1
-        found = StudentPipeline(student())(Scan(pixels), ["tumor"])["tumor"]
+        found = StudentPipeline(student())(Image(pixels), ["tumor"])["tumor"]
         assert not found.present
         assert found.confidence == pytest.approx(0.1)
 
@@ -83,7 +84,7 @@ class TestAnswers:
     def test_each_slice_of_a_volume_is_trusted_by_itself(self, square: Scan) -> None:
         dim = np.full((40, 40), 0.4, np.float32)
         dim[:4, :4] = 0.6
-        volume = Scan(np.stack([square.pixels, dim]), volume=True)
+        volume = volume_of(np.stack([square.pixels, dim]))
         found = StudentPipeline(student(), min_confidence=0.3)(volume, ["tumor"])["tumor"]
         assert found.mask[0].any() and not found.mask[1].any()
 

@@ -9,10 +9,11 @@ from fake_pipeline import FakePipeline
 from fake_saliency_encoder import FakeEncoder
 from fake_segmenter import FakeSegmenter
 from regions_of import filled, proposal
+from scans_of import preset_of, volume_of
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import salip
-from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.salip import RegionEvidence, Salip
 from lexiseg.pipelines.tuning import default_grid, sureness, tune_label_free
 from lexiseg.proposals.proposal import Proposals
@@ -21,12 +22,13 @@ from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
 from lexiseg.runs.record import read_record
-from lexiseg.runs.segment import check_tuning, tuned_pipeline
+from lexiseg.runs.segment import check_tuning
+from lexiseg.runs.tuned import tuned_pipeline
 from lexiseg.runs.values import RunOptions, RunProgress
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image
 
 SHAPE = (24, 32)
-PRESET = Preset(name="tuned", pipeline="salip", proposals={"pred_iou_threshold": 0.4, "stability_threshold": 0.6})
+PRESET = preset_of("tuned", pipeline="salip", proposals={"pred_iou_threshold": 0.4, "stability_threshold": 0.6})
 
 
 def regions(*each: tuple[float, float]) -> Proposals:
@@ -49,23 +51,23 @@ def region_evidence(proposals: Proposals, probabilities: list[float], *taken: in
 
 class TestSureness:
     def test_is_margin_times_iou_times_stability(self) -> None:
-        found = look(regions((0.5, 0.8), (0.9, 0.9)), [0.9, 0.3], 0)
+        found = region_evidence(regions((0.5, 0.8), (0.9, 0.9)), [0.9, 0.3], 0)
         assert sureness(*found) == pytest.approx((0.9 - 0.3) * 0.5 * 0.8)
 
     def test_of_two_regions_their_means(self) -> None:
-        found = look(regions((0.5, 0.8), (0.7, 0.6), (1.0, 1.0)), [0.9, 0.7, 0.2], 0, 1)
+        found = region_evidence(regions((0.5, 0.8), (0.7, 0.6), (1.0, 1.0)), [0.9, 0.7, 0.2], 0, 1)
         assert sureness(*found) == pytest.approx((0.8 - 0.2) * 0.6 * 0.7)
 
     def test_a_region_that_is_the_same_thing_is_no_rival(self) -> None:
         twice = regions((0.5, 0.8))
         twice = Proposals(SHAPE, (*twice.items, proposal(filled(SHAPE, (0, 0, 5, 9)))))
-        assert sureness(*look(twice, [0.9, 0.89], 0)) == pytest.approx(0.9 * 0.5 * 0.8)
+        assert sureness(*region_evidence(twice, [0.9, 0.89], 0)) == pytest.approx(0.9 * 0.5 * 0.8)
 
     @pytest.mark.parametrize(
         ("probabilities", "taken"), [([0.9, 0.3], ()), ([0.3, 0.9], (0,)), ([np.nan, np.nan], (0,))]
     )
     def test_nothing_or_no_margin_is_nought(self, probabilities: list[float], taken: tuple[int, ...]) -> None:
-        assert sureness(*look(regions((0.5, 0.8), (0.9, 0.9)), probabilities, *taken)) == 0
+        assert sureness(*region_evidence(regions((0.5, 0.8), (0.9, 0.9)), probabilities, *taken)) == 0
 
 
 class TestGrid:
@@ -102,7 +104,7 @@ def pipeline() -> Salip:
 
 class TestTune:
     def test_the_surest_setting_is_chosen(self, stable: list[ProposalSettings]) -> None:
-        scan = Scan(np.random.default_rng(0).random(SHAPE, dtype=np.float32), id="a")
+        scan = Image(np.random.default_rng(0).random(SHAPE, dtype=np.float32), id="a")
         told: list[float] = []
         tuning = tune_label_free(pipeline(), [(scan, ["lungs", "heart"])], progress=told.append)
         assert tuning.choice["proposals"] == {"pred_iou_threshold": 0.55, "stability_threshold": 0.7}
@@ -111,16 +113,16 @@ class TestTune:
         assert len(stable) == 3  # each pair of thresholds once, whatever the visual prompts
 
     def test_equal_scores_keep_the_presets_own(self, stable: list[ProposalSettings]) -> None:
-        scan = Scan(np.zeros(SHAPE, np.float32))
+        scan = Image(np.zeros(SHAPE, np.float32))
         tuning = tune_label_free(pipeline(), [(scan, ["lungs"])], grid=[{}, {"mask": {"fill_holes": True}}])
         assert tuning.choice == {}
 
     def test_a_volume_is_looked_at_in_its_middle(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[np.ndarray] = []
         monkeypatch.setattr(salip, "propose", lambda _, pixels, __: seen.append(pixels) or Proposals(SHAPE))
-        volume = Scan(np.random.default_rng(0).random((5, *SHAPE), dtype=np.float32), volume=True, id="v")
+        volume = volume_of(np.random.default_rng(0).random((5, *SHAPE), dtype=np.float32), id="v")
         assert tune_label_free(pipeline(), [(volume, ["lungs"])], grid=[{}]).scans == ("v",)
-        np.testing.assert_array_equal(seen, volume.pixels[2:3])
+        np.testing.assert_array_equal(seen, volume.values[2:3])
 
     def test_no_scan(self) -> None:
         with pytest.raises(UsageError, match="no readable scan"):
@@ -152,7 +154,7 @@ class TestRun:
         assert record["tuning"] == "label-free"
         assert record["tuned"]["scans"] == ["a", "b", "c"]
         assert len(record["tuned"]["grid"]) == 9
-        assert record["preset"]["proposals"] == record["tuned"]["choice"]["proposals"]
+        assert record["tuned"]["choice"]["proposals"].items() <= record["preset"]["proposals"].items()
         assert told[0].scan == "choosing settings, 0%" and {each.total for each in told} == {4}
 
         before = len(stable)

@@ -7,7 +7,14 @@ import pytest
 from fake_segmenter import FakeSegmenter
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.fusion import MaskEstimate, MaskSettings, _mean_of_views, segment_queries, segment_best, encode_queries
+from lexiseg.pipelines.fusion import (
+    MaskEstimate,
+    MaskSettings,
+    _mean_of_views,
+    encode_queries,
+    segment_best,
+    segment_queries,
+)
 from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts
@@ -109,14 +116,14 @@ class TestCut:
         return drawn_with(FakeSegmenter(), prompts(LEFT), region, **how).mask
 
     def test_at_one_half_it_is_what_is_likelier_than_not(self) -> None:
-        np.testing.assert_array_equal(self.estimate(self.PROBABILITY), self.PROBABILITY > 0.5)
+        np.testing.assert_array_equal(self.drawn(self.PROBABILITY), self.PROBABILITY > 0.5)
 
     def test_by_dice_what_is_as_likely_as_the_rest_comes_along(self) -> None:
-        np.testing.assert_array_equal(self.estimate(self.PROBABILITY, binarize="expected-dice"), self.PROBABILITY > 0.3)
+        np.testing.assert_array_equal(self.drawn(self.PROBABILITY, binarize="expected-dice"), self.PROBABILITY > 0.3)
 
     def test_by_dice_a_sure_one_keeps_its_edge(self) -> None:
         sure = np.where(self.PROBABILITY > 0.5, np.float32(0.99), self.PROBABILITY / 4)
-        np.testing.assert_array_equal(self.estimate(sure, binarize="expected-dice"), sure > 0.5)
+        np.testing.assert_array_equal(self.drawn(sure, binarize="expected-dice"), sure > 0.5)
 
     def test_the_segmenters_own_outline_is_cut_likewise(self) -> None:
         how = {"binarize": "expected-dice"}
@@ -130,7 +137,8 @@ class TestBest:
     def best(self, ratings: tuple[float, ...], cuts: tuple[BoolArray, ...]) -> tuple[int, MaskEstimate]:
         segmenter, how, pixels = FakeSegmenter(iou=ratings), MaskSettings(), np.zeros(SHAPE, np.float32)
         choices = [
-            (encode_queries(segmenter, pixels, prompts(box), how), of) for box, of in zip(self.BOXES, cuts, strict=False)
+            (encode_queries(segmenter, pixels, prompts(box), how), of)
+            for box, of in zip(self.BOXES, cuts, strict=False)
         ]
         return segment_best(segmenter, choices, Region(boxed(), boxed().astype(np.float32)), how)
 
@@ -212,10 +220,10 @@ class TestCloser:
         ask(segmenter, prompts((2, 2, 26, 18)), crop_scale=(2, 0))
         assert segmenter.encoded == [SHAPE] and len(segmenter.asked) == 1
 
-    @pytest.mark.parametrize("closer", [-1, 0.5, 1000, float("nan"), (), (3, -1), "near"])
+    @pytest.mark.parametrize("crop_scale", [-1, 0.5, 1000, float("nan"), (), (3, -1), "near"])
     def test_a_window_smaller_than_its_box_is_refused(self, crop_scale: Any) -> None:
-        with pytest.raises(UsageError, match=r"mask: closer is .*; expected 0, or"):
-            MaskSettings(crop_scale=closer)
+        with pytest.raises(UsageError, match=r"mask: crop_scale is .*; expected 0, or"):
+            MaskSettings(crop_scale=crop_scale)
 
 
 class TestBoxes:
@@ -300,7 +308,7 @@ class TestSettings:
         [
             {"fusion": "sam"},
             {"fusion": None},
-            {"cut": 0.5},
+            {"binarize": 0.5},
             {"multimask": "no"},
             {"fill_holes": 1},
             {"min_area": -0.1},

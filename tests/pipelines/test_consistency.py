@@ -17,7 +17,7 @@ LONE, GAPS = VolumeSettings(drop_isolated=True), VolumeSettings(fill_gaps=True)
 
 def answer(box: Box | None, presence: float = 0.7) -> SliceResult:
     mask = filled(SHAPE, *([box] if box else []))
-    return SliceResult(
+    return SliceResult.of(
         saliency=Saliency(mask.astype(np.float32), "x", 0.0),
         region=Region(mask, mask.astype(np.float32)),
         prompts=Prompts(boxes=np.array([box], np.float32)) if box else Prompts(),
@@ -35,7 +35,7 @@ def shown(answers: list[SliceResult]) -> list[bool]:
     return [each.present for each in answers]
 
 
-class Retry:
+class Redraw:
     """Draws the box that it is asked, or another one."""
 
     def __init__(self, box: Box | None = None) -> None:
@@ -64,7 +64,7 @@ class TestLone:
     def test_how_much_must_be_shared(self) -> None:
         pair = slices(HERE, NEAR)  # 36 of 64 pixels
         for overlap, kept in ((0.5, True), (0.6, False)):
-            settings = VolumeSettings(drop_isolated=True, overlap=overlap)
+            settings = VolumeSettings(drop_isolated=True, min_overlap=overlap)
             assert shown(make_consistent(pair, settings)) == [kept, kept]
 
     def test_the_only_slice_is_left_alone(self) -> None:
@@ -73,10 +73,10 @@ class TestLone:
 
 class TestGaps:
     def test_a_gap_is_asked_with_the_box_between_its_neighbours(self) -> None:
-        retry = Retry()
-        kept = make_consistent(slices(HERE, None, NEAR), GAPS, retry)
+        redraw = Redraw()
+        kept = make_consistent(slices(HERE, None, NEAR), GAPS, redraw)
         assert shown(kept) == [True, True, True]
-        ((index, box, expected),) = retry.asked
+        ((index, box, expected),) = redraw.asked
         assert (index, box) == (1, [3, 3, 11, 11])
         np.testing.assert_array_equal(expected.mask, filled(SHAPE, HERE, NEAR))
         assert expected.probability[9, 9] == 1 and expected.probability[2, 2] == 0.5
@@ -85,20 +85,20 @@ class TestGaps:
         "boxes", [(None, HERE, NEAR), (HERE, NEAR, None), (HERE, None, None, NEAR), (HERE, None, AWAY)]
     )
     def test_ends_wide_gaps_and_things_that_do_not_go_on_stay(self, boxes: tuple[Box | None, ...]) -> None:
-        retry = Retry()
-        kept = make_consistent(slices(*boxes), GAPS, retry)
-        assert shown(kept) == [box is not None for box in boxes] and retry.asked == []
+        redraw = Redraw()
+        kept = make_consistent(slices(*boxes), GAPS, redraw)
+        assert shown(kept) == [box is not None for box in boxes] and redraw.asked == []
 
     def test_an_answer_elsewhere_is_not_taken(self) -> None:
-        kept = make_consistent(slices(HERE, None, NEAR), GAPS, Retry(AWAY))
+        kept = make_consistent(slices(HERE, None, NEAR), GAPS, Redraw(AWAY))
         assert shown(kept) == [True, False, True]
 
     def test_a_filled_gap_keeps_its_neighbours_from_being_alone(self) -> None:
         both = VolumeSettings(drop_isolated=True, fill_gaps=True)
-        assert shown(make_consistent(slices(HERE, None, NEAR), both, Retry())) == [True] * 3
-        assert shown(make_consistent(slices(HERE, None, NEAR), LONE, Retry())) == [False] * 3
+        assert shown(make_consistent(slices(HERE, None, NEAR), both, Redraw())) == [True] * 3
+        assert shown(make_consistent(slices(HERE, None, NEAR), LONE, Redraw())) == [False] * 3
 
 
 def test_nothing_changes_unless_asked() -> None:
     before = slices(HERE, None, AWAY, NEAR)
-    assert make_consistent(before, VolumeSettings(), Retry()) == before
+    assert make_consistent(before, VolumeSettings(), Redraw()) == before

@@ -1,15 +1,12 @@
-"""Small scans on disk, and helpers on the path."""
+"""Small scans on disk."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 
 @pytest.fixture

@@ -1,0 +1,144 @@
+"""Scans out of what Python programs hold: arrays, and other libraries' objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexiseg.errors import UsageError
+from lexiseg.io.intensities import grey_if_equal
+from lexiseg.io.read import read_scan, reading
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Image, Scan, Volume
+from lexiseg.values.window import robust_range, to_unit
+
+
+def as_scan(
+    scan: Any,
+    *,
+    id: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+    affine: NDArray[np.floating] | None = None,
+) -> Scan:
+    """A scan from whatever a caller has.
+
+    - a path: see `read_scan`;
+    - an `Image` or `Volume`: itself;
+    - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume. An image's uint8 is divided
+      by 255, its uint16 stretched between its 0.5 and 99.5 percentiles as that of a file is, and its floats lie
+      in [0, 1] already. A volume's numbers are in units of its own;
+    - an image of Pillow, nibabel or pydicom.
+
+    Args:
+        scan: see above.
+        id: the scan's id; of the file or "scan" when None.
+        spacing: mm along the array's axes, for arrays; (row, column), or (slice, row, column) of a volume.
+        affine: (4, 4), voxel (column, row, slice) to RAS+ mm, for arrays of a volume.
+
+    Raises:
+        UsageError: another kind of object, shape or number, or both spacing and affine.
+        UnreadableScan: a file or object that cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> as_scan(np.zeros((2, 3), np.uint8)).shape
+        (2, 3)
+    """
+    if spacing is not None and affine is not None:
+        raise UsageError("both spacing and affine are given; expected one of them")
+    if isinstance(scan, str | Path):
+        _refuse_placing(spacing, affine, "a file")
+        return read_scan(scan, id=id)
+    if isinstance(scan, Image | Volume):
+        _refuse_placing(spacing, affine, "a scan")
+        return scan
+    if isinstance(scan, np.ndarray):
+        return _of_array(scan, id or "scan", spacing, affine)
+    module = type(scan).__module__.partition(".")[0]
+    if module not in _LIBRARIES:
+        raise UsageError(
+            f"a scan is {type(scan).__name__}; expected a path, an array, or an image of Pillow, nibabel or pydicom"
+        )
+    _refuse_placing(spacing, affine, f"an object of {module}")
+    with reading(Path(id or module)):
+        return _LIBRARIES[module](scan, id or "scan")
+
+
+def _refuse_placing(spacing: object, affine: object, what: str) -> None:
+    if spacing is not None or affine is not None:
+        raise UsageError(f"spacing or affine is given with {what}, which has its own; expected them with an array")
+
+
+def _of_array(
+    array: NDArray[Any], id: str, spacing: tuple[float, ...] | None, affine: NDArray[np.floating] | None
+) -> Scan:
+    if array.dtype.kind not in "buif" or array.size == 0:
+        raise UsageError(f"an array is {array.dtype} of shape {array.shape}; expected real numbers, at least one")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):
+        if affine is not None:
+            raise UsageError("an affine is given with an image; expected spacing, or a volume (D, H, W)")
+        return Image(_display(array), id=id, spacing=_checked(spacing, 2))
+    if array.ndim != 3:
+        raise UsageError(f"an array has shape {array.shape}; expected (H, W), (H, W, 3) or a volume (D, H, W)")
+    depth, height, width = array.shape
+    shape = (depth, height, width)
+    if affine is not None:
+        placed = np.asarray(affine, np.float64)
+        if placed.shape != (4, 4) or not np.isfinite(placed).all() or np.linalg.det(placed[:3, :3]) == 0:
+            raise UsageError(f"affine has shape {placed.shape} or is singular; expected a regular (4, 4)")
+        return Volume(array, Geometry(shape, placed), id=id)
+    return Volume(array, Geometry.of_spacing(shape, _checked(spacing, 3)), id=id)
+
+
+def _checked(spacing: tuple[float, ...] | None, axes: int) -> Any:
+    """Spacing as floats, or None."""
+    if spacing is None:
+        return None
+    values = tuple(float(value) for value in spacing)
+    if len(values) != axes or not all(np.isfinite(value) and value > 0 for value in values):
+        raise UsageError(f"spacing is {spacing}; expected {axes} lengths in mm above 0")
+    return values
+
+
+def _display(array: NDArray[Any]) -> FloatArray:
+    """An image's pixels in [0, 1]."""
+    if array.dtype.kind == "b":
+        return array.astype(np.float32)
+    if array.dtype == np.uint8:
+        pixels: FloatArray = array.astype(np.float32) / np.float32(255)
+    elif array.dtype.kind == "f":
+        low, high = float(np.nanmin(array)), float(np.nanmax(array))
+        if not (low >= 0 and high <= 1) or np.isnan(array).any():
+            raise UsageError(
+                f"an image's floats go from {low:g} to {high:g}; expected [0, 1]: scale them, or give uint8 or uint16"
+            )
+        pixels = np.ascontiguousarray(array, np.float32)
+    else:
+        pixels = to_unit(array, *robust_range(array))
+    return grey_if_equal(pixels) if pixels.ndim == 3 else pixels
+
+
+def _of_pillow(image: Any, id: str) -> Scan:
+    from lexiseg.io.images import pixels_of
+
+    pixels, notes = pixels_of(image)
+    return Image(pixels, id=id, notes=notes)
+
+
+def _of_nibabel(image: Any, id: str) -> Scan:
+    from lexiseg.io.nifti import volume_of
+
+    return volume_of(image, id)
+
+
+def _of_pydicom(dataset: Any, id: str) -> Scan:
+    from lexiseg.io.dicom import image_of
+
+    return image_of(dataset, id)
+
+
+_LIBRARIES = {"PIL": _of_pillow, "nibabel": _of_nibabel, "pydicom": _of_pydicom}
