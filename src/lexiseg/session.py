@@ -33,7 +33,7 @@ class PlaneEdit:
     Attributes:
         mask: bool (h, w).
         prompts: what a person or the text asked there.
-        candidates: bool (n, h, w), what the segmenter offers for the prompts, best rated first.
+        candidates: bool (3, h, w), what the segmenter offers for a point alone, best rated first.
     """
 
     mask: BoolArray
@@ -198,7 +198,7 @@ class Session:
         return mask
 
     def candidates(self, name: str, plane: int) -> BoolArray:
-        """What the segmenter offers for a plane's prompts, bool (n, h, w), best rated first; n may be 0."""
+        """What the segmenter offers for a point alone, bool (n, h, w), best rated first; n is 3 or 0."""
         edit = self._edit(name, plane)
         return np.zeros((0, *edit.mask.shape), np.bool_) if edit.candidates is None else edit.candidates
 
@@ -309,26 +309,26 @@ def draw_prompts(
         prompts: of the plane.
 
     Returns:
-        bool (h, w); and the candidates (n, h, w), best rated first, where all prompts make one question.
+        bool (h, w); and the three candidates (3, h, w), best rated first, where a point alone is asked.
     """
     mask = np.zeros(pixels.shape[:2], np.bool_)
     questions = _questions(prompts)
     candidates: BoolArray | None = None
     for box, points, labels in questions:
         image = segmenter.encode(pixels)
-        ambiguous = box is None and len(points) == 1
+        ambiguous = box is None and len(points) == 1 and len(questions) == 1
         decoded = segmenter.decode(
             image,
             boxes=None if box is None else box[None],
             points=points[None] if len(points) else None,
             labels=labels[None] if len(points) else None,
-            multimask=ambiguous or len(questions) == 1,
+            multimask=ambiguous,
         )
         logits = segmenter.upsample(decoded.logits[0], image)
         offered = (logits > 0).cpu().numpy()
         order = np.argsort(-decoded.iou[0].cpu().numpy(), kind="stable")
         mask |= offered[order[0]]
-        if len(questions) == 1:
+        if ambiguous:
             candidates = offered[order]
     return mask, candidates
 

@@ -15,14 +15,14 @@ from lexiseg.models.loading import load_encoder, load_segmenter
 from lexiseg.models.weights.references import bundled_folder
 from lexiseg.models.weights.status import check_model
 from lexiseg.pipelines.results import dice
-from lexiseg.saliency.registry import make_method
+from lexiseg.saliency.registry import method_class
 from lexiseg.saliency.selftest import selftest
 
 SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 
 
 @pytest.fixture(scope="module")
-def segment() -> lexiseg.pipelines.medclip_sam.MedclipSam:
+def segment() -> lexiseg.TextSegmenter:
     return lexiseg.load("demo", device="cpu")
 
 
@@ -69,9 +69,7 @@ class TestPhantoms:
     @pytest.mark.parametrize(
         ("modality", "least"), [("breast-ultrasound", 0.6), ("chest-xray", 0.85), ("fetal-ultrasound", 0.85)]
     )
-    def test_targets_are_outlined(
-        self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, modality: str, least: float
-    ) -> None:
+    def test_targets_are_outlined(self, segment: lexiseg.TextSegmenter, modality: str, least: float) -> None:
         scores = []
         for seed in range(100, 104):
             phantom = generate(modality, seed, target=True)
@@ -80,12 +78,12 @@ class TestPhantoms:
         assert np.mean(scores) > least
 
     @pytest.mark.parametrize("phrase", ["fetal head", "left kidney", "glimmering teapot"])
-    def test_what_is_not_there_is_absent(self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, phrase: str) -> None:
+    def test_what_is_not_there_is_absent(self, segment: lexiseg.TextSegmenter, phrase: str) -> None:
         finding = segment(generate("chest-xray", 100).scan, phrase)[phrase]
         assert not finding.present
         assert not finding.mask.any()
 
-    def test_left_and_right_lung_are_told_apart(self, segment: lexiseg.pipelines.medclip_sam.MedclipSam) -> None:
+    def test_left_and_right_lung_are_told_apart(self, segment: lexiseg.TextSegmenter) -> None:
         phantom = generate("chest-xray", 103, target=False)
         result = segment(phantom.scan, ["left lung", "right lung"])
         for own, other in (("left lung", "right lung"), ("right lung", "left lung")):
@@ -95,7 +93,7 @@ class TestPhantoms:
     @pytest.mark.parametrize("method", ["dense", "gradcam", "gscorecam"])
     def test_every_saliency_method_sees_something(self, method: str) -> None:
         settings = {"k": 16} if method == "gscorecam" else {}
-        selftest(load_encoder("bundled", device="cpu"), make_method(method, **settings))
+        selftest(load_encoder("bundled", device="cpu"), method_class(method)(**settings))
 
 
 @pytest.mark.shared
@@ -103,7 +101,7 @@ class TestPhantoms:
 class TestRealScans:
     @pytest.mark.parametrize(("name", "phrase", "least"), [("cxr", "lungs", 0.85), ("hc18", "fetal head", 0.85)])
     def test_patients_that_were_never_trained_on(
-        self, segment: lexiseg.pipelines.medclip_sam.MedclipSam, name: str, phrase: str, least: float
+        self, segment: lexiseg.TextSegmenter, name: str, phrase: str, least: float
     ) -> None:
         from lexiseg.io.masks import read_mask
         from recipe.data import split_rows

@@ -108,7 +108,7 @@ class TestAxis:
             boxes = (out / "results.csv").read_text().splitlines()[1].split(",")[7]
             counts[axis] = len(boxes.split(";"))
         assert counts == {"auto": 5, "coronal": 9}
-        assert record(tmp_path / "coronal")["preset"]["volume"] == {"axis": "coronal"}
+        assert record(tmp_path / "coronal")["preset"]["volume"]["plane"] == "coronal"
 
     def test_no_such_axis(self, cli: Any, scans: Path, tmp_path: Path) -> None:
         assert cli.segment(tmp_path / "out", scans, "--axis", "oblique").exit_code == 2

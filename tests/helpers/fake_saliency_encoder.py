@@ -149,3 +149,12 @@ class ColourEncoder:
         self, pixels: Tensor, layer: str, score: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor | None]:
         raise UnsupportedByModel("colour has no layers")
+
+
+class NamedColours(ColourEncoder):
+    """A phrase with a colour's name in it is that colour, any other is its opposite."""
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        names = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "bright": (1, 1, 1)}
+        colours = [next((c for n, c in names.items() if n in text), (-1, -1, -1)) for text in phrases]
+        return F.normalize(torch.tensor(colours, dtype=torch.float32), dim=1)

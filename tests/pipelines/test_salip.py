@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from checkpoints import make_sam_folder
-from fake_saliency_encoder import ColourEncoder
+from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from regions_of import Box, boxes_of, filled
 from scans_of import preset_of, volume_of
@@ -31,17 +29,12 @@ RED, GREEN, GREEN_TOO, BLACK = (16, 16, 32, 48), (48, 0, 64, 16), (48, 40, 60, 6
 PRESET = preset_of("test", pipeline="salip", presence={"threshold": 0.5, "global_weight": 0.0}, retrieval={"top": 1})
 
 
-class Colours(ColourEncoder):
+class Colours(NamedColours):
     """A phrase with a colour's name in it is that colour, any other is its opposite; counts its images."""
 
     def __init__(self) -> None:
         super().__init__(bias=-15.0)
         self.image_calls: list[int] = []
-
-    def encode_text(self, phrases: Sequence[str]) -> Tensor:
-        names = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "bright": (1, 1, 1)}
-        colours = [next((c for n, c in names.items() if n in text), (-1, -1, -1)) for text in phrases]
-        return torch.nn.functional.normalize(torch.tensor(colours, dtype=torch.float32), dim=1)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         self.image_calls.append(len(pixels))

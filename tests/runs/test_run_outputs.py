@@ -9,8 +9,8 @@ import pytest
 from fake_pipeline import FakePipeline
 from PIL import Image as Pillow
 
-from lexiseg.io.read import read_scan
 from lexiseg.io.names import slugs
+from lexiseg.io.read import read_scan
 from lexiseg.runs.outputs import write_outputs
 from lexiseg.values.scans import Image, Scan
 

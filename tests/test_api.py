@@ -1,0 +1,180 @@
+"""The front door: any scan in, a mask with its verdict out; what is wrong with a call is told at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
+from PIL import Image as Pillow
+from scans_of import preset_of
+
+import lexiseg
+from lexiseg import api
+from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.pipelines import loading
+from lexiseg.pipelines.medclip_sam import MedclipSam
+
+PRESET = preset_of(
+    "test",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+BOX = (16, 16, 32, 48)
+
+
+@pytest.fixture
+def segment() -> api.TextSegmenter:
+    return api.TextSegmenter(MedclipSam(PRESET, NamedColours(), FakeSegmenter()))
+
+
+def red() -> np.ndarray:
+    x0, y0, x1, y1 = BOX
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[y0:y1, x0:x1] = (255, 0, 0)
+    return pixels
+
+
+class TestScans:
+    def test_every_kind_of_image_gives_the_same_mask(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
+        Pillow.fromarray(red()).save(tmp_path / "red.png")
+        given: list[Any] = [
+            red(),
+            red().astype(np.float32) / 255,
+            Pillow.fromarray(red()),
+            tmp_path / "red.png",
+            str(tmp_path / "red.png"),
+            lexiseg.read_scan(tmp_path / "red.png"),
+        ]
+        masks = [segment(each, "red")["red"].mask for each in given]
+        assert masks[0].sum() == (BOX[2] - BOX[0]) * (BOX[3] - BOX[1])
+        for mask in masks[1:]:
+            np.testing.assert_array_equal(mask, masks[0])
+
+    def test_arrays_and_nibabel_of_a_volume(self, segment: api.TextSegmenter) -> None:
+        voxels = np.zeros((3, 64, 64), np.int16)
+        voxels[1, 16:48, 16:32] = 900
+        result = segment(voxels, "bright", spacing=(3.0, 1.0, 1.0))
+        assert result["bright"].mask.shape == (3, 64, 64)
+        assert result.scan is not None and result.scan.spacing == (3.0, 1.0, 1.0)
+        image = nib.Nifti1Image(voxels.T, np.diag([-1.0, -1.0, 3.0, 1.0]))
+        np.testing.assert_array_equal(segment(image, "bright")["bright"].mask, result["bright"].mask)
+
+    @pytest.mark.parametrize(
+        ("scan", "options", "words"),
+        [
+            (object(), {}, "a scan is object; expected a path, an array"),
+            (np.zeros((4, 4, 4, 4)), {}, "shape (4, 4, 4, 4); expected (H, W), (H, W, 3) or a volume"),
+            (np.zeros((0, 4)), {}, "shape (0, 4); expected real numbers, at least one"),
+            (np.zeros((4, 4), complex), {}, "an array is complex128"),
+            (np.full((4, 4), 700.0), {}, "floats go from 700 to 700; expected [0, 1]"),
+            (np.full((4, 4), np.nan), {}, "expected [0, 1]"),
+            (np.zeros((4, 4)), {"spacing": (1, 0)}, "spacing is (1, 0); expected 2 lengths in mm above 0"),
+            (np.zeros((4, 4)), {"affine": np.eye(4)}, "an affine is given with an image"),
+            (np.zeros((4, 4, 4)), {"affine": np.zeros((4, 4))}, "singular; expected a regular (4, 4)"),
+            (np.zeros((4, 4, 4)), {"affine": np.eye(4), "spacing": (1, 1, 1)}, "both spacing and affine"),
+            ("scan.png", {"spacing": (1, 1)}, "given with a file, which has its own"),
+        ],
+    )
+    def test_what_is_no_scan_is_a_usage_error(
+        self, segment: api.TextSegmenter, scan: Any, options: dict[str, Any], words: str
+    ) -> None:
+        with pytest.raises(UsageError) as caught:
+            segment(scan, "red", **options)
+        assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+    def test_a_window_of_other_units_is_refused(self, segment: api.TextSegmenter) -> None:
+        voxels = np.random.default_rng(0).integers(0, 500, (2, 64, 64)).astype(np.int16)
+        with pytest.raises(UnreadableScan, match="the lung window is of Hounsfield units"):
+            segment(voxels, "bright", window="lung")
+        with pytest.raises(UsageError, match="window is 'lungs'; expected auto"):
+            segment(voxels, "bright", window="lungs")
+        assert segment(voxels - 1000, "bright", window="lung").planes["window"].startswith("lung window")
+
+
+class TestResult:
+    def test_is_saved_as_a_run_saves_it(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
+        result = segment(red(), ["red", "green"], keep_stages=True)
+        assert result.save(tmp_path / "out", overlay=True, stages=True) == tmp_path / "out"
+        names = {path.name for path in (tmp_path / "out").iterdir()}
+        assert {"scan_mask.png", "scan_labels.png", "scan_overlay.png", "scan_red_saliency.png"} <= names
+
+    def test_stages_that_were_not_kept_are_not_written(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="stages were not kept"):
+            segment(red(), "red").save(tmp_path, stages=True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_shows_itself(self, segment: api.TextSegmenter) -> None:
+        result = segment(red(), "red")
+        assert result.overlay().shape == (64, 64, 3)
+        assert "red: present" in repr(result)
+        page = result._repr_html_()
+        assert "data:image/png;base64," in page and "<td>red</td><td>present</td>" in page
+        assert "<script" not in segment(red(), "red <script>")._repr_html_()
+
+    def test_has_its_probability(self, segment: api.TextSegmenter) -> None:
+        found = segment(red(), "red")["red"]
+        assert found.probability is not None
+        np.testing.assert_array_equal(found.probability > 0.5, found.mask)
+
+
+class TestSettings:
+    def test_a_threshold_of_one_call_is_that_calls_alone(self, segment: api.TextSegmenter) -> None:
+        assert not segment(red(), "red", threshold=1.0)["red"].present
+        assert segment(red(), "red")["red"].present
+
+    def test_threads_share_what_is_loaded(self, segment: api.TextSegmenter) -> None:
+        words = ["red", "green", "blue", "bright"]
+        expected = {word: segment(red(), word)["red" if word == "red" else word].mask for word in words}
+        found: dict[str, np.ndarray] = {}
+
+        def work(word: str) -> None:
+            for _ in range(10):
+                found[word] = segment(red(), word)[word].mask
+
+        threads = [Thread(target=work, args=(word,)) for word in words]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for word in words:
+            np.testing.assert_array_equal(found[word], expected[word])
+
+    def test_the_one_call_loads_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls: list[str] = []
+
+        def load(preset: Any, **_: Any) -> MedclipSam:
+            calls.append(preset)
+            return MedclipSam(PRESET, NamedColours(), FakeSegmenter())
+
+        monkeypatch.setattr(loading, "load", load)
+        api._loaded.cache_clear()
+        try:
+            assert lexiseg.segment(red(), "red")["red"].present
+            assert lexiseg.segment(red(), "green").targets[0].phrase == "green"
+        finally:
+            api._loaded.cache_clear()
+        assert calls == ["demo"]
+
+    @pytest.mark.parametrize(("options", "words"), [({"threshold": 1.5}, "1.5"), ({"preset": "demos"}, "demos")])
+    def test_a_wrong_call_loads_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: str
+    ) -> None:
+        monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+        with pytest.raises(UsageError, match=words):
+            lexiseg.segment(red(), "red", **options)
+
+
+def test_the_public_names_are_listed_before_anything_is_imported() -> None:
+    code = "import lexiseg, sys; print(*dir(lexiseg)); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == set(lexiseg.__all__)

@@ -1,0 +1,220 @@
+"""A scan that a person segments by words, clicks, boxes and paint, with every step undone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
+from PIL import Image as Pillow
+from scans_of import preset_of, volume_of
+
+from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.pipelines.cached_segmenter import EncodingCache
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.session import Session
+from lexiseg.values.scans import Image
+
+SIZE = 64
+RED = (16, 16, 32, 48)
+PRESET = preset_of(
+    "test",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+
+
+def scan(box: tuple[int, int, int, int] = RED) -> Image:
+    x0, y0, x1, y1 = box
+    pixels = np.zeros((SIZE, SIZE, 3), np.float32)
+    pixels[y0:y1, x0:x1] = (1, 0, 0)
+    return Image(pixels, id="colours")
+
+
+def boxed(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((SIZE, SIZE), np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@pytest.fixture
+def segmenter() -> FakeSegmenter:
+    return FakeSegmenter()
+
+
+@pytest.fixture
+def session(segmenter: FakeSegmenter) -> Session:
+    return Session(MedclipSam(PRESET, NamedColours(), segmenter), scan())
+
+
+class TestWords:
+    def test_a_phrase_draws_its_target(self, session: Session) -> None:
+        assert session.ask("  red  mass ").present
+        assert session.targets == ("red mass",)
+        np.testing.assert_array_equal(session.mask("red mass"), boxed(*RED))
+
+    def test_the_threshold_moves_without_asking_a_model(self, session: Session, segmenter: FakeSegmenter) -> None:
+        found = session.ask("red")
+        calls = len(segmenter.asked)
+        session.threshold = min(1.0, found.presence + 1e-6)
+        assert not session.mask("red").any() and not session.present("red")
+        session.threshold = found.presence
+        assert session.mask("red").any()
+        assert len(segmenter.asked) == calls
+
+    def test_a_phrase_that_is_none(self, session: Session) -> None:
+        with pytest.raises(BadPhrase):
+            session.ask("  ")
+
+
+class TestCorrections:
+    def test_a_click_adds_what_lies_there(self, session: Session) -> None:
+        session.ask("red")
+        session.click("red", 0, 50.5, 50.5)
+        np.testing.assert_array_equal(session.mask("red"), boxed(*RED) | boxed(49, 49, 52, 52))
+
+    def test_the_scan_is_encoded_once_for_words_and_clicks(self, session: Session, segmenter: FakeSegmenter) -> None:
+        session.ask("red")
+        for x in (40.5, 50.5, 60.5):
+            session.click("red", 0, x, 10.5)
+        assert len(segmenter.encoded) == 1
+
+    def test_a_target_drawn_from_nothing(self, session: Session) -> None:
+        session.add("cyst")
+        assert not session.mask("cyst").any()
+        np.testing.assert_array_equal(session.box("cyst", 0, (2, 3, 10, 12)), boxed(2, 3, 10, 12))
+        with pytest.raises(UsageError, match="a target 'cyst' already"):
+            session.add("cyst")
+
+    def test_candidates_can_be_chosen(self, session: Session) -> None:
+        session.add("cyst")
+        session.click("cyst", 0, 20.5, 20.5)
+        offered = session.candidates("cyst", 0)
+        assert offered.shape == (3, SIZE, SIZE)
+        np.testing.assert_array_equal(session.mask("cyst"), offered[0])
+        np.testing.assert_array_equal(session.choose("cyst", 0, 1), offered[1])
+        np.testing.assert_array_equal(session.mask("cyst"), offered[1])
+
+    def test_paint_and_erase_ask_no_model(self, session: Session, segmenter: FakeSegmenter) -> None:
+        session.ask("red")
+        calls = len(segmenter.asked)
+        session.paint("red", 0, boxed(0, 0, 4, 4))
+        session.paint("red", 0, boxed(*RED), erase=True)
+        np.testing.assert_array_equal(session.mask("red"), boxed(0, 0, 4, 4))
+        assert len(segmenter.asked) == calls
+
+    @pytest.mark.parametrize(
+        ("action", "words"),
+        [
+            (lambda s: s.click("heart", 0, 1, 1), "no target 'heart'; expected one of red"),
+            (lambda s: s.click("red", 1, 1, 1), "no plane 1; expected 0 to 0"),
+            (lambda s: s.click("red", 0, 64, 1), "lies outside the plane of 64 x 64"),
+            (lambda s: s.box("red", 0, (5, 5, 5, 9)), "does not lie in the plane"),
+            (lambda s: s.paint("red", 0, np.zeros((3, 3), np.bool_)), "shape (3, 3), expected the plane's (64, 64)"),
+            (lambda s: s.choose("red", 0, 0), "no candidate 0; expected one of 0"),
+        ],
+    )
+    def test_what_cannot_be(self, session: Session, action, words: str) -> None:  # type: ignore[no-untyped-def]
+        session.ask("red")
+        before = session.mask("red")
+        with pytest.raises(UsageError) as caught:
+            action(session)
+        assert words in str(caught.value)
+        np.testing.assert_array_equal(session.mask("red"), before)
+
+
+class TestUndo:
+    def test_every_step_comes_back_and_goes_again(self, session: Session) -> None:
+        assert not session.undo() and not session.redo()
+        session.ask("red")
+        masks = [session.mask("red")]
+        for step in (
+            lambda: session.click("red", 0, 50.5, 50.5),
+            lambda: session.box("red", 0, (2, 2, 6, 6)),
+            lambda: session.paint("red", 0, boxed(0, 60, 4, 64)),
+        ):
+            step()
+            masks.append(session.mask("red"))
+        for mask in masks[-2::-1]:
+            assert session.undo()
+            np.testing.assert_array_equal(session.mask("red"), mask)
+        for mask in masks[1:]:
+            assert session.redo()
+            np.testing.assert_array_equal(session.mask("red"), mask)
+
+    def test_a_new_step_forgets_what_was_undone(self, session: Session) -> None:
+        session.ask("red")
+        session.click("red", 0, 50.5, 50.5)
+        session.undo()
+        session.paint("red", 0, boxed(0, 0, 2, 2))
+        assert not session.redo()
+
+    def test_a_target_that_was_removed_comes_back(self, session: Session) -> None:
+        session.ask("red")
+        session.remove("red")
+        assert session.targets == ()
+        session.undo()
+        assert session.targets == ("red",)
+
+
+class TestVolumes:
+    def test_an_edit_of_a_plane_leaves_the_others(self) -> None:
+        pixels = np.zeros((3, SIZE, SIZE), np.float32)
+        volume = volume_of(pixels)
+        session = Session(MedclipSam(PRESET, NamedColours(), FakeSegmenter()), volume)
+        session.add("vessel")
+        session.box("vessel", 1, (4, 4, 9, 9))
+        mask = session.mask("vessel")
+        assert mask.shape == volume.shape
+        assert [bool(each.any()) for each in session.planes.cut(mask)] == [False, True, False]
+
+
+class TestSave:
+    def test_each_target_has_its_file(self, session: Session, tmp_path: Path) -> None:
+        session.ask("red")
+        session.add("Cyst / left")
+        paths = session.save(tmp_path)
+        assert [path.name for path in paths] == ["colours_red_mask.png", "colours_cyst-left_mask.png"]
+        np.testing.assert_array_equal(np.asarray(Pillow.open(paths[0])) > 0, session.mask("red"))
+        assert (tmp_path / "colours_red_probability.png").is_file()
+
+
+class TestCache:
+    def test_the_least_recently_used_goes_first_and_bytes_are_bounded(self, segmenter: FakeSegmenter) -> None:
+        cache = EncodingCache(limit=2 * 4)  # an encoding of the fake one takes four bytes
+        images = {name: segmenter.encode(np.full((2, 2), name, np.float32)) for name in range(3)}
+        for name, image in images.items():
+            cache.put(((2, 2), bytes([name])), image)
+            cache.get(((2, 2), bytes([0])))
+        assert cache.nbytes == 8 and len(cache) == 2
+        assert cache.get(((2, 2), b"\x00")) is images[0]
+        assert cache.get(((2, 2), b"\x01")) is None
+
+    def test_sessions_of_one_pipeline_in_threads_do_not_meet(self) -> None:
+        pipeline = MedclipSam(PRESET, NamedColours(), FakeSegmenter())
+        cache = EncodingCache()
+        boxes = [(8 * k, 8 * k, 8 * k + 16, 8 * k + 16) for k in range(4)]
+        found: dict[int, np.ndarray] = {}
+
+        def work(k: int) -> None:
+            session = Session(pipeline, scan(boxes[k]), encodings=cache)
+            for _ in range(5):
+                session.ask("red")
+                session.click("red", 0, 60.5, 60.5 - 8 * k)
+            found[k] = session.mask("red")
+
+        threads = [Thread(target=work, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for k, box in enumerate(boxes):
+            alone = Session(pipeline, scan(box))
+            alone.ask("red")
+            alone.click("red", 0, 60.5, 60.5 - 8 * k)
+            np.testing.assert_array_equal(found[k], alone.mask("red"))
