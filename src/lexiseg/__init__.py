@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lexiseg.lazy import lazy_names
-
-__version__ = "0.2.0"
+from lexiseg.version import __version__
 
 if TYPE_CHECKING:
     from lexiseg.api import Segmentation, TextSegmenter, load, segment

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import lexiseg
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
+from lexiseg.version import __version__
 
 RECORD_NAME = "run.json"
 _PACKAGES = ("torch", "open_clip_torch", "timm", "transformers", "numpy")
@@ -42,7 +42,7 @@ def settings_record(
     """
     models = {role: _nameless(provenance[role]) for role in ("encoder", "segmenter")}
     return {
-        "lexiseg": lexiseg.__version__,
+        "lexiseg": __version__,
         "preset": _nameless(provenance["preset"]),
         "models": models,
         "phrases": list(phrases) if phrases else "each row's own text, see results.csv",

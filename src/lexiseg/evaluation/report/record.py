@@ -12,9 +12,9 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-import lexiseg
 from lexiseg.evaluation.results import Evaluation, Stratum, SystemEvaluation
 from lexiseg.io.names import printable
+from lexiseg.version import __version__
 
 
 def cases_csv(evaluation: Evaluation) -> str:
@@ -90,7 +90,7 @@ def _cell(value: object) -> str:
 def versions() -> dict[str, str]:
     """What computed the numbers."""
     packages = {name: metadata.version(name) for name in ("numpy", "scipy")}
-    return {"lexiseg": lexiseg.__version__, "python": platform.python_version(), **packages}
+    return {"lexiseg": __version__, "python": platform.python_version(), **packages}
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:

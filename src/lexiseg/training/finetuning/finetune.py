@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import lexiseg
 from lexiseg.datasets.pairs.pairs import PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
@@ -25,6 +24,7 @@ from lexiseg.training.finetuning.fabric import make_fabric
 from lexiseg.training.finetuning.parameters import add_adapters, choose_trainable
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.trainer import Trainer
+from lexiseg.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def _teller(tell: Callable[[FinetuneProgress], None]) -> Callable[..., None]:
 
 def _write_record(path: Path, model: OpenClipEncoder, data: TrainingData, settings: FinetuneSettings) -> None:
     content = {
-        "lexiseg": lexiseg.__version__,
+        "lexiseg": __version__,
         "torch": torch.__version__,
         "encoder": model.weights.as_dict() if model.weights else {"name": model.name},
         "settings": settings.as_dict(),

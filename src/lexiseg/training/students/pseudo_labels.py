@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lexiseg
 from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UnwritableResult, UsageError
@@ -26,6 +25,7 @@ from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
 from lexiseg.text.phrases import check_phrase
 from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
 from lexiseg.training.students.set_writer import Kept, SetWriter
+from lexiseg.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +300,7 @@ def _write_record(
     request: PseudoLabelRequest, names: Sequence[str], run: Mapping[str, Any], counts: Mapping[str, int]
 ) -> None:
     content = {
-        "lexiseg": lexiseg.__version__,
+        "lexiseg": __version__,
         "labels": "pseudo-labels; no true mask was opened",
         "phrases": list(names),
         "rule": request.rule.as_dict(),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import lexiseg
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.io.names import printable
 from lexiseg.training.students.checkpoint import CHECKPOINT
@@ -24,6 +23,7 @@ from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.start import read_start
 from lexiseg.training.students.trainer import Trainer
+from lexiseg.version import __version__
 
 
 def require_training() -> None:
@@ -163,7 +163,7 @@ def train(
         teacher=labels.teacher,
         start={**start.record, "share": f"{trainer.anchor:.3f}"} if start is not None else {},
         settings=settings.as_dict(),
-        lexiseg=lexiseg.__version__,
+        lexiseg=__version__,
     )
     draw_curves(trained.history, out, against=labels.kind)
     write_student(out, config, trained.members, samples.rows)
