@@ -40,6 +40,7 @@ PRESET_SETTINGS = (
     ("proposals", "Which regions SaLIP finds in a scan.", "proposals.ProposalSettings"),
     ("crops", "How a region is shown to the encoder.", "proposals.CropSettings"),
     ("retrieval", "Which regions a phrase takes.", "proposals.RetrievalSettings"),
+    ("retrieval, preset sam-unprompted", "", "pipelines.PickSettings"),
     ("mask", "How prompts become the final mask.", "pipelines.MaskSettings"),
     ("presence", "Whether the phrase is there at all.", "saliency.PresenceSettings"),
     ("volume", "How a volume is cut, and what its slices say of each other.", "pipelines.VolumeSettings"),
@@ -94,15 +95,16 @@ def _python_page() -> str:
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
-    names = sorted((name for name in found[0] if not name.startswith("__")), key=lambda name: (name[0].isupper(), name))
-    parts = ["# Python", "What `import lexiseg` offers. Functions come first, then values."]
-    parts += [f"::: lexiseg.{name}" for name in names]
-    parts += [
-        "# What a model must offer",
-        "::: lexiseg.models.protocols.Encoder",
-        "::: lexiseg.models.protocols.Segmenter",
-    ]
-    parts += ["# Errors", "::: lexiseg.errors"]
+    names = sorted(name for name in found[0] if not name.startswith("__"))
+    chapters = {
+        "Functions": [f"lexiseg.{name}" for name in names if name[0].islower()],
+        "Values": [f"lexiseg.{name}" for name in names if name[0].isupper()],
+        "What a model must offer": ["lexiseg.models.protocols.Encoder", "lexiseg.models.protocols.Segmenter"],
+        "Errors": ["lexiseg.errors"],
+    }
+    parts = ["# Python", "What `import lexiseg` offers, what a model of your own must offer, and what can be raised."]
+    for title, objects in chapters.items():
+        parts += [f"## {title}", *(f"::: {each}" for each in objects)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -137,7 +139,7 @@ def _tables(package: griffe.Module, sections: tuple[tuple[str, str, str], ...]) 
         yield "\n".join(lines)
 
 
-def _find(package: griffe.Module, where: str) -> griffe.Object:
+def _find(package: griffe.Module, where: str) -> Any:
     """The one class or function of a room by its name, in whichever of the room's files it lies."""
     room, name = where.split(".")
     found = [
@@ -147,7 +149,7 @@ def _find(package: griffe.Module, where: str) -> griffe.Object:
     ]
     if len(found) != 1:
         raise PluginError(f"{where}: found {len(found)} in lexiseg.{room}; expected one")
-    return found[0]  # type: ignore[return-value]
+    return found[0]
 
 
 def _modules(module: Any) -> Iterator[Any]:
@@ -159,7 +161,7 @@ def _modules(module: Any) -> Iterator[Any]:
 
 def _rows(of: Any) -> Iterator[Row]:
     """The settings of a dataclass in their order, or the keyword-only arguments of a function."""
-    meanings = {}
+    meanings: dict[str, str] = {}
     summary = ""
     for section in of.docstring.parse(warnings=False) if of.docstring else ():
         if section.kind.value == "text":
