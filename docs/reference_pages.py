@@ -108,7 +108,7 @@ def _python_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _settings_page(package: griffe.Module) -> str:
+def _settings_page(package: Any) -> str:
     parts = [
         "# Settings",
         "Every setting with its type, its default and its meaning. The defaults are those of the code. "
@@ -123,7 +123,7 @@ def _settings_page(package: griffe.Module) -> str:
     return "\n\n".join([*parts, *_tables(package, OTHER_SETTINGS)]) + "\n"
 
 
-def _tables(package: griffe.Module, sections: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
+def _tables(package: Any, sections: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
     for title, words, where in sections:
         rows = list(_rows(_find(package, where))) if where else []
         names = {row[0] for row in rows}
@@ -139,7 +139,7 @@ def _tables(package: griffe.Module, sections: tuple[tuple[str, str, str], ...]) 
         yield "\n".join(lines)
 
 
-def _find(package: griffe.Module, where: str) -> Any:
+def _find(package: Any, where: str) -> Any:
     """The one class or function of a room by its name, in whichever of the room's files it lies."""
     room, name = where.split(".")
     found = [
@@ -167,7 +167,9 @@ def _rows(of: Any) -> Iterator[Row]:
         if section.kind.value == "text":
             summary = summary or " ".join(section.value.split("\n\n")[0].split())
         elif section.kind.value in ("attributes", "parameters"):
-            meanings |= {each.name: " ".join(each.description.split()) for each in section.value}
+            for each in section.value:
+                # Fields that share a description are named together, with commas.
+                meanings |= dict.fromkeys(each.name.split(", "), " ".join(each.description.split()))
     if of.is_function:
         for parameter in of.parameters:
             if parameter.kind is griffe.ParameterKind.keyword_only:
