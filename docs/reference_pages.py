@@ -196,7 +196,8 @@ def _cli_page() -> str:
 
     parts = [
         "# Command line",
-        "Every command with its arguments and options. `lexiseg COMMAND --help` prints the same.",
+        "Every command with its arguments and options. `lexiseg COMMAND --help` prints the same, and "
+        "`lexiseg --version` the version.",
         "Standard output carries tables and lists. Standard error carries progress, warnings and the last line. "
         "[Exit codes](exit-codes.md) are on a page of their own.",
     ]
