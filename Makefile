@@ -1,5 +1,6 @@
 # make demo    install into .venv, then segment phantom scans by text; pictures go to demo/
 # make test    lint, types and every test
+# make docs    build the documentation into site/
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,13 +8,18 @@ DEMO   ?= demo
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test install lint types tests clean
+.PHONY: demo docs test install lint types tests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/lexiseg demo --out $(DEMO)
 
 install: $(VENV)/.installed
+
+# The variable silences a notice of the theme about another program.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is the documentation"
 
 test: lint types tests
 
@@ -42,5 +48,9 @@ $(VENV)/.dev: $(VENV)/.installed
 	@$(BIN)/pip install -q -c constraints.txt 'pydensecrf2>=1.1' >/dev/null 2>&1 || echo "pydensecrf2 does not build here: its comparison is skipped"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) site .mypy_cache .pytest_cache .ruff_cache
