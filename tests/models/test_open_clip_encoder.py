@@ -195,7 +195,7 @@ class TestLayers:
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from lexiseg.models.encoders import open_clip as open_clip_encoder
-        from lexiseg.models.encoders.layers import SaliencyLayers
+        from lexiseg.models.encoders.open_clip_layers import SaliencyLayers
 
         known = encoders["timm ViT, class token"]
         monkeypatch.setattr(open_clip_encoder, "find_layers", lambda _tower: SaliencyLayers((), ""))
@@ -210,7 +210,7 @@ class TestDense:
     def test_a_linear_head_makes_the_mean_of_the_field_the_embedding(
         self, encoders: dict[str, OpenClipEncoder]
     ) -> None:
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders["timm ResNet"]
         pixels = image(encoder)
@@ -221,7 +221,7 @@ class TestDense:
 
     def test_a_head_with_a_norm_is_applied_to_each_position(self, encoders: dict[str, OpenClipEncoder]) -> None:
         """Against the head's own parts, by hand: the layer norm over channels, then the projection."""
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders["timm ConvNeXt"]
         tower = encoder.model.visual
@@ -236,7 +236,7 @@ class TestDense:
     def test_clip_resnet_without_positions_pools_a_uniform_map_to_its_dense_feature(
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         tower = encoders["CLIP ResNet"].model.visual
         uniform = torch.randn(1, 512, 1, 1).expand(1, 512, 3, 3)
@@ -258,7 +258,7 @@ class TestDense:
         self, encoders: dict[str, OpenClipEncoder], kind: str
     ) -> None:
         """Against the block itself under a mask that lets no token see another."""
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders[kind]
         tower = encoder.model.visual

@@ -52,7 +52,9 @@ def load(
         encoder: Encoder = load_encoder(chosen.encoder, **settings)
         return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
     segmenter = load_segmenter(chosen.segmenter, **settings)
-    return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)
+    return kind(
+        chosen, cast(Encoder, NoEncoder(segmenter.device, getattr(segmenter, "precision", "float32"))), segmenter
+    )
 
 
 def pipeline_class(preset: Preset) -> type[TextPipeline]:

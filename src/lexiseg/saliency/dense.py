@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -54,6 +55,7 @@ def interleave(maps: Tensor, shifts: int) -> Tensor:
 Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
 
 _GRIDS: WeakKeyDictionary[Encoder, tuple[int, int]] = WeakKeyDictionary()
+_GRIDS_LOCK = Lock()  # threads share encoders, and the dictionary is not made for that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +153,11 @@ class DenseSimilarity(SaliencyMethod):
 
 def _grid(encoder: Encoder, view: Tensor) -> tuple[int, int]:
     """(h, w) of the encoder's dense map, asked once for each encoder: shifts must know the stride first."""
-    known = _GRIDS.get(encoder)
+    with _GRIDS_LOCK:
+        known = _GRIDS.get(encoder)
     if known is None:
         height, width = encoder.encode_dense(view).shape[-2:]
-        known = _GRIDS[encoder] = (int(height), int(width))
+        known = (int(height), int(width))
+        with _GRIDS_LOCK:
+            _GRIDS[encoder] = known
     return known

@@ -90,7 +90,7 @@ def parse_reference(text: str, kind: Kind) -> Reference:
     if _REPO.fullmatch(name):
         return Reference(text, "hub", repo=name)
     known = "bundled, hf-hub:ORG/REPO, a folder, " + (
-        "an open_clip ARCHITECTURE:TAG" if kind == "encoder" else "a sam_vit_*.pth file"
+        "an open_clip ARCHITECTURE:TAG" if kind == "encoder" else "a checkpoint file"
     )
     raise UnknownModel(f"unknown {kind} {text!r}: expected {known}; see `lexiseg models list`")
 

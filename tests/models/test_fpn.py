@@ -1,4 +1,4 @@
-"""The pyramid tower: fine positions, timm's interface, and loading through open_clip."""
+"""The FPN tower: fine positions, timm's interface, and loading through open_clip."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import timm
 import torch
 from torch.nn.functional import normalize
 
-from lexiseg.models.encoders import fpn as pyramid  # noqa: F401
-from lexiseg.models.encoders.fpn import EnsembleTower, PyramidTower
+from lexiseg.models.fpn import EnsembleTower, FPNTower
 
 NAMES = (
-    "pyramid_efficientnet_lite0",
-    "pyramid_efficientnet_lite2",
-    "pyramid_tiny_vit_5m",
-    "pyramid_tiny_vit_5m_stem",
-    "pyramid_sam2_hiera_tiny",
+    "fpn_efficientnet_lite0",
+    "fpn_efficientnet_lite2",
+    "fpn_tiny_vit_5m",
+    "fpn_tiny_vit_5m_stem",
+    "fpn_sam2_hiera_tiny",
 )
-ENSEMBLES = {"pyramid_lite2_tiny_vit_5m": 2, "pyramid_lite2_tiny_vit_5m_hiera_tiny": 3}
+ENSEMBLES = {"fpn_lite2_tiny_vit_5m": 2, "fpn_lite2_tiny_vit_5m_hiera_tiny": 3}
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def tower(request: pytest.FixtureRequest) -> PyramidTower:
+def tower(request: pytest.FixtureRequest) -> FPNTower:
     torch.manual_seed(0)
     made = timm.create_model(request.param, num_classes=16, global_pool="avg")
-    assert isinstance(made, PyramidTower)
+    assert isinstance(made, FPNTower)
     return made.eval()
 
 
-def test_positions_are_eight_pixels_apart(tower: PyramidTower) -> None:
+def test_positions_are_eight_pixels_apart(tower: FPNTower) -> None:
     whole_windows = hasattr(tower.backbone, "model")  # Hiera's positions have sides of multiples of 32
     with torch.no_grad():
         for height, width in ((64, 64), (96, 64), (96, 128) if whole_windows else (72, 88)):
@@ -37,7 +36,7 @@ def test_positions_are_eight_pixels_apart(tower: PyramidTower) -> None:
             )  # fmt: skip
 
 
-def test_the_embedding_is_the_projected_mean_of_its_positions(tower: PyramidTower) -> None:
+def test_the_embedding_is_the_projected_mean_of_its_positions(tower: FPNTower) -> None:
     pixels = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         maps = tower.forward_features(pixels)
@@ -46,12 +45,12 @@ def test_the_embedding_is_the_projected_mean_of_its_positions(tower: PyramidTowe
 
 
 def test_every_weight_takes_part() -> None:
-    made = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+    made = timm.create_model("fpn_efficientnet_lite0", num_classes=8)
     made(torch.rand(2, 3, 64, 64)).sum().backward()
     assert [n for n, p in made.named_parameters() if p.grad is None] == []
 
 
-def test_a_position_sees_detail_and_context(tower: PyramidTower) -> None:
+def test_a_position_sees_detail_and_context(tower: FPNTower) -> None:
     """A change of one corner is felt there most, and at the far corner too."""
     pixels = torch.rand(1, 3, 256, 256)
     changed = pixels.clone()
@@ -62,7 +61,7 @@ def test_a_position_sees_detail_and_context(tower: PyramidTower) -> None:
 
 
 def test_the_last_stage_of_the_tiny_vit_keeps_its_stride() -> None:
-    made = timm.create_model("pyramid_tiny_vit_5m", num_classes=8).eval()
+    made = timm.create_model("fpn_tiny_vit_5m", num_classes=8).eval()
     with torch.no_grad():
         stages = made.backbone(torch.rand(1, 3, 64, 96))
     assert [tuple(s.shape[-2:]) for s in stages] == [(16, 24), (8, 12), (4, 6), (4, 6)]
@@ -70,7 +69,7 @@ def test_the_last_stage_of_the_tiny_vit_keeps_its_stride() -> None:
 
 def test_no_position_of_hieras_third_stage_sees_padding() -> None:
     """Its windows would be wider than a scan's 16 positions; stages before it have windows that fit."""
-    made = timm.create_model("pyramid_sam2_hiera_tiny", num_classes=8).eval()
+    made = timm.create_model("fpn_sam2_hiera_tiny", num_classes=8).eval()
     blocks = made.backbone.model.blocks
     seen: list[tuple[int, ...]] = []
     for block in blocks:
@@ -80,8 +79,8 @@ def test_no_position_of_hieras_third_stage_sees_padding() -> None:
     assert seen == [(8, 8), (8, 8), (4, 4), (4, 4)] + [(16, 16)] * 6
 
 
-def test_without_a_projection_it_returns_features(tower: PyramidTower) -> None:
-    bare = timm.create_model("pyramid_efficientnet_lite0", num_classes=0)
+def test_without_a_projection_it_returns_features(tower: FPNTower) -> None:
+    bare = timm.create_model("fpn_efficientnet_lite0", num_classes=0)
     with torch.no_grad():
         assert bare.eval()(torch.rand(1, 3, 64, 64)).shape == (1, 256)
 
@@ -145,4 +144,4 @@ def test_there_are_no_published_weights(name: str) -> None:
 
 def test_other_pools_are_refused() -> None:
     with pytest.raises(ValueError, match="'catavgmax'"):
-        timm.create_model("pyramid_efficientnet_lite0", global_pool="catavgmax")
+        timm.create_model("fpn_efficientnet_lite0", global_pool="catavgmax")
