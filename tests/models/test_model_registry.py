@@ -33,7 +33,7 @@ class TestNames:
             load_encoder("RN50:openai", device="cpu", offline=True)
 
     def test_a_file_is_no_encoder(self, sam_pth: Path) -> None:
-        with pytest.raises(UnknownModel, match="is a file whose first keys are .*image_encoder"):
+        with pytest.raises(UnknownModel, match=r"is a file whose first keys are .*image_encoder"):
             load_encoder(str(sam_pth), device="cpu")
 
     def test_an_empty_folder_is_no_model(self, tmp_path: Path) -> None:

@@ -23,15 +23,6 @@ NO_DENSE = {"timm ViT, attention pool", "timm ConvNeXt, rotary attention pool"}
 PHRASES = ["breast tumor", "left lung"]
 
 
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenClipEncoder]:
-    root = tmp_path_factory.mktemp("towers")
-    return {
-        kind: load_encoder(str(make_tower_folder(root / str(index), kind)), device="cpu")
-        for index, kind in enumerate(TOWERS)
-    }
-
-
 def image(encoder: OpenClipEncoder, count: int = 1, seed: int = 0) -> torch.Tensor:
     size = encoder.input_size
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed))

@@ -51,10 +51,8 @@ def load(
     if kind.needs_encoder:
         encoder: Encoder = load_encoder(chosen.encoder, **settings)
         return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
-    segmenter = load_segmenter(chosen.segmenter, **settings)
-    return kind(
-        chosen, cast(Encoder, NoEncoder(segmenter.device, getattr(segmenter, "precision", "float32"))), segmenter
-    )
+    segmenter: Any = load_segmenter(chosen.segmenter, **settings)
+    return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)
 
 
 def pipeline_class(preset: Preset) -> type[TextPipeline]:

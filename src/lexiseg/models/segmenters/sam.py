@@ -23,7 +23,7 @@ from lexiseg.values.scan import FloatArray
 if TYPE_CHECKING:
     from lexiseg.models.families import ModelFiles
 
-NAME = "SAM (config.json of model_type 'sam' or 'sam_tower'; a sam_vit_*.pth with image_encoder.pos_embed)"
+NAME = "SAM (config.json of model_type 'sam' or 'sam_tower'; a sam_vit_*.pth)"
 _MARK = "image_encoder.pos_embed"
 _CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
 
