@@ -16,8 +16,8 @@ from lexiseg.errors import BrokenWeights, LexisegError, UnavailableDevice, Unkno
 from lexiseg.models.device import resolve_device, resolve_precision
 from lexiseg.models.encoders.open_clip_biomedclip import is_rekeyed, to_open_clip
 from lexiseg.models.loading import load_encoder, load_segmenter
-from lexiseg.models.weights.known import KNOWN_MODELS
 from lexiseg.models.weights.records import write_record
+from lexiseg.models.weights.references import KNOWN_MODELS
 from lexiseg.models.weights.status import check_model, list_models
 
 

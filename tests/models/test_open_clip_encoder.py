@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -229,19 +230,15 @@ class TestDense:
     ) -> None:
         from lexiseg.models.encoders.open_clip_dense import dense_features
 
-        tower = encoders["CLIP ResNet"].model.visual
+        tower = copy.deepcopy(encoders["CLIP ResNet"].model.visual)
         uniform = torch.randn(1, 512, 1, 1).expand(1, 512, 3, 3)
         monkeypatch.setattr(tower, "stem", lambda _pixels: uniform)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             monkeypatch.setattr(tower, stage, torch.nn.Identity())
-        positions = tower.attnpool.positional_embedding.clone()
-        tower.attnpool.positional_embedding.zero_()
-        try:
-            with torch.no_grad():
-                pooled = tower.attnpool(uniform)
-                field = dense_features(tower, torch.zeros(1, 3, 96, 96))
-        finally:
-            tower.attnpool.positional_embedding.copy_(positions)
+        with torch.no_grad():
+            tower.attnpool.positional_embedding.zero_()
+            pooled = tower.attnpool(uniform)
+            field = dense_features(tower, torch.zeros(1, 3, 96, 96))
         assert torch.allclose(field, pooled[:, :, None, None].expand_as(field), atol=1e-4)
 
     @pytest.mark.parametrize("kind", ["timm ViT, class token", "CLIP ViT"])

@@ -99,6 +99,17 @@ def test_it_is_not_read_as_a_plain_sam(folder: Path) -> None:
         AutoModel.from_pretrained(folder)
 
 
+def test_a_folder_saved_when_an_fpn_was_called_a_pyramid(folder: Path) -> None:
+    pixels = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    now = load_segmenter(str(folder), device="cpu", precision="float32").encode(pixels)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["image_tower"] = "pyramid_tiny_vit_5m_stem"
+    path.write_text(json.dumps(config))
+    then = load_segmenter(str(folder), device="cpu", precision="float32").encode(pixels)
+    assert torch.equal(cast(Any, then).embedding, cast(Any, now).embedding)
+
+
 def test_a_tower_that_nobody_knows_is_refused(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lexiseg.errors import DownloadFailed
 from lexiseg.models.families import ModelFiles, load_model
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.known import Kind, known_model
 from lexiseg.models.weights.records import read_record
-from lexiseg.models.weights.references import Reference, parse_reference, pulled_folder
+from lexiseg.models.weights.references import Kind, Reference, known_model, parse_reference, pulled_folder
 
 if TYPE_CHECKING:
     from lexiseg.models.protocols import Encoder, Segmenter

@@ -108,11 +108,6 @@ class SamSegmenter:
         return self._model
 
     @property
-    def input_size(self) -> int:
-        """Side of the padded square input, in pixels."""
-        return self._size
-
-    @property
     def precision(self) -> str:
         """The number format of the image encoder's matrix products: "float32" or "bfloat16"."""
         return str(self._dtype).removeprefix("torch.")
