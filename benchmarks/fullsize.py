@@ -49,12 +49,12 @@ def main(
         loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         result = pipeline(scan, phrase, keep_stages=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    finding: Any = result[phrase]
+    found: Any = result[phrase]
     print(
         f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
         f"{torch.get_num_threads()} threads, {date.today()}"
     )
-    layer, boxes = finding.saliency[0].layer, finding.prompts[0].boxes.tolist()
+    layer, boxes = found.saliency[0].layer, found.prompts[0].boxes.tolist()
     print(f"scan {scan.shape[1]} x {scan.shape[0]}, layer {layer}, boxes {boxes}")
     print("\n| stage | seconds |\n|---|---|")
     for stage, seconds in result.seconds.items():

@@ -33,7 +33,7 @@ from scipy.special import expit, logit
 
 import lexiseg
 from lexiseg.io.masks import read_mask
-from lexiseg.pipelines.fusion import MaskSettings, segment_queries, encode_queries
+from lexiseg.pipelines.fusion import MaskSettings, encode_queries, segment_queries
 from lexiseg.pipelines.preset import merge_settings
 from lexiseg.pipelines.results import dice
 from lexiseg.regions.components import find_components

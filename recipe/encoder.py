@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lexiseg.models.encoders.fpn import STRIDE  # (the import makes the architectures known to timm, too)
+from lexiseg.models.fpn import STRIDE  # (the import makes the architectures known to timm, too)
 from recipe.augment import AugmentSettings, augment
 from recipe.data import Sample
 from recipe.loop import Phases, Scheduled

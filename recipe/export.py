@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lexiseg.models.encoders.fpn import PyramidTower
+from lexiseg.models.fpn import FPNTower
 from lexiseg.models.weights.int8 import SCALE, pack
 from lexiseg.models.weights.records import write_record
 from recipe.encoder import open_clip_config
@@ -52,8 +52,8 @@ def _small(model: nn.Module, *, packed: tuple[str, ...] = ("",)) -> dict[str, to
 def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) -> None:
     """An open_clip folder: open_clip_config.json and open_clip_model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Towers of ours read 8 bits; the text tower is open_clip's own and does not.
-    ours = [f"{name}." for name, module in model.named_modules() if isinstance(module, PyramidTower)]
+    # Towers of ours read int8; the text tower is open_clip's own and does not.
+    ours = [f"{name}." for name, module in model.named_modules() if isinstance(module, FPNTower)]
     state = _small(model, packed=tuple(ours))
     state.pop("attn_mask", None)
     # A row for each of 49,408 word pieces, for which three bits of mantissa do.

@@ -1,6 +1,6 @@
 """Put trained encoders into one: ``python -m recipe.join FIRST SECOND THIRD --out DIR``.
 
-The image towers stay as they are, side by side (`lexiseg.models.encoders.fpn.EnsembleTower`).  Of the text towers
+The image towers stay as they are, side by side (`lexiseg.models.fpn.EnsembleTower`).  Of the text towers
 the first is kept: all learnt the same words before they saw an image, and a linear map of what the first
 makes of a phrase says what another makes of it.
 """

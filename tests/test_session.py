@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
 from scans_of import preset_of, volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.models.protocols import EncodedImage
 from lexiseg.pipelines.cached_segmenter import EncodingCache
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.session import Session
@@ -27,6 +30,11 @@ PRESET = preset_of(
     prompts={"boxes": "all"},
     presence={"threshold": 0.5, "global_weight": 0.0},
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded(EncodedImage):
+    features: torch.Tensor
 
 
 def scan(box: tuple[int, int, int, int] = RED) -> Image:
@@ -185,9 +193,9 @@ class TestSave:
 
 
 class TestCache:
-    def test_the_least_recently_used_goes_first_and_bytes_are_bounded(self, segmenter: FakeSegmenter) -> None:
+    def test_the_least_recently_used_goes_first_and_bytes_are_bounded(self) -> None:
         cache = EncodingCache(limit=2 * 4)  # an encoding of the fake one takes four bytes
-        images = {name: segmenter.encode(np.full((2, 2), name, np.float32)) for name in range(3)}
+        images = {name: Encoded((2, 2), torch.zeros(1)) for name in range(3)}
         for name, image in images.items():
             cache.put(((2, 2), bytes([name])), image)
             cache.get(((2, 2), bytes([0])))

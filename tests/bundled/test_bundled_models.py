@@ -42,7 +42,7 @@ class TestFolders:
     def test_open_clip_loads_the_encoder_once_its_tower_is_known(self) -> None:
         import open_clip
 
-        from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes the architecture known to timm)
+        from lexiseg.models import fpn  # noqa: F401  (its import makes the architecture known to timm)
 
         folder = bundled_folder("encoder")
         model = open_clip.create_model(f"local-dir:{folder}")

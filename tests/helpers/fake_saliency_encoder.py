@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -99,6 +100,14 @@ class FakeEncoder:
         gradients = [torch.autograd.grad(value, maps, retain_graph=True)[0][0] for value in scores]
         return maps[0].detach(), torch.stack(gradients)
 
+    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        raise UnsupportedByModel("the fake replaces nothing")
+
+    def forward_from(self, layer: str, features: Tensor) -> Tensor:
+        if layer != "conv2":
+            raise UnsupportedByModel(f"no way on from {layer!r}")
+        return self.pool(features)
+
     def bottom(self, pixels: Tensor) -> Tensor:
         return torch.tanh(self.conv1(pixels - self.mean))
 
@@ -148,6 +157,12 @@ class ColourEncoder:
     def activations(
         self, pixels: Tensor, layer: str, score: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor | None]:
+        raise UnsupportedByModel("colour has no layers")
+
+    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        raise UnsupportedByModel("colour has no layers")
+
+    def forward_from(self, layer: str, features: Tensor) -> Tensor:
         raise UnsupportedByModel("colour has no layers")
 
 

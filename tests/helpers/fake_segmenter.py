@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.values.arrays import FloatArray
 
 
@@ -46,8 +46,7 @@ class FakeSegmenter:
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
-        shape = (pixels.shape[0], pixels.shape[1])
-        return EncodedImage(torch.zeros(1, 1, 1, 1), shape, shape)
+        return EncodedImage((pixels.shape[0], pixels.shape[1]))
 
     def decode(
         self,
@@ -74,7 +73,7 @@ class FakeSegmenter:
         else:
             masks, estimates = [filled], [iou]
         logits = torch.from_numpy(np.stack(masks)).float() * 2 * self.sure - self.sure
-        return Decoded(logits[None], torch.tensor([estimates]))
+        return Decoded(logits[None], torch.tensor([estimates]), MaskGrid(image.shape, (1, 1)))
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         return logits

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.values.arrays import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedImage(EncodedImage):
+    """A scan's pieces of equal grey, numbered from 1, (H, W)."""
+
+    pieces: np.ndarray
 
 
 class PaintedSegmenter:
@@ -36,7 +45,6 @@ class PaintedSegmenter:
         self.encoded: list[tuple[int, ...]] = []
         self.decoded: list[int] = []
         self.upsampled = 0
-        self._pieces: list[np.ndarray] = []
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
@@ -46,8 +54,7 @@ class PaintedSegmenter:
         for value in np.unique(grey):
             labels, _ = ndimage.label(grey == value)
             pieces[labels > 0] = labels[labels > 0] + pieces.max()
-        self._pieces.append(pieces)
-        return EncodedImage(torch.full((1, 1, 1, 1), float(len(self.encoded) - 1)), shape, shape)
+        return PaintedImage(shape, pieces)
 
     def decode(
         self,
@@ -67,7 +74,9 @@ class PaintedSegmenter:
                 rows, columns = mask[:: self.shrink, :: self.shrink].shape
                 low = torch.from_numpy(mask[:: self.shrink, :: self.shrink].astype(np.float32))
                 found[index, number, :rows, :columns] = low
-        return Decoded((found * 2 - 1) * self.unsure, torch.tensor([self.iou]).repeat(len(points), 1))
+        height, width = (-(-each // self.shrink) for each in image.shape)
+        grid = MaskGrid((height, width), (self.shrink, self.shrink))
+        return Decoded((found * 2 - 1) * self.unsure, torch.tensor([self.iou]).repeat(len(points), 1), grid)
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         self.upsampled += len(logits)
@@ -76,7 +85,8 @@ class PaintedSegmenter:
         return whole[:, : image.shape[0], : image.shape[1]]
 
     def _masks(self, image: EncodedImage, x: float, y: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pieces = self._pieces[int(image.embedding)]
+        assert isinstance(image, PaintedImage)
+        pieces = image.pieces
         row, column = min(int(y), image.shape[0] - 1), min(int(x), image.shape[1] - 1)
         mask = pieces == pieces[row, column]
         return mask, ndimage.binary_dilation(mask), np.zeros_like(mask)

@@ -12,6 +12,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from checkpoints import make_biomedclip_folder, make_sam_folder, make_sam_pth
+from towers import TOWERS, make_tower_folder
+
+from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.models.loading import load_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +78,13 @@ def biomedclip_copy(biomedclip: Path, tmp_path: Path) -> Path:
 def sam_copy(sam: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""
     return Path(shutil.copytree(sam, tmp_path / "sam"))
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenClipEncoder]:
+    """A small encoder with each kind of image tower; not to be changed."""
+    root = tmp_path_factory.mktemp("towers")
+    return {
+        kind: load_encoder(str(make_tower_folder(root / str(index), kind)), device="cpu", precision="float32")
+        for index, kind in enumerate(TOWERS)
+    }

@@ -16,7 +16,7 @@ import torch
 from checkpoints import make_biomedclip_folder, make_sam_folder, make_sam_pth
 
 from lexiseg.models.loading import load_encoder, load_segmenter
-from lexiseg.models.protocols import EncodedImage
+from lexiseg.models.segmenters.sam import SamImage
 
 WISH = os.environ.get("LEXISEG_FULLSIZE", "")
 
@@ -66,7 +66,7 @@ def test_sam_vit_b_in_both_layouts(tmp_path: Path) -> None:
         images = [segmenter.encode(scan) for segmenter in segmenters]
     else:
         embedding = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(0))
-        images = [EncodedImage(embedding, (300, 400), (768, 1024))] * 2
+        images = [SamImage((300, 400), embedding, (768, 1024))] * 2
     boxes = np.array([[20.0, 30.0, 200.0, 250.0], [0.0, 0.0, 400.0, 300.0]], np.float32)
     masks = [
         segmenter.upsample(segmenter.decode(image, boxes=boxes, multimask=True).logits, image) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
@@ -21,15 +22,6 @@ from lexiseg.models.protocols import Encoder
 
 NO_DENSE = {"timm ViT, attention pool", "timm ConvNeXt, rotary attention pool"}
 PHRASES = ["breast tumor", "left lung"]
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, OpenClipEncoder]:
-    root = tmp_path_factory.mktemp("towers")
-    return {
-        kind: load_encoder(str(make_tower_folder(root / str(index), kind)), device="cpu")
-        for index, kind in enumerate(TOWERS)
-    }
 
 
 def image(encoder: OpenClipEncoder, count: int = 1, seed: int = 0) -> torch.Tensor:
@@ -195,7 +187,7 @@ class TestLayers:
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from lexiseg.models.encoders import open_clip as open_clip_encoder
-        from lexiseg.models.encoders.layers import SaliencyLayers
+        from lexiseg.models.encoders.open_clip_layers import SaliencyLayers
 
         known = encoders["timm ViT, class token"]
         monkeypatch.setattr(open_clip_encoder, "find_layers", lambda _tower: SaliencyLayers((), ""))
@@ -210,7 +202,7 @@ class TestDense:
     def test_a_linear_head_makes_the_mean_of_the_field_the_embedding(
         self, encoders: dict[str, OpenClipEncoder]
     ) -> None:
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders["timm ResNet"]
         pixels = image(encoder)
@@ -221,7 +213,7 @@ class TestDense:
 
     def test_a_head_with_a_norm_is_applied_to_each_position(self, encoders: dict[str, OpenClipEncoder]) -> None:
         """Against the head's own parts, by hand: the layer norm over channels, then the projection."""
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders["timm ConvNeXt"]
         tower = encoder.model.visual
@@ -236,21 +228,17 @@ class TestDense:
     def test_clip_resnet_without_positions_pools_a_uniform_map_to_its_dense_feature(
         self, encoders: dict[str, OpenClipEncoder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
-        tower = encoders["CLIP ResNet"].model.visual
+        tower = copy.deepcopy(encoders["CLIP ResNet"].model.visual)
         uniform = torch.randn(1, 512, 1, 1).expand(1, 512, 3, 3)
         monkeypatch.setattr(tower, "stem", lambda _pixels: uniform)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             monkeypatch.setattr(tower, stage, torch.nn.Identity())
-        positions = tower.attnpool.positional_embedding.clone()
-        tower.attnpool.positional_embedding.zero_()
-        try:
-            with torch.no_grad():
-                pooled = tower.attnpool(uniform)
-                field = dense_features(tower, torch.zeros(1, 3, 96, 96))
-        finally:
-            tower.attnpool.positional_embedding.copy_(positions)
+        with torch.no_grad():
+            tower.attnpool.positional_embedding.zero_()
+            pooled = tower.attnpool(uniform)
+            field = dense_features(tower, torch.zeros(1, 3, 96, 96))
         assert torch.allclose(field, pooled[:, :, None, None].expand_as(field), atol=1e-4)
 
     @pytest.mark.parametrize("kind", ["timm ViT, class token", "CLIP ViT"])
@@ -258,7 +246,7 @@ class TestDense:
         self, encoders: dict[str, OpenClipEncoder], kind: str
     ) -> None:
         """Against the block itself under a mask that lets no token see another."""
-        from lexiseg.models.encoders.dense import dense_features
+        from lexiseg.models.encoders.open_clip_dense import dense_features
 
         encoder = encoders[kind]
         tower = encoder.model.visual

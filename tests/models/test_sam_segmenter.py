@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lexiseg.errors import BrokenWeights, UnknownModel
 from lexiseg.models.loading import load_segmenter
-from lexiseg.models.protocols import Segmenter
+from lexiseg.models.protocols import EncodedImage, Segmenter
 from lexiseg.models.segmenters.sam import SamSegmenter
 
 BOXES = np.array([[10.0, 20.0, 90.0, 110.0], [0.0, 0.0, 200.0, 120.0], [150.5, 3.0, 160.0, 9.25]], np.float32)
@@ -107,14 +107,48 @@ class TestSegmenter:
         image = segmenter.encode(np.random.default_rng(1).random(shape, dtype=np.float32))
         decoded = segmenter.decode(image, boxes=np.array([[0.0, 0.0, shape[1], shape[0]]]))
         assert image.shape == shape
-        assert max(image.input_shape) == segmenter.input_size == 256
+        assert max(image.input_shape) == 256
         assert segmenter.upsample(decoded.logits, image).shape == (1, 1, *shape)
+
+    @pytest.mark.parametrize("shape", [(120, 200), (200, 120), (300, 40), (256, 256)])
+    @pytest.mark.parametrize("longest", [256, 160])
+    def test_the_grid_says_where_a_cell_lies(self, sam_copy: Path, shape: tuple[int, int], longest: int) -> None:
+        """A cell that alone is inside comes out, on the scan, around the place that the grid names."""
+        path = sam_copy / "preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"longest_edge": longest}}))
+        segmenter = load_segmenter(str(sam_copy), device="cpu")
+        image = segmenter.encode(np.zeros(shape, np.float32))
+        decoded = segmenter.decode(image, boxes=BOXES[:1])
+        rows, columns = decoded.grid.shape
+        assert max(rows, columns) == longest // 4
+        row, column = rows // 3, columns // 2
+        logits = torch.full_like(decoded.logits, -1.0)
+        logits[..., row, column] = 1.0
+        whole = segmenter.upsample(logits, image)[0, 0]
+        inside = (whole > whole.max() - 1e-3).nonzero().float().mean(0) + 0.5  # the middle of the highest pixels
+        across, down = decoded.grid.cell
+        middle = torch.tensor([(row + 0.5) * down, (column + 0.5) * across])
+        # to half a cell or a pixel, whatever is more: interpolation is to whole pixels
+        assert bool(((inside - middle).abs() <= torch.tensor([max(1, down / 2), max(1, across / 2)])).all())
+        assert rows * down >= shape[0] - down / 2 and columns * across >= shape[1] - across / 2
+
+    def test_an_image_of_another_family_is_refused(self, sam: Path) -> None:
+        segmenter = load_segmenter(str(sam), device="cpu")
+        with pytest.raises(TypeError, match="got a EncodedImage"):
+            segmenter.decode(EncodedImage((4, 4)), boxes=BOXES)
+        with pytest.raises(TypeError, match="got a EncodedImage"):
+            segmenter.upsample(torch.zeros(1, 1, 4, 4), EncodedImage((4, 4)))
+
+    def test_an_image_tells_how_much_memory_it_takes(self, sam: Path, scan: np.ndarray) -> None:
+        assert load_segmenter(str(sam), device="cpu").encode(scan).nbytes == 4 * 32 * 16 * 16
+        assert EncodedImage((4, 4)).nbytes == 0
 
     def test_no_prompts_give_no_masks(self, sam: Path, scan: np.ndarray) -> None:
         segmenter = load_segmenter(str(sam), device="cpu")
         image = segmenter.encode(scan)
         some = segmenter.decode(image, boxes=BOXES, multimask=True)
         none = segmenter.decode(image, boxes=np.zeros((0, 4)), multimask=True)
+        assert none.grid == some.grid
         assert none.logits.shape == (0, *some.logits.shape[1:])
         assert segmenter.upsample(none.logits, image).shape == (0, 3, 120, 200)
 
@@ -263,7 +297,7 @@ class TestBrokenWeights:
 
     def test_a_pth_of_another_model(self, tmp_path: Path) -> None:
         torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
-        with pytest.raises(BrokenWeights, match="not an original SAM checkpoint"):
+        with pytest.raises(UnknownModel, match=r"first keys are conv1\.weight; known: SAM \("):
             load_segmenter(str(tmp_path / "resnet.pth"), device="cpu")
 
     def test_code_in_a_pth_is_not_run(self, tmp_path: Path) -> None:

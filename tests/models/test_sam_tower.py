@@ -18,7 +18,7 @@ from lexiseg.models.weights.int8 import SCALE, pack
 
 CONFIG: dict[str, Any] = {
     "vision_config": {
-        "image_tower": "pyramid_tiny_vit_5m_stem", "image_size": 64, "patch_size": 8, "output_channels": 16,
+        "image_tower": "fpn_tiny_vit_5m_stem", "image_size": 64, "patch_size": 8, "output_channels": 16,
         "num_pos_feats": 8, "hidden_size": 8, "num_hidden_layers": 0,
     },
     "prompt_encoder_config": {
@@ -69,11 +69,11 @@ def test_a_saved_one_answers_as_before(model: TowerSam, folder: Path) -> None:
 def test_transformers_loads_it_by_its_class(model: TowerSam, folder: Path) -> None:
     pixels = torch.rand(1, 3, 64, 64)
     loaded = TowerSam.from_pretrained(folder).eval()
-    assert loaded.config.vision_config.image_tower == "pyramid_tiny_vit_5m_stem"
+    assert loaded.config.vision_config.image_tower == "fpn_tiny_vit_5m_stem"
     assert torch.equal(loaded.get_image_embeddings(pixels), model.get_image_embeddings(pixels))
 
 
-def test_weights_in_8_bits_are_read_by_both(model: TowerSam, folder: Path) -> None:
+def test_int8_weights_are_read_by_both(model: TowerSam, folder: Path) -> None:
     name = "vision_encoder.tower.out.0.0.weight"
     state = load_file(folder / "model.safetensors")
     state[name], state[name + SCALE] = pack(state[name])
@@ -99,10 +99,21 @@ def test_it_is_not_read_as_a_plain_sam(folder: Path) -> None:
         AutoModel.from_pretrained(folder)
 
 
+def test_a_folder_saved_when_an_fpn_was_called_a_pyramid(folder: Path) -> None:
+    pixels = np.random.default_rng(0).random((64, 64), dtype=np.float32)
+    now = load_segmenter(str(folder), device="cpu", precision="float32").encode(pixels)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["image_tower"] = "pyramid_tiny_vit_5m_stem"
+    path.write_text(json.dumps(config))
+    then = load_segmenter(str(folder), device="cpu", precision="float32").encode(pixels)
+    assert torch.equal(cast(Any, then).embedding, cast(Any, now).embedding)
+
+
 def test_a_tower_that_nobody_knows_is_refused(folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
-    config["vision_config"]["image_tower"] = "pyramid_of_giza"
+    config["vision_config"]["image_tower"] = "fpn_of_giza"
     path.write_text(json.dumps(config))
-    with pytest.raises(BrokenWeights, match="pyramid_of_giza"):
+    with pytest.raises(BrokenWeights, match="fpn_of_giza"):
         load_segmenter(str(folder), device="cpu")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from fake_segmenter import FakeSegmenter, Query
 
-from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.pipelines.cached_segmenter import CachedSegmenter
 
 
@@ -45,7 +45,7 @@ class ManySegmenter(FakeSegmenter):
 
     def decode(self, image: EncodedImage, *, points: Any = None, **others: Any) -> Decoded:
         self.asked.append(Query(None, points, None, False))
-        return Decoded(torch.zeros(len(points), 1, 2, 2), torch.zeros(len(points), 1))
+        return Decoded(torch.zeros(len(points), 1, 2, 2), torch.zeros(len(points), 1), MaskGrid((2, 2), (1, 1)))
 
 
 def test_answers_to_many_prompts_at_once_are_not_kept() -> None:

@@ -25,13 +25,13 @@ TINY: dict[str, Any] = {
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }  # fmt: skip
 TOWERS = {
-    "first": "pyramid_efficientnet_lite2",
-    "second": "pyramid_tiny_vit_5m",
-    "third": "pyramid_sam2_hiera_tiny",
+    "first": "fpn_efficientnet_lite2",
+    "second": "fpn_tiny_vit_5m",
+    "third": "fpn_sam2_hiera_tiny",
 }
 SHARES = [0.3, 0.5, 0.2]
 JOINED = {
-    "image_tower": "pyramid_lite2_tiny_vit_5m_hiera_tiny",
+    "image_tower": "fpn_lite2_tiny_vit_5m_hiera_tiny",
     "embed_dim": 72,
     "shares": SHARES,
     "phrases": 200,

@@ -53,7 +53,7 @@ TINY: dict[str, Any] = {
     "seed": 5, "fold": 0, "store_size": 64, "phantoms": 8,
     "encoder": {
         "mean": 0.25, "std": 0.25, "embed_dim": 16, "image_size": 64,
-        "image_tower": "pyramid_efficientnet_lite0",
+        "image_tower": "fpn_efficientnet_lite0",
         "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
         "init_logit_scale": 2.3, "init_logit_bias": -4.0, "warmup": 1, "shares": {"phantom": 1.0},
         "words": {"steps": 2, "batch": 8, "lr": 1.0e-3}, "precision": "bf16-mixed",
@@ -63,7 +63,7 @@ TINY: dict[str, Any] = {
         "weight_decay": 0.05, "clip": 1.0, "ema": 0.9,
     },
     "segmenter": {
-        "image_size": 64, "image_tower": "pyramid_tiny_vit_5m_stem", "stride": 8, "channels": 16,
+        "image_size": 64, "image_tower": "fpn_tiny_vit_5m_stem", "stride": 8, "channels": 16,
         "batch": 2, "prompts": 2, "warmup": 1, "slow": {"vision_encoder.tower.backbone.stages_0": 0},
         "precision": "bf16-mixed", "phases": [{"steps": 4, "lr": 1.0e-3, "lesions": 0.5}],
         "shares": {"phantom": 1.0},

@@ -12,7 +12,7 @@ from recipe.encoder import build
 from recipe.train import CONFIG
 
 TINY: dict[str, Any] = {
-    "mean": 0.25, "std": 0.25, "embed_dim": 24, "image_size": 64, "image_tower": "pyramid_sam2_hiera_tiny",
+    "mean": 0.25, "std": 0.25, "embed_dim": 24, "image_size": 64, "image_tower": "fpn_sam2_hiera_tiny",
     "init_logit_scale": 2.3, "init_logit_bias": -4.0,
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }  # fmt: skip

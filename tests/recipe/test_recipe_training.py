@@ -143,7 +143,7 @@ class TestMaskLosses:
 
 
 TINY_SEGMENTER = {
-    "image_size": 64, "image_tower": "pyramid_tiny_vit_5m_stem", "stride": 8, "channels": 16, "batch": 2,
+    "image_size": 64, "image_tower": "fpn_tiny_vit_5m_stem", "stride": 8, "channels": 16, "batch": 2,
     "prompts": 2, "warmup": 1,
     "phases": [{"steps": 4, "lr": 1e-3, "lesions": 0.5}], "shares": {"phantom": 1.0},
 }  # fmt: skip

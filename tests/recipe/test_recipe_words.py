@@ -11,7 +11,7 @@ import timm
 import torch
 from torch.nn import functional
 
-from lexiseg.models.encoders.fpn import PyramidTower
+from lexiseg.models.fpn import FPNTower
 from lexiseg.models.weights.records import sha256_of
 from recipe.concepts import ELSEWHERE, ORGANS_ELSEWHERE, SYNONYMS, elsewhere, nonsense, vocabulary
 from recipe.words import CONCEPTS, related, teach_words
@@ -77,7 +77,7 @@ def test_the_text_tower_learns_what_means_the_same_and_what_nothing() -> None:
 
 
 class TestPretrained:
-    def _load(self, tower: PyramidTower, **options: str) -> None:
+    def _load(self, tower: FPNTower, **options: str) -> None:
         from recipe.photographs import load_pretrained
 
         settings = {
@@ -90,8 +90,8 @@ class TestPretrained:
     @pytest.mark.parametrize(
         ("name", "pyramid", "prefix"),
         [
-            ("tf_efficientnet_lite0", "pyramid_efficientnet_lite0", ""),
-            ("tiny_vit_5m_224", "pyramid_tiny_vit_5m", "image_encoder."),
+            ("tf_efficientnet_lite0", "fpn_efficientnet_lite0", ""),
+            ("tiny_vit_5m_224", "fpn_tiny_vit_5m", "image_encoder."),
         ],
     )
     def test_arrays_are_taken_in_order(
@@ -110,19 +110,19 @@ class TestPretrained:
     def test_another_architecture_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         digest = _package(tmp_path, dict(timm.create_model("mobilenetv4_conv_small").state_dict()))
         monkeypatch.syspath_prepend(tmp_path)
-        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+        tower = timm.create_model("fpn_efficientnet_lite0", num_classes=8)
         with pytest.raises(ValueError, match=r"some_photographs: .* expected"):
             self._load(tower, sha256=digest)
 
     def test_another_file_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         digest = _package(tmp_path, {"a": torch.zeros(1)})
         monkeypatch.syspath_prepend(tmp_path)
-        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+        tower = timm.create_model("fpn_efficientnet_lite0", num_classes=8)
         with pytest.raises(ValueError, match=f"sha256 {digest}, expected 00ff"):
             self._load(tower, sha256="00ff")
 
     def test_an_absent_package_says_how_to_install_it(self) -> None:
-        tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8)
+        tower = timm.create_model("fpn_efficientnet_lite0", num_classes=8)
         with pytest.raises(ModuleNotFoundError, match=r"is not installed: pip install some-photographs==1"):
             self._load(tower, sha256="")
 

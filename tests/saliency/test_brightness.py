@@ -50,7 +50,9 @@ def test_a_hundred_is_the_scan_itself(scan: FloatArray) -> None:
 def test_dark_and_bright_scans_give_one_map(
     name: str, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
 ) -> None:
-    bright, dark = (explain(encoder, scan * np.float32(level), phrases, method=name, clip_percentile=99) for level in (1.0, 0.6))
+    bright, dark = (
+        explain(encoder, scan * np.float32(level), phrases, method=name, clip_percentile=99) for level in (1.0, 0.6)
+    )
     for a, b in zip(bright, dark, strict=True):
         # not exactly: what counts as black does not scale with the scan
         np.testing.assert_allclose(a.map, b.map, atol=0.03)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lexiseg.errors import DownloadFailed, UnknownModel
+from lexiseg.errors import DownloadFailed
+from lexiseg.models.families import ModelFiles, load_model
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.known import Kind, known_model
-from lexiseg.models.weights.records import read_record, weights_info
-from lexiseg.models.weights.references import Reference, parse_reference, pulled_folder
+from lexiseg.models.weights.records import read_record
+from lexiseg.models.weights.references import Kind, Reference, known_model, parse_reference, pulled_folder
 
 if TYPE_CHECKING:
-    from lexiseg.models.encoders.open_clip import OpenClipEncoder
-    from lexiseg.models.segmenters.sam import SamSegmenter
+    from lexiseg.models.protocols import Encoder, Segmenter
 
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def load_encoder(
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
-) -> OpenClipEncoder:
+) -> Encoder:
     """Load a vision-language model.
 
     Args:
@@ -46,30 +45,21 @@ def load_encoder(
         An `Encoder`; its `weights` say where it comes from.
 
     Raises:
-        UnknownModel: the name means nothing, or the hub has no such model.
+        UnknownModel: the name means nothing, the hub has no such model, or no family knows what lies there.
         BrokenWeights: the weights are truncated, or do not fit the model's configuration.
         DownloadFailed: the model is not on this machine and could not be fetched.
         UnavailableDevice: the device is not on this machine.
     """
-    from lexiseg.models.device import resolve_device
-    from lexiseg.models.encoders.open_clip import OpenClipEncoder
-    from lexiseg.models.encoders.open_clip_folder import build_model, build_tokenizer, weights_file
-
-    where = resolve_device(device)
-    silent = hub.is_offline() if offline is None else offline
-    reference = parse_reference(ref, "encoder")
-    if reference.kind == "architecture":
-        from lexiseg.models.encoders.open_clip_folder import load_named
-
-        model, tokenizer, info = load_named(ref, *reference.architecture, offline=silent)
-        return OpenClipEncoder(model, tokenizer, name=ref, device=where, precision=precision, weights=info)
-    if reference.kind == "file":
-        raise UnknownModel(f"{ref} is a file: an encoder is a folder with open_clip_config.json and its weights")
-    folder = _folder(reference, "encoder", revision=revision, offline=silent, progress=progress)
-    model = build_model(folder, offline=silent)
-    tokenizer = build_tokenizer(folder, offline=silent)
-    info = weights_info(ref, weights_file(folder), repo=reference.repo, revision=revision or "")
-    return OpenClipEncoder(model, tokenizer, name=ref, device=where, precision=precision, weights=info)
+    loaded: Encoder = _load(
+        ref,
+        "encoder",
+        device=device,
+        precision=precision,
+        revision=revision,
+        offline=offline,
+        progress=progress,
+    )
+    return loaded
 
 
 def load_segmenter(
@@ -80,7 +70,7 @@ def load_segmenter(
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
-) -> SamSegmenter:
+) -> Segmenter:
     """Load a promptable segmenter.
 
     Args:
@@ -96,37 +86,54 @@ def load_segmenter(
         A `Segmenter`; its `weights` say where it comes from.
 
     Raises:
-        UnknownModel: the name means nothing, or the hub has no such model.
+        UnknownModel: the name means nothing, the hub has no such model, or no family knows what lies there.
         BrokenWeights: the weights are truncated, or do not fit the model's configuration.
         DownloadFailed: the model is not on this machine and could not be fetched.
         UnavailableDevice: the device is not on this machine.
     """
+    loaded: Segmenter = _load(
+        ref,
+        "segmenter",
+        device=device,
+        precision=precision,
+        revision=revision,
+        offline=offline,
+        progress=progress,
+    )
+    return loaded
+
+
+def _load(
+    ref: str,
+    kind: Kind,
+    *,
+    device: str,
+    precision: str,
+    revision: str | None,
+    offline: bool | None,
+    progress: Progress | None,
+) -> Any:
     from lexiseg.models.device import resolve_device
-    from lexiseg.models.segmenters.sam import SamSegmenter
-    from lexiseg.models.segmenters.sam_checkpoint import load_sam_checkpoint
-    from lexiseg.models.segmenters.sam_folder import load_sam_folder, sam_weights_file
 
     where = resolve_device(device)
     silent = hub.is_offline() if offline is None else offline
-    reference = parse_reference(ref, "segmenter")
-    if reference.kind == "file":
-        assert reference.path is not None
-        path = reference.path
-        model, processor = load_sam_checkpoint(path)
-    else:
-        folder = _folder(reference, "segmenter", revision=revision, offline=silent, progress=progress)
-        path = sam_weights_file(folder)
-        model, processor = load_sam_folder(folder)
-    info = weights_info(ref, path, repo=reference.repo, revision=revision or "")
-    return SamSegmenter(model, processor, name=ref, device=where, precision=precision, weights=info)
+    reference = parse_reference(ref, kind)
+    path = None
+    if reference.kind != "architecture":
+        path = _path(reference, kind, revision=revision, offline=silent, progress=progress)
+    files = ModelFiles(
+        ref,
+        path,
+        architecture=reference.architecture,
+        repo=reference.repo,
+        revision=revision or "",
+        offline=silent,
+    )
+    return load_model(files, kind, device=where, precision=precision)
 
 
-def _folder(
-    reference: Reference, kind: Kind, *, revision: str | None, offline: bool, progress: Progress | None
-) -> Path:
-    """The folder of a reference; a hub model is looked for where `pull` puts it, then in the hub's own
-    cache.
-    """
+def _path(reference: Reference, kind: Kind, *, revision: str | None, offline: bool, progress: Progress | None) -> Path:
+    """Where a reference leads; a hub model is looked for where `pull` puts it, then in the hub's own cache."""
     if reference.path is not None:
         return reference.path
     repo = reference.repo

@@ -1,9 +1,13 @@
-"""What lexiseg asks of a promptable segmentation model."""
+"""What lexiseg asks of models: an `Encoder` of pixels and phrases, a promptable `Segmenter`.
+
+One loaded model may be shared between threads: no method leaves anything behind that another thread sees.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -90,25 +94,70 @@ class Encoder(Protocol):
             UnsupportedByModel: no such layer, or its output is not a map.
         """
 
+    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        """A context in which a layer's features are replaced by ``function(features)``.
+
+        It holds for this thread's calls of `encode_image`, `encode_dense` and `activations`, and for as long
+        as the context lasts.  Inside, `encode_image` gives an embedding that may be differentiated with
+        respect to whatever the function brings in, unless gradients are off (`torch.no_grad`).
+
+        Args:
+            layer: one of `layers()`.
+            function: takes all features of the layer and returns as many, in the same form: maps
+                (B, C, h, w), or the tokens of a transformer (B, p + h w, C), p of them (class, registers) in
+                front of the h rows of w positions.  It is called once in each forward.
+
+        Raises:
+            UnsupportedByModel: no such layer, or its output is neither maps nor tokens; on entering or in
+                the forward.
+            ValueError: in the forward, what the function returned has another shape.
+        """
+
+    def forward_from(self, layer: str, features: Tensor) -> Tensor:
+        """Embeddings (B, E), unit length, of images of which a layer's features are known.
+
+        Only what follows the layer is run.  The gradient reaches `features` where they ask for one.
+
+        Args:
+            layer: one of `layers()` that everything after it depends on alone: a whole block or stage.
+            features: as `patched` hands them to its function, B of them.
+
+        Raises:
+            UnsupportedByModel: no such layer, or what follows needs more than its output (a residual branch
+                passes it by); use `patched`, which runs the whole tower.
+        """
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
     """A scan that a segmenter has encoded once, to be prompted many times.
 
+    What else it holds is the affair of the family that made it, which adds it in a subclass.
+
     Attributes:
-        embedding: the model's own features, shape (1, C, h, w).
         shape: (H, W) of the scan in its own pixels; prompts and final masks are on this grid.
-        input_shape: (h, w) of the scan inside the model's padded square input.
     """
 
-    embedding: Tensor
     shape: tuple[int, int]
-    input_shape: tuple[int, int]
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
-        return self.embedding.nbytes
+        """How much memory its tensors take, for whoever keeps many."""
+        held = (getattr(self, field.name) for field in fields(self))
+        return sum(each.nbytes for each in held if isinstance(each, Tensor))
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """Where low-resolution logits lie on the scan they were decoded from.
+
+    Attributes:
+        shape: (h, w): so many rows and columns, from the first on, show the scan; the others are padding.
+        cell: (x, y) size of one of their cells in scan pixels.
+    """
+
+    shape: tuple[int, int]
+    cell: tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,17 +165,19 @@ class Decoded:
     """Masks for N prompts with M candidates each, before they are brought back to the scan's grid.
 
     Attributes:
-        logits: (N, M, h, w) float32 at the model's low resolution, over its padded square input.
+        logits: (N, M, h, w) float32 at the model's low resolution.
         iou: (N, M) the model's own estimate of each mask's IoU.
+        grid: where the logits lie on the scan.
     """
 
     logits: Tensor
     iou: Tensor
+    grid: MaskGrid
 
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """A promptable segmenter (the SAM family): encode a scan once, decode prompts in batches."""
+    """A promptable segmenter (SAM and its like): encode a scan once, decode prompts in batches."""
 
     @property
     def name(self) -> str:
@@ -151,7 +202,7 @@ class Segmenter(Protocol):
         """Masks for N prompts.
 
         Args:
-            image: from `encode`.
+            image: from this segmenter's `encode`.
             boxes: (N, 4) x0 y0 x1 y1 in scan pixels, end-exclusive; or None.
             points: (N, P, 2) x y in scan pixels (a pixel's centre is at +0.5); or None.
             labels: (N, P) 1 inside, 0 outside, -1 padding; with points only.

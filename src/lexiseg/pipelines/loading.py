@@ -51,5 +51,5 @@ def load(
     if kind.needs_encoder:
         encoder: Encoder = load_encoder(chosen.encoder, **settings)
         return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
-    segmenter = load_segmenter(chosen.segmenter, **settings)
+    segmenter: Any = load_segmenter(chosen.segmenter, **settings)
     return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
-from lexiseg.models.protocols import EncodedImage
+from lexiseg.models.protocols import MaskGrid
 from lexiseg.values.arrays import FloatArray
 
 Box = tuple[int, int, int, int]
@@ -92,7 +92,7 @@ class Candidates:
     """K masks of one crop at the segmenter's low resolution.
 
     Attributes:
-        logits: (K, h, w) over the segmenter's padded square input; float16, since many wait at once and only
+        logits: (K, h, w); float16, since many wait at once and only
             the places where they cross a threshold still matter.
         boxes: float32 (K, 4): x0 y0 x1 y1 in the crop's pixels, end-exclusive; see `low_boxes`.
         areas: float32 (K,) as a fraction of the crop; 0 is an empty mask.
@@ -122,36 +122,31 @@ def join(batches: Sequence[Candidates]) -> Candidates:
     return Candidates(*(torch.cat(column) for column in columns))
 
 
-def measure(logits: Tensor, iou: Tensor, points: Tensor, image: EncodedImage, *, offset: float) -> Candidates:
+def measure(
+    logits: Tensor, iou: Tensor, points: Tensor, *, shape: tuple[int, int], grid: MaskGrid, offset: float
+) -> Candidates:
     """Candidates out of what a segmenter decoded.
 
     Args:
         logits: (K, h, w).
         iou: (K,).
         points: (K, 2).
-        image: what they were decoded from.
+        shape: (H, W) of the crop.
+        grid: where the logits lie on it.
         offset: for `stability_score`.
     """
-    cell = low_cell(image, logits)
-    rows, columns = (max(1, round(side / cell)) for side in image.input_shape)
-    seen = logits[:, :rows, :columns]  # the rest is padding
-    height, width = image.shape
-    across, down = width / image.input_shape[1], height / image.input_shape[0]
-    scale = torch.tensor([across, down, across, down], device=logits.device)
+    seen = logits[:, : grid.shape[0], : grid.shape[1]]  # the rest is padding
+    height, width = shape
+    cell = torch.tensor(grid.cell * 2, dtype=torch.float32, device=logits.device)
     limit = torch.tensor([width, height, width, height], dtype=torch.float32, device=logits.device)
     return Candidates(
         logits=logits.clamp(-_HALF_LIMIT, _HALF_LIMIT).half(),
-        boxes=(low_boxes(seen) * cell * scale).clamp(min=torch.zeros_like(limit), max=limit),
+        boxes=(low_boxes(seen) * cell).clamp(min=torch.zeros_like(limit), max=limit),
         areas=(seen > 0).sum((1, 2)) / (seen.shape[1] * seen.shape[2]),
         iou=iou,
         stability=stability_score(seen, offset),
         points=points,
     )
-
-
-def low_cell(image: EncodedImage, logits: Tensor) -> float:
-    """Side of a low-resolution cell in pixels of the padded square input, the scan's longer side in it."""
-    return max(image.input_shape) / max(logits.shape[-2:])
 
 
 def stability_score(logits: Tensor, offset: float) -> Tensor:

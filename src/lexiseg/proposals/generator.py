@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.models.protocols import EncodedImage, Segmenter
+from lexiseg.models.protocols import EncodedImage, MaskGrid, Segmenter
 from lexiseg.proposals.candidates import (
     Box,
     Candidates,
@@ -17,7 +17,6 @@ from lexiseg.proposals.candidates import (
     crop_boxes,
     highest_iou,
     join,
-    low_cell,
     measure,
     point_grid,
     stability_score,
@@ -77,14 +76,16 @@ def look(
     batches = []
     for start in range(0, len(points), settings.points_per_batch):
         asked = points[start : start + settings.points_per_batch]
-        found = _ask(segmenter, image, asked, settings)
-        batches.append(found.take(_possible(found, image, crop, shape, settings)))
+        found, grid = _ask(segmenter, image, asked, settings)
+        batches.append(found.take(_possible(found, image.shape, grid, crop=crop, shape=shape, settings=settings)))
         advance(len(asked))
     return View(crop, shape, image, join(batches))
 
 
-def _ask(segmenter: Segmenter, image: EncodedImage, points: FloatArray, settings: ProposalSettings) -> Candidates:
-    """The candidates for some points, measured, but for those whose estimated IoU is too low."""
+def _ask(
+    segmenter: Segmenter, image: EncodedImage, points: FloatArray, settings: ProposalSettings
+) -> tuple[Candidates, MaskGrid]:
+    """The candidates for some points, measured, but for those whose estimated IoU is too low; and their grid."""
     labels = np.ones((len(points), 1), np.int64)
     decoded = segmenter.decode(image, points=points[:, None], labels=labels, multimask=True)
     logits, iou = decoded.logits.flatten(0, 1), decoded.iou.flatten()
@@ -92,21 +93,24 @@ def _ask(segmenter: Segmenter, image: EncodedImage, points: FloatArray, settings
     if settings.pred_iou_threshold > 0:
         likely = iou > settings.pred_iou_threshold
         logits, iou, asked = logits[likely], iou[likely], asked[likely]
-    return measure(logits, iou, asked, image, offset=settings.stability_offset)
+    grid = decoded.grid
+    return measure(logits, iou, asked, shape=image.shape, grid=grid, offset=settings.stability_offset), grid
 
 
 def _possible(
     found: Candidates,
-    image: EncodedImage,
+    seen: tuple[int, int],
+    grid: MaskGrid,
+    *,
     crop: Box,
     shape: tuple[int, int],
     settings: ProposalSettings,
 ) -> Tensor:
     """Which candidates are not clearly out: measured on a coarse grid, they may be off by the slack."""
-    areas = found.areas * (image.shape[0] * image.shape[1] / (shape[0] * shape[1]))
+    areas = found.areas * (seen[0] * seen[1] / (shape[0] * shape[1]))
     stable = found.stability >= settings.stability_threshold - _STABILITY_SLACK
     sized = (areas * _AREA_SLACK >= settings.min_area) & (areas / _AREA_SLACK <= settings.max_area)
-    cell = low_cell(image, found.logits) * max(image.shape) / max(image.input_shape)
+    cell = grid.cell[0] if seen[1] >= seen[0] else grid.cell[1]
     cut = cut_off(found.boxes, crop, shape, within=max(0.0, EDGE - _EDGE_SLACK * cell))
     return (found.areas > 0) & stable & sized & ~cut
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -52,6 +53,7 @@ def interleave(maps: Tensor, shifts: int) -> Tensor:
 
 
 _GRIDS: WeakKeyDictionary[Encoder, tuple[int, int]] = WeakKeyDictionary()
+_GRIDS_LOCK = Lock()  # threads share encoders, and the dictionary is not made for that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +129,11 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
 
 def _grid(encoder: Encoder, view: Tensor) -> tuple[int, int]:
     """(h, w) of the encoder's dense map, asked once for each encoder: shifts must know the stride first."""
-    known = _GRIDS.get(encoder)
+    with _GRIDS_LOCK:
+        known = _GRIDS.get(encoder)
     if known is None:
         height, width = encoder.encode_dense(view).shape[-2:]
-        known = _GRIDS[encoder] = (int(height), int(width))
+        known = (int(height), int(width))
+        with _GRIDS_LOCK:
+            _GRIDS[encoder] = known
     return known

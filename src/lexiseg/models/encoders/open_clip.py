@@ -1,23 +1,69 @@
-"""Encoders that open_clip builds."""
+"""The family of models that open_clip builds: CLIP and its many kin, BiomedCLIP, the bundled encoder.
+
+Its parts are the modules ``open_clip_*``: `open_clip_folder` reads configurations, weights and tokenizers (with
+`open_clip_text` and `open_clip_biomedclip`), `open_clip_layers` reads and replaces a layer's features,
+`open_clip_dense` embeds each position.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
 from lexiseg.models.device import autocast, resolve_precision
-from lexiseg.models.encoders.dense import dense_and_whole_features, dense_features, unit
-from lexiseg.models.encoders.layers import SaliencyLayers, find_layers, probe_default, tapped
-from lexiseg.models.encoders.open_clip_folder import Tokenizer
+from lexiseg.models.encoders.open_clip_dense import dense_and_whole_features, dense_features, unit
+from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
+from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
+from lexiseg.models.protocols import Encoder
 from lexiseg.models.weights.records import WeightsInfo
 
+if TYPE_CHECKING:
+    from lexiseg.models.families import ModelFiles
+
 logger = logging.getLogger(__name__)
+
+NAME = "open_clip (open_clip_config.json; BiomedCLIP's transformers port; ARCHITECTURE[:TAG])"
+
+# A tokenizer of transformers changes its own settings while it reads; two threads in it at once fail.
+_READING = threading.Lock()
+# How many layers this thread has patched, of any encoder.
+_PATCHES: ContextVar[int] = ContextVar("patches", default=0)
+
+
+def recognises(files: ModelFiles) -> bool:
+    """An open_clip folder, that of BiomedCLIP's transformers port, or an architecture of open_clip."""
+    return bool(files.architecture[0]) or files.has(CONFIG_NAME) or (files.is_folder and is_port(files.place))
+
+
+def load(files: ModelFiles, *, device: torch.device, precision: str) -> OpenClipEncoder:
+    """The encoder of a folder, or of a named architecture with its pretrained weights."""
+    from lexiseg.models.encoders.open_clip_folder import build_model, build_tokenizer, load_named
+
+    if files.architecture[0]:
+        model, tokenizer, info = load_named(files.ref, *files.architecture, offline=files.offline)
+    else:
+        model, tokenizer, info = build_model(files), build_tokenizer(files), files.info
+    return OpenClipEncoder(model, tokenizer, name=files.ref, device=device, precision=precision, weights=info)
+
+
+def require_open_clip(encoder: Encoder) -> OpenClipEncoder:
+    """The same encoder, for training, which needs open_clip's model itself.
+
+    Raises:
+        UnsupportedByModel: it is of another family.
+    """
+    if not isinstance(encoder, OpenClipEncoder):
+        raise UnsupportedByModel(f"{encoder.name} is a {type(encoder).__name__}; expected a model of open_clip")
+    return encoder
 
 
 class OpenClipEncoder:
@@ -123,13 +169,16 @@ class OpenClipEncoder:
         return _outside(nn.functional.normalize(features.float(), dim=-1))
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Embeddings of the images, (B, E), unit length."""
+        """Embeddings of the images, (B, E), unit length; no gradient, but for what `patched` brings in."""
+        if _PATCHES.get():
+            with _differentiable(), autocast(self._device, self._dtype):
+                return self._embed(self._normalised(pixels.detach().clone()))
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = self._embed(self._normalised(pixels))
         return _outside(features)
 
     def encode_dense(self, pixels: Tensor) -> Tensor:
-        """One embedding for each position, (B, E, h, w), unit length over E; see `lexiseg.models.encoders.dense`."""
+        """One embedding for each position, (B, E, h, w), unit length over E; see `open_clip_dense`."""
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = dense_features(self._model.visual, self._normalised(pixels))
         return _outside(unit(features))
@@ -143,7 +192,7 @@ class OpenClipEncoder:
         return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
 
     def default_layer(self) -> str:
-        """The saliency layer; see `lexiseg.models.encoders.layers`."""
+        """The saliency layer; see `open_clip_layers`."""
         return self._layers.default
 
     def layers(self) -> tuple[str, ...]:
@@ -179,6 +228,23 @@ class OpenClipEncoder:
         stacked = [tap.to_map(zero if gradient is None else gradient)[0] for gradient in gradients]
         return maps, torch.stack(stacked).detach().float()
 
+    @contextmanager
+    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Replace a layer's features, in this thread, by a function of them; see the protocol."""
+        with patch(self._model.visual, layer, function, channels_last=self._layers.channels_last):
+            before = _PATCHES.set(_PATCHES.get() + 1)
+            try:
+                yield
+            finally:
+                _PATCHES.reset(before)
+
+    def forward_from(self, layer: str, features: Tensor) -> Tensor:
+        """Embeddings (B, E) of what follows a whole block or stage; see the protocol."""
+        rest = rest_of(self._model.visual, layer)
+        with _differentiable(), autocast(self._device, self._dtype):
+            given = features.clone() if features.is_inference() else features
+            return nn.functional.normalize(rest(given.to(self._device)).float(), dim=-1)
+
     @cached_property
     def _layers(self) -> SaliencyLayers:
         found = find_layers(self._model.visual)
@@ -204,9 +270,10 @@ class OpenClipEncoder:
         return nn.functional.normalize(features.float(), dim=-1)
 
     def _tokens(self, phrases: list[str]) -> Tensor:
-        tokens = self._tokenizer(phrases)
-        for phrase in phrases:
-            used = self._token_count(phrase)
+        with _READING:
+            tokens = self._tokenizer(phrases)
+            counts = [self._token_count(phrase) for phrase in phrases]
+        for phrase, used in zip(phrases, counts, strict=True):
             if used > tokens.shape[1]:
                 logger.warning(
                     "%s reads %d tokens and the phrase %r has %d: its end is not read",
@@ -225,6 +292,14 @@ class OpenClipEncoder:
             return len(tokenizer.encode(phrase)) + 2
         inner = getattr(tokenizer, "tokenizer", None)
         return 0 if inner is None else len(inner(phrase, truncation=False, verbose=False)["input_ids"])
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """Out of inference mode; gradients are recorded if they were before."""
+    wanted = torch.is_grad_enabled() or torch.is_inference_mode_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(wanted):
+        yield
 
 
 def _outside(tensor: Tensor) -> Tensor:

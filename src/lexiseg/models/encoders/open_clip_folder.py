@@ -1,4 +1,4 @@
-"""Encoders by open_clip's own names: an architecture and a pretrained tag."""
+"""open_clip models with their weights and tokenizers: from a folder, or by an architecture's name and tag."""
 
 from __future__ import annotations
 
@@ -9,35 +9,26 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import get_ident
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.factory import load_state_dict
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel
-from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes an architecture known to timm)
-from lexiseg.models.encoders.biomedclip import BIOMEDCLIP_CONFIG, is_rekeyed, to_open_clip
-from lexiseg.models.encoders.text_tower import text_tower_source, tokenizer_source
+from lexiseg.models.encoders.open_clip_biomedclip import BIOMEDCLIP_CONFIG, is_rekeyed, to_open_clip
+from lexiseg.models.encoders.open_clip_text import text_tower_source, tokenizer_source
+from lexiseg.models.families import ModelFiles, checkpoint_keys, one_line
+from lexiseg.models.fpn import current_name
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import WeightsInfo, weights_info
 
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "open_clip_config.json"
-# In the order of preference that open_clip itself has.
-WEIGHT_NAMES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-    "pytorch_model.bin",
-)
-
 Tokenizer = Callable[[list[str]], Tensor]
 
 
@@ -54,34 +45,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if _is_port(folder):
+        if is_port(folder):
             return deepcopy(BIOMEDCLIP_CONFIG)
         raise UnknownModel(f"{folder} is not an open_clip folder: it has no {CONFIG_NAME}") from error
     except (OSError, ValueError) as error:
-        raise BrokenWeights(f"{path} cannot be read as JSON ({_one_line(error)})") from error
+        raise BrokenWeights(f"{path} cannot be read as JSON ({one_line(error)})") from error
     if not isinstance(config, dict) or not {"vision_cfg", "text_cfg"} <= set(config.get("model_cfg", ())):
         raise BrokenWeights(f"{path} has no model_cfg with vision_cfg and text_cfg")
+    vision = config["model_cfg"]["vision_cfg"]
+    if "timm_model_name" in vision:
+        vision["timm_model_name"] = current_name(vision["timm_model_name"])
     return config
 
 
-def weights_file(folder: Path) -> Path:
-    """The folder's checkpoint.
-
-    Raises:
-        BrokenWeights: there is none.
-    """
-    for name in WEIGHT_NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    raise BrokenWeights(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
-
-
-def build_model(folder: Path, *, offline: bool) -> nn.Module:
+def build_model(files: ModelFiles) -> nn.Module:
     """The folder's model with its weights, on the CPU in float32, whatever the checkpoint's number format.
 
     Args:
-        folder: holds open_clip_config.json and a checkpoint (safetensors, or a .bin that holds tensors only).
-        offline: never ask a hub for the text tower's configuration.
+        files: open_clip_config.json and a checkpoint (safetensors, or a .bin that holds tensors only).
 
     Returns:
         An open_clip model in evaluation mode whose parameters need no gradient.
@@ -92,15 +73,16 @@ def build_model(folder: Path, *, offline: bool) -> nn.Module:
             configuration.
         DownloadFailed: the text tower's configuration is not in the folder and cannot be fetched.
     """
+    folder = files.place
     config = read_config(folder)
-    path = weights_file(folder)
+    path = files.weights
     text = dict(config["model_cfg"]["text_cfg"])
     if text.get("hf_model_name"):
-        text["hf_model_name"] = str(text_tower_source(folder, text["hf_model_name"], offline=offline))
+        text["hf_model_name"] = str(text_tower_source(folder, text["hf_model_name"], offline=files.offline))
     try:
         model = _build(config, text)
     except Exception as error:
-        raise BrokenWeights(f"{folder / CONFIG_NAME} does not describe a model: {_one_line(error)}") from error
+        raise BrokenWeights(f"{folder / CONFIG_NAME} does not describe a model: {one_line(error)}") from error
     load_strictly(model, path)
     return model.eval().requires_grad_(False)
 
@@ -128,30 +110,30 @@ def load_strictly(model: nn.Module, path: Path) -> None:
         BrokenWeights: it is truncated, wrongly keyed or wrongly shaped, or holds NaN.
     """
     try:
-        if is_rekeyed(_keys(path)):
+        if is_rekeyed(checkpoint_keys(path)):
             model.load_state_dict(to_open_clip(load_state_dict(str(path), weights_only=True)), strict=True)
         else:
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except Exception as error:
-        raise BrokenWeights(f"{path} does not fit its configuration: {_one_line(error)}") from error
+        raise BrokenWeights(f"{path} does not fit its configuration: {one_line(error)}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
         raise BrokenWeights(f"{path} holds NaN or infinite values")
 
 
-def build_tokenizer(folder: Path, *, offline: bool) -> Tokenizer:
+def build_tokenizer(files: ModelFiles) -> Tokenizer:
     """The folder's tokenizer: phrases -> token ids (N, L), L the model's context length.
 
     Raises:
         BrokenWeights: the tokenizer's files are there but cannot be read.
         DownloadFailed: the files are not in the folder and cannot be fetched.
     """
-    text = read_config(folder)["model_cfg"]["text_cfg"]
+    text = read_config(files.place)["model_cfg"]["text_cfg"]
     length = int(text.get("context_length", 77))
     options = dict(text.get("tokenizer_kwargs") or {})
     name = text.get("hf_tokenizer_name")
     if not name:
         return SimpleTokenizer(context_length=length, **options)  # type: ignore[no-any-return]
-    source = tokenizer_source(folder, name, offline=offline)
+    source = tokenizer_source(files.place, name, offline=files.offline)
     try:
         return HFTokenizer(  # type: ignore[no-any-return]
             str(source),
@@ -162,24 +144,16 @@ def build_tokenizer(folder: Path, *, offline: bool) -> Tokenizer:
             **options,
         )
     except Exception as error:
-        raise BrokenWeights(f"the tokenizer in {source} cannot be read: {_one_line(error)}") from error
+        raise BrokenWeights(f"the tokenizer in {source} cannot be read: {one_line(error)}") from error
 
 
-def _is_port(folder: Path) -> bool:
+def is_port(folder: Path) -> bool:
+    """Whether a folder's config.json is that of BiomedCLIP's transformers port."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and {"vision_config", "text_projection_config"} <= config.keys()
-
-
-def _keys(path: Path) -> list[str]:
-    """The names in a checkpoint; the numbers are not read."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as stored:
-            return list(stored.keys())
-    content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-    return list(content.get("state_dict", content))
 
 
 @contextmanager
@@ -189,11 +163,11 @@ def _quiet() -> Iterator[None]:
 
     Without a handler on the root logger its calls would also install one, over the application's head.
     """
-    root = logging.getLogger()
+    root, owner = logging.getLogger(), get_ident()
     handler = logging.NullHandler()
 
-    def silence(_record: logging.LogRecord) -> bool:
-        return False
+    def silence(record: logging.LogRecord) -> bool:
+        return record.thread != owner
 
     root.addHandler(handler)
     root.addFilter(silence)
@@ -202,11 +176,6 @@ def _quiet() -> Iterator[None]:
     finally:
         root.removeFilter(silence)
         root.removeHandler(handler)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def load_named(name: str, architecture: str, tag: str, *, offline: bool) -> tuple[nn.Module, Tokenizer, WeightsInfo]:
@@ -224,8 +193,6 @@ def load_named(name: str, architecture: str, tag: str, *, offline: bool) -> tupl
         DownloadFailed: the weights are not cached and could not be fetched.
         BrokenWeights: the checkpoint does not fit.
     """
-    import open_clip
-
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     path = Path(tag) if tag and Path(tag).is_file() else None
     if path is None:
@@ -252,8 +219,6 @@ def load_named(name: str, architecture: str, tag: str, *, offline: bool) -> tupl
 
 
 def _checkpoint(name: str, settings: dict[str, str], *, offline: bool) -> Path:
-    import open_clip
-
     repo, _, filename = settings.get("hf_hub", "").rpartition("/")
     if offline:
         names = (filename,) if filename else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

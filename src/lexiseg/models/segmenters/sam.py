@@ -1,8 +1,13 @@
-"""Segmenters of the first SAM family."""
+"""The family of the first SAM: its ViTs in two layouts, and TinyViT towers like the bundled one.
+
+Its parts are the modules ``sam_*``: `sam_folder` and `sam_checkpoint` read weights, `sam_tower` has timm's
+networks for eyes, `sam_decoder` is the mask decoder for many prompts.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,12 +15,46 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lexiseg.models.device import autocast, resolve_precision
-from lexiseg.models.protocols import Decoded, EncodedImage
+from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.values.arrays import FloatArray
 
+if TYPE_CHECKING:
+    from lexiseg.models.families import ModelFiles
+
+NAME = "SAM (config.json of model_type 'sam' or 'sam_tower'; a sam_vit_*.pth)"
+_MARK = "image_encoder.pos_embed"
 _CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
+
+
+def recognises(files: ModelFiles) -> bool:
+    """A folder of a transformers SamModel or of a `TowerSam`; an original checkpoint."""
+    if files.is_folder:
+        return files.config.get("model_type") in ("sam", "sam_tower")
+    return _MARK in files.keys
+
+
+def load(files: ModelFiles, *, device: torch.device, precision: str) -> SamSegmenter:
+    """The segmenter of a folder or of an original checkpoint."""
+    from lexiseg.models.segmenters.sam_checkpoint import load_sam_checkpoint
+    from lexiseg.models.segmenters.sam_folder import load_sam_folder
+
+    model, processor = load_sam_folder(files) if files.is_folder else load_sam_checkpoint(files.place)
+    return SamSegmenter(model, processor, name=files.ref, device=device, precision=precision, weights=files.info)
+
+
+@dataclass(frozen=True, eq=False)
+class SamImage(EncodedImage):
+    """A scan as SAM's image encoder sees it.
+
+    Attributes:
+        embedding: (1, C, h, w) float32.
+        input_shape: (h, w) of the scan in pixels of the model's padded square input.
+    """
+
+    embedding: Tensor
+    input_shape: tuple[int, int]
 
 
 class SamSegmenter:
@@ -69,16 +108,11 @@ class SamSegmenter:
         return self._model
 
     @property
-    def input_size(self) -> int:
-        """Side of the padded square input, in pixels."""
-        return self._size
-
-    @property
     def precision(self) -> str:
         """The number format of the image encoder's matrix products: "float32" or "bfloat16"."""
         return str(self._dtype).removeprefix("torch.")
 
-    def encode(self, pixels: FloatArray) -> EncodedImage:
+    def encode(self, pixels: FloatArray) -> SamImage:
         """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3); grey is put in all three channels.
 
         Raises:
@@ -97,7 +131,7 @@ class SamSegmenter:
         with torch.inference_mode(), autocast(self._device, self._dtype):
             embedding = self._model.get_image_embeddings(prepared["pixel_values"].to(self._device))
         height, width = (int(side) for side in prepared["reshaped_input_sizes"][0])
-        return EncodedImage(embedding.float(), (int(pixels.shape[0]), int(pixels.shape[1])), (height, width))
+        return SamImage((int(pixels.shape[0]), int(pixels.shape[1])), embedding.float(), (height, width))
 
     def decode(
         self,
@@ -116,13 +150,16 @@ class SamSegmenter:
 
         Raises:
             ValueError: no prompt at all, or shapes that do not go together.
+            TypeError: the image was encoded by a segmenter of another family.
         """
+        image = _own(image)
         count = _check_prompts(boxes, points, labels)
+        low = 4 * int(self._model.config.prompt_encoder_config.image_embedding_size)
+        grid = self._grid(image, low)
         if count == 0:
-            low = 4 * self._model.config.prompt_encoder_config.image_embedding_size
             masks = 3 if multimask else 1
             empty = torch.zeros(0, masks, low, low, device=self._device)
-            return Decoded(empty, torch.zeros(0, masks, device=self._device))
+            return Decoded(empty, torch.zeros(0, masks, device=self._device), grid)
         scale = torch.tensor(
             [image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]],
             dtype=torch.float32,
@@ -145,13 +182,17 @@ class SamSegmenter:
                 drawn, estimates = decode_prompts(self._model, shared, part, multimask=multimask)
                 logits.append(drawn)
                 ious.append(estimates)
-        return Decoded(torch.cat(logits), torch.cat(ious))
+        return Decoded(torch.cat(logits), torch.cat(ious), grid)
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W), as SAM does it.
 
         Bilinear to the padded input, the padding cut off, bilinear to the scan.
+
+        Raises:
+            TypeError: as `decode`.
         """
+        image = _own(image)
         lead = logits.shape[:-2]
         flat = logits.reshape(-1, 1, *logits.shape[-2:])
         height, width = image.input_shape
@@ -165,8 +206,22 @@ class SamSegmenter:
             whole = torch.cat(parts) if parts else flat.new_zeros(0, 1, *image.shape)
         return whole.reshape(*lead, *image.shape)
 
+    def _grid(self, image: SamImage, low: int) -> MaskGrid:
+        side = self._size / low  # of a cell, in pixels of the padded input
+        (height, width), (rows, columns) = image.shape, image.input_shape
+        return MaskGrid(
+            shape=(max(1, round(rows / side)), max(1, round(columns / side))),
+            cell=(side * (width / columns), side * (height / rows)),
+        )
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self._device)
+
+
+def _own(image: EncodedImage) -> SamImage:
+    if not isinstance(image, SamImage):
+        raise TypeError(f"got a {type(image).__name__}; expected what a segmenter of SAM's family encoded")
+    return image
 
 
 def _prompts_at_once(config: Any, device: torch.device) -> int:

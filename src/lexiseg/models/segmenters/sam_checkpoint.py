@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.errors import BrokenWeights
+from lexiseg.models.families import one_line
 from lexiseg.models.segmenters.sam_folder import build_sam, default_processor
 
 _DECODER_HEADS = 8  # the one number that no shape tells; all published checkpoints have it
@@ -61,8 +62,7 @@ def load_sam_checkpoint(path: Path) -> tuple[Any, Any]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BrokenWeights(f"{path} is not a checkpoint of tensors: {reason}") from error
+        raise BrokenWeights(f"{path} is not a checkpoint of tensors: {one_line(error)}") from error
     state = stored.get("model", stored) if isinstance(stored, dict) else {}
     if not all(isinstance(value, Tensor) for value in state.values()) or "image_encoder.pos_embed" not in state:
         raise BrokenWeights(f"{path} is not an original SAM checkpoint: it has no tensor image_encoder.pos_embed")

@@ -12,38 +12,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import SamConfig, SamImageProcessor, SamModel
 
-from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.errors import BrokenWeights
+from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
 from lexiseg.models.weights.int8 import unpack
 
-WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
-_INDEX_NAMES = ("model.safetensors.index.json",)
 _TIED = (
     "prompt_encoder.shared_embedding.positional_embedding",
     "shared_image_embedding.positional_embedding",
 )
 
 
-def sam_weights_file(folder: Path) -> Path:
-    """The folder's checkpoint, or the index of one in several files.
-
-    Raises:
-        UnknownModel: the folder has no config.json.
-        BrokenWeights: it has no weights.
-    """
-    if not (folder / "config.json").is_file():
-        raise UnknownModel(f"{folder} is not a SAM folder: it has no config.json")
-    for name in (*WEIGHT_NAMES, *_INDEX_NAMES):
-        if (folder / name).is_file():
-            return folder / name
-    raise BrokenWeights(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
-
-
-def load_sam_folder(folder: Path) -> tuple[Any, Any]:
+def load_sam_folder(files: ModelFiles) -> tuple[Any, Any]:
     """Load a folder of a transformers SamModel, or of a `TowerSam`.
 
     Args:
-        folder: config.json, model.safetensors (or pytorch_model.bin with tensors only), and the image
+        files: config.json, model.safetensors (or pytorch_model.bin with tensors only), and the image
             processor's settings (preprocessor_config.json or processor_config.json); without these, SAM's own
             for the model's input size.
 
@@ -51,19 +35,10 @@ def load_sam_folder(folder: Path) -> tuple[Any, Any]:
         The SamModel in float32, whatever the checkpoint's number format, and its SamImageProcessor.
 
     Raises:
-        UnknownModel: it is no SAM folder, or that of another model (SAM 2, SAM 3).
         BrokenWeights: the weights are truncated, or do not fit the configuration.
     """
-    path = sam_weights_file(folder)
-    try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BrokenWeights(f"{folder / 'config.json'} cannot be read as JSON ({error})") from error
-    kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind not in _KINDS:
-        raise UnknownModel(f"{folder} holds a model of type {kind!r}, expected 'sam' (a transformers SamModel)")
-    model = build_sam(raw, _read(path), source=path)
-    return model, _processor(folder, model.config.vision_config.image_size)
+    model = build_sam(files.config, _read(files.weights), source=files.weights)
+    return model, _processor(files.place, model.config.vision_config.image_size)
 
 
 def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Path) -> Any:
@@ -72,7 +47,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
 
     Args:
         config: a SamConfig as a mapping, or a TowerSamConfig ("model_type": "sam_tower").
-        state: tensors by transformers' names; float16, bfloat16 and packed 8 bits become float32.
+        state: tensors by transformers' names; float16, bfloat16 and packed int8 become float32.
         source: named in errors.
 
     Raises:
@@ -90,8 +65,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
             model = made(configured(**{key: config[key] for key in _CONFIG_KEYS if key in config}))
         model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BrokenWeights(f"{source} does not fit its configuration: {reason}") from error
+        raise BrokenWeights(f"{source} does not fit its configuration: {one_line(error)}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
         raise BrokenWeights(f"{source} holds NaN or infinite values")
     return model.eval().requires_grad_(False)
@@ -141,5 +115,4 @@ def _read(path: Path) -> dict[str, Tensor]:
             return dict(load_file(path))
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise BrokenWeights(f"{path} cannot be read: {reason}") from error
+        raise BrokenWeights(f"{path} cannot be read: {one_line(error)}") from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import SamConfig, SamModel, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
-import lexiseg.models.encoders.fpn  # noqa: F401  (tells timm the pyramids' names)
+from lexiseg.models.fpn import current_name
 from lexiseg.models.weights.int8 import unpack
 
 
@@ -43,7 +43,9 @@ class TowerVision(nn.Module):
         # Whoever builds on the meta device fills in the weights, but a timm network may hold tables that no
         # file has.
         with torch.device("cpu"):
-            self.tower = timm.create_model(config.image_tower, num_classes=0, num_features=config.output_channels)
+            self.tower = timm.create_model(
+                current_name(config.image_tower), num_classes=0, num_features=config.output_channels
+            )
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SamVisionEncoderOutput:
         """Pixels (B, 3, H, W) to embeddings (B, output_channels, H / patch_size, W / patch_size)."""
@@ -57,7 +59,7 @@ class TowerSam(SamModel):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> TowerSam:
-        """transformers' own, for a folder on disk whose large arrays may be in 8 bits.
+        """transformers' own, for a folder on disk whose large arrays may be int8.
 
         Args:
             folder: config.json and model.safetensors.
@@ -65,7 +67,7 @@ class TowerSam(SamModel):  # type: ignore[misc]
 
         Raises:
             FileNotFoundError: the folder has no model.safetensors.
-            ValueError: weights in 8 bits lack their scales.
+            ValueError: int8 weights lack their scales.
         """
         state = load_file(Path(folder) / "model.safetensors")
         unpack(state)

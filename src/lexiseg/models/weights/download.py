@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from lexiseg.errors import DownloadFailed, LexisegError, UnknownModel, UsageError
-from lexiseg.models.encoders.text_tower import TEXT_TOWER, TOKENIZER_FILES, has_tokenizer
+from lexiseg.models.encoders.open_clip_text import TEXT_TOWER, TOKENIZER_FILES, has_tokenizer
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.known import Kind, known_model
 from lexiseg.models.weights.records import read_record, sha256_of, write_record
-from lexiseg.models.weights.references import HUB_PREFIX, pulled_folder
+from lexiseg.models.weights.references import HUB_PREFIX, Kind, known_model, pulled_folder
 
 logger = logging.getLogger(__name__)
 

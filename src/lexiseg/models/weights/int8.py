@@ -1,4 +1,4 @@
-"""Weights in 8 bits on disk: whole numbers and one scale for each output channel.
+"""int8 weights on disk: whole numbers and one scale for each output channel.
 
 A checkpoint holds ``NAME`` as int8 and ``NAME_scale`` beside it; a network that calls `unpack` when it is
 loaded computes in float as ever.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lexiseg.errors import BrokenWeights
+from lexiseg.models.weights.references import known_model
 
 RECORD_NAME = "lexiseg_weights.json"
 _CHUNK = 1 << 20
@@ -128,8 +129,6 @@ def weights_info(name: str, path: Path, *, repo: str = "", revision: str = "") -
 
     The sha256 is that of the file as it lies there now, computed once per file and session.
     """
-    from lexiseg.models.weights.known import known_model
-
     record = read_record(path.parent)
     repo = (record.repo if record else "") or repo
     revision = (record.revision if record else "") or revision

@@ -10,9 +10,17 @@ from typing import Literal
 
 from lexiseg.errors import UnknownModel
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.known import KNOWN_MODELS, Kind, KnownModel, known_model
 from lexiseg.models.weights.records import FolderRecord, read_record, sha256_of
-from lexiseg.models.weights.references import bundled_folder, models_home, parse_reference, pulled_folder
+from lexiseg.models.weights.references import (
+    KNOWN_MODELS,
+    Kind,
+    KnownModel,
+    bundled_folder,
+    known_model,
+    models_home,
+    parse_reference,
+    pulled_folder,
+)
 
 State = Literal["bundled", "pulled", "hub cache", "not here"]
 _KINDS: tuple[Kind, ...] = ("encoder", "segmenter")

@@ -21,7 +21,7 @@ from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.evaluation.retrieval import Retrieval, RetrievalSettings, retrieval
 from lexiseg.files import atomic_write
-from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.loading import load_encoder
 from lexiseg.training.finetuning.data import PixelStore, readable
 
@@ -158,7 +158,7 @@ def retrieve_pairs(
         if len(chosen) < 2:
             raise UsageError(f"{pairs}: {len(chosen)} pairs are of the split {part!r}, expected at least 2")
         found = PairSet(chosen, found.skipped)
-    model = load_encoder(encoder, device=device)
+    model = require_open_clip(load_encoder(encoder, device=device))
     kept, store = readable(found, model.input_size, progress=progress)
     return measure_retrieval(model, kept.pairs, store, settings=settings, progress=progress)
 

@@ -16,7 +16,7 @@ from lexiseg.errors import UnwritableResult
 from lexiseg.files import atomic_write
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, read_config
-from lexiseg.models.encoders.text_tower import TEXT_TOWER
+from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.weights.records import RECORD_NAME, write_record
 from lexiseg.models.weights.references import parse_reference
 

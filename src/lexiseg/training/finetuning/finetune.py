@@ -16,7 +16,7 @@ from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
 from lexiseg.models.device import resolve_device
-from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.loading import load_encoder
 from lexiseg.training.finetuning.checkpoint import CHECKPOINT, Row
 from lexiseg.training.finetuning.data import TrainingData, training_data
@@ -120,7 +120,7 @@ def finetune(
     fabric = make_fabric(settings, where, devices)
     tell = progress or (lambda _: None)
     found = pairs if isinstance(pairs, PairSet) else read_pairs(pairs, min_caption=settings.min_caption)
-    model = load_encoder(encoder, device=str(fabric.device), precision="float32", progress=fetched)
+    model = require_open_clip(load_encoder(encoder, device=str(fabric.device), precision="float32", progress=fetched))
     data = training_data(
         found, model.input_size, settings,
         progress=lambda done, total: tell(FinetuneProgress("reading", done, total)),

@@ -1,4 +1,4 @@
-"""Weights in 8 bits: what is packed comes back, nearly; what does not fit is refused."""
+"""int8 weights: what is packed comes back, nearly; what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from lexiseg.models.encoders import fpn as pyramid  # noqa: F401  (its import makes architectures known to timm)
+from lexiseg.models import fpn  # noqa: F401  (its import makes architectures known to timm)
 from lexiseg.models.weights.int8 import pack, unpack
 
 
@@ -51,15 +51,15 @@ def test_whole_numbers_without_their_scales_are_refused(scales: int) -> None:
         unpack(state)
 
 
-def test_a_tower_loads_a_checkpoint_in_8_bits(tmp_path: Path) -> None:
+def test_a_tower_loads_an_int8_checkpoint(tmp_path: Path) -> None:
     """Alone and inside of another module; names that it does not have stay an error."""
     torch.manual_seed(0)
-    tower = timm.create_model("pyramid_efficientnet_lite0", num_classes=8).eval()
+    tower = timm.create_model("fpn_efficientnet_lite0", num_classes=8).eval()
     name = "backbone.blocks.6.0.conv_pw.weight"
     state = {k: v.clone() for k, v in tower.state_dict().items()}
     state[name], state[name + "_scale"] = pack(state[name])
     save_file(state, tmp_path / "tower.safetensors")
-    again = timm.create_model("pyramid_efficientnet_lite0", num_classes=8).eval()
+    again = timm.create_model("fpn_efficientnet_lite0", num_classes=8).eval()
     holder = torch.nn.ModuleDict({"tower": again})
     holder.load_state_dict({f"tower.{k}": v for k, v in load_file(tmp_path / "tower.safetensors").items()})
     pixels = torch.rand(1, 3, 64, 64)

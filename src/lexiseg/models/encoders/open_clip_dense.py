@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import UnsupportedByModel
-from lexiseg.models.encoders.layers import as_map
+from lexiseg.models.encoders.open_clip_layers import as_map, hooked
 
 
 def dense_features(tower: Any, pixels: Tensor) -> Tensor:
@@ -162,11 +162,8 @@ def _value_path(trunk: Any, pixels: Tensor) -> Tensor:
         norm = getattr(attention, "norm", None)
         return cast(Tensor, attention.proj(mixed if norm is None else norm(mixed)))
 
-    handle = attention.register_forward_hook(value)
-    try:
+    with hooked(attention, value):
         return cast(Tensor, trunk.forward_features(pixels))
-    finally:
-        handle.remove()
 
 
 def unit(features: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
-"""timm architectures for image towers whose positions are fine: a small network under a pyramid.
+"""timm architectures for image towers whose positions are fine: a small network under an FPN.
 
 A network's last map has one position for 16 x 16 or 32 x 32 pixels, too few for an outline.  Here the maps
-of four stages are brought together at a stride of 8 (feature pyramid: Lin et al., CVPR 2017), so that every
-position sees both detail and context.  Importing this module makes the names known to timm, and so to
-open_clip: the configuration of an open_clip model says ``"timm_model_name": "pyramid_tiny_vit_5m"``.
+of four stages are brought together at a stride of 8 (feature pyramid network, FPN: Lin et al., CVPR 2017), so
+that every position sees both detail and context.  Importing this module makes the names known to timm, and so to
+open_clip: the configuration of an open_clip model says ``"timm_model_name": "fpn_tiny_vit_5m"``.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,17 +21,19 @@ from torch.nn import functional
 
 from lexiseg.models.weights.int8 import unpack
 
+logger = logging.getLogger(__name__)
+
 STRIDE = 8
 """Pixels between two positions of a tower's map."""
 
 
-class PyramidTower(nn.Module):
+class FPNTower(nn.Module):
     """A timm network's stages, summed from deep to fine at stride 8, with timm's interface for image towers.
 
     Args:
         backbone: a timm model that offers stages at strides 4, 8, 16 and, if four, 16 or 32.
         stages: those of its stages that are used; what comes after the last of them is left out.
-        width: channels of the pyramid.
+        width: channels of the FPN.
         num_features: channels of what `forward_features` returns.
         num_classes: length of the projection, 0 for none.
         global_pool: "avg" or "" (what `forward_head` does to positions).
@@ -135,11 +138,11 @@ class EnsembleTower(nn.Module):
         ValueError: `num_classes` does not divide among the towers.
     """
 
-    towers: Sequence[PyramidTower]
+    towers: Sequence[FPNTower]
     shares: Tensor
     """w, float32 (towers,), kept with the weights."""
 
-    def __init__(self, *towers: PyramidTower, num_classes: int = 1000, global_pool: str = "avg") -> None:
+    def __init__(self, *towers: FPNTower, num_classes: int = 1000, global_pool: str = "avg") -> None:
         super().__init__()
         self.towers = cast(Any, nn.ModuleList(towers))
         self.positions = nn.Identity()  # where a saliency can read all towers' maps at once
@@ -181,7 +184,7 @@ class EnsembleTower(nn.Module):
 
 
 def _unpack(_: nn.Module, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
-    """Before torch looks for a tower's weights: checkpoints may hold them in 8 bits."""
+    """Before torch looks for a tower's weights: checkpoints may hold them as int8."""
     unpack(state, prefix)
 
 
@@ -193,41 +196,41 @@ def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequ
     )
 
 
-def _pyramid(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> PyramidTower:
+def _fpn(name: str, backbone: str, pretrained: bool, options: dict[str, Any]) -> FPNTower:
     if pretrained:
         raise ValueError(f"{name} has no published weights: build it with pretrained=False")
-    known = inspect.signature(PyramidTower).parameters  # timm says more than a tower asks
-    return PyramidTower(backbone, **{k: v for k, v in options.items() if k in known})
+    known = inspect.signature(FPNTower).parameters  # timm says more than a tower asks
+    return FPNTower(backbone, **{k: v for k, v in options.items() if k in known})
 
 
-def pyramid_efficientnet_lite0(pretrained: bool = False, **options: Any) -> PyramidTower:
-    """`tf_efficientnet_lite0` (2.9 M weights without its classifier) under a pyramid of 128 channels."""
-    return _pyramid("pyramid_efficientnet_lite0", "tf_efficientnet_lite0", pretrained, options)
+def fpn_efficientnet_lite0(pretrained: bool = False, **options: Any) -> FPNTower:
+    """`tf_efficientnet_lite0` (2.9 M weights without its classifier) under an FPN of 128 channels."""
+    return _fpn("fpn_efficientnet_lite0", "tf_efficientnet_lite0", pretrained, options)
 
 
-def pyramid_efficientnet_lite2(pretrained: bool = False, **options: Any) -> PyramidTower:
-    """`tf_efficientnet_lite2` (4.4 M weights without its classifier) under a pyramid of 128 channels."""
-    return _pyramid("pyramid_efficientnet_lite2", "tf_efficientnet_lite2", pretrained, options)
+def fpn_efficientnet_lite2(pretrained: bool = False, **options: Any) -> FPNTower:
+    """`tf_efficientnet_lite2` (4.4 M weights without its classifier) under an FPN of 128 channels."""
+    return _fpn("fpn_efficientnet_lite2", "tf_efficientnet_lite2", pretrained, options)
 
 
-def pyramid_tiny_vit_5m(pretrained: bool = False, **options: Any) -> PyramidTower:
-    """`tiny_vit_5m_224` (5.1 M weights without its classifier) under a pyramid of 128 channels.
+def fpn_tiny_vit_5m(pretrained: bool = False, **options: Any) -> FPNTower:
+    """`tiny_vit_5m_224` (5.1 M weights without its classifier) under an FPN of 128 channels.
 
     Its windows make any size of scan do.  The last stage stays at a stride of 16, as in MobileSAM
     (Zhang et al., arXiv 2306.14289), whose weights fit it.
     """
-    tower = _pyramid("pyramid_tiny_vit_5m", "tiny_vit_5m_224", pretrained, options)
+    tower = _fpn("fpn_tiny_vit_5m", "tiny_vit_5m_224", pretrained, options)
     tower.backbone.stages_3.downsample.conv2.conv.stride = (1, 1)
     return tower
 
 
-def pyramid_tiny_vit_5m_stem(pretrained: bool = False, **options: Any) -> PyramidTower:
+def fpn_tiny_vit_5m_stem(pretrained: bool = False, **options: Any) -> FPNTower:
     """The first three of four stages of `tiny_vit_5m_224` (2.4 M weights), strides of 4, 8 and 16."""
     options["stages"] = (0, 1, 2)
-    return _pyramid("pyramid_tiny_vit_5m_stem", "tiny_vit_5m_224", pretrained, options)
+    return _fpn("fpn_tiny_vit_5m_stem", "tiny_vit_5m_224", pretrained, options)
 
 
-def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> PyramidTower:
+def fpn_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> FPNTower:
     """The first three of four stages of `sam2_hiera_tiny` (13.3 M weights), strides of 4, 8 and 16.
 
     Any size of scan does whose sides are multiples of 32.  SAM 2's weights fit it (Ravi et al., arXiv
@@ -237,7 +240,7 @@ def pyramid_sam2_hiera_tiny(pretrained: bool = False, **options: Any) -> Pyramid
     """
     options["stages"] = (0, 1, 2)
     options["backbone_options"] = {"global_att_blocks": tuple(range(4, 10))}
-    return _pyramid("pyramid_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
+    return _fpn("fpn_sam2_hiera_tiny", "sam2_hiera_tiny", pretrained, options)
 
 
 def _ensemble(name: str, pretrained: bool, options: dict[str, Any], *builders: Any) -> EnsembleTower:
@@ -247,25 +250,36 @@ def _ensemble(name: str, pretrained: bool, options: dict[str, Any], *builders: A
     return EnsembleTower(*(build(num_classes=0, **options) for build in builders), **whole)
 
 
-def pyramid_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> EnsembleTower:
-    """`pyramid_efficientnet_lite2` and `pyramid_tiny_vit_5m` side by side."""
-    towers = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m
-    return _ensemble("pyramid_lite2_tiny_vit_5m", pretrained, options, *towers)
+def fpn_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> EnsembleTower:
+    """`fpn_efficientnet_lite2` and `fpn_tiny_vit_5m` side by side."""
+    towers = fpn_efficientnet_lite2, fpn_tiny_vit_5m
+    return _ensemble("fpn_lite2_tiny_vit_5m", pretrained, options, *towers)
 
 
-def pyramid_lite2_tiny_vit_5m_hiera_tiny(pretrained: bool = False, **options: Any) -> EnsembleTower:
-    """`pyramid_efficientnet_lite2`, `pyramid_tiny_vit_5m` and `pyramid_sam2_hiera_tiny` side by side."""
-    towers = pyramid_efficientnet_lite2, pyramid_tiny_vit_5m, pyramid_sam2_hiera_tiny
-    return _ensemble("pyramid_lite2_tiny_vit_5m_hiera_tiny", pretrained, options, *towers)
+def fpn_lite2_tiny_vit_5m_hiera_tiny(pretrained: bool = False, **options: Any) -> EnsembleTower:
+    """`fpn_efficientnet_lite2`, `fpn_tiny_vit_5m` and `fpn_sam2_hiera_tiny` side by side."""
+    towers = fpn_efficientnet_lite2, fpn_tiny_vit_5m, fpn_sam2_hiera_tiny
+    return _ensemble("fpn_lite2_tiny_vit_5m_hiera_tiny", pretrained, options, *towers)
 
 
-for _architecture in (
-    pyramid_efficientnet_lite0,
-    pyramid_efficientnet_lite2,
-    pyramid_tiny_vit_5m,
-    pyramid_tiny_vit_5m_stem,
-    pyramid_sam2_hiera_tiny,
-    pyramid_lite2_tiny_vit_5m,
-    pyramid_lite2_tiny_vit_5m_hiera_tiny,
-):
+ARCHITECTURES = (
+    fpn_efficientnet_lite0,
+    fpn_efficientnet_lite2,
+    fpn_tiny_vit_5m,
+    fpn_tiny_vit_5m_stem,
+    fpn_sam2_hiera_tiny,
+    fpn_lite2_tiny_vit_5m,
+    fpn_lite2_tiny_vit_5m_hiera_tiny,
+)
+for _architecture in ARCHITECTURES:
     register_model(_architecture)
+
+FORMER_NAMES = {f"pyramid_{each.__name__.removeprefix('fpn_')}": each.__name__ for each in ARCHITECTURES}
+"""What the architectures were called before, and are called in the configurations of models saved then."""
+
+
+def current_name(name: str) -> str:
+    """An architecture's name of today; a log line says so where a configuration has a former one."""
+    if name in FORMER_NAMES:
+        logger.info("the configuration names %s, which is called %s now", name, FORMER_NAMES[name])
+    return FORMER_NAMES.get(name, name)

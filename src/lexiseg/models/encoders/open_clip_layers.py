@@ -9,17 +9,21 @@ convolutional towers, the last stage's own output serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import isqrt
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from lexiseg.errors import UnsupportedByModel
+from lexiseg.models.fpn import EnsembleTower, FPNTower
+
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def find_layers(tower: nn.Module) -> SaliencyLayers:
     if blocks is not None:
         pools_class_token = getattr(tower, "attn_pool", None) is None and getattr(tower, "pool_type", "") == "tok"
         return _block_layers("transformer.resblocks", len(blocks), "ln_1", pools_class_token)
-    stages = tuple(f"layer{i}" for i in range(1, 5) if hasattr(tower, f"layer{i}"))
+    stages = tuple(name for name in _STAGES if hasattr(tower, name))
     return SaliencyLayers(stages, stages[-1] if stages else "")
 
 
@@ -112,6 +116,109 @@ def as_map(output: Any, channels_last: bool = False) -> Tensor:
     raise UnsupportedByModel(f"the layer's output {kind} is not a map: expected (B, C, h, w) or tokens (B, n, C)")
 
 
+Hook = Callable[[nn.Module, Any, Any], Any]
+
+# torch counts its hooks without a lock: two that are registered at once can get the same number, and one is lost.
+_REGISTERING = Lock()
+
+
+@contextmanager
+def hooked(module: nn.Module, hook: Hook) -> Iterator[None]:
+    """A forward hook that acts in this thread alone and is always released: others may use the same model."""
+    owner = get_ident()
+
+    def act(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return hook(module, inputs, output) if get_ident() == owner else None
+
+    with _REGISTERING:
+        handle = module.register_forward_hook(act)
+    try:
+        yield
+    finally:
+        with _REGISTERING:
+            handle.remove()
+
+
+@contextmanager
+def patch(
+    tower: nn.Module, name: str, function: Callable[[Tensor], Tensor], *, channels_last: bool = False
+) -> Iterator[None]:
+    """Put ``function(features)`` in place of a layer's features, in this thread, during the context.
+
+    Args:
+        tower: the image tower.
+        name: of a module in it.
+        function: takes maps (B, C, h, w) or tokens (B, p + h w, C) and returns as many.
+        channels_last: outputs with four axes are (B, h, w, C); the function sees (B, C, h, w) all the same.
+
+    Raises:
+        UnsupportedByModel: the tower has no layer of that name, or (in the forward) its output is neither
+            maps nor tokens.
+        ValueError: in the forward, the function returned another shape.
+    """
+
+    def replace(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
+        as_map(output, channels_last)  # refuses what is neither
+        turned = channels_last and output.ndim == 4
+        features = output.permute(0, 3, 1, 2) if turned else output
+        found = function(features)
+        if found.shape != features.shape:
+            raise ValueError(f"got features of shape {tuple(found.shape)}, expected {tuple(features.shape)}")
+        found = found.to(features)
+        return found.permute(0, 2, 3, 1) if turned else found
+
+    with hooked(_submodule(tower, name), replace):
+        yield
+
+
+def rest_of(tower: Any, name: str) -> Callable[[Tensor], Tensor]:
+    """What an open_clip image tower does after a layer: the layer's features to the image's, unnormalised.
+
+    It is known for blocks of plain ViTs (timm's and CLIP's own), for the stages of CLIP's ResNets, and for the
+    last map of our FPNs.
+
+    Raises:
+        UnsupportedByModel: no such layer; or one inside a block, whose output is not all that follows needs; or
+            an architecture that has no rule here.
+    """
+    _submodule(tower, name)
+    trunk: Any = getattr(tower, "trunk", None)
+    parent, _, last = name.rpartition(".")
+    if isinstance(trunk, FPNTower | EnsembleTower) and name == f"trunk.{trunk.feature_info[-1]['module']}":
+        return lambda maps: tower.head(trunk.forward_head(maps))
+    plain = isinstance(trunk, VisionTransformer) and type(trunk).forward_features is VisionTransformer.forward_features
+    if plain and parent == "trunk.blocks":
+        return lambda tokens: tower.head(trunk.forward_head(trunk.norm(trunk.blocks[int(last) + 1 :](tokens))))
+    transformer: Any = getattr(tower, "transformer", None)
+    if parent == "transformer.resblocks" and transformer.batch_first and hasattr(tower, "_pool"):
+        return lambda tokens: _clip_vit_rest(tower, transformer.resblocks[int(last) + 1 :], tokens)
+    if hasattr(tower, "attnpool") and name in _STAGES:
+        later = _STAGES[_STAGES.index(name) + 1 :]
+        return lambda maps: tower.attnpool(_in_turn([getattr(tower, each) for each in later], maps))
+    raise UnsupportedByModel(
+        f"what follows {name!r} needs more than its output, or has no rule in {type(trunk or tower).__name__}:"
+        " name a whole block or stage, or use patched(), which runs the whole tower"
+    )
+
+
+def _clip_vit_rest(tower: Any, blocks: Iterable[nn.Module], tokens: Tensor) -> Tensor:
+    pooled, _ = tower._pool(_in_turn(blocks, tokens))
+    return torch.as_tensor(pooled if tower.proj is None else pooled @ tower.proj)
+
+
+def _in_turn(modules: Iterable[nn.Module], features: Tensor) -> Tensor:
+    for module in modules:
+        features = module(features)
+    return features
+
+
+def _submodule(tower: nn.Module, name: str) -> nn.Module:
+    try:
+        return tower.get_submodule(name)
+    except AttributeError as error:
+        raise UnsupportedByModel(f"the image tower has no layer {name!r}: see layers()") from error
+
+
 @contextmanager
 def tapped(tower: nn.Module, name: str, *, channels_last: bool = False, gradient: bool = False) -> Iterator[Tap]:
     """Catch a layer's output during the forwards inside the context; the hook is always released.
@@ -122,10 +229,7 @@ def tapped(tower: nn.Module, name: str, *, channels_last: bool = False, gradient
     Raises:
         UnsupportedByModel: the tower has no layer of that name.
     """
-    try:
-        module = tower.get_submodule(name)
-    except AttributeError as error:
-        raise UnsupportedByModel(f"the image tower has no layer {name!r}: see layers()") from error
+    module = _submodule(tower, name)
     tap = Tap(to_map=lambda output: as_map(output, channels_last))
 
     def catch(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -136,11 +240,8 @@ def tapped(tower: nn.Module, name: str, *, channels_last: bool = False, gradient
         # A copy goes on: a layer behind may write in place (ReLU), which a leaf forbids.
         return tap.leaf.clone()
 
-    handle = module.register_forward_hook(catch)
-    try:
+    with hooked(module, catch):
         yield tap
-    finally:
-        handle.remove()
 
 
 def probe_default(tower: nn.Module, forward: Callable[[Tensor], Tensor], pixels: Tensor) -> str:
@@ -158,7 +259,6 @@ def probe_default(tower: nn.Module, forward: Callable[[Tensor], Tensor], pixels:
         UnsupportedByModel: no module's output is a map that reaches the embedding.
     """
     caught: list[tuple[str, Tensor]] = []
-    handles: list[RemovableHandle] = []
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def catch(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -167,16 +267,14 @@ def probe_default(tower: nn.Module, forward: Callable[[Tensor], Tensor], pixels:
 
         return catch
 
-    try:
-        handles.extend(module.register_forward_hook(hook(name)) for name, module in tower.named_modules() if name)
-        with torch.enable_grad():
-            total = forward(pixels.clone().requires_grad_(True)).sum()
-            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-                total, [output for _, output in caught], allow_unused=True
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.enable_grad():
+        for name, module in tower.named_modules():
+            if name:
+                hooks.enter_context(hooked(module, hook(name)))
+        total = forward(pixels.clone().requires_grad_(True)).sum()
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            total, [output for _, output in caught], allow_unused=True
+        )
     for (name, _), gradient in zip(reversed(caught), reversed(gradients), strict=True):
         if gradient is None:
             continue
