@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lexiseg.benchmark.parts import rows_of_part, training_statement
 from lexiseg.benchmark.suite import KINDS, Suite, SuiteSet, SuiteSystem
+from lexiseg.benchmark.training_split import rows_of_part, training_statement
 from lexiseg.datasets.manifest import ManifestRow, place_inside, read_manifest
 from lexiseg.errors import UsageError
 from lexiseg.io.names import printable

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from lexiseg.benchmark.parts import PARTS
 from lexiseg.benchmark.suite import GENERIC, KINDS, ORACLE, SensitivityPlan, Suite, SuiteSet, SuiteSystem
+from lexiseg.benchmark.training_split import PARTS
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.evaluation.sensitivity import RIGHT
 from lexiseg.io.names import printable
