@@ -13,10 +13,11 @@ from PIL import Image
 
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.evaluation.evaluate import evaluate
-from lexiseg.evaluation.metrics.overlap import EmptyRule, dice
+from lexiseg.evaluation.metrics.catalogue import EmptyRule
 from lexiseg.evaluation.results import EVERYTHING, Evaluation
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Bootstrap
+from lexiseg.values.overlap import dice
 
 QUICK = Bootstrap(resamples=50)
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 from lexiseg.benchmark.cells import Cell
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult
-from lexiseg.evaluation.masks import read_truth
 from lexiseg.evaluation.sensitivity import Answering, Reaction, text_sensitivity
+from lexiseg.evaluation.truths import read_truth
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.read import read_scan

@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     with reporting():
         from lexiseg.errors import UsageError
         from lexiseg.evaluation.evaluate import evaluate as run_evaluation
-        from lexiseg.evaluation.metrics.overlap import EmptyRule
+        from lexiseg.evaluation.metrics.catalogue import EmptyRule
         from lexiseg.evaluation.report.page import write_report
         from lexiseg.evaluation.settings import EvaluationSettings
         from lexiseg.evaluation.statistics import Bootstrap

@@ -11,12 +11,12 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.cases import Case, score_case
-from lexiseg.evaluation.masks import Prediction, Truth, read_prediction, read_truth
+from lexiseg.evaluation.predictions import Prediction, PredictionFolder, ReportedTarget, read_prediction, read_reported
 from lexiseg.evaluation.presence import report_presence
-from lexiseg.evaluation.reading import Answer, PredictionFolder, read_answers, system_names
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
+from lexiseg.evaluation.truths import Truth, read_truth
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -55,22 +55,22 @@ class SystemReader:
     def __init__(self, folder: str | Path, rows: Sequence[ManifestRow], text: str | None = None) -> None:
         self.folder = PredictionFolder.open(folder)
         self._text = text
-        self._answers = {safe_id(name): answer for name, answer in read_answers(self.folder.path).items()}
+        self._reported = {safe_id(name): each for name, each in read_reported(self.folder.path).items()}
         found = [row.id for row in rows if _there(self.folder.mask, row.id)]
         self.found = len(found)
         self.has_saliency = any(_there(self.folder.saliency, each) for each in found)
 
     def read(self, id: str, truth: Truth) -> Prediction | UnreadableScan | str:
         """The prediction, why it is refused, or why it is missing."""
-        answers: tuple[Answer, ...] = self._answers.get(safe_id(id), ())
+        reported: tuple[ReportedTarget, ...] = self._reported.get(safe_id(id), ())
         try:
-            found = read_prediction(self.folder, id, truth, answers=answers, text=self._text)
+            found = read_prediction(self.folder, id, truth, reported=reported, text=self._text)
         except UnreadableScan as error:
             logger.warning("%s: refused: %s", self.folder.path.name, error)
             return UnreadableScan(_within(self.folder.path, error))
         if found is not None:
             return found
-        failed = next((answer.error for answer in answers if answer.error), "")
+        failed = next((target.error for target in reported if target.error), "")
         if failed:
             return f"its run failed: {failed}"
         return f"no {safe_id(id)}_mask.png or the like" + (f" for {self._text!r}" if self._text else "")
@@ -210,6 +210,23 @@ def evaluate(
         unusable=scored.unusable,
         settings=settings,
     )
+
+
+def system_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder of predictions: the last parts of its path, as many as tell it from the others.
+
+    Raises:
+        UsageError: a folder is given twice.
+    """
+    places = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  (resolve() follows links)
+    for k, place in enumerate(places):
+        if place in places[:k]:
+            raise UsageError(f"{printable(str(folders[k]))}: it is given twice; name each system once")
+    for depth in range(1, max(len(place.parts) for place in places) + 1):
+        names = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return [printable(name) for name in names]
 
 
 def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,41 @@ from numpy.typing import NDArray
 
 BoolArray = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Pixels (or voxels) of two masks of one grid.
+
+    Attributes:
+        both: in the first and the second; of a truth and a prediction the true positives, TP.
+        first: in the first; of a truth TP + FN.
+        second: in the second; of a prediction TP + FP.
+    """
+
+    both: int
+    first: int
+    second: int
+
+    @classmethod
+    def of(cls, first: BoolArray, second: BoolArray) -> Overlap:
+        """Count.
+
+        Args:
+            first: bool, any shape.
+            second: bool, the same shape.
+
+        Raises:
+            ValueError: the shapes differ; numpy would spread one of them over the other in silence.
+        """
+        if first.shape != second.shape:
+            raise ValueError(f"the masks have shapes {first.shape} and {second.shape}, expected the same")
+        return cls(int(np.count_nonzero(first & second)), int(np.count_nonzero(first)), int(np.count_nonzero(second)))
+
+    @property
+    def dice(self) -> tuple[int, int]:
+        """Numerator and denominator of `dice`: sums of both over a set give its pooled value."""
+        return 2 * self.both, self.first + self.second
 
 
 def dice(first: BoolArray, second: BoolArray, *, empty: float = 1.0) -> float:
@@ -32,9 +68,8 @@ def dice(first: BoolArray, second: BoolArray, *, empty: float = 1.0) -> float:
         >>> dice(np.array([True, True, False]), np.array([True, False, False]))
         0.6666666666666666
     """
-    refuse_shapes(first, second)
-    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
-    return 2 * int(np.count_nonzero(first & second)) / total if total else empty
+    above, below = Overlap.of(first, second).dice
+    return above / below if below else empty
 
 
 def soft_dice(values: Floats, mask: BoolArray) -> float:
@@ -97,19 +132,13 @@ def overlap_coefficient(first: BoolArray, second: BoolArray) -> float:
         first: bool, any shape.
         second: bool, the same shape.
 
+    Raises:
+        ValueError: the shapes differ.
+
     Example:
         >>> overlap_coefficient(np.array([True, True, False]), np.array([True, False, False]))
         1.0
     """
-    smaller = min(int(np.count_nonzero(first)), int(np.count_nonzero(second)))
-    return int(np.count_nonzero(first & second)) / smaller if smaller else 0.0
-
-
-def refuse_shapes(first: NDArray[Any], second: NDArray[Any]) -> None:
-    """Pass where two arrays have one shape.
-
-    Raises:
-        ValueError: they differ; numpy would spread one of them over the other in silence.
-    """
-    if first.shape != second.shape:
-        raise ValueError(f"the masks have shapes {first.shape} and {second.shape}, expected the same")
+    found = Overlap.of(first, second)
+    smaller = min(found.first, found.second)
+    return found.both / smaller if smaller else 0.0

@@ -1,4 +1,4 @@
-"""Which file of a folder is the prediction of an id: by name, never by order."""
+"""A system's predictions: found by id, never by order, and on the truth's grid or refused."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.evaluation.truths import Truth
+from lexiseg.io.masks import SAME_PLACE_MM, Stored, read_stored
 from lexiseg.io.names import printable, safe_id
+from lexiseg.io.nifti_grid import NiftiGrid
+from lexiseg.values.scan import BoolArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A row of results.csv.
+class ReportedTarget:
+    """A row of results.csv: what a system reported of one phrase in one scan.
 
     Attributes:
         text: the phrase.
@@ -33,7 +40,7 @@ class Answer:
     error: str = ""
 
 
-def read_answers(folder: str | Path) -> dict[str, tuple[Answer, ...]]:
+def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
     """A folder's results.csv, by id; its phrases in order.
 
     Any program may write one: of the columns only id is needed, and text, present, presence, confidence,
@@ -43,8 +50,7 @@ def read_answers(folder: str | Path) -> dict[str, tuple[Answer, ...]]:
         Nothing where there is no such file.
 
     Raises:
-        UsageError: the file is no such table, an id has a phrase twice, or a number is none between 0 and 1;
-        one
+        UsageError: the file is no such table, an id has a phrase twice, or a number is none between 0 and 1; one
             line that begins with the file's name.
     """
     path = Path(folder) / "results.csv"
@@ -52,24 +58,24 @@ def read_answers(folder: str | Path) -> dict[str, tuple[Answer, ...]]:
         return {}
     try:
         table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
-        found: dict[str, list[Answer]] = {}
+        found: dict[str, list[ReportedTarget]] = {}
         if "id" not in (table.fieldnames or ()):
             raise UsageError("it has no column id; expected what `lexiseg segment` writes")
         for row in table:
-            answer = _answer({key: (value or "") for key, value in row.items() if key}, table.line_num)
+            target = _reported({key: (value or "") for key, value in row.items() if key}, table.line_num)
             earlier = found.setdefault(row["id"] or "", [])
-            if answer.text in [each.text for each in earlier]:
+            if target.text in [each.text for each in earlier]:
                 raise UsageError(f"line {table.line_num} has the id {row['id']} again; expected each once")
-            earlier.append(answer)
+            earlier.append(target)
     except (OSError, UnicodeDecodeError, csv.Error, UsageError) as error:
         reason = error if isinstance(error, UsageError) else f"it cannot be read as CSV ({error})"
         raise UsageError(f"{printable(str(path))}: {printable(str(reason))}") from error
-    return {name: tuple(answers) for name, answers in found.items()}
+    return {name: tuple(targets) for name, targets in found.items()}
 
 
-def _answer(row: dict[str, str], line: int) -> Answer:
+def _reported(row: dict[str, str], line: int) -> ReportedTarget:
     decisions = {"true": True, "false": False}
-    return Answer(
+    return ReportedTarget(
         text=row.get("text", ""),
         present=decisions.get(row.get("present", "").casefold()),
         presence=_share(row, "presence", line),
@@ -157,18 +163,116 @@ class PredictionFolder:
         return self.path / found[0] if found else None
 
 
-def system_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder of predictions: the last parts of its path, as many as tell it from the others.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a system answered.
+
+    Attributes:
+        mask: bool, on the truth's grid.
+        found: its decision; whether the mask holds anything, where no table says.
+        presence: 0 to 1, or NaN.
+        confidence: 0 to 1, or NaN.
+        saliency: on the truth's grid; None where there is none.
+    """
+
+    mask: BoolArray
+    found: bool
+    presence: float = math.nan
+    confidence: float = math.nan
+    saliency: NDArray[Any] | None = None
+
+
+def read_prediction(
+    folder: PredictionFolder,
+    id: str,
+    truth: Truth,
+    *,
+    reported: Sequence[ReportedTarget] = (),
+    text: str | None = None,
+) -> Prediction | None:
+    """Read an id's mask and, where one phrase was asked and there is one, its saliency.
+
+    Args:
+        folder: the system's.
+        id: the manifest's.
+        truth: whose grid it has to have.
+        reported: the id's rows of results.csv.
+        text: the phrase whose mask is wanted, where several were asked; any of them when None.
+
+    Returns:
+        None where there is no mask.
 
     Raises:
-        UsageError: a folder is given twice.
+        UnreadableScan: it is damaged, not binary, of another size or place, or there are two; one line.
     """
-    places = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  (resolve() follows links)
-    for k, place in enumerate(places):
-        if place in places[:k]:
-            raise UsageError(f"{printable(str(folders[k]))}: it is given twice; name each system once")
-    for depth in range(1, max(len(place.parts) for place in places) + 1):
-        names = ["/".join(place.parts[-depth:]) for place in places]
-        if len(set(names)) == len(names):
-            break
-    return [printable(name) for name in names]
+    several = len(reported) > 1
+    label = None
+    if text is not None and reported:
+        phrases = [target.text for target in reported]
+        wanted = " ".join(text.split()).casefold()
+        place = next((k for k, phrase in enumerate(phrases) if phrase.casefold() == wanted), None)
+        if place is None:
+            return None
+        label = place + 1 if several else None
+        reported = [reported[place]]
+    path = folder.mask(id) if label is None else folder.labels(id)
+    if path is None:
+        return None
+    stored = read_stored(path, indices=label is not None)
+    mask = stored.binary() if label is None else stored.inside(label)
+    refuse_other_grid(stored, truth)
+    presence, confidence = _evidence(reported)
+    decisions = [target.present for target in reported if target.present is not None]
+    return Prediction(
+        mask=mask,
+        found=any(decisions) if decisions else bool(mask.any()),
+        presence=presence,
+        confidence=confidence,
+        saliency=_saliency(None if several else folder.saliency(id), truth),
+    )
+
+
+def refuse_other_grid(stored: Stored, truth: Truth) -> None:
+    """Pass where a file has the truth's size and, of volumes, its place.
+
+    Raises:
+        UnreadableScan: it has not; says both, on one line.
+    """
+    name, true_name = printable(stored.path.name), printable(truth.file.name)
+    if stored.values.shape != truth.shape:
+        raise UnreadableScan(
+            f"{name} has {_size(stored.values.shape)}, the truth {true_name} {_size(truth.shape)}; expected the same"
+        )
+    if stored.grid is None or truth.grid is None:
+        return
+    distance = stored.grid.distance(truth.grid)
+    # Not `distance > ...`: it is NaN where one of the affines is.
+    if not distance <= SAME_PLACE_MM:
+        raise UnreadableScan(
+            f"{name} lies {distance:.3g} mm away from the truth {true_name}: its affine is "
+            f"{_affine(stored.grid)}, the truth's {_affine(truth.grid)}; expected the same"
+        )
+
+
+def _saliency(path: Path | None, truth: Truth) -> NDArray[Any] | None:
+    if path is None:
+        return None
+    stored = read_stored(path)
+    refuse_other_grid(stored, truth)
+    return stored.values
+
+
+def _evidence(reported: Sequence[ReportedTarget]) -> tuple[float, float]:
+    """Presence and confidence; of several phrases taken together the largest presence, and no confidence."""
+    if len(reported) == 1:
+        return reported[0].presence, reported[0].confidence
+    known = [target.presence for target in reported if not math.isnan(target.presence)]
+    return max(known, default=math.nan), math.nan
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) + (" pixels" if len(shape) == 2 else " voxels")
+
+
+def _affine(grid: NiftiGrid) -> str:
+    return "; ".join(" ".join(f"{value:.4g}" for value in row) for row in grid.affine[:3])
