@@ -94,7 +94,7 @@ def _value(row: ManifestRow, column: str, every: Sequence[ManifestRow]) -> str:
     return known.get(column, "")
 
 
-SENSITIVITY = "sensitivity"
+WORDING = "sensitivity"
 """The kind of cell in which a scan is asked for what is not there too."""
 
 
@@ -105,7 +105,7 @@ class Cell:
     Attributes:
         set: the set.
         system: the system.
-        kind: one of `KINDS`, or `SENSITIVITY`.
+        kind: one of `KINDS`, or `WORDING`.
         seed: of every random number.
     """
 
@@ -159,14 +159,14 @@ def make_grid(suite: Suite, scans: Mapping[str, SelectedScans], only: Sequence[s
                 without.append(f"{chosen.name}/{system.name}: it asks with the boxes of true masks; the set has none")
                 continue
             kinds = [kind for kind in KINDS if kind in chosen.kinds and kind in system.kinds]
-            plan = suite.sensitivity
+            plan = suite.wording
             if plan is not None and system.name in plan.systems and chosen.contrasts:
-                kinds.append(SENSITIVITY)
+                kinds.append(WORDING)
             # Sensitivity is a property of the words: one seed tells it.
             cells += [
                 Cell(chosen, system, kind, seed)
                 for kind in kinds
-                for seed in (suite.seeds[:1] if kind == SENSITIVITY else suite.seeds)
+                for seed in (suite.seeds[:1] if kind == WORDING else suite.seeds)
             ]
     if not cells:
         reason = f" ({without[0]})" if without else ""
@@ -205,7 +205,7 @@ def items_of(cell: Cell, scans: SelectedScans, rows: Sequence[ManifestRow]) -> l
     """
     items = []
     for row in rows:
-        phrase = cell.set.generic if cell.kind == SENSITIVITY else cell.set.phrase(cell.kind, row)
+        phrase = cell.set.generic if cell.kind == WORDING else cell.set.phrase(cell.kind, row)
         shown = row.image if row.error else Path(os.path.relpath(row.image, scans.folder))
         items.append(
             RunItem(

@@ -208,9 +208,7 @@ def read_prediction(
     several = len(reported) > 1
     label = None
     if text is not None and reported:
-        phrases = [target.text for target in reported]
-        wanted = " ".join(text.split()).casefold()
-        place = next((k for k, phrase in enumerate(phrases) if phrase.casefold() == wanted), None)
+        place = place_of_phrase(reported, text)
         if place is None:
             return None
         label = place + 1 if several else None
@@ -230,6 +228,12 @@ def read_prediction(
         confidence=confidence,
         saliency=_saliency(None if several else folder.saliency(id), truth),
     )
+
+
+def place_of_phrase(reported: Sequence[ReportedTarget], text: str) -> int | None:
+    """Which of an id's rows is of a phrase, whatever its case and blanks; None where none is."""
+    wanted = " ".join(text.split()).casefold()
+    return next((k for k, target in enumerate(reported) if target.text.casefold() == wanted), None)
 
 
 def refuse_other_grid(stored: Stored, truth: Truth) -> None:

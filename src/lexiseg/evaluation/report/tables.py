@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from lexiseg.evaluation.metrics.catalogue import metric_of
 from lexiseg.evaluation.presence import Measured
@@ -46,9 +48,20 @@ def named(stratum: Stratum) -> str:
     return "all scans" if stratum == EVERYTHING else f"{stratum[0]}: {stratum[1]}"
 
 
-def main_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
-    """Mean and interval of each metric for each system."""
-    keys = [key for key in evaluation.metrics if any(key in s.summaries[stratum] for s in evaluation.systems)]
+_IN_SHORT = ("dice", "iou", "nsd", "hd95", "box_iou", "saliency_auc")
+
+
+def short_table(evaluation: Evaluation) -> Table:
+    """Mean and interval of the metrics that are looked at first."""
+    keys = [key for key in evaluation.metrics if key in _IN_SHORT or key.rpartition("_")[0] in _IN_SHORT]
+    level, scans = f"{evaluation.settings.bootstrap.level:.0%}", len(evaluation.systems[0].cases)
+    return replace(main_table(evaluation, keys=keys), title=f"mean over {scans} scans, {level} interval")
+
+
+def main_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING, *, keys: Sequence[str] | None = None) -> Table:
+    """Mean and interval of each metric for each system; of some metrics where their keys are given."""
+    every = evaluation.metrics if keys is None else keys
+    keys = [key for key in every if any(key in s.summaries[stratum] for s in evaluation.systems)]
     columns = {key: _means(evaluation, stratum, key) for key in keys}
     rows = tuple(
         (Cell(system.name), *(columns[key][place] for key in keys)) for place, system in enumerate(evaluation.systems)

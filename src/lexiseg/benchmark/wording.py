@@ -1,24 +1,37 @@
-"""Does the answer depend on the words? The same scan, asked for what is there and for what is not."""
+"""Sensitivity to the wording: the same scan, asked for what is there and for what is not."""
 
 from __future__ import annotations
 
+import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lexiseg.benchmark.cells import Cell
+from lexiseg.benchmark.suite import RIGHT
+from lexiseg.datasets.manifest import ManifestRow
+from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult
+from lexiseg.evaluation.truths import read_truth
+from lexiseg.files import atomic_write
+from lexiseg.io.names import printable, safe_id
+from lexiseg.io.read import read_scan
+from lexiseg.runs.batch import internal_error, seed_scan
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.values import Pipeline
 from lexiseg.values.scan import Scan
 
 Floats = NDArray[np.floating[Any]]
 
-RIGHT = "right"
-"""The kind of the phrase that names what is in the scan."""
+logger = logging.getLogger(__name__)
 
 
-class Answering(Protocol):
+class PhrasePipeline(Protocol):
     """What is asked of a pipeline here; every `lexiseg.load` gives one."""
 
     def __call__(self, scan: Scan, phrases: Sequence[str], *, keep_stages: bool) -> Any:
@@ -35,7 +48,7 @@ class Correlation(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reaction:
+class WordingEffect:
     """What another phrase changes on one scan.
 
     Attributes:
@@ -59,7 +72,9 @@ class Reaction:
     map_change: float
 
 
-def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mapping[str, str]) -> tuple[Reaction, ...]:
+def wording_sensitivity(
+    pipeline: PhrasePipeline, scan: Scan, right: str, others: Mapping[str, str]
+) -> tuple[WordingEffect, ...]:
     """Ask a scan for what it shows and for something else, and say how far the answer moves.
 
     A pipeline that ignores the text has correlations of 1 and no change of presence, whatever is asked; one
@@ -76,7 +91,7 @@ def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mappin
         others: the other phrases by kind, e.g. ``{"gibberish": "zorblax frim"}``.
 
     Returns:
-        The right phrase's own reaction, then one for each of the others in their order.
+        The right phrase's own effect, which is none, then one for each of the others in their order.
 
     Raises:
         ValueError: one of the others has the kind `RIGHT`.
@@ -87,14 +102,14 @@ def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mappin
     findings = pipeline(scan, [right, *others.values()], keep_stages=True).findings
     maps = [_whole(finding.saliency) for finding in findings]
     own = float(findings[0].presence)
-    reactions = []
+    effects = []
     for kind, finding, each in zip([RIGHT, *others], findings, maps, strict=True):
         alike, change = Correlation(math.nan, math.nan), math.nan
         if each is not None and maps[0] is not None:
             alike = map_correlation(maps[0], each)
             change = float(np.abs(maps[0].astype(np.float64) - each).mean())
-        reactions.append(
-            Reaction(
+        effects.append(
+            WordingEffect(
                 kind=kind,
                 phrase=finding.phrase,
                 present=bool(finding.present),
@@ -105,7 +120,7 @@ def text_sensitivity(pipeline: Answering, scan: Scan, right: str, others: Mappin
                 map_change=change,
             )
         )
-    return tuple(reactions)
+    return tuple(effects)
 
 
 def map_correlation(first: Floats, second: Floats) -> Correlation:
@@ -147,3 +162,100 @@ def _pearson(a: Floats, b: Floats) -> float:
 def _whole(slices: Sequence[Any]) -> Floats | None:
     """A finding's saliency as one array; None where there is none."""
     return np.stack([each.map for each in slices]) if slices else None
+
+
+_ENDING = "_reactions.json"
+
+
+def with_target(rows: Sequence[ManifestRow], absent: Sequence[str]) -> list[ManifestRow]:
+    """Rows whose target is in the scan: only there is the right phrase right.
+
+    Args:
+        rows: of a manifest.
+        absent: labels of scans without a target.
+    """
+    found = []
+    for row in rows:
+        try:
+            if row.boxes or (row.mask is not None and read_truth(row, absent=absent).present):
+                found.append(row)
+        except UnreadableScan as error:
+            logger.debug("%s is not asked: %s", printable(row.id), error)
+    return found
+
+
+def run_wording(
+    pipeline: Pipeline,
+    cell: Cell,
+    items: Sequence[RunItem],
+    out: Path,
+    tell: Callable[[RunItem, int, int], None],
+) -> int:
+    """Ask each scan for what it shows and for the set's contrasts, and write what it answered.
+
+    Args:
+        pipeline: of the cell's system.
+        cell: whose set says the phrases.
+        items: the scans to do.
+        out: the cell's folder.
+        tell: called with the scan that is next, how many are done, and how many of them failed.
+
+    Returns:
+        How many scans failed.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    failed = 0
+    for done, item in enumerate(items):
+        tell(item, done, failed)
+        try:
+            if item.error:
+                raise LexisegError(item.error)
+            seed_scan(cell.seed, item.id)
+            scan = read_scan(item.path, id=item.id, volume_axis=pipeline.preset.volume.get("axis", "auto"))
+            found = wording_sensitivity(cast(PhrasePipeline, pipeline), scan, item.phrases[0], cell.set.contrasts)
+            _write(out / f"{item.name}{_ENDING}", found)
+        except UnwritableResult:
+            raise
+        except LexisegError as error:
+            reason = printable(str(error))
+        # As in a run: a scan that trips over a fault of ours must not end the benchmark.
+        except Exception as error:
+            logger.debug("%s failed", item.shown, exc_info=True)
+            reason = f"{item.shown}: {internal_error(error)}"
+        else:
+            continue
+        failed += 1
+        logger.warning("%s: %s", cell.name, reason)
+    return failed
+
+
+def read_wording(folder: Path, id: str) -> tuple[WordingEffect, ...] | None:
+    """What a scan answered; None where it was not asked, or the file is damaged."""
+    try:
+        content = json.loads((folder / f"{safe_id(id)}{_ENDING}").read_text(encoding="utf-8"))
+        return tuple(_effect(each) for each in content)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def answered(folder: Path, ids: Sequence[str]) -> frozenset[str]:
+    """The ids of scans that were asked."""
+    return frozenset(each for each in ids if read_wording(folder, each) is not None)
+
+
+def _write(path: Path, effects: Sequence[WordingEffect]) -> None:
+    plain = [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in each.items()}
+        for each in map(asdict, effects)
+    ]
+    content = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(path, lambda file: file.write(content.encode()))
+
+
+def _effect(values: Mapping[str, Any]) -> WordingEffect:
+    known: dict[str, Any] = {
+        each.name: math.nan if values[each.name] is None else values[each.name] for each in fields(WordingEffect)
+    }
+    return WordingEffect(**known)
