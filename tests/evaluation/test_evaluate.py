@@ -179,6 +179,23 @@ class TestBadPredictions:
         assert failed.reason == "its run failed: too dark"
 
 
+class TestMissing:
+    def test_are_told_first(self, small: Any, caplog: pytest.LogCaptureFixture) -> None:
+        folder = small.predict("p")
+        (folder / "a_mask.png").unlink()
+        run(small, folder)
+        assert caplog.messages[0] == f"1 of 6 scans of m.csv have no mask in {folder}: they score 0"
+
+    def test_of_a_phrase_that_was_not_asked_of_every_scan(self, small: Any, caplog: pytest.LogCaptureFixture) -> None:
+        folder = small.predict("p")
+        table = (folder / "results.csv").read_text().replace("a.png,disc", "a.png,square", 1)
+        (folder / "results.csv").write_text(table)
+        found = run(small, folder, text="disc")
+        assert caplog.messages[0].endswith("p for 'disc': they score 0")
+        assert caplog.messages[0].startswith("1 of 6 scans")
+        assert [case.id for case in found.systems[0].failed()] == ["a"]
+
+
 class TestVolumes:
     AFFINE = np.diag([-0.5, -0.7, 3.0, 1.0])
 

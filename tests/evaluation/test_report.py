@@ -96,6 +96,25 @@ class TestFiles:
         assert len(widths) > 20
         assert "| b | missing | no b\\_mask.png or the like |" in text
 
+    def test_thresholds_of_who_gives_a_presence(self, small: Any, systems: list[Path]) -> None:
+        out = write(small, systems, "out")
+        markdown = (out / "report.md").read_text()
+        # Presences are 0.9 to 0.7 for the five with the target, and 0.2 for the one without.
+        assert "| good | 0.3 | 1.000 | 5 of 5 | 1.000 | 1 of 1 |" in markdown
+        assert "| good | 0.8 | 0.600 | 3 of 5 | 1.000 | 1 of 1 |" in markdown
+        assert "| bad | 0.3 |" not in markdown
+        assert "Sensitivity and specificity by threshold" in (out / "report.html").read_text(encoding="utf-8")
+        record = json.loads((out / "report.json").read_text())
+        good, bad = (system["strata"][0]["presence"]["thresholds"] for system in record["systems"])
+        assert [each["threshold"] for each in good] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        assert (good[7]["found"], good[7]["sensitivity"]) == (3, 0.6)
+        assert bad == []
+
+    def test_no_thresholds_where_nobody_gives_a_presence(self, small: Any, systems: list[Path]) -> None:
+        out = write(small, systems[1:], "out")
+        assert "by threshold" not in (out / "report.html").read_text(encoding="utf-8")
+        assert "by threshold" not in (out / "report.md").read_text()
+
 
 class TestPage:
     def test_is_closed_and_fetches_nothing(self, small: Any, systems: list[Path]) -> None:
