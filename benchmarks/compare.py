@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from common import TARGETS, interval, table_head, table_row
 from folds import pooled
-from quality import TARGETS, interval
 
 ROWS = {"mask": "final", "saliency": "map", "sam": "SAM by text", "true box": "SAM, true box"}
 ROWS |= {"click": "SAM, one click", "click, mean": "mean of candidates"}
@@ -43,10 +43,9 @@ def main(
     """Print what the other gains, by stage and set."""
     old, new = ([json.loads(path.read_text()) for path in paths] for paths in (before, after))
     names = [name for name in TARGETS if all(name in report for report in (*old, *new))]
-    print(f"| in points, paired, 95 % over patients | {' | '.join(names)} |\n|---{'|---' * len(names)}|")
+    print(table_head(["in points, paired, 95 % over patients", *names]))
     for what, title in ROWS.items():
-        cells = [difference(old, new, name, what) for name in names]
-        print(f"| {title} | {' | '.join(cells)} |")
+        print(table_row([title, *(difference(old, new, name, what) for name in names)]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ about both.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -21,12 +21,12 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from lexiseg.pipelines.results import dice
-from recipe.data import read_rows, split_rows
+from common import Row, scored_rows, table_head, table_row
+from lexiseg.values.overlap import dice
+from recipe.data import read_rows
 
 SIDE = 96
 """Of the squares that scans and truths are compared as, pixels; a caption or a calliper is small there."""
-Row = Mapping[str, str]
 
 
 def grey(row: Row, folder: Path) -> NDArray[np.float64]:
@@ -73,17 +73,17 @@ def main(
     scores: dict[str, float] = {}
     for report in reports:
         found = json.loads(report.read_text())[data.name]
-        rows = [row for row in split_rows(data, validation=True, fold=found["fold"]) if row["bbox"]]
+        rows = scored_rows(data, fold=found["fold"], wanted=lambda row: row["bbox"])
         scores |= zip((row["id"] for row in rows), found["each"]["mask"], strict=True)
     print(f"{len(scores)} scans of {data.name}: {np.mean([*scores.values()]):.4f}\n")
-    print("| copies correlate above | contradicted | their mean | the others' mean |\n|---|---|---|---|")
+    print(table_head(["copies correlate above", "contradicted", "their mean", "the others' mean"]))
     levels = alike or [0.94]
     found_at = contradicted(read_rows(data), data, min(levels), agree)
     for least in levels:
         theirs = {name: score for name, score in scores.items() if found_at.get(name, 0.0) > least}
         others = [score for name, score in scores.items() if name not in theirs]
         mean = f"{np.mean([*theirs.values()]):.4f}" if theirs else ""
-        print(f"| {least} | {len(theirs)} | {mean} | {np.mean(others):.4f} |")
+        print(table_row([least, len(theirs), mean, f"{np.mean(others):.4f}"]))
     print("\nOf the last row: " + ", ".join(f"{name} ({score:.2f})" for name, score in sorted(theirs.items())))
 
 

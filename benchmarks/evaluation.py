@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import csv
 import filecmp
-import platform
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +22,7 @@ import typer
 from PIL import Image
 from scipy import ndimage
 
-import lexiseg
+from common import made_with
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.report.page import write_report
 from lexiseg.values.arrays import BoolArray
@@ -68,10 +66,7 @@ def main(
     """Print the seconds of two runs and whether they wrote the same."""
     if threads:
         torch.set_num_threads(threads)
-    print(
-        f"lexiseg {lexiseg.__version__}, Python {platform.python_version()}, "
-        f"{torch.get_num_threads()} threads, {date.today()}"
-    )
+    print(made_with(f"{torch.get_num_threads()} threads"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         manifest = make(folder, masks, size)

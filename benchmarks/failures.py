@@ -21,13 +21,10 @@ from matplotlib.patches import Rectangle
 from rich.progress import track
 
 import lexiseg
-from lexiseg.io.masks import read_mask
-from lexiseg.pipelines.results import dice
+from common import TARGETS, boxes_of, progress, score, scored_rows, table_head, table_row, truth_of
 from lexiseg.regions.components import find_components
 from lexiseg.runs.figures import Exhibit, draw_overview
 from lexiseg.values.arrays import BoolArray
-from quality import TARGETS, box_iou, box_of, boxes_in, progress
-from recipe.data import read_rows, split_rows
 
 TRUTH = {"fill": False, "edgecolor": "#1a7f37", "linewidth": 1.6, "linestyle": (0, (2, 1))}
 MASK = {"fill": True, "facecolor": "#d1242f40", "edgecolor": "#d1242f", "linewidth": 1.0}
@@ -47,14 +44,14 @@ class Case:
     """Of the target's pieces and of the mask's, x0 y0 x1 y1."""
 
 
-def truth_of(row: dict[str, str], folder: Path, scan: Any) -> BoolArray:
+def filled_truth(row: dict[str, str], folder: Path, scan: Any) -> BoolArray:
     """The true mask, bool (H, W); the boxes filled where there is none."""
-    if row["mask"]:
-        return read_mask(folder / row["mask"], scan)
-    filled = np.zeros(scan.shape, np.bool_)
-    for x0, y0, x1, y1 in boxes_in(row["bbox"]).astype(int):
-        filled[y0:y1, x0:x1] = True
-    return filled
+    truth = truth_of(row, folder, scan)
+    if truth is None:
+        truth = np.zeros(scan.shape, np.bool_)
+        for x0, y0, x1, y1 in boxes_of(row):
+            truth[int(y0) : int(y1), int(x0) : int(x1)] = True
+    return truth
 
 
 def kind_of(mask: BoolArray, truth: BoolArray) -> str:
@@ -74,30 +71,28 @@ def kind_of(mask: BoolArray, truth: BoolArray) -> str:
 
 def cases_of(name: str, folder: Path, pipeline: Any, fold: int) -> list[Case]:
     """Every validation scan that has a target."""
-    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
+    rows = scored_rows(folder, fold=fold, wanted=lambda row: row["bbox"])
     cases = []
-    for row in track([r for r in rows if r["bbox"]], description=name, console=progress):
+    for row in track(rows, description=name, console=progress):
         scan = lexiseg.read_scan(folder / row["image"])
-        finding = pipeline(scan, TARGETS[name]).targets[0]
-        truth = truth_of(row, folder, scan)
-        score = (
-            dice(finding.mask, truth) if row["mask"] else box_iou(box_of(finding.mask), tuple(boxes_in(row["bbox"])[0]))
-        )
-        kind = kind_of(finding.mask, truth)
-        boxes = tuple(tuple(p.box for p in find_components(m)) for m in (truth, finding.mask))
+        target = pipeline(scan, TARGETS[name]).targets[0]
+        truth = filled_truth(row, folder, scan)
+        scored = score(target.mask, row, truth if row["mask"] else None)
+        kind = kind_of(target.mask, truth)
+        boxes = tuple(tuple(p.box for p in find_components(m)) for m in (truth, target.mask))
         area = float(truth.mean())
-        cases.append(Case(row, float(score), area, kind, finding.presence, truth.shape, boxes))
+        cases.append(Case(row, scored, area, kind, target.presence, truth.shape, boxes))
     return sorted(cases, key=lambda case: case.score)
 
 
-def segment_queries(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -> None:
+def draw(cases: list[Case], name: str, folder: Path, pipeline: Any, out: Path) -> None:
     """One picture of these cases, side by side."""
     exhibits = []
     for case in cases:
         scan = lexiseg.read_scan(folder / case.row["image"])
-        finding = pipeline(scan, TARGETS[name], keep_stages=True).targets[0]
+        target = pipeline(scan, TARGETS[name], keep_stages=True).targets[0]
         title = case.row["id"].removeprefix(f"{name}_")
-        exhibits.append(Exhibit(title, scan, finding, truth_of(case.row, folder, scan)))
+        exhibits.append(Exhibit(title, scan, target, filled_truth(case.row, folder, scan)))
     draw_overview(exhibits, out / f"{name}.png")
 
 
@@ -145,7 +140,7 @@ def main(
     lines, drawn = [], {}
     for name in sets.split(","):
         cases = cases_of(name, data / name, pipeline, fold)
-        segment_queries(cases[:worst], name, data / name, pipeline, out)
+        draw(cases[:worst], name, data / name, pipeline, out)
         drawn[name] = cases[:worst]
         for case in cases[:worst]:
             print(
@@ -159,8 +154,8 @@ def main(
         cells += [f"{scores[:worst].mean():.3f}", str(int((scores < 0.1).sum()))]
         cells += [f"{areas[0]:.1%}, {areas[1]:.1%}"]
         cells += [", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))]
-        lines.append(f"| {' | '.join(cells)} |")
-    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|", *lines, sep="\n")
+        lines.append(table_row(cells))
+    print(f"\n{table_head(columns)}", *lines, sep="\n")
     if sketch_to is not None:
         sketch(drawn, sketch_to)
 

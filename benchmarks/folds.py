@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from quality import TARGETS, auroc, interval
+from common import TARGETS, auroc, interval, score_name, table_head, table_row
 
 
 def pooled(reports: list[dict[str, Any]], name: str, what: str) -> tuple[list[float], list[str], list[float]]:
@@ -57,14 +57,14 @@ def main(
         "presence AUROC, each fold",
     ]
     columns += ["called absent", "without one: found all the same", "wrong organ, nonsense: absent"]
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    print(table_head(columns))
     for name in (n for n in TARGETS if all(n in report for report in found)):
         scores, groups, means = pooled(found, name, "mask")
         maps, _, _ = pooled(found, name, "saliency")
         low, high = interval(scores, groups)
         areas = [auroc([(v, bool(t)) for v, t in report[name]["presence"]]) for report in found]
         absent = [f"{np.mean([r[name][k] for r in found]):.1%}" for k in ("wrong", "nonsense")]
-        cells = [name, TARGETS[name], str(len(scores)), "box IoU" if name == "cheng" else "Dice"]
+        cells = [name, TARGETS[name], str(len(scores)), score_name(name)]
         cells += [f"{np.mean(maps):.3f}", f"**{np.mean(scores):.3f}**", f"{low:.3f} to {high:.3f}"]
         cells += [" ".join(f"{m:.3f}" for m in means)]
         cells += ["" if np.isnan(areas).all() else " ".join(f"{a:.3f}" for a in areas)]
@@ -72,7 +72,7 @@ def main(
         alarms = [v for v, there in verdicts if not there]
         cells += [f"{np.mean([not v for v, there in verdicts if there]):.1%}"]
         cells += [f"{np.mean(alarms):.1%}" if alarms else "", ", ".join(absent)]
-        print(f"| {' | '.join(cells)} |")
+        print(table_row(cells))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ is its own; processor time is what to compare on a machine that does other thing
 from __future__ import annotations
 
 import json
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +23,7 @@ import numpy as np
 import torch
 import typer
 
-import lexiseg
+from common import made_with, table_head, table_row
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.models.loading import load_segmenter
 from lexiseg.proposals.generator import propose
@@ -131,20 +129,17 @@ def compare(
     checkpoint: Annotated[Path | None, typer.Option(help="an original ViT-B checkpoint")] = None,
 ) -> None:
     """Print both generators' time by stage, their ratio and their peak memory."""
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{threads} threads, {date.today()}; {points} points per side, {layers} crop layers\n"
-    )
+    print(f"{made_with(f'{threads} threads')}; {points} points per side, {layers} crop layers\n")
     with tempfile.TemporaryDirectory() as temporary:
         if checkpoint is None:
             checkpoint = Path(temporary) / "sam_vit_b.pth"
             subprocess.run([sys.executable, str(HELPER), "sam-pth", str(checkpoint)], check=True)
         both = {name: _run(name, checkpoint, points, layers, threads) for name in ("ours", "published")}
-    print("| | stage | seconds | processor seconds |\n|---|---|---|---|")
+    print(table_head(["", "stage", "seconds", "processor seconds"]))
     for name, found in both.items():
         rest = np.array(found["total"]) - sum(np.array(spent) for spent in found["stages"].values())
         for stage, spent in {**found["stages"], "rest": rest, "total": found["total"]}.items():
-            print(f"| {name} | {stage} | {spent[0]:.1f} | {spent[1]:.1f} |")
+            print(table_row([name, stage, f"{spent[0]:.1f}", f"{spent[1]:.1f}"]))
     for name, found in both.items():
         memory = f"peak {found['peak']:.2f} GiB ({found['loaded']:.2f} once loaded)"
         print(f"\n{name}: {found['masks']} masks, {memory}")

@@ -7,50 +7,55 @@ DIR holds busi/, cxr/, hc18/, cheng/ and lgg/, each with manifest.csv, images an
 validation part (one of five patient folds; all of lgg), with one generic phrase for each set, on the CPU.
 The bundled models never saw fold 0; models of another fold come from the recipe with `fold: K`, and
 benchmarks/folds.py makes one table of the reports of several; benchmarks/compare.py compares two reports.
+Metrics and intervals are those of `lexiseg evaluate`: Dice, or box IoU where there are boxes alone.
 With `--maps` only the encoder is judged: the final mask is the map above one half, and no segmenter is asked.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import random
 import resource
 import time
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 import lexiseg
-from lexiseg.io.masks import read_mask
-from lexiseg.pipelines.fusion import MaskSettings, encode_queries, segment_queries
+from common import (
+    TARGETS,
+    auroc,
+    boxes_of,
+    interval,
+    made_with,
+    progress,
+    score,
+    score_name,
+    scored_rows,
+    table_head,
+    table_row,
+    truth_of,
+)
+from lexiseg.pipelines.fusion import encode_queries, segment_queries
 from lexiseg.pipelines.preset import merge_settings
-from lexiseg.pipelines.results import dice
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.components import find_components
-from lexiseg.regions.refine import refine
+from lexiseg.regions.refine import make_refiner, refine
 from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts
+from lexiseg.values.overlap import dice
 from recipe.concepts import vocabulary
-from recipe.data import fold_of, read_rows, split_rows
+from recipe.data import fold_of
 
-TARGETS = {
-    "busi": "breast tumor",
-    "cxr": "lungs",
-    "hc18": "fetal head",
-    "cheng": "brain tumor",
-    "lgg": "brain tumor",
-}
 AIMS = {"busi": 0.78, "cxr": 0.95, "hc18": 0.95, "cheng": 0.60, "lgg": 0.70}
 _WORDS = random.Random(0).sample(vocabulary(held_out=True), 9)
 NONSENSE = (
@@ -64,7 +69,6 @@ NONSENSE = (
 STAGES = ("saliency", "crf", "sam", "mask")
 BY_HAND = ("true box", "click", "click, mean")
 MAPS = ("regions.threshold=0.5", "mask.fusion=region")
-progress = Console(stderr=True)
 
 
 @dataclass
@@ -79,31 +83,6 @@ class Tally:
     nonsense: list[bool] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-
-
-def box_of(mask: BoolArray) -> tuple[int, int, int, int] | None:
-    """The box of the largest piece."""
-    pieces = find_components(mask, keep="largest")
-    return pieces[0].box if pieces else None
-
-
-def box_iou(first: tuple[int, ...] | None, second: tuple[int, ...]) -> float:
-    """Intersection over union of two boxes; 0 where one is missing."""
-    if first is None:
-        return 0.0
-    x0, y0, x1, y1 = np.maximum(first[:2], second[:2]).tolist() + np.minimum(first[2:], second[2:]).tolist()
-    shared = max(0, x1 - x0) * max(0, y1 - y0)
-    area = [(b[2] - b[0]) * (b[3] - b[1]) for b in (first, second)]
-    return shared / (sum(area) - shared)
-
-
-def auroc(pairs: list[tuple[float, bool]]) -> float:
-    """Area under the ROC curve as the share of (positive, negative) pairs in the right order, ties half."""
-    yes = np.array([v for v, t in pairs if t])
-    no = np.array([v for v, t in pairs if not t])
-    if not len(yes) or not len(no):
-        return float("nan")
-    return float((yes[:, None] > no).mean() + 0.5 * (yes[:, None] == no).mean())
 
 
 def brier_scores(pairs: list[tuple[float, bool]], groups: list[str]) -> tuple[float, float]:
@@ -122,26 +101,12 @@ def brier_scores(pairs: list[tuple[float, bool]], groups: list[str]) -> tuple[fl
     return float(np.mean((p - known) ** 2)), float(np.mean((scaled - known) ** 2))
 
 
-def interval(values: list[float], groups: list[str], rounds: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean, whole groups resampled."""
-    names = sorted(set(groups))
-    index = {name: i for i, name in enumerate(names)}
-    totals, counts = np.zeros(len(names)), np.zeros(len(names))
-    for value, group in zip(values, groups, strict=True):
-        totals[index[group]] += value
-        counts[index[group]] += 1
-    drawn = np.random.default_rng(0).integers(0, len(names), (rounds, len(names)))
-    means = totals[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def boxes_mask(pipeline: Any, pixels: Any, boxes: np.ndarray) -> BoolArray:
     """The segmenter asked with boxes alone, looking as closely as the preset says."""
-    how = MaskSettings(crop_scale=pipeline.preset.mask.get("closer", 0.0))
-    questions = encode_queries(pipeline.segmenter, pixels, Prompts(boxes=boxes), how)
+    how = MaskSettings(crop_scale=pipeline.preset["mask"].crop_scale)
+    queries = encode_queries(pipeline.segmenter, pixels, Prompts(boxes=boxes), how)
     nothing = np.zeros(pixels.shape[:2], np.bool_)
-    return segment_queries(pipeline.segmenter, questions, Region(nothing, nothing.astype(np.float32)), how).mask
+    return segment_queries(pipeline.segmenter, queries, Region(nothing, nothing.astype(np.float32)), how).mask
 
 
 def click_masks(segmenter: Any, pixels: Any, truth: BoolArray) -> tuple[BoolArray, BoolArray]:
@@ -163,15 +128,10 @@ def click_masks(segmenter: Any, pixels: Any, truth: BoolArray) -> tuple[BoolArra
     return rated, mean
 
 
-def boxes_in(text: str) -> np.ndarray:
-    """``x0 y0 x1 y1;...`` as (N, 4)."""
-    return np.array([[float(v) for v in part.split()] for part in text.split(";") if part.strip()], np.float32)
-
-
 def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
     """Saliency above one half, the published CRF on it, SAM asked with the boxes, the final mask."""
     saliency = finding.saliency[0]
-    crf = refine(saliency, scan.pixels, method="crf").mask
+    crf = refine(saliency, scan.pixels, make_refiner("crf")).mask
     prompts = finding.prompts[0]
     drawn = np.zeros(scan.shape, np.bool_)
     if not prompts.empty:
@@ -181,11 +141,8 @@ def stages(pipeline: Any, scan: Any, finding: Any) -> tuple[BoolArray, ...]:
 
 def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> Tally:
     """Every validation scan of one set with its own phrase, those of other organs and nonsense."""
-    drawn = pipeline.preset.mask.get("final") != "region"
-    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
-    if limit:
-        # By chance: every k-th row would be the same slice of each patient where all have as many.
-        rows = random.Random(0).sample(rows, min(limit, len(rows)))
+    drawn = pipeline.preset["mask"].fusion != "region"
+    rows = scored_rows(folder, fold=fold, limit=limit)
     own = TARGETS[name]
     others = tuple(dict.fromkeys(p for p in (*TARGETS.values(), "liver") if p != own))
     tally = Tally()
@@ -193,7 +150,7 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
         scan = lexiseg.read_scan(folder / row["image"])
         result = pipeline(scan, [own, *others, *NONSENSE], keep_stages=True)
         finding = result[own]
-        boxes = boxes_in(row["bbox"])
+        boxes = boxes_of(row)
         tally.presence.append((finding.presence, len(boxes) > 0))
         tally.verdicts.append((finding.present, len(boxes) > 0))
         tally.patients.append(row["group"])
@@ -203,18 +160,15 @@ def score_set(name: str, folder: Path, pipeline: Any, limit: int, fold: int) -> 
             continue
         tally.groups.append(row["group"])
         seen = stages(pipeline, scan, finding) if drawn else (finding.mask,) * len(STAGES)
-        if row["mask"]:
-            truth = read_mask(folder / row["mask"], scan)
-            for stage, mask in zip(STAGES, seen, strict=True):
-                tally.scores[stage].append(dice(mask, truth))
-            if drawn:
-                tally.scores["true box"].append(dice(boxes_mask(pipeline, scan.pixels, boxes), truth))
-                clicked = click_masks(pipeline.segmenter, scan.pixels, truth)
-                for how, mask in zip(BY_HAND[1:], clicked, strict=True):
-                    tally.scores[how].append(dice(mask, truth))
-        else:
-            for stage, mask in zip(STAGES, seen, strict=True):
-                tally.scores[stage].append(box_iou(box_of(mask), tuple(boxes[0])))
+        truth = truth_of(row, folder, scan)
+        for stage, mask in zip(STAGES, seen, strict=True):
+            tally.scores[stage].append(score(mask, row, truth))
+        if truth is not None and drawn:
+            asked = boxes_mask(pipeline, scan.pixels, np.array(boxes, np.float32))
+            tally.scores["true box"].append(dice(asked, truth))
+            clicked = click_masks(pipeline.segmenter, scan.pixels, truth)
+            for how, mask in zip(BY_HAND[1:], clicked, strict=True):
+                tally.scores[how].append(dice(mask, truth))
         if len(tally.seconds) < 20:
             began = time.perf_counter()
             pipeline(scan, own)
@@ -233,19 +187,19 @@ def print_scores(tallies: dict[str, Tally], report: dict[str, dict[str, Any]]) -
         "SAM, one click",
         "mean of candidates",
     ]
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    print(table_head(columns))
     for name, tally in tallies.items():
         means = {k: float(np.mean(v)) if v else float("nan") for k, v in tally.scores.items()}
         low, high = interval(tally.scores["mask"], tally.groups)
         missed = sum(there and not found for found, there in tally.verdicts)
-        cells = [name, TARGETS[name], len(tally.groups), "box IoU" if name == "cheng" else "Dice"]
+        cells = [name, TARGETS[name], len(tally.groups), score_name(name)]
         cells += [f"{means[stage]:.3f}" for stage in STAGES[:-1]] + [f"**{means['mask']:.3f}**"]
         cells += [f"{low:.3f} to {high:.3f}", f"{AIMS[name]:.2f}"]
         cells += [
             missed,
             *("" if np.isnan(means[k]) else f"{means[k]:.3f}" for k in BY_HAND),
         ]
-        print(f"| {' | '.join(map(str, cells))} |")
+        print(table_row(cells))
         report[name] |= {"scans": len(tally.groups), **means, "interval": [low, high], "missed": missed}
         each = {stage: [*map(float, scores)] for stage, scores in tally.scores.items()}
         report[name] |= {"each": each, "groups": tally.groups}
@@ -256,7 +210,7 @@ def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]])
     columns = ["set", "presence AUROC, tumor or not", "Brier score, after Platt scaling"]
     columns += ["without one: found all the same", "wrong organ: absent", "nonsense: absent"]
     columns += ["seconds a scan, median"]
-    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    print(f"\n{table_head(columns)}")
     for name, tally in tallies.items():
         area, positives = auroc(tally.presence), sum(t for _, t in tally.presence)
         counts = f"({positives} / {len(tally.presence) - positives})"
@@ -266,7 +220,7 @@ def print_presence(tallies: dict[str, Tally], report: dict[str, dict[str, Any]])
         alarms = [found for found, there in tally.verdicts if not there]
         cells += [f"{np.mean(alarms):.1%}" if alarms else ""]
         cells += [f"{np.mean(v):.1%} of {len(v)}" for v in (tally.wrong, tally.nonsense)]
-        print(f"| {' | '.join(cells)} | {np.median(tally.seconds):.2f} |")
+        print(table_row([*cells, f"{np.median(tally.seconds):.2f}"]))
         report[name] |= {
             "auroc": area,
             "presence": tally.presence,
@@ -297,9 +251,8 @@ def main(
     changes = merge_settings(setting)
     pipeline = lexiseg.load(preset, device="cpu", precision=precision, encoder=encoder, segmenter=segmenter, **changes)
     tallies = {name: score_set(name, data / name, pipeline, limit, fold) for name in sets.split(",")}
-    python, cores = platform.python_version(), torch.get_num_threads()
-    print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")
-    print(f"preset {preset} {' '.join(setting)}, {cores} CPU threads, {precision}\n")
+    print(made_with())
+    print(f"preset {preset} {' '.join(setting)}, {torch.get_num_threads()} CPU threads, {precision}\n")
     report: dict[str, dict[str, Any]] = {name: {"fold": fold} for name in tallies}
     print_scores(tallies, report)
     print_presence(tallies, report)

@@ -7,9 +7,7 @@ Held-out scans with a target: pointing game (is the maximum inside the mask?) an
 
 from __future__ import annotations
 
-import platform
 import time
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,15 +16,16 @@ import torch
 import typer
 
 import lexiseg
+from common import TARGETS, made_with, scored_rows, table_head, table_row
+from lexiseg.evaluation.metrics.localisation import pointing_game
 from lexiseg.io.masks import read_mask
 from lexiseg.models.loading import load_encoder
-from lexiseg.pipelines.results import dice
 from lexiseg.saliency.registry import make_method
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import phrase_set
-from recipe.data import split_rows
+from lexiseg.values.overlap import dice
 
-TARGETS = {"busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head"}
+SETS = ("busi", "cxr", "hc18")
 METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dense", {"shifts": 2}),
     ("gradcam", {}),
@@ -41,16 +40,12 @@ def main(
 ) -> None:
     """Print a row for each set and method."""
     model = load_encoder(encoder, device="cpu")
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, ",
-        end="",
-    )
-    print(f"{torch.get_num_threads()} threads, {date.today()}, {scans} scans of each set\n")
-    print("| set | method | pointing game | Dice at one half | seconds a scan |\n|---|---|---|---|---|")
-    for name, text in TARGETS.items():
-        rows = [row for row in split_rows(data / name, validation=True) if row["bbox"]]
+    print(f"{made_with(f'{torch.get_num_threads()} threads', f'{scans} scans of each set')}\n")
+    print(table_head(["set", "method", "pointing game", "Dice at one half", "seconds a scan"]))
+    for name in SETS:
+        rows = scored_rows(data / name, wanted=lambda row: row["bbox"])
         rows = [rows[int(i * len(rows) / scans)] for i in range(min(scans, len(rows)))]
-        phrases = embed_phrases(model, [phrase_set(text, ensemble=True)])
+        phrases = embed_phrases(model, [phrase_set(TARGETS[name], ensemble=True)])
         for method, settings in METHODS:
             explain, hits, scores = make_method(method, **settings).explain, [], []
             began = time.perf_counter()
@@ -58,13 +53,11 @@ def main(
                 scan = lexiseg.read_scan(data / name / row["image"])
                 truth = read_mask(data / name / row["mask"], scan)
                 found = explain(model, scan.pixels, phrases)[0].map
-                hits.append(bool(truth.flat[int(found.argmax())]))
+                hits.append(pointing_game(truth, found))
                 scores.append(dice(found >= 0.5, truth))
             seconds = (time.perf_counter() - began) / len(rows)
-            print(
-                f"| {name} | {method} | {np.mean(hits):.2f} | {np.mean(scores):.3f} | {seconds:.2f} |",
-                flush=True,
-            )
+            cells = [name, method, f"{np.mean(hits):.2f}", f"{np.mean(scores):.3f}", f"{seconds:.2f}"]
+            print(table_row(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,26 +10,22 @@ one generic phrase for each set, on the CPU.
 from __future__ import annotations
 
 import json
-import platform
-import random
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 from rich.progress import track
 
 import lexiseg
+from common import TARGETS, made_with, progress, scored_rows, table_head, table_row
 from lexiseg.io.masks import read_mask
 from lexiseg.pipelines.baselines import picked
 from lexiseg.pipelines.preset import merge_settings
-from lexiseg.pipelines.results import dice
-from recipe.data import split_rows
+from lexiseg.values.overlap import dice
 
-TARGETS = {"cxr": "lungs", "hc18": "fetal head", "busi": "breast tumor"}
+SETS = ("cxr", "hc18", "busi")
 AIMS = {"cxr": 50, "hc18": 31}
 """The paper's gains over un-prompted SAM, in Dice points."""
 WITHIN = 10
@@ -41,7 +37,6 @@ COLUMNS = {
     "salip": "demo-salip",
     "box": "true boxes",
 }
-progress = Console(stderr=True)
 
 
 def best_proposals(proposals: Any, truth: np.ndarray, count: int) -> float:
@@ -61,10 +56,7 @@ def score_set(name: str, folder: Path, salip: Any, box: Any, limit: int) -> dict
 
     Un-prompted answers are picked from the cascade's own proposals: what the presets would give with them.
     """
-    rows = [row for row in split_rows(folder, validation=True, fold=0) if row["bbox"] and row["mask"]]
-    if limit:
-        # By chance: every k-th row would be the same slice of each patient where all have as many.
-        rows = random.Random(0).sample(rows, min(limit, len(rows)))
+    rows = scored_rows(folder, limit=limit, wanted=lambda row: row["bbox"] and row["mask"])
     scores: dict[str, list[float]] = {key: [] for key in (*COLUMNS, "seconds", "present")}
     text = TARGETS[name]
     for row in track(rows, description=name, console=progress):
@@ -87,7 +79,7 @@ def print_table(scores: dict[str, dict[str, list[float]]]) -> dict[str, dict[str
     """Means by set, and the gains in Dice points."""
     head = ["set", "phrase", "scans", *COLUMNS.values(), "gain over largest", "gain over central", "aim"]
     head += ["below true boxes", "aim", "called absent", "seconds a scan, median"]
-    print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    print(table_head(head))
     report = {}
     for name, each in scores.items():
         means = {key: float(np.mean(values)) for key, values in each.items()}
@@ -98,7 +90,7 @@ def print_table(scores: dict[str, dict[str, list[float]]]) -> dict[str, dict[str
         cells += [f"{gains['largest']:+.1f}", f"{gains['central']:+.1f}"]
         cells += [f"+{AIMS[name]}" if name in AIMS else "", f"{below:.1f}", WITHIN if name in AIMS else ""]
         cells += [absent, f"{np.median(each['seconds']):.2f}"]
-        print(f"| {' | '.join(map(str, cells))} |")
+        print(table_row(cells))
         report[name] = {**means, **{f"gain over {pick}": gain for pick, gain in gains.items()}}
         report[name] |= {"below true boxes": below, "scans": len(each["salip"]), "absent": absent}
     return report
@@ -106,7 +98,7 @@ def print_table(scores: dict[str, dict[str, list[float]]]) -> dict[str, dict[str
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with cxr, hc18 and busi")],
-    sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
+    sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(SETS),
     encoder: str = "bundled",
     segmenter: str = "bundled",
     setting: Annotated[list[str] | None, typer.Option("--set", help="section.key=value of demo-salip")] = None,
@@ -121,9 +113,8 @@ def main(
     )
     box = lexiseg.load("sam-box", device="cpu", precision="float32", segmenter=segmenter)
     scores = {name: score_set(name, data / name, salip, box, limit) for name in sets.split(",")}
-    python, cores = platform.python_version(), torch.get_num_threads()
-    print(f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {python}, {date.today()}")
-    print(f"demo-salip {' '.join(setting or [])}, {cores} CPU threads; mean Dice\n")
+    print(made_with())
+    print(f"demo-salip {' '.join(setting or [])}, {torch.get_num_threads()} CPU threads; mean Dice\n")
     report = print_table(scores)
     if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")

@@ -11,10 +11,7 @@ over sets) and scored on the fifth, in turn.
 
 from __future__ import annotations
 
-import platform
-import random
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,12 +22,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 import lexiseg
+from common import TARGETS, interval, made_with, progress, score, scored_rows, table_head, table_row, truth_of
 from lexiseg.datasets.splits import split_by_group
-from lexiseg.io.masks import read_mask
 from lexiseg.pipelines.preset import merge_settings
-from lexiseg.pipelines.results import dice
-from quality import TARGETS, box_iou, box_of, boxes_in, interval, progress
-from recipe.data import blocks, read_rows, split_rows
+from recipe.data import blocks
 
 FOLDS = 5
 
@@ -46,22 +41,15 @@ class Scores:
 
 def score_set(name: str, folder: Path, pipelines: list[Any], limit: int, fold: int) -> Scores:
     """Every pipeline on every scan with the target."""
-    rows = read_rows(folder) if name == "lgg" else split_rows(folder, validation=True, fold=fold)
-    rows = [row for row in rows if row["bbox"].strip()]
-    if limit:
-        rows = random.Random(0).sample(rows, min(limit, len(rows)))
+    rows = scored_rows(folder, fold=fold, limit=limit, wanted=lambda row: row["bbox"].strip())
     groups = blocks(rows)
     parts = split_by_group(groups, {str(k): 1 / FOLDS for k in range(FOLDS)}, seed=1)
     found = np.zeros((len(pipelines), len(rows)))
     for k, row in enumerate(track(rows, description=name, console=progress)):
         scan = lexiseg.read_scan(folder / row["image"])
-        truth = read_mask(folder / row["mask"], scan) if row["mask"] else None
+        truth = truth_of(row, folder, scan)
         for a, pipeline in enumerate(pipelines):
-            mask = pipeline(scan, TARGETS[name]).targets[0].mask
-            if truth is not None:
-                found[a, k] = dice(mask, truth)
-            else:
-                found[a, k] = box_iou(box_of(mask), tuple(boxes_in(row["bbox"])[0]))
+            found[a, k] = score(pipeline(scan, TARGETS[name]).targets[0].mask, row, truth)
     return Scores(found, groups, np.array([int(part) for part in parts]))
 
 
@@ -69,10 +57,10 @@ def compared(scores: Scores, alternative: int) -> str:
     """Mean; difference to the preset in points, its interval, and the spread over folds."""
     mean, difference = scores.values[alternative].mean(), scores.values[alternative] - scores.values[0]
     if alternative == 0:
-        low, high = interval(list(scores.values[0]), scores.groups)
+        low, high = interval(scores.values[0], scores.groups)
         each = [scores.values[0][scores.folds == k].mean() for k in sorted(set(scores.folds))]
         return f"{mean:.3f} ({low:.3f} to {high:.3f}; parts {min(each):.3f} to {max(each):.3f})"
-    low, high = interval(list(difference), scores.groups)
+    low, high = interval(difference, scores.groups)
     each = [difference[scores.folds == k].mean() for k in sorted(set(scores.folds))]
     return (
         f"{mean:.3f}, {100 * difference.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}; "
@@ -118,21 +106,17 @@ def main(
         for k, each in enumerate(tried)
     ]
     found = {name: score_set(name, data / name, pipelines, limit, fold) for name in sets.split(",")}
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{date.today()}, preset {preset}, {torch.get_num_threads()} CPU threads;"
-    )
+    print(f"{made_with(f'preset {preset}', f'{torch.get_num_threads()} CPU threads')};")
     print(f"differences in points, 95 % over patients, lowest and highest of {FOLDS} parts of the patients\n")
-    counts = {name: scores.values.shape[1] for name, scores in found.items()}
-    print(f"| | {' | '.join(f'{name}, {count} scans' for name, count in counts.items())} | mean of sets |")
-    print("|---" * (len(found) + 2) + "|")
+    counts = [f"{name}, {scores.values.shape[1]} scans" for name, scores in found.items()]
+    print(table_head(["", *counts, "mean of sets"]))
     for a, name in enumerate(tried):
         mean = np.mean([scores.values[a].mean() for scores in found.values()])
         cells = [compared(scores, a) for scores in found.values()]
-        print(f"| `{name}` | {' | '.join(cells)} | {mean:.4f} |")
+        print(table_row([f"`{name}`", *cells, f"{mean:.4f}"]))
     chosen, scored = cross_validated(found)
     cells = [f"{value:.3f}" for value in scored.values()]
-    print(f"| chosen on four fifths | {' | '.join(cells)} | {np.mean(list(scored.values())):.4f} |")
+    print(table_row(["chosen on four fifths", *cells, f"{np.mean(list(scored.values())):.4f}"]))
     print(f"\nchosen without each fifth: {', '.join(f'`{tried[k]}`' for k in chosen)}")
 
 

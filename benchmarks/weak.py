@@ -30,7 +30,7 @@ from rich.console import Console
 import lexiseg
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.datasets.splits import split_by_group
-from lexiseg.evaluation.metrics.score import score_mask
+from lexiseg.evaluation.metrics.masks import score_mask
 from lexiseg.evaluation.statistics import Bootstrap
 from lexiseg.files import atomic_write
 from lexiseg.io.masks import read_mask

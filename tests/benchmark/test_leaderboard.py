@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lexiseg.benchmark.report import score_table
 from lexiseg.benchmark.run import BenchmarkSummary
-from lexiseg.benchmark.tables import number, score_table
 from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.evaluation.report.writing import number
 
 Bench = Callable[..., BenchmarkSummary]
 
@@ -72,7 +73,7 @@ class TestNumbers:
         assert generic[1].yardstick
 
     def test_sensitivity_tells_what_the_phrases_do(self, summary: BenchmarkSummary) -> None:
-        found = {entry.kind: entry for entry in summary.leaderboard.reactions}
+        found = {entry.kind: entry for entry in summary.leaderboard.wording}
         assert list(found) == ["right", "wrong organ", "gibberish"]
         # The fake pipeline's map is the scan, and it believes every phrase but "absent".
         assert found["wrong organ"].absent.mean == 1
@@ -141,7 +142,8 @@ class TestTables:
         fields["presets"]["other"] = {"preset": "sam-unprompted", "prompts": "generic"}
         board = bench(fields).leaderboard
         table = score_table(board, "generic")
-        assert [table.rows[k][:2] for k in sorted(table.best)] == [("busi", "demo"), ("cheng", "demo")]
+        best = [(row[0].text, row[1].text) for row in table.rows if any(cell.best for cell in row)]
+        assert best == [("busi", "demo"), ("cheng", "demo")]
 
     @pytest.mark.parametrize(("value", "text"), [(float("nan"), "–"), (-0.0001, "0.000"), (0.12345, "0.123")])
     def test_numbers(self, value: float, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from suite_data import suite_fields, write_suite
 
-from lexiseg.benchmark.reading import load_suite
+from lexiseg.benchmark.suite import load_suite
 from lexiseg.errors import UsageError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "benchmarks" / "suites").glob("*.yaml"))
@@ -27,7 +27,7 @@ class TestShippedSuites:
     @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
     def test_is_sound(self, path: Path) -> None:
         suite = load_suite(path)
-        assert suite.sensitivity is not None
+        assert suite.wording is not None
         assert all(chosen.generic for chosen in suite.sets.values())
 
     def test_there_are_some(self) -> None:

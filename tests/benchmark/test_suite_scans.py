@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
 from lexiseg.benchmark.cells import select_scans, spread
 from lexiseg.benchmark.suite import SuiteSet
+from lexiseg.benchmark.training_split import held_out_groups
 from lexiseg.errors import UsageError
-from recipe.data import split_rows
+from recipe.data import TRAINING_SETS, split_rows
+from recipe.export_split import training_split
+
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 
 
 def chosen(**changes: object) -> SuiteSet:
@@ -19,36 +24,56 @@ def ids(scans: object) -> list[str]:
     return [row.id for row in scans.rows]
 
 
-def many(folder: Path, count: int = 60) -> Path:
-    """A set of the name busi with enough groups that both parts have some."""
-    (folder / "busi").mkdir(parents=True)
-    with (folder / "busi" / "manifest.csv").open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["id", "image", "group", "label"])
-        table.writerows([f"busi_{k}", f"{k}.png", f"busi_g{k // 2:03}", "benign"] for k in range(count))
-    return folder
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Made-up sets with enough groups that both parts have some, and their split as the recipe exports it."""
+    for name in TRAINING_SETS:
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "manifest.csv").open("w", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["id", "image", "group", "label"])
+            # A group of two scans lies in one block of cheng, whose blocks are numbers and no groups.
+            table.writerows([f"{name}_{25 * k}", f"{k}.png", f"{name}_g{k // 2:03}", "benign"] for k in range(60))
+    split = training_split(tmp_path, fold=0)
+    groups = {name: frozenset(held) for name, held in split["held_out"].items()}
+    monkeypatch.setattr("lexiseg.benchmark.training_split.held_out_groups", lambda: groups)
+    return tmp_path
 
 
 class TestParts:
-    def test_the_validation_part_is_the_recipes(self, tmp_path: Path) -> None:
-        data = many(tmp_path)
-        scans = select_scans(chosen(part="bundled-validation"), data)
-        assert ids(scans) == [row["id"] for row in split_rows(data / "busi", validation=True, fold=0)]
+    @pytest.mark.parametrize("name", TRAINING_SETS)
+    def test_the_validation_part_is_the_recipes(self, many: Path, name: str) -> None:
+        scans = select_scans(chosen(name=name, manifest=f"{name}/manifest.csv", part="bundled-validation"), many)
+        assert ids(scans) == [row["id"] for row in split_rows(many / name, validation=True, fold=0)]
         assert 0 < len(scans.rows) < 60
         assert scans.training.startswith(f"the bundled models were trained on {60 - len(scans.rows)} other")
 
-    def test_scans_of_the_training_are_told_as_such(self, tmp_path: Path) -> None:
-        data = many(tmp_path)
-        trained = len(split_rows(data / "busi", validation=False, fold=0))
-        assert f"WERE TRAINED on {trained} of these 60" in select_scans(chosen(), data).training
+    def test_scans_of_the_training_are_told_as_such(self, many: Path) -> None:
+        trained = len(split_rows(many / "busi", validation=False, fold=0))
+        assert f"WERE TRAINED on {trained} of these 60" in select_scans(chosen(), many).training
 
-    def test_a_set_that_was_never_trained_on(self, tmp_path: Path) -> None:
-        many(tmp_path)
-        (tmp_path / "busi").rename(tmp_path / "own")
-        scans = select_scans(chosen(manifest="own/manifest.csv"), tmp_path)
+    def test_a_set_that_was_never_trained_on(self, many: Path) -> None:
+        (many / "busi").rename(many / "own")
+        scans = select_scans(chosen(manifest="own/manifest.csv"), many)
         assert "not trained on any" in scans.training
         with pytest.raises(UsageError, match="none of the bundled models' training sets"):
-            select_scans(chosen(manifest="own/manifest.csv", part="bundled-validation"), tmp_path)
+            select_scans(chosen(manifest="own/manifest.csv", part="bundled-validation"), many)
+
+    def test_what_ships_names_held_out_groups_of_every_training_set(self) -> None:
+        assert {name: len(groups) for name, groups in held_out_groups().items()} == {
+            "busi": 57,
+            "cxr": 71,
+            "hc18": 89,
+            "cheng": 209,
+        }
+
+    @pytest.mark.shared
+    @pytest.mark.parametrize("name", TRAINING_SETS)
+    def test_what_ships_is_what_the_recipe_held_out(self, name: str) -> None:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"{SHARED / name} is not there")
+        scans = select_scans(chosen(name=name, manifest=f"{name}/manifest.csv", part="bundled-validation"), SHARED)
+        assert ids(scans) == [row["id"] for row in split_rows(SHARED / name, validation=True, fold=0)]
 
 
 class TestFilter:

@@ -62,6 +62,39 @@ class TestEvaluate:
         assert "1 of 3 predictions missing or refused" in result.stderr
         assert "no a_mask.png" in (tmp_path / "report" / "cases.csv").read_text()
 
+    def test_how_many_have_no_mask_is_said_before_anything_is_scored(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path
+    ) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        (folder / "a_mask.png").unlink()
+        (folder / "b_mask.png").unlink()
+        # Nothing can be scored any more: what is said is said before.
+        for name in "abc":
+            (scans / f"true_{name}.png").unlink()
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "report")
+        assert result.exit_code == 2
+        assert lines(result.stderr)[0].startswith("2 of 3 scans of m.csv have no mask in ")
+        assert lines(result.stderr)[0].endswith("masks: they score 0")
+
+    def test_of_complete_masks_nothing_is_said(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "report")
+        assert "have no mask" not in result.stderr
+
+    def test_paths_below_a_root(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        folder, elsewhere = predicted(scans, tmp_path / "masks"), tmp_path / "tables" / "m.csv"
+        elsewhere.parent.mkdir()
+        text = manifest.read_text().replace("true_a.png", f"{scans}/true_a.png").replace("true_b.png", "/etc/true_b")
+        elsewhere.write_text(text)
+        asked = ["evaluate", "--pred", folder, "--manifest", elsewhere, "--out", tmp_path / "report"]
+        assert "no row has a truth" in cli(*asked).stderr
+        result = cli(*asked, "--root", scans)
+        assert result.exit_code == 1
+        assert "1 rows have no usable truth" in result.stderr
+        assert "lies outside the root" in (tmp_path / "report" / "report.json").read_text()
+        assert len((tmp_path / "report" / "cases.csv").read_text().splitlines()) == 3
+        assert str(scans) not in (tmp_path / "report" / "report.json").read_text()
+
     def test_quiet(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
         folder = predicted(scans, tmp_path / "masks")
         result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "r", "--quiet")
@@ -77,6 +110,7 @@ class TestBadUsage:
             ({"--empty": "perhaps"}, "--empty is perhaps; expected score or skip"),
             ({"--by": "colour"}, "no column colour"),
             ({"--tolerance": "0"}, "the tolerance is 0"),
+            ({"--root": "nowhere"}, "nowhere: no such folder; expected the root"),
         ],
     )
     def test_is_one_line_and_2(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
-from lexiseg.errors import BadManifest
+from lexiseg.errors import BadManifest, UsageError
 
 
 @pytest.fixture
@@ -103,6 +103,62 @@ class TestRowErrors:
         assert (rows[2].id, rows[2].error) == ("c", "line 4 has no image")
         assert rows[0].error == "line 2 has no id"
         assert rows[1].error.startswith("line 3 has 4 fields, expected 2")
+
+
+class TestRoot:
+    """A manifest that lies elsewhere, and scans below a root."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        (tmp_path / "scans" / "deep").mkdir(parents=True)
+        (tmp_path / "scans" / "a.png").touch()
+        return tmp_path / "scans"
+
+    def test_relative_paths_are_relative_to_it(self, manifest, root: Path) -> None:
+        (row,) = read_manifest(manifest("id,image,mask\na,deep/a.png,m.png\n"), root=root)
+        assert (row.image, row.mask, row.error) == (root / "deep/a.png", root / "m.png", "")
+
+    def test_absolute_paths_inside_it_are_fine(self, manifest, root: Path) -> None:
+        (row,) = read_manifest(manifest(f"id,image\na,{root}/deep/a.png\n"), root=root)
+        assert (row.image, row.error) == (root / "deep" / "a.png", "")
+
+    def test_of_a_relative_root_too(self, manifest, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(root.parent)
+        (row,) = read_manifest(manifest(f"id,image\na,{root}/a.png\n"), root="scans")
+        assert (row.image, row.error) == (Path("scans/a.png"), "")
+
+    def test_of_a_root_that_is_a_link_too(self, manifest, root: Path) -> None:
+        (root.parent / "link").symlink_to(root)
+        (row,) = read_manifest(manifest(f"id,image\na,{root}/a.png\n"), root=root.parent / "link")
+        assert (row.image, row.error) == (root / "a.png", "")
+
+    @pytest.mark.parametrize(
+        ("image", "why"),
+        [
+            ("/etc/passwd", "the image /etc/passwd lies outside the root"),
+            ("{root}x/a.png", "lies outside the root"),
+            ("../m.csv", "leads out of the root"),
+            ("{root}/../m.csv", "leads out of the root"),
+            ("C:\\scans\\a.png", "an absolute path of another system"),
+            ("link/m.csv", "is a link out of the root"),
+            ("{root}/link/m.csv", "lies outside the root"),
+            ("loop.png", "is a link out of the root"),
+        ],
+    )
+    def test_what_leads_out_costs_its_row_alone(self, manifest, root: Path, image: str, why: str) -> None:
+        (root / "link").symlink_to(root.parent)
+        (root / "loop.png").symlink_to(root / "loop.png")
+        bad, good = read_manifest(manifest(f"id,image\na,{image.format(root=root)}\nb,a.png\n"), root=root)
+        assert why in bad.error
+        assert good.error == ""
+
+    def test_the_manifests_own_folder_counts_no_more(self, manifest, root: Path, tmp_path: Path) -> None:
+        (row,) = read_manifest(manifest(f"id,image\na,{tmp_path}/a.png\n"), root=root)
+        assert "outside the root" in row.error
+
+    def test_that_is_not_there(self, manifest, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="nowhere: no such folder; expected the root"):
+            read_manifest(manifest("id,image\na,a.png\n"), root=tmp_path / "nowhere")
 
 
 class TestBadManifest:

@@ -125,7 +125,7 @@ class TestEveryModality:
 
 class TestVariety:
     def test_over_a_thousand_captions(self) -> None:
-        captions = {generate(name, seed, size=32).caption for name in MODALITIES for seed in range(350)}
+        captions = {generate(name, seed, size=32).caption for name in MODALITIES for seed in range(290)}
         assert len(captions) > 1000
 
     def test_modalities_differ_for_the_same_seed(self) -> None:

@@ -81,3 +81,20 @@ def small(tmp_path: Path) -> SmallSet:
     found.folder.mkdir()
     found.write()
     return found
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two systems, good and bad, which tests read; bad lacks a mask and gives no presence."""
+    from lexiseg.evaluation.evaluate import evaluate
+    from lexiseg.evaluation.report.page import write_report
+    from lexiseg.evaluation.settings import EvaluationSettings
+    from lexiseg.evaluation.statistics import Bootstrap
+
+    found = SmallSet(tmp_path_factory.mktemp("report") / "set")
+    found.folder.mkdir()
+    found.write()
+    good, bad = found.predict("good", 1), found.predict("bad", 4, table=False)
+    (bad / "b_mask.png").unlink()
+    settings = EvaluationSettings(bootstrap=Bootstrap(resamples=100), by=("label",))
+    return write_report(evaluate(found.manifest, [good, bad], settings), found.folder.parent / "out").parent

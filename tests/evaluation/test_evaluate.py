@@ -13,10 +13,11 @@ from PIL import Image
 
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.evaluation.evaluate import evaluate
-from lexiseg.evaluation.metrics.overlap import EmptyRule, dice
+from lexiseg.evaluation.metrics.catalogue import EmptyRule
 from lexiseg.evaluation.results import EVERYTHING, Evaluation
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Bootstrap
+from lexiseg.values.overlap import dice
 
 QUICK = Bootstrap(resamples=50)
 
@@ -176,6 +177,23 @@ class TestBadPredictions:
         (folder / "results.csv").write_text(table)
         (failed,) = run(small, folder).systems[0].failed()
         assert failed.reason == "its run failed: too dark"
+
+
+class TestMissing:
+    def test_are_told_first(self, small: Any, caplog: pytest.LogCaptureFixture) -> None:
+        folder = small.predict("p")
+        (folder / "a_mask.png").unlink()
+        run(small, folder)
+        assert caplog.messages[0] == f"1 of 6 scans of m.csv have no mask in {folder}: they score 0"
+
+    def test_of_a_phrase_that_was_not_asked_of_every_scan(self, small: Any, caplog: pytest.LogCaptureFixture) -> None:
+        folder = small.predict("p")
+        table = (folder / "results.csv").read_text().replace("a.png,disc", "a.png,square", 1)
+        (folder / "results.csv").write_text(table)
+        found = run(small, folder, text="disc")
+        assert caplog.messages[0].endswith("p for 'disc': they score 0")
+        assert caplog.messages[0].startswith("1 of 6 scans")
+        assert [case.id for case in found.systems[0].failed()] == ["a"]
 
 
 class TestVolumes:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from lexiseg.evaluation.metrics.overlap import Emptiness, EmptyRule, score_of_empty
-from lexiseg.evaluation.metrics.score import score_boxes, score_mask, worst_mask_score
+from lexiseg.evaluation.metrics.catalogue import Emptiness, EmptyRule, score_of_empty
+from lexiseg.evaluation.metrics.localisation import score_boxes
+from lexiseg.evaluation.metrics.masks import score_mask, worst_mask_score
 
 EMPTY = np.zeros((30, 40), bool)
 DISC = np.zeros((30, 40), bool)

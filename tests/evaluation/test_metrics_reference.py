@@ -12,9 +12,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from lexiseg.evaluation.metrics.overlap import Overlap, dice, iou, precision, recall
-from lexiseg.evaluation.metrics.score import score_mask
-from lexiseg.evaluation.metrics.surface import assd, boundary, hd95, nsd
+from lexiseg.evaluation.metrics.masks import SurfaceDistances, boundary, score_mask
+from lexiseg.values.overlap import Overlap, dice
 
 CLOSE = {"rel": 0, "abs": 1e-6}
 COUNT = 1000
@@ -82,18 +81,17 @@ class TestOverlap:
     def test_all_four_of_torchmetrics(self) -> None:
         torch = pytest.importorskip("torch")
         functional = pytest.importorskip("torchmetrics.functional.classification")
-        ours = (dice, iou, precision, recall)
-        theirs = (
-            functional.binary_f1_score,
-            functional.binary_jaccard_index,
-            functional.binary_precision,
-            functional.binary_recall,
-        )
+        references = {
+            "dice": functional.binary_f1_score,
+            "iou": functional.binary_jaccard_index,
+            "precision": functional.binary_precision,
+            "recall": functional.binary_recall,
+        }
         for pair in list(both_filled())[:60]:
             truth, prediction = (torch.from_numpy(mask.astype(np.int64)) for mask in pair[:2])
-            for own, other in zip(ours, theirs, strict=True):
-                expected = float(other(prediction, truth))
-                assert own(pair.truth, pair.prediction) == pytest.approx(expected, **CLOSE)
+            found = score_mask(*pair[:2]).values
+            for name, reference in references.items():
+                assert found[name] == pytest.approx(float(reference(prediction, truth)), **CLOSE)
 
     def test_counts_by_scikit_image(self) -> None:
         # Adapted Rand's contingency table is an independent count of the four kinds of pixels.
@@ -103,8 +101,8 @@ class TestOverlap:
             table = contingency_table(pair.truth.astype(int), pair.prediction.astype(int)).toarray()
             table = np.pad(table, ((0, 2 - table.shape[0]), (0, 2 - table.shape[1])))
             overlap = Overlap.of(pair.truth, pair.prediction)
-            assert (overlap.both, overlap.truth) == (table[1, 1], table[1].sum())
-            assert overlap.prediction == table[:, 1].sum()
+            assert (overlap.both, overlap.first) == (table[1, 1], table[1].sum())
+            assert overlap.second == table[:, 1].sum()
 
 
 def brute_force(pair: Pair) -> tuple[float, float, float]:
@@ -128,19 +126,19 @@ class TestSurface:
     def test_all_three_by_brute_force(self) -> None:
         for pair in both_filled():
             near, far, mean = brute_force(pair)
-            place = {"spacing": pair.spacing}
-            assert nsd(*pair[:2], tolerance=pair.tolerance, **place) == pytest.approx(near, **CLOSE)
-            assert hd95(*pair[:2], **place) == pytest.approx(far, **CLOSE)
-            assert assd(*pair[:2], **place) == pytest.approx(mean, **CLOSE)
+            found = SurfaceDistances.of(*pair[:2], pair.spacing)
+            assert found.nsd(pair.tolerance) == pytest.approx(near, **CLOSE)
+            assert found.hd95() == pytest.approx(far, **CLOSE)
+            assert found.assd() == pytest.approx(mean, **CLOSE)
 
     def test_one_pass_gives_the_same(self) -> None:
         for pair in list(both_filled())[:100]:
             found = score_mask(*pair[:2], spacing=pair.spacing, tolerance=pair.tolerance).values
+            distances = SurfaceDistances.of(*pair[:2], pair.spacing)
             unit = "px" if pair.spacing is None else "mm"
-            assert found[f"hd95_{unit}"] == hd95(*pair[:2], spacing=pair.spacing)
-            assert found[f"assd_{unit}"] == assd(*pair[:2], spacing=pair.spacing)
-            key = f"nsd_{pair.tolerance:g}{unit}"
-            assert found[key] == nsd(*pair[:2], tolerance=pair.tolerance, spacing=pair.spacing)
+            assert found[f"hd95_{unit}"] == distances.hd95()
+            assert found[f"assd_{unit}"] == distances.assd()
+            assert found[f"nsd_{pair.tolerance:g}{unit}"] == distances.nsd(pair.tolerance)
             assert found["dice"] == dice(*pair[:2])
 
     def test_all_three_of_monai(self) -> None:
@@ -157,16 +155,14 @@ class TestSurface:
                 near = monai.compute_surface_dice(prediction, truth, [pair.tolerance], **place)
                 far = monai.compute_hausdorff_distance(prediction, truth, percentile=95, **place)
                 mean = monai.compute_average_surface_distance(prediction, truth, symmetric=True, **place)
-            found = nsd(*pair[:2], tolerance=pair.tolerance, spacing=pair.spacing)
-            assert found == pytest.approx(float(near), **CLOSE)
+            found = SurfaceDistances.of(*pair[:2], pair.spacing)
+            assert found.nsd(pair.tolerance) == pytest.approx(float(near), **CLOSE)
             # MONAI interpolates percentiles in single precision.
-            assert hd95(*pair[:2], spacing=pair.spacing) == pytest.approx(float(far), rel=1e-4)
-            assert assd(*pair[:2], spacing=pair.spacing) == pytest.approx(float(mean), rel=1e-6)
+            assert found.hd95() == pytest.approx(float(far), rel=1e-4)
+            assert found.assd() == pytest.approx(float(mean), rel=1e-6)
 
     def test_the_farthest_is_the_hausdorff_distance_of_scikit_image(self) -> None:
         from skimage.metrics import hausdorff_distance
-
-        from lexiseg.evaluation.metrics.surface import SurfaceDistances
 
         for pair in list(both_filled())[:200]:
             found = SurfaceDistances.of(pair.truth, pair.prediction)
@@ -180,6 +176,7 @@ class TestSurface:
         truth, prediction = ((x - c) ** 2 + (y - 48) ** 2 < 30**2 for c in (46, 50))
         both = surface_distance.compute_surface_distances(truth, prediction, (1.0, 1.0))
         expected = surface_distance.compute_surface_dice_at_tolerance(both, 2.0)
-        assert nsd(truth, prediction, tolerance=2) == pytest.approx(expected, abs=0.05)
+        found = SurfaceDistances.of(truth, prediction)
+        assert found.nsd(2) == pytest.approx(expected, abs=0.05)
         expected = surface_distance.compute_robust_hausdorff(both, 95)
-        assert hd95(truth, prediction) == pytest.approx(expected, abs=0.5)
+        assert found.hd95() == pytest.approx(expected, abs=0.5)

@@ -7,11 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from lexiseg.evaluation.metrics.boxes import box_iou, boxes_iou, boxes_of_mask, pointing_game, saliency_auc
 from lexiseg.evaluation.metrics.catalogue import metric_of
-from lexiseg.evaluation.metrics.overlap import dice
-from lexiseg.evaluation.metrics.score import score_boxes, score_mask
-from lexiseg.evaluation.metrics.surface import SurfaceDistances, assd, boundary, hd95, nsd
+from lexiseg.evaluation.metrics.localisation import (
+    box_iou,
+    boxes_iou,
+    boxes_of_mask,
+    pointing_game,
+    saliency_auc,
+    score_boxes,
+)
+from lexiseg.evaluation.metrics.masks import SurfaceDistances, boundary, score_mask
 
 
 def square(x: int, y: int, size: int, shape: tuple[int, int] = (40, 40)) -> np.ndarray:
@@ -23,13 +28,14 @@ def square(x: int, y: int, size: int, shape: tuple[int, int] = (40, 40)) -> np.n
 class TestSurface:
     def test_shifted_points(self) -> None:
         first, second = square(3, 3, 1), square(6, 7, 1)
-        assert hd95(first, second) == assd(first, second) == 5
-        assert hd95(first, second, spacing=(0.5, 2.0)) == pytest.approx(math.hypot(4 * 0.5, 3 * 2))
+        found = SurfaceDistances.of(first, second)
+        assert found.hd95() == found.assd() == 5
+        assert SurfaceDistances.of(first, second, (0.5, 2.0)).hd95() == pytest.approx(math.hypot(4 * 0.5, 3 * 2))
 
     def test_a_tolerance_of_two_pixels_is_two_pixels_in_any_spacing(self) -> None:
         first, second = square(3, 3, 1), square(5, 3, 1)
         for step in np.linspace(0.05, 3, 200):
-            assert nsd(first, second, tolerance=2 * step, spacing=(step, step)) == 1
+            assert SurfaceDistances.of(first, second, (step, step)).nsd(2 * step) == 1
 
     def test_the_border_of_the_grid_is_a_boundary(self) -> None:
         full = np.ones((5, 6), bool)
@@ -40,7 +46,7 @@ class TestSurface:
         truth[1, 1, 1] = True
         for axis, step in enumerate((5.0, 0.7, 0.2)):
             moved = np.roll(truth, 1, axis)
-            assert hd95(truth, moved, spacing=(5.0, 0.7, 0.2)) == pytest.approx(step)
+            assert SurfaceDistances.of(truth, moved, (5.0, 0.7, 0.2)).hd95() == pytest.approx(step)
 
     def test_keys_say_unit_and_tolerance(self) -> None:
         assert {"nsd_2px", "hd95_px"} <= set(score_mask(square(1, 1, 3), square(1, 1, 3)).values)
@@ -55,11 +61,11 @@ class TestSurface:
 
     def test_refuses_what_does_not_fit(self) -> None:
         with pytest.raises(ValueError, match="expected the same"):
-            dice(square(1, 1, 3), np.zeros((3, 3), bool))
+            score_mask(square(1, 1, 3), np.zeros((3, 3), bool))
         with pytest.raises(ValueError, match="expected the same"):
-            hd95(square(1, 1, 3), np.zeros((3, 3), bool))
+            SurfaceDistances.of(square(1, 1, 3), np.zeros((3, 3), bool))
         with pytest.raises(ValueError, match="one for each"):
-            hd95(square(1, 1, 3), square(1, 1, 3), spacing=(1, 1, 1))
+            score_mask(square(1, 1, 3), square(1, 1, 3), spacing=(1, 1, 1))
         with pytest.raises(ValueError, match="empty"):
             SurfaceDistances.of(square(1, 1, 3), square(1, 1, 0))
 

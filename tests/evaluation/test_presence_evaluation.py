@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from lexiseg.evaluation.cases import Case, Status
-from lexiseg.evaluation.presence import (
+from lexiseg.evaluation.metrics.classification import (
     auroc,
     calibration_bins,
     calibration_error,
-    report_presence,
     sensitivity,
     specificity,
 )
+from lexiseg.evaluation.presence import THRESHOLDS, report_presence
 from lexiseg.evaluation.statistics import Bootstrap
 
 RNG = np.random.default_rng(8)
@@ -107,3 +107,54 @@ class TestReport:
         assert found.unknown == 1
         assert math.isnan(found.auroc.value)
         assert found.sensitivity.value == 1
+
+
+class TestThresholds:
+    def cases(self) -> list[Case]:
+        claims = {"a": (True, 0.9), "b": (True, 0.3), "c": (False, 0.25), "d": (False, 0.1)}
+        return [
+            Case(id=name, group=name, truly_present=there, found=claim > 0.5, presence=claim)
+            for name, (there, claim) in claims.items()
+        ]
+
+    def test_counts_by_hand(self) -> None:
+        points = {each.threshold: each for each in report_presence(self.cases(), Bootstrap(resamples=20)).thresholds}
+        assert tuple(points) == THRESHOLDS == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+        # A presence that is the threshold itself reaches it, as in the pipelines.
+        assert [(each.found, each.rejected) for each in points.values()] == [(2, 0), (2, 1), (2, 2)] + [(1, 2)] * 6
+        assert (points[0.4].sensitivity, points[0.2].specificity) == (0.5, 0.5)
+        assert {(each.with_target, each.without_target) for each in points.values()} == {(2, 2)}
+
+    def test_are_those_of_torchmetrics(self) -> None:
+        torch = pytest.importorskip("torch")
+        functional = pytest.importorskip("torchmetrics.functional.classification")
+        # Torchmetrics asks for more than the threshold, and in single precision.
+        claims = np.clip(SCORES + 0.0037, 0, 1)
+        cases = [
+            Case(id=str(k), group=str(k), truly_present=bool(there), found=True, presence=float(claim))
+            for k, (there, claim) in enumerate(zip(PRESENT, claims, strict=True))
+        ]
+        for each in report_presence(cases, Bootstrap(resamples=20)).thresholds:
+            given = torch.from_numpy(claims), torch.from_numpy(PRESENT.astype(int)), each.threshold
+            assert each.sensitivity == pytest.approx(float(functional.binary_recall(*given)), abs=1e-6)
+            assert each.specificity == pytest.approx(float(functional.binary_specificity(*given)), abs=1e-6)
+
+    def test_a_missing_prediction_is_wrong_at_every_threshold(self) -> None:
+        missing = [
+            Case(id="e", group="e", truly_present=True, status=Status.missing),
+            Case(id="f", group="f", truly_present=False, status=Status.missing),
+        ]
+        for each in report_presence([*self.cases(), *missing], Bootstrap(resamples=20)).thresholds:
+            assert (each.with_target, each.without_target) == (3, 3)
+            assert each.found <= 2
+            assert each.rejected <= 2
+
+    def test_a_scan_without_a_presence_is_left_out(self) -> None:
+        silent = Case(id="e", group="e", truly_present=True, found=True)
+        assert {
+            each.with_target for each in report_presence([*self.cases(), silent], Bootstrap(resamples=20)).thresholds
+        } == {2}
+
+    def test_there_are_none_where_no_presence_is_given(self) -> None:
+        silent = [Case(id="e", group="e", truly_present=True, found=True)]
+        assert report_presence(silent, Bootstrap(resamples=20)).thresholds == ()

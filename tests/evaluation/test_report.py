@@ -60,8 +60,8 @@ class Page(HTMLParser):
 
 
 class TestFiles:
-    def test_two_runs_give_the_same_bytes(self, small: Any, systems: list[Path]) -> None:
-        first, second = write(small, systems, "one"), write(small, systems, "two")
+    def test_two_runs_give_the_same_bytes(self, small: Any, systems: list[Path], report: Path) -> None:
+        first, second = report, write(small, systems, "again")
         assert {path.name for path in first.iterdir()} == FILES
         for name in FILES:
             assert (first / name).read_bytes() == (second / name).read_bytes(), name
@@ -73,10 +73,9 @@ class TestFiles:
         for name in FILES:
             assert str(small.folder.parent) not in (out / name).read_text(encoding="utf-8"), name
 
-    def test_csv_agree_with_json(self, small: Any, systems: list[Path]) -> None:
-        out = write(small, systems, "out")
-        record = json.loads((out / "report.json").read_text())
-        with (out / "summary.csv").open(newline="") as file:
+    def test_csv_agree_with_json(self, report: Path) -> None:
+        record = json.loads((report / "report.json").read_text())
+        with (report / "summary.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         (mean,) = (row for row in rows if (row["system"], row["metric"], row["column"]) == ("bad", "dice", ""))
         stratum = record["systems"][1]["strata"][0]
@@ -84,22 +83,40 @@ class TestFiles:
         assert record["systems"][1]["failed"] == [
             {"id": "b", "status": "missing", "reason": "no b_mask.png or the like"}
         ]
-        with (out / "cases.csv").open(newline="") as file:
+        with (report / "cases.csv").open(newline="") as file:
             scored = list(csv.DictReader(file))
         assert len(scored) == 12
         mean_of_cases = sum(float(row["dice"]) for row in scored if row["system"] == "bad") / 6
         assert mean_of_cases == pytest.approx(float(mean["mean"]), abs=1e-8)
 
-    def test_markdown_has_tables_and_names_what_is_missing(self, small: Any, systems: list[Path]) -> None:
-        text = (write(small, systems, "out") / "report.md").read_text()
+    def test_markdown_has_tables_and_names_what_is_missing(self, report: Path) -> None:
+        text = (report / "report.md").read_text()
         widths = [line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("|")]
         assert len(widths) > 20
         assert "| b | missing | no b\\_mask.png or the like |" in text
 
+    def test_thresholds_of_who_gives_a_presence(self, report: Path) -> None:
+        markdown = (report / "report.md").read_text()
+        # Presences are 0.9 to 0.7 for the five with the target, and 0.2 for the one without.
+        assert "| good | 0.3 | 1.000 | 5 of 5 | 1.000 | 1 of 1 |" in markdown
+        assert "| good | 0.8 | 0.600 | 3 of 5 | 1.000 | 1 of 1 |" in markdown
+        assert "| bad | 0.3 |" not in markdown
+        assert "Sensitivity and specificity by threshold" in (report / "report.html").read_text(encoding="utf-8")
+        record = json.loads((report / "report.json").read_text())
+        good, bad = (system["strata"][0]["presence"]["thresholds"] for system in record["systems"])
+        assert [each["threshold"] for each in good] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        assert (good[7]["found"], good[7]["sensitivity"]) == (3, 0.6)
+        assert bad == []
+
+    def test_no_thresholds_where_nobody_gives_a_presence(self, small: Any, systems: list[Path]) -> None:
+        out = write(small, systems[1:], "out")
+        assert "by threshold" not in (out / "report.html").read_text(encoding="utf-8")
+        assert "by threshold" not in (out / "report.md").read_text()
+
 
 class TestPage:
-    def test_is_closed_and_fetches_nothing(self, small: Any, systems: list[Path]) -> None:
-        text = (write(small, systems, "out") / "report.html").read_text(encoding="utf-8")
+    def test_is_closed_and_fetches_nothing(self, report: Path) -> None:
+        text = (report / "report.html").read_text(encoding="utf-8")
         page = Page(text)
         assert page.open == []
         assert page.fetched

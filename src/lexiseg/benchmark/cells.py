@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lexiseg.benchmark.parts import rows_of_part, training_statement
 from lexiseg.benchmark.suite import KINDS, Suite, SuiteSet, SuiteSystem
+from lexiseg.benchmark.training_split import rows_of_part, training_statement
 from lexiseg.datasets.manifest import ManifestRow, place_inside, read_manifest
 from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
@@ -93,7 +93,7 @@ def _value(row: ManifestRow, column: str, every: Sequence[ManifestRow]) -> str:
     return known.get(column, "")
 
 
-SENSITIVITY = "sensitivity"
+WORDING = "sensitivity"
 """The kind of cell in which a scan is asked for what is not there too."""
 
 
@@ -104,7 +104,7 @@ class Cell:
     Attributes:
         set: the set.
         system: the system.
-        kind: one of `KINDS`, or `SENSITIVITY`.
+        kind: one of `KINDS`, or `WORDING`.
         seed: of every random number.
     """
 
@@ -158,14 +158,14 @@ def make_grid(suite: Suite, scans: Mapping[str, SelectedScans], only: Sequence[s
                 without.append(f"{chosen.name}/{system.name}: it asks with the boxes of true masks; the set has none")
                 continue
             kinds = [kind for kind in KINDS if kind in chosen.kinds and kind in system.kinds]
-            plan = suite.sensitivity
+            plan = suite.wording
             if plan is not None and system.name in plan.systems and chosen.contrasts:
-                kinds.append(SENSITIVITY)
+                kinds.append(WORDING)
             # Sensitivity is a property of the words: one seed tells it.
             cells += [
                 Cell(chosen, system, kind, seed)
                 for kind in kinds
-                for seed in (suite.seeds[:1] if kind == SENSITIVITY else suite.seeds)
+                for seed in (suite.seeds[:1] if kind == WORDING else suite.seeds)
             ]
     if not cells:
         reason = f" ({without[0]})" if without else ""
@@ -204,7 +204,7 @@ def items_of(cell: Cell, scans: SelectedScans, rows: Sequence[ManifestRow]) -> l
     """
     items = []
     for row in rows:
-        phrase = cell.set.generic if cell.kind == SENSITIVITY else cell.set.phrase(cell.kind, row)
+        phrase = cell.set.generic if cell.kind == WORDING else cell.set.phrase(cell.kind, row)
         shown = row.image if row.error else Path(os.path.relpath(row.image, scans.folder))
         items.append(
             RunItem(

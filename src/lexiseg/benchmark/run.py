@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lexiseg.benchmark.cells import (
-    SENSITIVITY,
+    WORDING,
     Cell,
     Grid,
     SelectedScans,
@@ -23,11 +23,10 @@ from lexiseg.benchmark.cells import (
     wanted,
 )
 from lexiseg.benchmark.leaderboard import Leaderboard, make_leaderboard
-from lexiseg.benchmark.reactions import answered, run_reactions, with_target
-from lexiseg.benchmark.reading import load_suite
 from lexiseg.benchmark.record import CellState, begin_cell, cell_settings, cell_state
-from lexiseg.benchmark.suite import GENERIC, Suite, SuiteSystem
-from lexiseg.benchmark.write import write_leaderboard
+from lexiseg.benchmark.report import write_leaderboard
+from lexiseg.benchmark.suite import GENERIC, Suite, SuiteSystem, load_suite
+from lexiseg.benchmark.wording import answered, run_wording, with_target
 from lexiseg.errors import LexisegError, UsageError
 from lexiseg.io.names import printable, safe_id
 from lexiseg.runs.batch import run_batch
@@ -190,7 +189,7 @@ def _plan(
     targets = {
         cell.set.name: with_target(scans[cell.set.name].rows, cell.set.absent)
         for cell in grid.cells
-        if cell.kind == SENSITIVITY
+        if cell.kind == WORDING
     }
     for system in suite.systems.values():
         cells = [cell for cell in grid.cells if cell.system is system]
@@ -206,8 +205,8 @@ def _plan(
             continue
         for cell in cells:
             chosen, rows = scans[cell.set.name], list(scans[cell.set.name].rows)
-            if cell.kind == SENSITIVITY:
-                limit = suite.sensitivity.limit if suite.sensitivity else None
+            if cell.kind == WORDING:
+                limit = suite.wording.limit if suite.wording else None
                 rows = spread(targets[cell.set.name], limit)
             works.append(_planned(suite, cell, pipeline, items_of(cell, chosen, rows), request))
     return works, unavailable
@@ -217,12 +216,12 @@ def _planned(
     suite: Suite, cell: Cell, pipeline: Pipeline, items: Sequence[RunItem], request: BenchmarkRequest
 ) -> _Work:
     asked: dict[str, Any] = {"save_stages": suite.save_stages}
-    if cell.kind == SENSITIVITY:
+    if cell.kind == WORDING:
         asked = {"contrasts": dict(cell.set.contrasts)}
     settings = cell_settings(pipeline, seed=cell.seed, asked=asked)
     digests = {item.id: scan_digest(cell, item) for item in items}
     ids = [item.id for item in items]
-    finished = partial(answered, ids=ids) if cell.kind == SENSITIVITY else _finished
+    finished = partial(answered, ids=ids) if cell.kind == WORDING else _finished
     state = cell_state(cell.folder(request.out), settings, digests, finished)
     if not request.resume:
         state = CellState()
@@ -258,8 +257,8 @@ def _run_missing(
 def _run_cell(suite: Suite, work: _Work, pipeline: Pipeline, out: Path, teller: _Teller) -> None:
     cell, folder = work.cell, work.cell.folder(out)
     begin_cell(folder, work.settings, work.digests, keep=work.state.usable)
-    if cell.kind == SENSITIVITY:
-        failed = run_reactions(
+    if cell.kind == WORDING:
+        failed = run_wording(
             pipeline,
             cell,
             work.missing,

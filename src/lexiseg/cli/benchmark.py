@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from lexiseg.benchmark.leaderboard import Leaderboard
-from lexiseg.benchmark.suite import KINDS
-from lexiseg.benchmark.tables import TextTable, reaction_table, score_table
 from lexiseg.cli.bars import run_bar
+from lexiseg.cli.report_tables import rich_table
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
-
-
-def leaderboard_tables(leaderboard: Leaderboard) -> Iterator[Table]:
-    """A table for each kind of prompt, then the sensitivity to the text."""
-    for kind in KINDS:
-        found = score_table(leaderboard, kind)
-        if found.rows:
-            yield _table(f"{leaderboard.suite.name}, prompts: {kind}", found)
-    if leaderboard.reactions:
-        yield _table(f"{leaderboard.suite.name}, sensitivity to the text", reaction_table(leaderboard))
-
-
-def _table(title: str, found: TextTable) -> Table:
-    table = Table(title=title, title_justify="left")
-    for k, name in enumerate(found.header):
-        table.add_column(name, justify="left" if k < found.left else "right", no_wrap=k < found.left)
-    for k, row in enumerate(found.rows):
-        # As Text: names may hold brackets, which rich would read as markup. An interval goes below its mean.
-        cells = [Text(cell if place < found.left else cell.replace(" (", "\n(")) for place, cell in enumerate(row)]
-        table.add_row(*cells, style="bold" if k in found.best else "")
-    return table
 
 
 def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
@@ -74,6 +49,7 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command continues"):
+        from lexiseg.benchmark.report import leaderboard_tables
         from lexiseg.benchmark.run import BenchmarkRequest, run_benchmark
         from lexiseg.runs.values import RunProgress
 
@@ -98,7 +74,7 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
             )
         if not quiet:
             for table in leaderboard_tables(summary.leaderboard):
-                answer().print(table)
+                answer().print(rich_table(table))
             for note in (*summary.leaderboard.notes, *summary.leaderboard.unusable):
                 talk().print(note, markup=False)
             talk().print(

@@ -6,40 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from lexiseg.cli.bars import count_bar
+from lexiseg.cli.report_tables import rich_table
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
-from lexiseg.evaluation.metrics.catalogue import metric_of
-from lexiseg.evaluation.report.tables import bounds, of_metric
-from lexiseg.evaluation.results import Evaluation
-
-_SHOWN = ("dice", "iou", "nsd", "hd95", "box_iou", "saliency_auc")
-
-
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """A line for each system: the mean of the main metrics with its interval."""
-    everything = evaluation.strata[0]
-    keys = [key for key in evaluation.metrics if key in _SHOWN or key.rpartition("_")[0] in _SHOWN]
-    level = f"{evaluation.settings.bootstrap.level:.0%}"
-    count = len(evaluation.systems[0].cases)
-    table = Table(title=f"mean over {count} scans, {level} interval", title_justify="left")
-    table.add_column("system", no_wrap=True)
-    for key in keys:
-        table.add_column(metric_of(key).title, justify="right")
-    for system in evaluation.systems:
-        cells = []
-        for key in keys:
-            summary = system.summaries[everything].get(key)
-            if summary is None:
-                cells.append("-")
-                continue
-            interval = bounds(key, summary.interval)
-            cells.append(of_metric(key, summary.mean) + (f"\n{interval}" if interval else ""))
-        # As Text: a folder's name may hold brackets, which rich would read as markup.
-        table.add_row(Text(system.name), *cells)
-    return table
 
 
 def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
@@ -48,6 +18,13 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     ],
     manifest: Annotated[Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What the manifest's paths are relative to and where they may lead; its own folder by default.",
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option("--against", metavar="DIR", help="Another system's predictions; more than once."),
@@ -86,7 +63,8 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
 
     Writes report.html (one page, no network), report.md, report.json, summary.csv, comparisons.csv and
     cases.csv. Predictions are matched by id; one that is missing, of another size or affine, or not binary
-    is listed with the reason and scores 0. The page shows scans: give --cases 0 to keep them out of it.
+    is listed with the reason and scores 0; how many are missing is said first. The page shows scans: give
+    --cases 0 to keep them out of it.
 
     Exit status: 0 all scored, 1 some predictions or truths could not be used (the report says which), 2 bad
     usage.
@@ -95,8 +73,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     with reporting():
         from lexiseg.errors import UsageError
         from lexiseg.evaluation.evaluate import evaluate as run_evaluation
-        from lexiseg.evaluation.metrics.overlap import EmptyRule
+        from lexiseg.evaluation.metrics.catalogue import EmptyRule
         from lexiseg.evaluation.report.page import write_report
+        from lexiseg.evaluation.report.tables import short_table
         from lexiseg.evaluation.settings import EvaluationSettings
         from lexiseg.evaluation.statistics import Bootstrap
 
@@ -111,10 +90,10 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             text=text,
         )
         with count_bar("scoring", quiet=quiet) as tell:
-            found = run_evaluation(manifest, [pred, *(against or ())], settings, progress=tell)
+            found = run_evaluation(manifest, [pred, *(against or ())], settings, root=root, progress=tell)
         page = write_report(found, out, cases=cases)
         if not quiet:
-            answer().print(evaluation_table(found))
+            answer().print(rich_table(short_table(found)))
             for system in found.systems:
                 if system.failed():
                     talk().print(

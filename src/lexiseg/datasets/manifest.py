@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lexiseg.errors import BadManifest
+from lexiseg.errors import BadManifest, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 
@@ -40,28 +41,47 @@ def csv_text(path: Path, *, expected: str) -> str:
         raise BadManifest(f"it is not UTF-8 (byte {error.start}); save it as CSV UTF-8") from error
 
 
-def place_inside(written: str, folder: Path, column: str) -> tuple[Path, str]:
-    """The path that a cell means, joined to the CSV's folder, and "" or why it may not be opened.
+def place_inside(written: str, folder: Path, column: str, *, absolute: bool = False) -> tuple[Path, str]:
+    """The path that a cell means, joined to a folder, and "" or why it may not be opened.
 
-    A table that came from elsewhere must not make this machine read a file outside its folder: an absolute
-    path, "..", and a link that leads out are refused.
+    A table that came from elsewhere must not make this machine read a file outside the folder: "..", and a link
+    that leads out are refused.
+
+    Args:
+        written: the cell.
+        folder: what it is relative to, and where it may lead.
+        column: of the cell, for the message.
+        absolute: whether the folder is one that the user named as the root, so that an absolute path inside it is
+            fine; otherwise absolute paths are refused.
     """
+    named = "the root" if absolute else "the manifest's folder"
     windows = PureWindowsPath(written)
-    if PurePosixPath(written).is_absolute() or windows.drive or windows.root:
+    if not absolute and (PurePosixPath(written).is_absolute() or windows.drive or windows.root):
         return Path(written), f"the {column} {written} is an absolute path; expected one relative to the manifest"
+    if windows.drive and not Path(written).is_absolute():
+        return Path(written), f"the {column} {written} is an absolute path of another system; expected one in {named}"
     if ".." in windows.parts or "\0" in written:
-        return Path(written), f"the {column} {written} leads out of the manifest's folder; expected one inside"
-    place = folder / written
+        return Path(written), f"the {column} {written} leads out of {named}; expected one inside"
+    place = _below(written, folder) if Path(written).is_absolute() else folder / written
     try:
         inside = place.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a loop of links
         inside = False
-    if not inside:
-        return Path(written), f"the {column} {written} is a link out of the manifest's folder; copy the file in"
-    return place, ""
+    if inside:
+        return place, ""
+    if Path(written).is_absolute():
+        return Path(written), f"the {column} {written} lies outside {named}; expected one inside"
+    return Path(written), f"the {column} {written} is a link out of {named}; copy the file in"
+
+
+def _below(written: str, folder: Path) -> Path:
+    """An absolute path as one below the folder, where its name says so: what is told of it is then relative."""
+    place, top = (Path(os.path.abspath(each)) for each in (written, folder))  # noqa: PTH100  (resolve() follows links)
+    return folder / place.relative_to(top) if place.is_relative_to(top) else place
 
 
 Box = tuple[float, float, float, float]
+Place = Callable[..., tuple[Path, str]]
 
 _REQUIRED = ("id", "image")
 _KNOWN = ("id", "image", "mask", "text", "group", "label", "bbox")
@@ -73,7 +93,7 @@ class ManifestRow:
 
     Attributes:
         id: unique within the manifest, also as a file's name (`safe_id`).
-        image: the scan, joined to the CSV's folder; as written, and not to be opened, where `error` is set.
+        image: the scan, joined to the CSV's folder or the root; as written, and not to be opened, where `error` is set.
         mask: the true mask in the same way; None where there is none.
         text: what to look for, or a caption; "" where the manifest does not say.
         group: the patient or subject, which a split keeps together; "" where unknown.
@@ -94,7 +114,7 @@ class ManifestRow:
     error: str = ""
 
 
-def read_manifest(path: str | Path) -> list[ManifestRow]:
+def read_manifest(path: str | Path, *, root: str | Path | None = None) -> list[ManifestRow]:
     """Read a manifest: UTF-8 CSV with columns id,image[,mask][,text][,group][,label][,bbox] and any others.
 
     Paths are relative to the CSV's folder and stay inside it: an absolute path, "..", or a link that leads
@@ -103,6 +123,8 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
 
     Args:
         path: the CSV.
+        root: what paths are relative to and where they may lead, in place of the CSV's folder; absolute paths
+            inside it are fine.
 
     Returns:
         The rows in order; blank lines are passed over.
@@ -110,10 +132,14 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     Raises:
         BadManifest: the file is missing, not UTF-8 or not CSV, lacks or repeats a column, has no rows, or
             repeats an id; one line that begins with the file's name.
+        UsageError: the root is no folder.
     """
     path = Path(path)
+    if root is not None and not Path(root).is_dir():
+        raise UsageError(f"{printable(str(root))}: no such folder; expected the root of the manifest's paths")
+    place = partial(place_inside, folder=path.parent if root is None else Path(root), absolute=root is not None)
     try:
-        rows = list(_rows(csv_text(path, expected="id,image"), path.parent))
+        rows = list(_rows(csv_text(path, expected="id,image"), place))
         _refuse_repeated(rows)
     except BadManifest as error:
         raise BadManifest(f"{printable(str(path))}: {printable(str(error))}") from error
@@ -150,7 +176,7 @@ def write_manifest(rows: Sequence[ManifestRow], path: str | Path) -> Path:
     return atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _rows(text: str, folder: Path) -> Iterator[ManifestRow]:
+def _rows(text: str, place: Place) -> Iterator[ManifestRow]:
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in next(table)]
@@ -159,7 +185,7 @@ def _rows(text: str, folder: Path) -> Iterator[ManifestRow]:
         for fields in table:
             if any(value.strip() for value in fields):
                 count += 1
-                yield _row(columns, fields, folder, table.line_num)
+                yield _row(columns, fields, place, table.line_num)
     except csv.Error as error:
         raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
     if count == 0:
@@ -188,7 +214,7 @@ def _refuse_repeated(rows: Sequence[ManifestRow]) -> None:
         seen[key] = row.id
 
 
-def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int) -> ManifestRow:
+def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int) -> ManifestRow:
     values = dict(zip(columns, (value.strip() for value in fields), strict=False))
     errors = []
     if len(fields) > len(columns):
@@ -197,12 +223,12 @@ def _row(columns: Sequence[str], fields: Sequence[str], folder: Path, line: int)
         errors.append(f"line {line} has no id")
     image, mask = Path(), None
     if values.get("image"):
-        image, problem = place_inside(values["image"], folder, "image")
+        image, problem = place(values["image"], column="image")
         errors.append(problem)
     else:
         errors.append(f"line {line} has no image")
     if values.get("mask"):
-        mask, problem = place_inside(values["mask"], folder, "mask")
+        mask, problem = place(values["mask"], column="mask")
         errors.append(problem)
     boxes, problem = _boxes(values.get("bbox", ""))
     errors.append(problem)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.evaluation.masks import Prediction, Truth
-from lexiseg.evaluation.metrics.boxes import pointing_game, saliency_auc
-from lexiseg.evaluation.metrics.overlap import Emptiness
-from lexiseg.evaluation.metrics.score import MaskScore, score_boxes, score_mask, worst_mask_score
+from lexiseg.evaluation.metrics.catalogue import Emptiness
+from lexiseg.evaluation.metrics.localisation import pointing_game, saliency_auc, score_boxes
+from lexiseg.evaluation.metrics.masks import MaskScore, score_mask, worst_mask_score
+from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.truths import Truth
 
 
 class Status(StrEnum):

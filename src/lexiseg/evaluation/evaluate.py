@@ -11,12 +11,19 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.cases import Case, score_case
-from lexiseg.evaluation.masks import Prediction, Truth, read_prediction, read_truth
+from lexiseg.evaluation.predictions import (
+    Prediction,
+    PredictionFolder,
+    ReportedTarget,
+    place_of_phrase,
+    read_prediction,
+    read_reported,
+)
 from lexiseg.evaluation.presence import report_presence
-from lexiseg.evaluation.reading import Answer, PredictionFolder, read_answers, system_names
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
+from lexiseg.evaluation.truths import Truth, read_truth
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -44,6 +51,7 @@ class SystemReader:
     Attributes:
         folder: where they are.
         found: how many of the ids have a mask.
+        missing: how many have none, or none of the phrase.
         has_saliency: whether any of those has a saliency map.
 
     Args:
@@ -55,22 +63,27 @@ class SystemReader:
     def __init__(self, folder: str | Path, rows: Sequence[ManifestRow], text: str | None = None) -> None:
         self.folder = PredictionFolder.open(folder)
         self._text = text
-        self._answers = {safe_id(name): answer for name, answer in read_answers(self.folder.path).items()}
+        self._reported = {safe_id(name): each for name, each in read_reported(self.folder.path).items()}
         found = [row.id for row in rows if _there(self.folder.mask, row.id)]
         self.found = len(found)
+        self.missing = len(rows) - sum(self._phrase_asked(each) for each in found)
         self.has_saliency = any(_there(self.folder.saliency, each) for each in found)
+
+    def _phrase_asked(self, id: str) -> bool:
+        reported = self._reported.get(safe_id(id), ())
+        return self._text is None or not reported or place_of_phrase(reported, self._text) is not None
 
     def read(self, id: str, truth: Truth) -> Prediction | UnreadableScan | str:
         """The prediction, why it is refused, or why it is missing."""
-        answers: tuple[Answer, ...] = self._answers.get(safe_id(id), ())
+        reported: tuple[ReportedTarget, ...] = self._reported.get(safe_id(id), ())
         try:
-            found = read_prediction(self.folder, id, truth, answers=answers, text=self._text)
+            found = read_prediction(self.folder, id, truth, reported=reported, text=self._text)
         except UnreadableScan as error:
             logger.warning("%s: refused: %s", self.folder.path.name, error)
             return UnreadableScan(_within(self.folder.path, error))
         if found is not None:
             return found
-        failed = next((answer.error for answer in answers if answer.error), "")
+        failed = next((target.error for target in reported if target.error), "")
         if failed:
             return f"its run failed: {failed}"
         return f"no {safe_id(id)}_mask.png or the like" + (f" for {self._text!r}" if self._text else "")
@@ -106,7 +119,7 @@ def score_systems(
         rows: of the manifest.
         systems: of at least one.
         settings: what decides the numbers.
-        beneath: the manifest's folder; reasons name files relative to it.
+        beneath: the folder that paths are relative to; reasons name files relative to it.
         tell: called after each row.
     """
     has_boxes = any(row.boxes for row in rows)
@@ -157,6 +170,7 @@ def evaluate(
     systems: Sequence[str | Path],
     settings: EvaluationSettings | None = None,
     *,
+    root: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score the predictions of one or more systems on the scans of a manifest.
@@ -170,6 +184,7 @@ def evaluate(
         manifest: a CSV, see `read_manifest`.
         systems: folders of predictions; the first is the one in question.
         settings: what decides the numbers; `EvaluationSettings()` when None.
+        root: what the manifest's paths are relative to and where they may lead; its own folder when None.
         progress: is told how many scans of how many are done.
 
     Returns:
@@ -183,7 +198,7 @@ def evaluate(
     settings = settings or EvaluationSettings()
     if not systems:
         raise UsageError("no folder of predictions was given; name at least one")
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, root=root)
     label = printable(str(manifest))
     _refuse_columns(rows, settings.by, label)
     names = system_names([Path(each) for each in systems])
@@ -194,8 +209,19 @@ def evaluate(
                 f"{printable(str(reader.folder.path))}: no prediction of any of the manifest's {len(rows)} "
                 f"ids; expected files such as {safe_id(rows[0].id)}_mask.png"
             )
+    for reader in readers:
+        if reader.missing:
+            logger.warning(
+                "%d of %d scans of %s have no mask in %s%s: they score 0",
+                reader.missing,
+                len(rows),
+                printable(Path(manifest).name),
+                printable(str(reader.folder.path)),
+                f" for {settings.text!r}" if settings.text else "",
+            )
     count = Count(len(rows), progress)
-    scored = score_systems(rows, readers, settings, beneath=Path(manifest).parent, tell=count.one)
+    beneath = Path(manifest).parent if root is None else Path(root)
+    scored = score_systems(rows, readers, settings, beneath=beneath, tell=count.one)
     if not scored.cases[0]:
         raise UsageError(f"{label}: no row has a truth to compare with; the first: {scored.unusable[0].reason}")
     ids = [row.id for row in rows]
@@ -210,6 +236,23 @@ def evaluate(
         unusable=scored.unusable,
         settings=settings,
     )
+
+
+def system_names(folders: Sequence[Path]) -> list[str]:
+    """A name for each folder of predictions: the last parts of its path, as many as tell it from the others.
+
+    Raises:
+        UsageError: a folder is given twice.
+    """
+    places = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  (resolve() follows links)
+    for k, place in enumerate(places):
+        if place in places[:k]:
+            raise UsageError(f"{printable(str(folders[k]))}: it is given twice; name each system once")
+    for depth in range(1, max(len(place.parts) for place in places) + 1):
+        names = ["/".join(place.parts[-depth:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return [printable(name) for name in names]
 
 
 def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: str) -> None:

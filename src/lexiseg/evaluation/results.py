@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.evaluation.cases import Case, Status
-from lexiseg.evaluation.metrics.catalogue import in_order
-from lexiseg.evaluation.metrics.overlap import Emptiness
+from lexiseg.evaluation.metrics.catalogue import Emptiness, in_order
 from lexiseg.evaluation.presence import PresenceReport
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Comparison, Summary

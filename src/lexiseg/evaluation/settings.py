@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lexiseg.errors import UsageError
-from lexiseg.evaluation.metrics.overlap import EmptyRule
+from lexiseg.evaluation.metrics.catalogue import EmptyRule
 from lexiseg.evaluation.statistics import Bootstrap
 
 

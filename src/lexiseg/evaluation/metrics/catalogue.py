@@ -1,8 +1,19 @@
-"""The metrics by name: what they are called, and which way is better."""
+"""The metrics by name: what they are called, which way is better, and what they are where a mask is empty.
+
+With the rule "score", two empty masks have the best value (1, distances 0), and one empty mask has the worst (0,
+distances the diagonal of the grid). With "skip", what is 0/0 or a distance to nothing is undefined and left out.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from lexiseg.values.arrays import BoolArray
 
 
 @dataclass(frozen=True)
@@ -59,3 +70,70 @@ def in_order(keys: set[str]) -> list[str]:
     """Keys in the order of tables, mm before px."""
     names = list(METRICS)
     return sorted(keys, key=lambda key: (names.index(key if key in METRICS else key.rpartition("_")[0]), key))
+
+
+def surface_keys(spacing: Sequence[float] | None, tolerance: float) -> dict[str, str]:
+    """The tables' keys of the metrics of boundaries, with unit and tolerance."""
+    unit = "px" if spacing is None else "mm"
+    return {"nsd": f"nsd_{tolerance:g}{unit}", "hd95": f"hd95_{unit}", "assd": f"assd_{unit}"}
+
+
+class EmptyRule(StrEnum):
+    """What becomes of cases in which a mask is empty."""
+
+    score = "score"
+    skip = "skip"
+
+
+class Emptiness(StrEnum):
+    """Which of truth and prediction is empty."""
+
+    neither = "neither"
+    both = "both"
+    truth = "truth"
+    prediction = "prediction"
+
+
+_ZERO_BY_FORMULA: dict[Emptiness, frozenset[str]] = {
+    Emptiness.both: frozenset(),
+    Emptiness.truth: frozenset({"dice", "iou", "precision", "nsd", "box_iou"}),
+    Emptiness.prediction: frozenset({"dice", "iou", "recall", "nsd", "box_iou"}),
+}
+_DISTANCES = frozenset({"hd95", "assd"})
+
+
+def emptiness_of(truth: BoolArray, prediction: BoolArray) -> Emptiness:
+    """Which of two masks is empty."""
+    has_truth, has_prediction = bool(np.any(truth)), bool(np.any(prediction))
+    if has_truth:
+        return Emptiness.neither if has_prediction else Emptiness.prediction
+    return Emptiness.truth if has_prediction else Emptiness.both
+
+
+def score_of_empty(metric: str, emptiness: Emptiness, *, rule: EmptyRule, diagonal: float) -> float:
+    """A metric's value where a mask is empty.
+
+    Args:
+        metric: "dice", "iou", "precision", "recall", "nsd", "hd95", "assd" or "box_iou".
+        emptiness: which mask is empty; not `neither`.
+        rule: what to do about it.
+        diagonal: of the grid, in the unit of distances; no distance can be larger.
+
+    Returns:
+        The value; NaN where it is undefined and left out.
+
+    Raises:
+        ValueError: no mask is empty.
+    """
+    if emptiness is Emptiness.neither:
+        raise ValueError("neither mask is empty; the metric's formula holds")
+    if rule is EmptyRule.skip:
+        return 0.0 if metric in _ZERO_BY_FORMULA[emptiness] else math.nan
+    if emptiness is Emptiness.both:
+        return 0.0 if metric in _DISTANCES else 1.0
+    return worst_score(metric, diagonal=diagonal)
+
+
+def worst_score(metric: str, *, diagonal: float) -> float:
+    """What a missing prediction scores: 0, or for a distance the diagonal of the grid."""
+    return diagonal if metric in _DISTANCES else 0.0

@@ -13,10 +13,10 @@ from PIL import Image
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.cases import Case, Status
-from lexiseg.evaluation.masks import read_prediction, read_truth
-from lexiseg.evaluation.metrics.overlap import Emptiness
-from lexiseg.evaluation.reading import Answer, PredictionFolder, read_answers
+from lexiseg.evaluation.metrics.catalogue import Emptiness
+from lexiseg.evaluation.predictions import PredictionFolder, ReportedTarget, read_prediction, read_reported
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
+from lexiseg.evaluation.truths import read_truth
 from lexiseg.io.names import safe_id
 from lexiseg.io.pictures import PALETTE, overlay
 from lexiseg.io.read import read_scan
@@ -85,15 +85,15 @@ def draw_gallery(evaluation: Evaluation, system: SystemEvaluation, *, count: int
         count: of each kind; 0 for none.
     """
     folder = PredictionFolder.open(system.folder)
-    answers = {safe_id(name): each for name, each in read_answers(system.folder).items()}
+    reported = {safe_id(name): each for name, each in read_reported(system.folder).items()}
     return [
-        _picture(evaluation, folder, answers.get(safe_id(case.id), ()), rank, case)
+        _picture(evaluation, folder, reported.get(safe_id(case.id), ()), rank, case)
         for rank, case in chosen_cases(system, count)
     ]
 
 
 def _picture(
-    evaluation: Evaluation, folder: PredictionFolder, answers: tuple[Answer, ...], rank: str, case: Case
+    evaluation: Evaluation, folder: PredictionFolder, reported: tuple[ReportedTarget, ...], rank: str, case: Case
 ) -> Picture:
     row, settings = evaluation.rows[case.id], evaluation.settings
     note = case.status.value if case.status is not Status.ok else ""
@@ -104,7 +104,7 @@ def _picture(
             raise UnreadableScan(f"the scan has shape {scan.shape}, its mask {truth.shape}")
         predicted = np.zeros(truth.shape, bool)
         if case.status is Status.ok:
-            found = read_prediction(folder, case.id, truth, answers=answers, text=settings.text)
+            found = read_prediction(folder, case.id, truth, reported=reported, text=settings.text)
             predicted = predicted if found is None else found.mask
         shown, true_mask, predicted = _plane(scan, truth.mask, predicted)
     except UnreadableScan as error:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
 
 from lexiseg.evaluation.metrics.catalogue import metric_of
 from lexiseg.evaluation.report.gallery import LEGEND, RANKS, Picture, draw_gallery
 from lexiseg.evaluation.report.plots import bland_altman, box_plots, calibration_curves, colour
 from lexiseg.evaluation.report.record import cases_csv, comparisons_csv, summary_csv, to_json, versions
 from lexiseg.evaluation.report.tables import (
-    Cell,
-    Table,
     comparison_table,
     counts_table,
     detail_table,
@@ -23,9 +19,10 @@ from lexiseg.evaluation.report.tables import (
     named,
     of_metric,
     presence_table,
+    threshold_table,
 )
+from lexiseg.evaluation.report.writing import Cell, Table, escaped, markdown_table, write_texts
 from lexiseg.evaluation.results import Evaluation
-from lexiseg.files import atomic_write
 
 
 def to_markdown(evaluation: Evaluation) -> str:
@@ -36,10 +33,10 @@ def to_markdown(evaluation: Evaluation) -> str:
 def _lines(evaluation: Evaluation) -> Iterator[str]:
     settings = evaluation.settings
     first = evaluation.systems[0]
-    yield f"# {_escaped(' vs '.join(system.name for system in evaluation.systems))}"
+    yield f"# {escaped(' vs '.join(system.name for system in evaluation.systems))}"
     yield ""
     yield (
-        f"{_escaped(evaluation.manifest)}: {len(first.cases)} scans of {first.counts()['groups']} groups; "
+        f"{escaped(evaluation.manifest)}: {len(first.cases)} scans of {first.counts()['groups']} groups; "
         f"lexiseg {versions()['lexiseg']}."
     )
     yield (
@@ -48,41 +45,28 @@ def _lines(evaluation: Evaluation) -> Iterator[str]:
         "Missing and refused predictions score the worst value."
     )
     for stratum in evaluation.strata:
-        yield from _table(main_table(evaluation, stratum))
-    yield from _table(counts_table(evaluation))
-    yield from _table(presence_table(evaluation))
+        yield from _titled(main_table(evaluation, stratum))
+    yield from _titled(counts_table(evaluation))
+    yield from _titled(presence_table(evaluation))
+    thresholds = threshold_table(evaluation)
+    if thresholds.rows:
+        yield from _titled(thresholds)
     if evaluation.comparisons:
-        yield from _table(comparison_table(evaluation))
+        yield from _titled(comparison_table(evaluation))
     for system in evaluation.systems:
-        yield from _table(detail_table(evaluation, system))
+        yield from _titled(detail_table(evaluation, system))
     for system in evaluation.systems:
         if system.failed():
             table = failures_table(system)
-            yield from _table(Table(f"{table.title}: missing and refused", table.header, table.rows))
+            yield from _titled(Table(f"{table.title}: missing and refused", table.header, table.rows))
     if evaluation.unusable:
         cells = tuple((Cell(row.id), Cell(row.reason)) for row in evaluation.unusable)
-        yield from _table(Table("Rows without a usable truth", ("scan", "reason"), cells))
+        yield from _titled(Table("Rows without a usable truth", ("scan", "reason"), cells))
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield ""
-    yield f"## {_escaped(table.title)}"
-    yield ""
-    yield "| " + " | ".join(map(_escaped, table.header)) + " |"
-    yield "|" + "|".join(["---", *["---:"] * (len(table.header) - 1)]) + "|"
-    for row in table.rows:
-        yield "| " + " | ".join(map(_cell, row)) + " |"
-
-
-def _cell(cell: Cell) -> str:
-    text = _escaped(cell.text) + (f" ({_escaped(cell.note)})" if cell.note else "")
-    return f"**{text}**" if cell.best else text
-
-
-def _escaped(text: str) -> str:
-    for character in "\\|<>*_`[]#":
-        text = text.replace(character, f"\\{character}")
-    return text
+def _titled(table: Table) -> Iterator[str]:
+    yield from ("", f"## {escaped(table.title)}", "")
+    yield from markdown_table(table)
 
 
 def to_html(evaluation: Evaluation, *, cases: int = 5) -> str:
@@ -111,6 +95,7 @@ def to_html(evaluation: Evaluation, *, cases: int = 5) -> str:
             for stratum in evaluation.strata[1:]
         ],
         presence=presence_table(evaluation),
+        thresholds=threshold_table(evaluation),
         comparisons=comparison_table(evaluation) if evaluation.comparisons else None,
         failures=[failures_table(system) for system in evaluation.systems if system.failed()],
         plots={
@@ -182,11 +167,4 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, cases: int = 5) 
         "report.md": to_markdown(evaluation),
         "report.html": to_html(evaluation, cases=cases),
     }
-    for name, text in texts.items():
-        content = text.encode("utf-8", errors="replace")
-        atomic_write(Path(folder) / name, partial(_put, content))
-    return Path(folder) / "report.html"
-
-
-def _put(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+    return write_texts(texts, Path(folder))[-1]

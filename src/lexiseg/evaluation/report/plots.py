@@ -12,7 +12,7 @@ import numpy as np
 
 from lexiseg.evaluation.cases import Case
 from lexiseg.evaluation.metrics.catalogue import metric_of
-from lexiseg.evaluation.presence import CalibrationBin
+from lexiseg.evaluation.metrics.classification import CalibrationBin
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, SystemEvaluation
 from lexiseg.io.pictures import PALETTE
 

@@ -1,19 +1,15 @@
-"""An evaluation as plain values, for JSON."""
+"""An evaluation as plain values: CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+from lexiseg.evaluation.report.writing import csv_text, json_text
 from lexiseg.evaluation.results import Evaluation, Stratum, SystemEvaluation
-from lexiseg.io.names import printable
 from lexiseg.version import __version__
 
 
@@ -23,13 +19,13 @@ def cases_csv(evaluation: Evaluation) -> str:
     header = ["system", "id", "group", *(f"by_{column}" for column in by), "status", "reason", "empty",
               "truly_present", "found", "presence", "confidence", "truth_size", "predicted_size", "size_unit",
               *keys]  # fmt: skip
-    return _csv(
+    return csv_text(
         header,
         (
             [
                 system.name, case.id, case.group, *(case.strata[column] for column in by), case.status.value,
-                case.reason, case.emptiness.value if case.emptiness else "", _truth(case.truly_present),
-                _truth(case.found), case.presence, case.confidence, case.truth_size, case.predicted_size,
+                case.reason, case.emptiness.value if case.emptiness else "", case.truly_present,
+                case.found, case.presence, case.confidence, case.truth_size, case.predicted_size,
                 case.size_unit, *(case.values.get(key, math.nan) for key in keys),
             ]
             for system in evaluation.systems
@@ -42,7 +38,7 @@ def summary_csv(evaluation: Evaluation) -> str:
     """A row for each system, stratum and metric."""
     header = ["system", "column", "value", "metric", "count", "left_out", "mean", "mean_low", "mean_high",
               "median", "quartile_1", "quartile_3", "pooled", "pooled_low", "pooled_high"]  # fmt: skip
-    return _csv(
+    return csv_text(
         header,
         (
             [system.name, *stratum, key, each.count, each.left_out, each.mean, *each.interval, each.median,
@@ -59,7 +55,7 @@ def comparisons_csv(evaluation: Evaluation) -> str:
     """A row for each two systems and metric."""
     header = ["metric", "first", "second", "cases", "groups", "difference", "low", "high", "first_larger",
               "second_larger", "rank_biserial", "p", "p_holm"]  # fmt: skip
-    return _csv(
+    return csv_text(
         header,
         (
             [each.metric, each.first, each.second, each.cases, each.groups, each.difference, *each.interval,
@@ -69,24 +65,6 @@ def comparisons_csv(evaluation: Evaluation) -> str:
     )  # fmt: skip
 
 
-def _truth(value: bool | None) -> str:
-    return "" if value is None else str(value).lower()
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.10g}"
-    return printable(str(value))
-
-
 def versions() -> dict[str, str]:
     """What computed the numbers."""
     packages = {name: metadata.version(name) for name in ("numpy", "scipy")}
@@ -94,25 +72,22 @@ def versions() -> dict[str, str]:
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything but the single cases, which are in cases.csv; undefined numbers are null."""
+    """Everything but the single cases, which are in cases.csv; undefined numbers are NaN."""
     settings = asdict(evaluation.settings)
-    plain: dict[str, Any] = _plain(
-        {
-            "versions": versions(),
-            "manifest": evaluation.manifest,
-            "settings": {**settings, "empty": evaluation.settings.empty.value},
-            "metrics": evaluation.metrics,
-            "unusable": [asdict(each) for each in evaluation.unusable],
-            "systems": [_system(evaluation, system) for system in evaluation.systems],
-            "comparisons": [asdict(each) for each in evaluation.comparisons],
-        }
-    )
-    return plain
+    return {
+        "versions": versions(),
+        "manifest": evaluation.manifest,
+        "settings": {**settings, "empty": evaluation.settings.empty.value},
+        "metrics": evaluation.metrics,
+        "unusable": [asdict(each) for each in evaluation.unusable],
+        "systems": [_system(evaluation, system) for system in evaluation.systems],
+        "comparisons": [asdict(each) for each in evaluation.comparisons],
+    }
 
 
 def to_json(evaluation: Evaluation) -> str:
     """The record as text."""
-    return json.dumps(record(evaluation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(record(evaluation))
 
 
 def _system(evaluation: Evaluation, system: SystemEvaluation) -> dict[str, Any]:
@@ -133,13 +108,3 @@ def _stratum(evaluation: Evaluation, system: SystemEvaluation, stratum: Stratum)
         "metrics": {key: asdict(summaries[key]) for key in evaluation.metrics if key in summaries},
         "presence": asdict(system.presence[stratum]),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.10g}")
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value

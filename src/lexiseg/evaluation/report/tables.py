@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from lexiseg.evaluation.metrics.catalogue import metric_of
 from lexiseg.evaluation.presence import Measured
+from lexiseg.evaluation.report.writing import NOTHING, Cell, Table, cells, number
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation
 from lexiseg.evaluation.statistics import Interval
 
-NOTHING = "–"
-
-
-def number(value: float, *, lower_is_better: bool = False) -> str:
-    """Three decimals of a share, one of a distance; a dash for NaN."""
-    if math.isnan(value):
-        return NOTHING
-    return f"{value:.1f}" if lower_is_better else f"{value:.3f}"
-
 
 def of_metric(key: str, value: float) -> str:
-    """A metric's value."""
-    return number(value, lower_is_better=metric_of(key).lower_is_better)
+    """A metric's value: three decimals of a share, one of a distance."""
+    return number(value, _digits(key))
 
 
 def bounds(key: str, interval: Interval) -> str:
@@ -36,8 +29,11 @@ def bounds(key: str, interval: Interval) -> str:
 
 def signed(key: str, value: float) -> str:
     """A difference of a metric, with its sign."""
-    text = of_metric(key, value)
-    return text if math.isnan(value) or text.startswith("-") else f"+{text}"
+    return number(value, _digits(key), signed=True)
+
+
+def _digits(key: str) -> int:
+    return 1 if metric_of(key).lower_is_better else 3
 
 
 def p_value(value: float) -> str:
@@ -52,37 +48,20 @@ def named(stratum: Stratum) -> str:
     return "all scans" if stratum == EVERYTHING else f"{stratum[0]}: {stratum[1]}"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell: its text, smaller text below it, and whether it is the best of its row or column."""
-
-    text: str
-    note: str = ""
-    best: bool = False
+_IN_SHORT = ("dice", "iou", "nsd", "hd95", "box_iou", "saliency_auc")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of a report.
-
-    Attributes:
-        title: one line.
-        header: one text for each column; the first column names the row.
-        rows: of cells.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+def short_table(evaluation: Evaluation) -> Table:
+    """Mean and interval of the metrics that are looked at first."""
+    keys = [key for key in evaluation.metrics if key in _IN_SHORT or key.rpartition("_")[0] in _IN_SHORT]
+    level, scans = f"{evaluation.settings.bootstrap.level:.0%}", len(evaluation.systems[0].cases)
+    return replace(main_table(evaluation, keys=keys), title=f"mean over {scans} scans, {level} interval")
 
 
-def _plain(*texts: object) -> tuple[Cell, ...]:
-    return tuple(Cell(str(text)) for text in texts)
-
-
-def main_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
-    """Mean and interval of each metric for each system."""
-    keys = [key for key in evaluation.metrics if any(key in s.summaries[stratum] for s in evaluation.systems)]
+def main_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING, *, keys: Sequence[str] | None = None) -> Table:
+    """Mean and interval of each metric for each system; of some metrics where their keys are given."""
+    every = evaluation.metrics if keys is None else keys
+    keys = [key for key in every if any(key in s.summaries[stratum] for s in evaluation.systems)]
     columns = {key: _means(evaluation, stratum, key) for key in keys}
     rows = tuple(
         (Cell(system.name), *(columns[key][place] for key in keys)) for place, system in enumerate(evaluation.systems)
@@ -119,7 +98,7 @@ def counts_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table
     for system in evaluation.systems:
         counts = system.counts(stratum)
         rows.append(
-            _plain(system.name, *(counts[name] for name in ("scans", "groups", "missing", "refused",
+            cells(system.name, *(counts[name] for name in ("scans", "groups", "missing", "refused",
                    "both_empty", "only_truth_empty", "only_prediction_empty")))
         )  # fmt: skip
     return Table("Counts", header, tuple(rows))
@@ -134,12 +113,30 @@ def presence_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Tab
         report = system.presence[stratum]
         rows.append(
             (
-                *_plain(system.name, report.with_target, report.without_target),
+                *cells(system.name, report.with_target, report.without_target),
                 *(_measured(each) for each in (report.auroc, report.sensitivity, report.specificity)),
-                *_plain(number(report.error), number(report.confidence_error)),
+                *cells(number(report.error), number(report.confidence_error)),
             )
         )
     return Table("Presence", header, tuple(rows))
+
+
+def threshold_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
+    """What thresholds of presence would decide, of each system that gives one; no rows where none does."""
+    header = ("system", "threshold", "sensitivity", "found, target present", "specificity", "empty, target absent")
+    rows = [
+        cells(
+            system.name,
+            f"{each.threshold:.1f}",
+            number(each.sensitivity),
+            f"{each.found} of {each.with_target}",
+            number(each.specificity),
+            f"{each.rejected} of {each.without_target}",
+        )
+        for system in evaluation.systems
+        for each in system.presence[stratum].thresholds
+    ]
+    return Table("Presence by threshold", header, tuple(rows))
 
 
 def comparison_table(evaluation: Evaluation) -> Table:
@@ -151,10 +148,10 @@ def comparison_table(evaluation: Evaluation) -> Table:
     for each in sorted(evaluation.comparisons, key=lambda each: order[each.metric]):
         rows.append(
             (
-                *_plain(metric_of(each.metric).title + _arrow(each.metric), each.first, each.second),
+                *cells(metric_of(each.metric).title + _arrow(each.metric), each.first, each.second),
                 Cell(f"{each.cases} ({each.groups})"),
                 Cell(signed(each.metric, each.difference), bounds(each.metric, each.interval)),
-                *_plain(f"{each.first_larger} / {each.second_larger}", f"{each.effect:+.2f}"),
+                *cells(f"{each.first_larger} / {each.second_larger}", f"{each.effect:+.2f}"),
                 Cell(p_value(each.p)),
                 Cell(p_value(each.p_holm), best=each.p_holm < 1 - evaluation.settings.bootstrap.level),
             )
@@ -164,7 +161,7 @@ def comparison_table(evaluation: Evaluation) -> Table:
 
 def failures_table(system: SystemEvaluation) -> Table:
     """A system's missing and refused predictions, by name."""
-    rows = tuple(_plain(case.id, case.status.value, case.reason) for case in system.failed())
+    rows = tuple(cells(case.id, case.status.value, case.reason) for case in system.failed())
     return Table(system.name, ("scan", "", "reason"), rows)
 
 
@@ -176,7 +173,7 @@ def _means(evaluation: Evaluation, stratum: Stratum, key: str) -> list[Cell]:
     if len({of_metric(key, mean) for mean in means}) > 1:
         best = of_metric(key, min(means) if metric_of(key).lower_is_better else max(means))
     return [
-        Cell(text or "–", bounds(key, each.interval) if each else "", best=text == best and text != "")
+        Cell(text or NOTHING, bounds(key, each.interval) if each else "", best=text == best and text != "")
         for text, each in zip(texts, found, strict=True)
     ]
 

@@ -1,26 +1,37 @@
-"""Parts of a set that are known by name, and which scans the bundled models were trained on."""
+"""Which scans the bundled models were trained on, and parts of a set that are known by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import PurePosixPath
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UsageError
-from recipe.data import TRAINING_SETS, blocks, fold_of
 
 ALL, BUNDLED_VALIDATION = "all", "bundled-validation"
 PARTS = (ALL, BUNDLED_VALIDATION)
-_FOLD = 0
+
+
+@cache
+def held_out_groups() -> Mapping[str, frozenset[str]]:
+    """Training set -> its groups (patients) that the bundled models never saw; they saw all others.
+
+    Read from bundled/training_split.json, which the recipe writes.
+    """
+    text = resources.files("lexiseg.bundled").joinpath("training_split.json").read_text("utf-8")
+    return {name: frozenset(groups) for name, groups in json.loads(text)["held_out"].items()}
 
 
 def rows_of_part(rows: Sequence[ManifestRow], part: str, manifest: str) -> list[ManifestRow]:
     """The rows of a part, in order.
 
     Args:
-        rows: of the whole manifest, since a split is by groups.
-        part: "all"; or "bundled-validation", the scans of the bundled models' training sets on which they
-            were validated, by the recipe's own rule (fold 0 of 5, by patient block).
+        rows: of the manifest.
+        part: "all"; or "bundled-validation", the scans of the bundled models' training sets that they were
+            validated on.
         manifest: its path, whose folder says which set it is.
 
     Raises:
@@ -28,13 +39,13 @@ def rows_of_part(rows: Sequence[ManifestRow], part: str, manifest: str) -> list[
     """
     if part == ALL:
         return list(rows)
-    if _folder(manifest) not in TRAINING_SETS:
+    held_out = held_out_groups()
+    if _folder(manifest) not in held_out:
         raise UsageError(
             f"{manifest} is none of the bundled models' training sets, so it has no part {part}; "
-            f"expected in a folder {', '.join(TRAINING_SETS)}"
+            f"expected in a folder {', '.join(held_out)}"
         )
-    held_out = _held_out(rows)
-    return [row for row in rows if row.id in held_out]
+    return [row for row in rows if row.group in held_out[_folder(manifest)]]
 
 
 def training_statement(rows: Sequence[ManifestRow], chosen: Sequence[ManifestRow], manifest: str) -> str:
@@ -45,11 +56,11 @@ def training_statement(rows: Sequence[ManifestRow], chosen: Sequence[ManifestRow
         chosen: those that are scored.
         manifest: its path, whose folder says which set it is.
     """
-    if _folder(manifest) not in TRAINING_SETS:
+    held_out = held_out_groups().get(_folder(manifest))
+    if held_out is None:
         return "the bundled models were not trained on any scan of this set"
-    held_out = _held_out(rows)
-    seen = sum(row.id not in held_out for row in chosen)
-    trained = len(rows) - len(held_out)
+    seen = sum(row.group not in held_out for row in chosen)
+    trained = sum(row.group not in held_out for row in rows)
     if seen:
         return f"the bundled models WERE TRAINED on {seen} of these {len(chosen)} scans"
     return f"the bundled models were trained on {trained} other scans of this set (split by patient or group)"
@@ -57,8 +68,3 @@ def training_statement(rows: Sequence[ManifestRow], chosen: Sequence[ManifestRow
 
 def _folder(manifest: str) -> str:
     return PurePosixPath(manifest).parent.name
-
-
-def _held_out(rows: Sequence[ManifestRow]) -> set[str]:
-    plain = [{"id": row.id, "label": row.label, "group": row.group} for row in rows]
-    return {row.id for row, block in zip(rows, blocks(plain), strict=True) if fold_of(block) == _FOLD}

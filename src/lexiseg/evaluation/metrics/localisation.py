@@ -1,4 +1,4 @@
-"""How well a saliency map points, before any threshold or outline."""
+"""Where a target is said to be: boxes of a mask, and saliency maps before any threshold or outline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lexiseg.evaluation.metrics.catalogue import Emptiness, EmptyRule, score_of_empty
+from lexiseg.evaluation.metrics.classification import auroc
 from lexiseg.values.arrays import BoolArray
 
 Box = tuple[float, float, float, float]
@@ -17,7 +19,7 @@ Box = tuple[float, float, float, float]
 def box_iou(first: Box, second: Box) -> float:
     """Intersection over union of two boxes: area of both / area of either.
 
-    No unit, 0 (apart) to 1 (equal). Source: as `iou`, of the boxes as sets of points.
+    No unit, 0 (apart) to 1 (equal). Source: as IoU, of the boxes as sets of points.
 
     Args:
         first: x0 y0 x1 y1, end-exclusive, in pixels.
@@ -83,11 +85,26 @@ def boxes_iou(truth: Sequence[Box], prediction: Sequence[Box]) -> float:
     return float(overlaps[rows, columns].sum() / len(truth))
 
 
+def score_boxes(truth: Sequence[Box], prediction: BoolArray, *, empty: EmptyRule = EmptyRule.score) -> float:
+    """Box IoU of a mask's boxes with the true ones (see `boxes_of_mask` and `boxes_iou`).
+
+    Args:
+        truth: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is known to be absent.
+        prediction: bool (H, W).
+        empty: the rule where there is no true box or no mask.
+    """
+    if truth and prediction.any():
+        return boxes_iou(truth, boxes_of_mask(prediction, len(truth)))
+    found = bool(prediction.any())
+    emptiness = Emptiness.prediction if truth else Emptiness.truth if found else Emptiness.both
+    return score_of_empty("box_iou", emptiness, rule=empty, diagonal=math.nan)
+
+
 def saliency_auc(truth: BoolArray, saliency: NDArray[Any]) -> float:
     """Area under the ROC curve of the pixels: how often a pixel inside is more salient than one outside.
 
-    P(s_in > s_out) + P(s_in = s_out) / 2, from ranks (Mann-Whitney). No unit; 0 to 1, 0.5 by chance.
-    Undefined (NaN) where the truth is empty or full. Source: D. Bamber, J Math Psychol 12 (1975) 387-415.
+    See `auroc`, of pixels in place of scans. No unit; 0 to 1, 0.5 by chance. Undefined (NaN) where the truth is
+    empty or full. Source: D. Bamber, J Math Psychol 12 (1975) 387-415.
 
     Args:
         truth: bool, any shape.
@@ -97,21 +114,15 @@ def saliency_auc(truth: BoolArray, saliency: NDArray[Any]) -> float:
         ValueError: the shapes differ.
     """
     _refuse_shapes(truth, saliency)
-    inside = int(np.count_nonzero(truth))
-    outside = truth.size - inside
-    if inside == 0 or outside == 0:
-        return math.nan
     if saliency.dtype == np.uint8:
         # Maps on disk have 256 levels: counting them takes a tenth of the time of sorting pixels.
-        within = np.bincount(saliency[truth], minlength=256)
-        without = np.bincount(saliency[~truth], minlength=256)
-        below = np.cumsum(without) - without
-        return float((within * (below + without / 2)).sum() / (inside * outside))
-    from scipy.stats import rankdata
-
-    ranks = rankdata(saliency, axis=None).reshape(truth.shape)
-    above = float(ranks[truth].sum()) - inside * (inside + 1) / 2
-    return above / (inside * outside)
+        levels, place = np.arange(256), saliency
+    else:
+        levels, place = np.unique(saliency, return_inverse=True)
+        place = place.reshape(saliency.shape)
+    counts = [np.bincount(place[where], minlength=len(levels)) for where in (truth, ~truth)]
+    inside = np.repeat([True, False], len(levels))
+    return float(auroc(np.tile(levels, 2), inside, np.concatenate(counts)[None].astype(np.float64))[0])
 
 
 def pointing_game(truth: BoolArray, saliency: NDArray[Any]) -> float:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
-from lexiseg.evaluation.sensitivity import map_correlation, text_sensitivity
-from lexiseg.values.scans import Image, Scan
+from lexiseg.benchmark.wording import map_correlation, wording_sensitivity
+from lexiseg.values.scans import Scan
 
-SCAN = Image(np.random.default_rng(0).random((6, 8), np.float32))
+SCAN = Scan(np.random.default_rng(0).random((6, 8), np.float32))
 
 
 class Pipeline:
@@ -28,7 +28,7 @@ class Pipeline:
             found, presence = self.answers[phrase]
             maps = () if found is None else (SimpleNamespace(map=found),) * self.slices
             findings.append(SimpleNamespace(phrase=phrase, present=presence > 0.5, presence=presence, saliency=maps))
-        return SimpleNamespace(targets=findings)
+        return SimpleNamespace(findings=findings)
 
 
 class TestCorrelation:
@@ -70,7 +70,7 @@ class TestCorrelation:
 class TestReactions:
     def test_of_a_pipeline_that_reads(self) -> None:
         pipeline = Pipeline({"tumor": (SCAN.pixels, 0.9), "lungs": (1 - SCAN.pixels, 0.1)})
-        right, wrong = text_sensitivity(pipeline, SCAN, "tumor", {"wrong organ": "lungs"})
+        right, wrong = wording_sensitivity(pipeline, SCAN, "tumor", {"wrong organ": "lungs"})
         assert (right.kind, right.present, right.presence_change, right.pearson) == ("right", True, 0, 1)
         assert (wrong.kind, wrong.phrase, wrong.present) == ("wrong organ", "lungs", False)
         assert wrong.presence_change == pytest.approx(-0.8)
@@ -79,19 +79,19 @@ class TestReactions:
 
     def test_of_one_that_does_not(self) -> None:
         same = dict.fromkeys(("tumor", "normal", "zorblax"), (SCAN.pixels, 0.9))
-        _, *others = text_sensitivity(Pipeline(same), SCAN, "tumor", {"normal": "normal", "gibberish": "zorblax"})
+        _, *others = wording_sensitivity(Pipeline(same), SCAN, "tumor", {"normal": "normal", "gibberish": "zorblax"})
         assert [(each.pearson, each.presence_change, each.present) for each in others] == [(1, 0, True)] * 2
 
     def test_of_a_volume_all_slices_are_compared(self) -> None:
         pipeline = Pipeline({"a": (SCAN.pixels, 0.9), "b": (SCAN.pixels**2, 0.9)}, slices=3)
-        _, other = text_sensitivity(pipeline, SCAN, "a", {"other": "b"})
+        _, other = wording_sensitivity(pipeline, SCAN, "a", {"other": "b"})
         assert other.pearson == pytest.approx(map_correlation(SCAN.pixels, SCAN.pixels**2).pearson)
 
     def test_without_saliency_and_presence(self) -> None:
         pipeline = Pipeline({"a": (None, np.nan), "b": (None, np.nan)})
-        _, other = text_sensitivity(pipeline, SCAN, "a", {"other": "b"})
+        _, other = wording_sensitivity(pipeline, SCAN, "a", {"other": "b"})
         assert np.isnan([other.pearson, other.spearman, other.map_change, other.presence_change]).all()
 
     def test_the_right_phrase_is_no_contrast(self) -> None:
         with pytest.raises(ValueError, match="'right'"):
-            text_sensitivity(Pipeline({}), SCAN, "a", {"right": "b"})
+            wording_sensitivity(Pipeline({}), SCAN, "a", {"right": "b"})

@@ -1,0 +1,282 @@
+"""A system's predictions: found by id, never by order, and on the truth's grid or refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.evaluation.truths import Truth
+from lexiseg.io.masks import SAME_PLACE_MM, Stored, read_stored
+from lexiseg.io.names import printable, safe_id
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.geometry import Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedTarget:
+    """A row of results.csv: what a system reported of one phrase in one scan.
+
+    Attributes:
+        text: the phrase.
+        present: the decision; None where the row does not say.
+        presence: 0 to 1; NaN where the row does not say.
+        confidence: 0 to 1; likewise.
+        error: why the scan failed; "" where it did not.
+    """
+
+    text: str = ""
+    present: bool | None = None
+    presence: float = math.nan
+    confidence: float = math.nan
+    error: str = ""
+
+
+def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
+    """A folder's results.csv, by id; its phrases in order.
+
+    Any program may write one: of the columns only id is needed, and text, present, presence, confidence,
+    status and error are read where they are.
+
+    Returns:
+        Nothing where there is no such file.
+
+    Raises:
+        UsageError: the file is no such table, an id has a phrase twice, or a number is none between 0 and 1; one
+            line that begins with the file's name.
+    """
+    path = Path(folder) / "results.csv"
+    if not path.exists():
+        return {}
+    try:
+        table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""), strict=True)
+        found: dict[str, list[ReportedTarget]] = {}
+        if "id" not in (table.fieldnames or ()):
+            raise UsageError("it has no column id; expected what `lexiseg segment` writes")
+        for row in table:
+            target = _reported({key: (value or "") for key, value in row.items() if key}, table.line_num)
+            earlier = found.setdefault(row["id"] or "", [])
+            if target.text in [each.text for each in earlier]:
+                raise UsageError(f"line {table.line_num} has the id {row['id']} again; expected each once")
+            earlier.append(target)
+    except (OSError, UnicodeDecodeError, csv.Error, UsageError) as error:
+        reason = error if isinstance(error, UsageError) else f"it cannot be read as CSV ({error})"
+        raise UsageError(f"{printable(str(path))}: {printable(str(reason))}") from error
+    return {name: tuple(targets) for name, targets in found.items()}
+
+
+def _reported(row: dict[str, str], line: int) -> ReportedTarget:
+    decisions = {"true": True, "false": False}
+    return ReportedTarget(
+        text=row.get("text", ""),
+        present=decisions.get(row.get("present", "").casefold()),
+        presence=_share(row, "presence", line),
+        confidence=_share(row, "confidence", line),
+        error=printable(row.get("error", "")) if row.get("status") == "failed" else "",
+    )
+
+
+def _share(row: dict[str, str], column: str, line: int) -> float:
+    written = row.get(column, "").strip()
+    if not written:
+        return math.nan
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise UsageError(f"line {line} has the {column} {written}; expected a number from 0 to 1")
+    return value
+
+
+_SUFFIXES = (".png", ".nii.gz", ".nii", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """A system's files: what `lexiseg segment` writes, or NAME.png, NAME.nii.gz and the like of another.
+
+    Attributes:
+        path: the folder.
+        names: of the files in it.
+    """
+
+    path: Path
+    names: frozenset[str]
+
+    @classmethod
+    def open(cls, path: str | Path) -> PredictionFolder:
+        """List a folder; what lies deeper is not looked at.
+
+        Raises:
+            UsageError: there is no such folder, or it may not be read.
+        """
+        path = Path(path)
+        label = printable(str(path))
+        if not path.is_dir():
+            raise UsageError(f"{label}: no such folder; expected one with predictions")
+        try:
+            return cls(path, frozenset(os.listdir(path)))  # noqa: PTH208  (names alone)
+        except OSError as error:
+            raise UsageError(f"{label}: the folder cannot be read ({error.strerror})") from error
+
+    def mask(self, id: str) -> Path | None:
+        """NAME_mask.*, or else NAME.*, of an id; None where there is neither.
+
+        Raises:
+            UnreadableScan: there are two of them; one line.
+        """
+        return self._one(f"{safe_id(id)}_mask") or self._one(safe_id(id))
+
+    def labels(self, id: str) -> Path | None:
+        """Where the masks of several phrases are told apart: NAME_labels.png, or a volume's NAME_mask.*."""
+        return self._one(f"{safe_id(id)}_labels") or self._one(f"{safe_id(id)}_mask")
+
+    def saliency(self, id: str) -> Path | None:
+        """NAME_saliency.*, which `lexiseg segment --save-stages` writes where one phrase is asked."""
+        return self._one(f"{safe_id(id)}_saliency")
+
+    def others(self, ids: Iterable[str]) -> list[str]:
+        """Names of masks that belong to none of the ids, sorted."""
+        wanted = {safe_id(each) + "_mask" for each in ids}
+        found = []
+        for name in self.names:
+            stem = next((name[: -len(suffix)] for suffix in _SUFFIXES if name.endswith(suffix)), "")
+            if stem.endswith("_mask") and stem not in wanted:
+                found.append(name)
+        return sorted(found)
+
+    def _one(self, stem: str) -> Path | None:
+        found = [stem + suffix for suffix in _SUFFIXES if stem + suffix in self.names]
+        if len(found) > 1:
+            raise UnreadableScan(
+                f"{printable(found[0])} and {printable(found[1])} are both there; expected one of them"
+            )
+        return self.path / found[0] if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a system answered.
+
+    Attributes:
+        mask: bool, on the truth's grid.
+        found: its decision; whether the mask holds anything, where no table says.
+        presence: 0 to 1, or NaN.
+        confidence: 0 to 1, or NaN.
+        saliency: on the truth's grid; None where there is none.
+    """
+
+    mask: BoolArray
+    found: bool
+    presence: float = math.nan
+    confidence: float = math.nan
+    saliency: NDArray[Any] | None = None
+
+
+def read_prediction(
+    folder: PredictionFolder,
+    id: str,
+    truth: Truth,
+    *,
+    reported: Sequence[ReportedTarget] = (),
+    text: str | None = None,
+) -> Prediction | None:
+    """Read an id's mask and, where one phrase was asked and there is one, its saliency.
+
+    Args:
+        folder: the system's.
+        id: the manifest's.
+        truth: whose grid it has to have.
+        reported: the id's rows of results.csv.
+        text: the phrase whose mask is wanted, where several were asked; any of them when None.
+
+    Returns:
+        None where there is no mask.
+
+    Raises:
+        UnreadableScan: it is damaged, not binary, of another size or place, or there are two; one line.
+    """
+    several = len(reported) > 1
+    label = None
+    if text is not None and reported:
+        place = place_of_phrase(reported, text)
+        if place is None:
+            return None
+        label = place + 1 if several else None
+        reported = [reported[place]]
+    path = folder.mask(id) if label is None else folder.labels(id)
+    if path is None:
+        return None
+    stored = read_stored(path, indices=label is not None)
+    mask = stored.binary() if label is None else stored.inside(label)
+    refuse_other_grid(stored, truth)
+    presence, confidence = _evidence(reported)
+    decisions = [target.present for target in reported if target.present is not None]
+    return Prediction(
+        mask=mask,
+        found=any(decisions) if decisions else bool(mask.any()),
+        presence=presence,
+        confidence=confidence,
+        saliency=_saliency(None if several else folder.saliency(id), truth),
+    )
+
+
+def place_of_phrase(reported: Sequence[ReportedTarget], text: str) -> int | None:
+    """Which of an id's rows is of a phrase, whatever its case and blanks; None where none is."""
+    wanted = " ".join(text.split()).casefold()
+    return next((k for k, target in enumerate(reported) if target.text.casefold() == wanted), None)
+
+
+def refuse_other_grid(stored: Stored, truth: Truth) -> None:
+    """Pass where a file has the truth's size and, of volumes, its place.
+
+    Raises:
+        UnreadableScan: it has not; says both, on one line.
+    """
+    name, true_name = printable(stored.path.name), printable(truth.file.name)
+    if stored.values.shape != truth.shape:
+        raise UnreadableScan(
+            f"{name} has {_size(stored.values.shape)}, the truth {true_name} {_size(truth.shape)}; expected the same"
+        )
+    if stored.geometry is None or truth.geometry is None:
+        return
+    distance = stored.geometry.distance(truth.geometry)
+    # Not `distance > ...`: it is NaN where one of the affines is.
+    if not distance <= SAME_PLACE_MM:
+        raise UnreadableScan(
+            f"{name} lies {distance:.3g} mm away from the truth {true_name}: its affine is "
+            f"{_affine(stored.geometry)}, the truth's {_affine(truth.geometry)}; expected the same"
+        )
+
+
+def _saliency(path: Path | None, truth: Truth) -> NDArray[Any] | None:
+    if path is None:
+        return None
+    stored = read_stored(path)
+    refuse_other_grid(stored, truth)
+    return stored.values
+
+
+def _evidence(reported: Sequence[ReportedTarget]) -> tuple[float, float]:
+    """Presence and confidence; of several phrases taken together the largest presence, and no confidence."""
+    if len(reported) == 1:
+        return reported[0].presence, reported[0].confidence
+    known = [target.presence for target in reported if not math.isnan(target.presence)]
+    return max(known, default=math.nan), math.nan
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) + (" pixels" if len(shape) == 2 else " voxels")
+
+
+def _affine(grid: Geometry) -> str:
+    return "; ".join(" ".join(f"{value:.4g}" for value in row) for row in grid.affine[:3])
