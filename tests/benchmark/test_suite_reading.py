@@ -46,8 +46,8 @@ class TestReading:
         fields = changed("presets", {"strict": {"preset": "demo", "settings": {"presence": {"threshold": 0.9}}}})
         fields["sensitivity"]["presets"] = ["strict"]
         system = load_suite(write_suite(tmp_path / "s.yaml", fields)).systems["strict"]
-        assert system.preset.presence["threshold"] == 0.9
-        assert system.preset.saliency["method"] == "dense"
+        assert system.preset["presence"].threshold == 0.9
+        assert system.preset["saliency"].method == "dense"
 
     def test_a_preset_of_ones_own_lies_beside_the_suite(self, tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_text("pipeline: medclip-sam\nencoder: bundled\n")

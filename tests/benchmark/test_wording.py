@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from lexiseg.benchmark.wording import map_correlation, wording_sensitivity
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
-SCAN = Scan(np.random.default_rng(0).random((6, 8), np.float32))
+SCAN = Image(np.random.default_rng(0).random((6, 8), np.float32))
 
 
 class Pipeline:
@@ -28,7 +28,7 @@ class Pipeline:
             found, presence = self.answers[phrase]
             maps = () if found is None else (SimpleNamespace(map=found),) * self.slices
             findings.append(SimpleNamespace(phrase=phrase, present=presence > 0.5, presence=presence, saliency=maps))
-        return SimpleNamespace(findings=findings)
+        return SimpleNamespace(targets=findings)
 
 
 class TestCorrelation:

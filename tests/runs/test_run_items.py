@@ -80,3 +80,14 @@ class TestManifest:
     def test_an_inputs_name_gives_way_to_a_manifests_id(self, scans: Path) -> None:
         items = gather_items([scans], manifest=manifest(scans, "id,image", "b,a.png"), phrases=["tumor"])
         assert [item.id for item in items] == ["b", "b_2", "c"]
+
+    def test_a_root_is_what_paths_are_relative_to(self, scans: Path, tmp_path: Path) -> None:
+        lists = tmp_path / "lists"
+        lists.mkdir()
+        (lists / "m.csv").write_text(f"id,image,text\nx,a.png,lungs\ny,{scans / 'b.png'},lungs\nz,/etc/passwd,lungs\n")
+        first, second, third = gather_items(manifest=lists / "m.csv", root=scans)
+        assert (first.path, first.error, first.shown) == (scans / "a.png", "", "a.png")
+        assert (second.error, second.shown) == ("", "b.png")
+        assert "root" in third.error
+        with pytest.raises(UsageError, match="no such folder; expected the root"):
+            gather_items(manifest=lists / "m.csv", root=tmp_path / "gone")

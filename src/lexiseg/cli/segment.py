@@ -63,6 +63,10 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             help="Scans as id,image[,text]. Without --text each row's own text is asked for.",
         ),
     ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="What the manifest's paths are relative to and where they may lead."),
+    ] = None,
     encoder: Annotated[
         str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model than the preset's.")
     ] = None,
@@ -121,6 +125,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             out=out,
             inputs=inputs or (),
             manifest=manifest,
+            root=root,
             phrases=text or (),
             preset=preset,
             changes=changes,

@@ -44,6 +44,7 @@ def gather_items(
     inputs: Sequence[str | Path] = (),
     *,
     manifest: str | Path | None = None,
+    root: str | Path | None = None,
     phrases: Sequence[str] = (),
 ) -> list[RunItem]:
     """The scans of a run: a manifest's rows in order, then the inputs'.
@@ -55,6 +56,7 @@ def gather_items(
     Args:
         inputs: files and folders, see `find_scans`.
         manifest: a CSV, see `read_manifest`.
+        root: what the manifest's paths are relative to and where they may lead; its own folder when None.
         phrases: for every scan.
 
     Returns:
@@ -73,10 +75,11 @@ def gather_items(
         raise UsageError("no phrase was given; say what to look for, for example 'breast tumor'")
     if inputs and asked == ():
         raise UsageError("no phrase was given for the files; a manifest's text holds for its own rows alone")
-    rows = read_manifest(manifest) if manifest is not None else []
+    rows = read_manifest(manifest, root=root) if manifest is not None else []
     if rows and not asked and not any(row.text for row in rows):
         raise UsageError(f"{manifest}: no row has a text and no phrase was given; say what to look for")
-    folder = Path(manifest).parent if manifest is not None else Path()
+    own = Path(manifest).parent if manifest is not None else Path()
+    folder = own if root is None else Path(root)
     listed = [_of_row(row, folder, asked) for row in rows]
     return listed + _of_inputs(inputs, asked, rows)
 

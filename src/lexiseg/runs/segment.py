@@ -41,6 +41,7 @@ class RunRequest:
         out: the results' folder.
         inputs: files and folders.
         manifest: a CSV of scans, besides or instead of `inputs`; see `gather_items`.
+        root: of the manifest's paths; its own folder when None.
         phrases: what to look for in every scan; may be empty where the manifest says it.
         preset: a preset's name or YAML file.
         changes: fields of the preset to replace, see `Preset.override`.
@@ -54,6 +55,7 @@ class RunRequest:
     out: Path
     inputs: Sequence[str | Path] = ()
     manifest: str | Path | None = None
+    root: str | Path | None = None
     phrases: Sequence[str] = ()
     preset: str = "demo"
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +89,7 @@ def segment_files(
     """
     preset = load_preset(request.preset, **request.changes)
     check_tuning(request.tune, preset)
-    items = gather_items(request.inputs, manifest=request.manifest, phrases=request.phrases)
+    items = gather_items(request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases)
     if preset.needs_truth and not any(item.mask for item in items):
         raise UsageError(
             f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
