@@ -21,22 +21,23 @@ SOURCE = ROOT / "src"
 
 # Title, words before the table, and ROOM.NAME of the dataclass or function whose settings it lists.
 PRESET_SETTINGS = (
-    ("phrases", "How a phrase is put into words.", ""),
-    ("saliency, every method", "Where the phrase is in the scan.", "saliency.SaliencyMethod"),
+    ("phrases", "How a phrase is put into words.", "pipelines.PhraseSettings"),
+    ("saliency, every method", "Where the phrase is in the scan.", "saliency.SaliencySettings"),
     (
         "saliency, method dense",
         "`sigmoid` and `softmax` make the map a probability. `minmax` stretches it over the scan and always marks "
         "something. `auto` takes the first of these that the encoder allows.",
-        "saliency.DenseSimilarity",
+        "saliency.DenseSettings",
     ),
-    ("saliency, method gscorecam", "", "saliency.GScoreCAM"),
-    ("saliency, method gradcam", "", "saliency.GradCAM"),
+    ("saliency, method gscorecam", "", "saliency.GScoreCAMSettings"),
+    ("saliency, method gradcam", "", "saliency.GradCAMSettings"),
     ("regions", "How the map becomes a region.", ""),
     ("regions, method crf", "", "regions.CRFSettings"),
-    ("regions, method threshold", "", "regions.fixed_threshold"),
-    ("regions, method percentile", "", "regions.percentile_threshold"),
-    ("regions, method kmeans", "", "regions.kmeans"),
-    ("prompts", "What the segmenter is asked.", "regions.prompts_from_region"),
+    ("regions, method threshold", "", "regions.FixedThreshold"),
+    ("regions, method percentile", "", "regions.PercentileThreshold"),
+    ("regions, method kmeans", "", "regions.KMeans"),
+    ("prompts", "What the segmenter is asked.", "regions.PromptSettings"),
+    ("prompts, pipeline salip", "What the segmenter is asked about a proposal.", "regions.HullSettings"),
     ("proposals", "Which regions SaLIP finds in a scan.", "proposals.ProposalSettings"),
     ("crops", "How a region is shown to the encoder.", "proposals.CropSettings"),
     ("retrieval", "Which regions a phrase takes.", "proposals.RetrievalSettings"),

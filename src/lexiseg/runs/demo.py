@@ -27,7 +27,7 @@ _ABSENT_IN, _WRONG_IN = "brain-mri", "chest-xray"
 
 _SCENES: Mapping[str, Mapping[str, Any]] = {"brain-mri": {"contrast": "FLAIR", "plane": "axial"}}
 """What is fixed of a phantom; the rest is drawn from the seed.  Of brain scans the bundled pair is best on
-axial FLAIR with a glioma and poor on much else (docs/quality.md): the demonstration shows the former."""
+axial FLAIR with a glioma and poor on much else (docs/lab/quality.md): the demonstration shows the former."""
 _KINDS: Mapping[str, Mapping[str, Any]] = {"brain-mri": {"kind": "glioma"}}
 
 
