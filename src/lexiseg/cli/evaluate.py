@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lexiseg.cli.bars import count_bar
-from lexiseg.cli.report_tables import rich_table
+from lexiseg.cli.tables import rich_table
 from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
 
 

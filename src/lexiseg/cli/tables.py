@@ -1,15 +1,18 @@
-"""Results as tables for the terminal; imported when there is something to show, since it needs the rooms below."""
+"""Results as tables for the terminal; imported when there is something to show."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
-from lexiseg.evaluation.retrieval import DIRECTIONS, Retrieval
-from lexiseg.runs.demo import DemoReport
+if TYPE_CHECKING:
+    from lexiseg.evaluation.report.writing import Table as ReportTable
+    from lexiseg.evaluation.retrieval import Retrieval
+    from lexiseg.runs.demo import DemoReport
 
 
 def demo_table(report: DemoReport) -> Table:
@@ -42,6 +45,8 @@ def _number(value: float) -> str:
 
 def retrieval_table(found: Retrieval) -> Table:
     """A line for each measure: both directions with their spread over shuffles and their interval."""
+    from lexiseg.evaluation.retrieval import DIRECTIONS
+
     title = f"{found.pairs} pairs, {found.captions} captions that differ"
     if found.shuffles > 1:
         title += f"; galleries of {found.gallery} dealt {found.shuffles} times, seed {found.seed}"
@@ -63,6 +68,8 @@ def retrieval_table(found: Retrieval) -> Table:
 
 def history_table(history: Sequence[Mapping[str, Any]], best: int) -> Table:
     """A line for each epoch of a fine-tuning run; the best is marked."""
+    from lexiseg.evaluation.retrieval import DIRECTIONS
+
     table = Table(title="validation retrieval, % of queries", title_justify="left")
     columns = [f"{measure} {direction}" for measure in ("top-1", "top-2") for direction in DIRECTIONS]
     table.add_column("epoch", no_wrap=True)
@@ -78,3 +85,19 @@ def history_table(history: Sequence[Mapping[str, Any]], best: int) -> Table:
 def _interval(interval: tuple[float, float]) -> str:
     low, high = interval
     return "-" if math.isnan(low) else f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def rich_table(table: ReportTable) -> Table:
+    """A report's table for the terminal: what goes with a number stands below it, in brackets."""
+    shown = Table(title=table.title, title_justify="left")
+    for place, name in enumerate(table.header):
+        words = place < table.words
+        shown.add_column(name, justify="left" if words else "right", no_wrap=words)
+    for row in table.rows:
+        texts = []
+        for place, cell in enumerate(row):
+            note = f"{' ' if place < table.words else chr(10)}({cell.note})" if cell.note else ""
+            # As Text: names may hold brackets, which rich would read as markup.
+            texts.append(Text(cell.text + note, style="bold" if cell.best else ""))
+        shown.add_row(*texts)
+    return shown
