@@ -27,7 +27,8 @@ from torch.multiprocessing import Queue
 
 from recipe.data import folds_of, phantom_samples, real_samples
 from recipe.encoder import EncoderBatches
-from recipe.loop import Batches, batches_of, shortened
+from recipe.loop import Batches, batches_of
+from recipe.phases import shortened
 from recipe.segmenter import SegmenterBatches
 from recipe.train import CONFIG, Which, loop_of, task_and_export
 
@@ -119,7 +120,7 @@ def _step_of(folder: Path) -> int:
     checkpoint = folder / "last.pt"
     if not checkpoint.exists():
         return 0
-    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["step"])
+    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["state"]["step"])
 
 
 def main(

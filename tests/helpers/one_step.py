@@ -19,10 +19,10 @@ def one_step(tower: Path, pairs: Path, *, devices: int = 1, **changes: Any) -> d
     """The loss, and the gradient of every weight that is trained."""
     from lexiseg.datasets.pairs.read import read_pairs
     from lexiseg.models.loading import load_encoder
+    from lexiseg.training.fabric import make_fabric
     from lexiseg.training.finetuning.batches import Batches
     from lexiseg.training.finetuning.data import readable
     from lexiseg.training.finetuning.embedding import tokenize
-    from lexiseg.training.finetuning.fabric import make_fabric
     from lexiseg.training.finetuning.parameters import choose_trainable
     from lexiseg.training.finetuning.settings import FinetuneSettings
     from lexiseg.training.finetuning.step import Towers, accumulate_gradient
@@ -34,7 +34,7 @@ def one_step(tower: Path, pairs: Path, *, devices: int = 1, **changes: Any) -> d
     encoder = load_encoder(str(tower), device="cpu", precision="float32")
     choose_trainable(encoder.model, settings)
     kept, store = readable(read_pairs(pairs), encoder.input_size)
-    fabric = make_fabric(settings, torch.device("cpu"), devices)
+    fabric = make_fabric("cpu", settings.precision, devices=devices)
     tokens = tokenize(encoder, [pair.text for pair in kept.pairs])
     batches = Batches(
         kept.pairs, store, tokens, encoder.mean, settings, rank=fabric.global_rank, world=fabric.world_size

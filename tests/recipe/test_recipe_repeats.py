@@ -78,7 +78,7 @@ WEIGHTS = {"encoder": "open_clip_model.safetensors", "segmenter": "model.safeten
 def run(module: str, *arguments: str, hash_seed: int = 0) -> None:
     """A command of the recipe, on the CPU."""
     done = subprocess.run(
-        [sys.executable, "-m", f"lexiseg.bundled.{module}", *arguments, "--device", "cpu"],
+        [sys.executable, "-m", f"recipe.{module}", *arguments, "--device", "cpu"],
         env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
         capture_output=True,
         text=True,

@@ -131,7 +131,7 @@ class TestResume:
             run(pairs_csv, whole[0], tower)
 
     def test_other_settings_are_another_run(self, whole: tuple[Path, Any], pairs_csv: Path, tower: Path) -> None:
-        with pytest.raises(UsageError, match=r"beta1=0\.15, now it is 0\.5"):
+        with pytest.raises(UsageError, match=r"begun with beta1=0\.15 \(now 0\.5\); resume"):
             run(pairs_csv, whole[0], tower, changed(augment=True, beta1=0.5), resume=True)
 
     def test_a_broken_checkpoint(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ class TestStopping:
 
         monkeypatch.setattr(trainer, "accumulate_gradient", poisoned)
         out = tmp_path / "out"
-        with pytest.raises(TrainingDiverged, match=r"loss is nan at step 4 .*last\.pt .*after epoch 1") as raised:
+        with pytest.raises(TrainingDiverged, match=r"loss is nan at step 4: .*last\.pt .*after epoch 1") as raised:
             run(pairs_csv, out, tower)
         assert "\n" not in str(raised.value)
         assert torch.load(out / "training" / "last.pt", weights_only=True)["state"]["epoch"] == 1
@@ -182,7 +182,7 @@ class TestStopping:
             return loss
 
         monkeypatch.setattr(trainer, "accumulate_gradient", poisoned)
-        with pytest.raises(TrainingDiverged, match=r"gradient is .* at step 1 .*no epoch was finished"):
+        with pytest.raises(TrainingDiverged, match=r"gradient is .* at step 1: .*no epoch was finished"):
             run(pairs_csv, tmp_path / "out", tower)
 
 

@@ -14,13 +14,15 @@ from lexiseg.models.loading import load_encoder
 from lexiseg.training.finetuning.parameters import (
     add_adapters,
     choose_trainable,
-    parameter_groups,
+    rate_factors,
     tower_of,
     without_adapters,
 )
-from lexiseg.training.finetuning.settings import FinetuneSettings, load_settings, parse_change, preset_names
+from lexiseg.training.finetuning.settings import FinetuneSettings, load_settings, preset_names
 from lexiseg.training.finetuning.step import Towers
 from lexiseg.training.finetuning.trainer import rate_factor
+from lexiseg.training.optimizing import parameter_groups
+from lexiseg.training.settings import parse_change
 
 
 class TestPresets:
@@ -44,12 +46,13 @@ class TestPresets:
         ("change", "message"),
         [
             ({"loss": "triplet"}, "dhn-nce, hn-nce"),
-            ({"batch": 1}, "expected 2 to inf"),
+            ({"batch": 1}, "batch is 1; expected a whole number, at least 2"),
             ({"learning_rate": 0.0}, "more than 0"),
-            ({"learning_rate": "fast"}, "expected float"),
-            ({"temperature": float("nan")}, "expected 0 to 100"),
-            ({"epochs": 1.5}, "expected int"),
-            ({"augment": 1}, "expected bool"),
+            ({"learning_rate": "fast"}, "learning_rate is 'fast'; expected a number"),
+            ({"temperature": float("nan")}, "expected a number, 0 to 100"),
+            ({"epochs": 1.5}, "epochs is 1.5; expected a whole number"),
+            ({"augment": 1}, "augment is 1; expected true or false"),
+            ({"freeze": "all"}, "freeze is 'all'; expected one of none, image, text"),
             ({"nonesuch": 1}, "no setting 'nonesuch'"),
         ],
     )
@@ -120,13 +123,9 @@ class TestWhatMoves:
         assert {tower_of(name) for name in trained(encoder.model)} == {left}
 
     def test_weight_decay_spares_vectors(self, encoder: Any) -> None:
-        settings = FinetuneSettings(weight_decay=0.1)
-        choose_trainable(encoder.model, settings)
-        decays = {
-            name: group["weight_decay"]
-            for group in parameter_groups(encoder.model, settings)
-            for name in group["names"]
-        }
+        choose_trainable(encoder.model, FinetuneSettings())
+        groups = parameter_groups(encoder.model, weight_decay=0.1)
+        decays = {name: group["weight_decay"] for group in groups for name in group["names"]}
         assert decays.keys() == trained(encoder.model)
         assert decays["visual.transformer.resblocks.0.mlp.c_fc.weight"] == 0.1
         for name in (
@@ -137,11 +136,10 @@ class TestWhatMoves:
             assert decays[name] == 0
 
     def test_layers_learn_slower_the_deeper_they_lie(self, encoder: Any) -> None:
-        settings = FinetuneSettings(layer_decay=0.5)
-        choose_trainable(encoder.model, settings)
-        factors = {
-            name: group["factor"] for group in parameter_groups(encoder.model, settings) for name in group["names"]
-        }
+        choose_trainable(encoder.model, FinetuneSettings())
+        factor = rate_factors(encoder.model, layer_decay=0.5)
+        groups = parameter_groups(encoder.model, weight_decay=0.1, factor=factor)
+        factors = {name: group["factor"] for group in groups for name in group["names"]}
         block = "visual.transformer.resblocks.{}.mlp.c_fc.weight".format
         assert [factors[block(layer)] for layer in range(3)] == [0.125, 0.25, 0.5]
         assert factors["visual.conv1.weight"] == 0.0625

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from lexiseg.training.average import follow
+from lexiseg.training.schedule import cycle_rate
 from lexiseg.training.students.robust import (
     balanced,
     choose_members,
     corrected,
-    cycle_rate,
     entropy,
     exchange,
-    follow,
     kept_share,
     smallest,
 )

@@ -163,7 +163,7 @@ class TestTraining:
         for path in folder.iterdir():
             path.unlink()
         train(labels, folder, replace(short, seed=1), device="cpu")
-        with pytest.raises(UsageError, match="start"):
+        with pytest.raises(UsageError, match="begun with other start; resume"):
             train(labels, tmp_path / "m", settings, device="cpu", resume=True)
 
     def test_of_two_networks_one_begins_from_it(

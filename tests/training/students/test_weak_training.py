@@ -154,10 +154,10 @@ class TestRefusals:
     def test_another_runs_checkpoint_is_refused(self, labels: LabelSet, tiny: TrainSettings, tmp_path: Path) -> None:
         with pytest.raises(Killed):
             train(labels, tmp_path / "m", replace(tiny, steps=4, checks=4), device="cpu", progress=killer(2))
-        with pytest.raises(UsageError, match="other settings"):
+        with pytest.raises(UsageError, match=r"checks=4 \(now 8\) and steps=4 \(now 5\); resume"):
             train(labels, tmp_path / "m", replace(tiny, steps=5), device="cpu", resume=True)
         (tmp_path / "m" / "checkpoint.pt").write_bytes(b"torn")
-        with pytest.raises(UsageError, match="cannot be read"):
+        with pytest.raises(UsageError, match="no checkpoint that can be read"):
             train(labels, tmp_path / "m", tiny, device="cpu", resume=True)
 
     def test_a_loss_that_is_not_finite_ends_it(

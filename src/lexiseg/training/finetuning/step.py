@@ -64,8 +64,11 @@ class Towers(nn.Module):
         """
         model = cast(Any, self.model)
         normalised = (pixels - self.mean) / self.std
-        image = functional.normalize(model.encode_image(normalised).float(), dim=-1)
-        text = functional.normalize(model.encode_text(tokens).float(), dim=-1)
+        image, text = (
+            # Of half precision float32; float64 stays.
+            functional.normalize(each.to(torch.promote_types(each.dtype, torch.float32)), dim=-1)
+            for each in (model.encode_image(normalised), model.encode_text(tokens))
+        )
         return image, text, model.logit_scale.exp().reshape(())
 
     @torch.no_grad()
