@@ -174,6 +174,7 @@ class Loop:
         task, start = self.task, self._start()
         running: Tensor | None = None
         began = time.monotonic()
+        logger.info("from step %d of %d", start, task.steps)
         task.model.train()
         for step, batch in enumerate(self.source(start), start):
             set_rate(self.optimizer, task.rate(step))
@@ -220,7 +221,6 @@ class Loop:
         self.task.model.load_state_dict(kept["model"])
         self.average.load_state_dict(kept["average"])
         self.optimizer.load_state_dict(kept["optimizer"])
-        logger.info("resumed at step %d", state.step)
         return state.step
 
     def _kept(self, step: int) -> Path:

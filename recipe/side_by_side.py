@@ -19,6 +19,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Annotated, Any
 
+import lightning.fabric  # noqa: F401  (which every process needs: imported once)
 import torch
 import typer
 import yaml
@@ -143,6 +144,8 @@ def main(
     size, seed = recipe["store_size"], recipe["seed"]
     groups = groups_of(recipe, sorted(set(fold or FOLDS)), length)
     here = multiprocessing.get_context("fork")  # the samples are shared, not copied
+    for run in (run for group in groups for run in group.runs):
+        task_and_export(run.which)  # imported here once, and not by every process
     queues = {run.name: here.Queue(AHEAD) for group in groups for run in group.runs}
     trainings = [
         here.Process(target=_train, args=(run, out / run.name, seed, queues[run.name], device), name=run.name)
