@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lexiseg.datasets.pairs.pairs import PairSet
+from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import BadManifest, TrainingDiverged, UnwritableResult, UsageError
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.status import check_model
@@ -91,7 +93,9 @@ class TestRun:
         import lexiseg
 
         out = tmp_path / "out"
-        finetune(pairs_csv, out, device="cpu", settings=changed(epochs=1, learning_rate=1e-6))
+        few = PairSet(read_pairs(pairs_csv).pairs[:6], ())  # three of two patients each train and validate
+        report = finetune(few, out, device="cpu", settings=changed(epochs=1, batch=2, validation=0.5))
+        assert report.train >= 2 and len(report.history) == 2
         segment = lexiseg.load("demo", device="cpu", encoder=str(out))
         scan = lexiseg.read_scan(pairs_csv.parent / "0.png")
         assert segment(scan, "breast tumor")["breast tumor"].mask.shape == (64, 64)
