@@ -31,7 +31,10 @@ TRAINING_SETS = tuple(ORGAN_OF_SET)  # lgg is never trained on: it is the set th
 CONTRADICTORY = frozenset(
     f"busi_g{n}" for n in ("039", "082", "206", "221", "287", "293", "309", "312")
 )  # near-identical images that carry different labels in the original
-CAPTION = "caption"
+_PHANTOM_NAMES = {
+    "malignant tumor": "malignant breast tumor",
+    "benign tumor": "benign breast tumor",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +208,6 @@ def real_samples(root: Path, size: int, *, validation: bool, fold: int | Sequenc
                 exact=bool(row["mask"]),
                 group=row["group"],
             )
-
-
-_PHANTOM_NAMES = {
-    "malignant tumor": "malignant breast tumor",
-    "benign tumor": "benign breast tumor",
-}
 
 
 def phantom_samples(count: int, size: int, seed: int) -> Iterator[Sample]:

@@ -203,6 +203,8 @@ class Loop:
                 self._save(step + 1)
                 if after is not None:
                     after(self.average, step + 1)
+        if self._table is not None:
+            self._table.close()
         if self.mix:
             kept = [
                 torch.load(self._kept(step), weights_only=True, map_location=self.fabric.device) for step in self.mix

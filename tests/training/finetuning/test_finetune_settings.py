@@ -23,7 +23,6 @@ from lexiseg.training.finetuning.settings import FinetuneSettings, load_settings
 from lexiseg.training.finetuning.step import Towers
 from lexiseg.training.finetuning.trainer import rate_factor
 from lexiseg.training.optimizing import parameter_groups
-from lexiseg.training.settings import parse_change
 
 
 class TestPresets:
@@ -71,12 +70,6 @@ class TestPresets:
         (tmp_path / "mine.yaml").write_text(content)
         with pytest.raises(UnknownPreset):
             load_settings(tmp_path / "mine.yaml")
-
-    def test_changes_as_text(self) -> None:
-        assert parse_change("temperature=0.1") == ("temperature", 0.1)
-        for text in ("temperature", "=1", "a=["):
-            with pytest.raises(UsageError):
-                parse_change(text)
 
 
 class TestSchedule:

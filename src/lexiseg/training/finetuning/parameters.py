@@ -12,6 +12,11 @@ from torch import nn
 from lexiseg.errors import UsageError
 from lexiseg.training.finetuning.settings import FinetuneSettings
 
+_LAYER = re.compile(r"\.(?:resblocks|blocks|layers?|stages)\.(\d+)\.")
+_BOTTOM = re.compile(r"embed|conv1|conv_stem|stem|patch|cls_token|class_token|positional|ln_pre|norm_pre|\.bn1\.")
+_ADAPTER = "lora_"
+_LEARNT_SCALE = "logit_scale"
+
 
 def add_adapters(model: nn.Module, *, rank: int, freeze: str = "none") -> list[str]:
     """Put a low-rank adapter beside every linear layer and convolution inside the towers' layers, in place.
@@ -68,12 +73,6 @@ def _places(model: nn.Module) -> list[str]:
         if (isinstance(module, nn.Linear) or mixes) and not inside:
             found.append(name)
     return found
-
-
-_LAYER = re.compile(r"\.(?:resblocks|blocks|layers?|stages)\.(\d+)\.")
-_BOTTOM = re.compile(r"embed|conv1|conv_stem|stem|patch|cls_token|class_token|positional|ln_pre|norm_pre|\.bn1\.")
-_ADAPTER = "lora_"
-_LEARNT_SCALE = "logit_scale"
 
 
 def choose_trainable(model: nn.Module, settings: FinetuneSettings) -> None:

@@ -19,7 +19,8 @@ from lexiseg.training.losses import find_loss
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-
+Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 _LARGEST_SCALE = 4.6052  # log 100, as CLIP has it
 
 
@@ -75,10 +76,6 @@ class Towers(nn.Module):
     def keep_scale_in_range(self) -> None:
         """Keep the learnt scale between 1 and 100."""
         cast(Any, self.model).logit_scale.clamp_(0, _LARGEST_SCALE)
-
-
-Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cached_backward(

@@ -13,12 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import lexiseg
-from lexiseg.errors import UnwritableResult, UsageError
+from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
-from lexiseg.training.students.folder import write_student
+from lexiseg.training.students.folder import remove_file, write_student
 from lexiseg.training.students.labels import LabelSet
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TrainSettings
@@ -167,7 +167,7 @@ def train(
     _draw_curves(trained.history, out, against=labels.kind)
     write_student(out, config, trained.members, samples.rows)
     # Its corrected labels are patients' masks: they stay no longer than needed.
-    _remove(out / CHECKPOINT)
+    remove_file(out / CHECKPOINT)
     seconds = time.monotonic() - began
     return TrainReport(folder=out, config=config, early=trained.early, failed=samples.failed, seconds=seconds)
 
@@ -218,10 +218,3 @@ def _draw_curves(history: Sequence[Mapping[str, float]], folder: Path, *, agains
         folder / CURVES,
         [Panel(curves=[loss], axes=left, marks=marks), Panel(curves=[dice], axes=right, marks=marks)],
     )
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error
