@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ class Far:
 
 
 class TestCheckpoint:
-    IDENTITY: dict[str, Any] = {"settings": {"rate": 0.1, "batch": 8}, "scans": "0" * 64}
+    IDENTITY: ClassVar[dict[str, Any]] = {"settings": {"rate": 0.1, "batch": 8}, "scans": "0" * 64}
 
     def saved(self, path: Path) -> Path:
         state = Far(step=7, history=[{"loss": 0.5}])
@@ -45,7 +45,7 @@ class TestCheckpoint:
         ("changes", "message"),
         [
             ({"settings": {"rate": 0.2, "batch": 8}}, r"begun with rate=0\.1 \(now 0\.2\); resume with the same"),
-            ({"settings": {"rate": 0.2}, "scans": "1"}, r"batch=8 \(now None\) and .* and other scans; resume"),
+            ({"settings": {"rate": 0.2}, "scans": "1"}, r"other scans and batch=8 \(now None\) and rate=0\.1 .*; resume"),
             ({"a": 1, "b": 1, "c": 1, "d": 1}, r"c=None \(now 1\) and 1 other differences; resume"),
         ],
     )
