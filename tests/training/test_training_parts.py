@@ -45,7 +45,7 @@ class TestCheckpoint:
         ("changes", "message"),
         [
             ({"settings": {"rate": 0.2, "batch": 8}}, r"begun with rate=0\.1 \(now 0\.2\); resume with the same"),
-            ({"settings": {"rate": 0.2}, "scans": "1"}, r"other scans and batch=8 \(now None\) and rate=0\.1 .*; resume"),
+            ({"settings": {"rate": 0.2}, "scans": "1"}, r"other scans and batch=8 \(now None\) and rate=.*; resume"),
             ({"a": 1, "b": 1, "c": 1, "d": 1}, r"c=None \(now 1\) and 1 other differences; resume"),
         ],
     )
