@@ -21,6 +21,7 @@ class Frame:
     The place is `lexiseg.saliency.framing`'s.  The pixels are not: colours are averaged before they are
     resized, nothing is cut to [0, 1], and of a map only what lies in the scan's part of the square is read,
     where an encoder's coarse map is read beyond its edge.  Students that exist were trained so.
+    SAM's own processors put a scan into the upper left corner, since SAM was trained so.
 
     Attributes:
         height, width: of the scan.
