@@ -30,13 +30,14 @@ import lexiseg
 from lexiseg.datasets.pairs.pairs import Pair, PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.models.loading import load_encoder
+from lexiseg.training.fabric import make_fabric
 from lexiseg.training.finetuning.batches import Batches
 from lexiseg.training.finetuning.data import readable
 from lexiseg.training.finetuning.embedding import tokenize
-from lexiseg.training.finetuning.fabric import make_fabric
-from lexiseg.training.finetuning.parameters import choose_trainable, parameter_groups
+from lexiseg.training.finetuning.parameters import choose_trainable
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.step import Towers, accumulate_gradient
+from lexiseg.training.optimizing import parameter_groups
 
 app = typer.Typer(add_completion=False)
 LR = 1e-5
@@ -70,10 +71,10 @@ def ours(found: PairSet, encoder_name: str, batch: int, chunk: int, epochs: int)
     encoder = load_encoder(encoder_name, device="cpu", precision="float32")
     choose_trainable(encoder.model, settings)
     kept, store = readable(found, encoder.input_size)
-    fabric = make_fabric(settings, torch.device("cpu"))
+    fabric = make_fabric("cpu", settings.precision)
     batches = Batches(kept.pairs, store, tokenize(encoder, [p.text for p in kept.pairs]), encoder.mean, settings)
     bare = Towers(encoder).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(parameter_groups(encoder.model, settings), lr=LR)
+    optimizer = torch.optim.AdamW(parameter_groups(encoder.model, weight_decay=settings.weight_decay), lr=LR)
     towers, optimizer = fabric.setup(bare, optimizer)
 
     def epoch(number: int) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lexiseg.datasets.phantoms.registry import MODALITIES, generate
+from lexiseg.saliency.framing import frame_scan
 from recipe.concepts import HOME, is_absent
 
 ORGAN_OF_SET = {"busi": "breast", "cxr": "chest", "hc18": "fetal", "cheng": "brain"}
@@ -30,7 +31,10 @@ TRAINING_SETS = tuple(ORGAN_OF_SET)  # lgg is never trained on: it is the set th
 CONTRADICTORY = frozenset(
     f"busi_g{n}" for n in ("039", "082", "206", "221", "287", "293", "309", "312")
 )  # near-identical images that carry different labels in the original
-CAPTION = "caption"
+_PHANTOM_NAMES = {
+    "malignant tumor": "malignant breast tumor",
+    "benign tumor": "benign breast tumor",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +112,18 @@ def folds_of(root: Path) -> list[int]:
 def letterbox(
     pixels: NDArray[np.uint8], size: int, *, nearest: bool = False
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Fit (H, W) into the middle of a (size, size) square, aspect kept, padding 0."""
-    height, width = pixels.shape
-    scale = size / max(height, width)
-    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    """Fit (H, W) into the middle of a (size, size) square, aspect kept, padding 0.
+
+    The place is `lexiseg.saliency.framing`'s, which the encoder frames scans by in use.  The pixels are
+    Pillow's, resized as bytes: other roundings would make other weights than those that ship.
+    """
+    place = frame_scan(pixels.shape, size=size)[0].place
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    small = np.asarray(Image.fromarray(pixels).resize((w, h), how))
     square = np.zeros((size, size), np.uint8)
-    top, left = (size - h) // 2, (size - w) // 2
-    square[top : top + h, left : left + w] = small
-    return square, (h, w)
+    square[place.top : place.top + place.height, place.left : place.left + place.width] = np.asarray(
+        Image.fromarray(pixels).resize((place.width, place.height), how)
+    )
+    return square, (place.height, place.width)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
@@ -202,12 +208,6 @@ def real_samples(root: Path, size: int, *, validation: bool, fold: int | Sequenc
                 exact=bool(row["mask"]),
                 group=row["group"],
             )
-
-
-_PHANTOM_NAMES = {
-    "malignant tumor": "malignant breast tumor",
-    "benign tumor": "benign breast tumor",
-}
 
 
 def phantom_samples(count: int, size: int, seed: int) -> Iterator[Sample]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from torch.nn import functional
 from lexiseg.models.fpn import STRIDE  # (the import makes the architectures known to timm, too)
 from recipe.augment import AugmentSettings, augment
 from recipe.data import Sample
-from recipe.loop import Phases, Scheduled
+from recipe.phases import Phases, Scheduled
 from recipe.photographs import load_pretrained
 from recipe.sampling import Sampler
 from recipe.supervision import Supervision, questions, supervise
 from recipe.words import teach_words
-
-logger = logging.getLogger(__name__)
 
 
 def open_clip_config(c: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def projection_of(first: Any, second: Any, tokens: Tensor) -> Tensor:
     own = first.text_projection.data
     one, two = (_embed(model, tokens) for model in (first, second))
     wanted = functional.normalize(two, dim=1) * one.norm(dim=1, keepdim=True)
-    first.text_projection.data = torch.eye(len(own))
+    first.text_projection.data = torch.eye(len(own)).to(own)
     features = _embed(first, tokens)
     first.text_projection.data = own
     return torch.as_tensor(torch.linalg.lstsq(features, wanted).solution)

@@ -1,108 +1,31 @@
-"""One training loop for both models: Fabric for device and precision, EMA weights, checkpoints, resume."""
+"""One training loop for all bundled models: a task's batches and loss, and what every training shares."""
 
 from __future__ import annotations
 
 import copy
-import csv
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from lexiseg.files import atomic_write
+from lexiseg.training.average import follow, put_mean, ramped
+from lexiseg.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
+from lexiseg.training.fabric import make_fabric
+from lexiseg.training.logs import StepTable
+from lexiseg.training.optimizing import parameter_groups, refuse_infinite, set_rate
 from recipe.depthwise import differentiate_in_float
 
-
-def warm_cosine(step: int, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """A factor that rises to 1 over `warmup` steps and falls on a half cosine to `floor` at the last."""
-    cosine = (1 + math.cos(math.pi * step / steps)) / 2
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * cosine)
-
-
-class Phases:
-    """Consecutive phases of a training, each a mapping with `steps`, `lr` and what else its task reads."""
-
-    def __init__(self, phases: Sequence[Mapping[str, Any]], warmup: int) -> None:
-        self.phases, self.warmup = phases, warmup
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all phases."""
-        return sum(p["steps"] for p in self.phases)
-
-    def at(self, step: int) -> Mapping[str, Any]:
-        """The phase that a step belongs to."""
-        for phase in self.phases:
-            if step < phase["steps"]:
-                return phase
-            step -= phase["steps"]
-        return self.phases[-1]
-
-    def rate(self, step: int) -> float:
-        """Warm-up, then a cosine to the end or to a phase with `restart: true`; times the phase's `lr`."""
-        begin = end = 0
-        for phase in self.phases:
-            if phase.get("restart") and end <= step:
-                begin = end
-            elif phase.get("restart"):
-                break
-            end += phase["steps"]
-        return float(self.at(step)["lr"]) * warm_cosine(step - begin, end - begin, self.warmup)
-
-
-def shortened(settings: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """A model's section of the recipe with every phase `share` times as long, and the same mean of weights.
-
-    Raises:
-        ValueError: a step of `mix` is not the end of a phase.
-    """
-    phases = [{**phase, "steps": max(1, round(phase["steps"] * share))} for phase in settings["phases"]]
-    ends = [list(accumulate(phase["steps"] for phase in some)) for some in (settings["phases"], phases)]
-    mix = settings.get("mix") or {}
-    if strange := set(mix) - set(ends[0]):
-        raise ValueError(f"mix: steps {sorted(strange)} are not the ends of phases, {ends[0]}")
-    return {
-        **settings,
-        "phases": phases,
-        "mix": {new: mix[old] for old, new in zip(*ends, strict=True) if old in mix},
-    }
-
-
-class Scheduled:
-    """A task's part of `Loop` that its phases decide."""
-
-    c: Mapping[str, Any]
-    phases: Phases
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of all phases."""
-        return self.phases.steps
-
-    def begin(self) -> None:
-        """Nothing comes before the first step."""
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.phases.rate(step)
-
-    def decay(self, step: int) -> float:
-        """Decay of the running average at a step: the phase's own `ema`, else the model's."""
-        return float(self.phases.at(step).get("ema", self.c["ema"]))
-
-
-Precision = Literal["32-true", "bf16-mixed"]
 logger = logging.getLogger(__name__)
+
+_LAG = 20
+"""Of the running average: see `ramped`."""
 
 
 class Batches(Protocol):
@@ -132,6 +55,13 @@ class Task(Batches, Protocol):
 
     def loss(self, batch: Any, device: torch.device) -> dict[str, Tensor]:
         """The terms of the loss of what `batch` gave, already weighted."""
+
+
+@dataclass
+class LoopState:
+    """How far a run has come: steps that are finished."""
+
+    step: int = 0
 
 
 class _BySteps(Dataset[Any]):
@@ -171,10 +101,11 @@ class Loop:
         clip: float,
         mix: Mapping[int, float] | None = None,
         slow: Mapping[str, float] | None = None,
-        precision: Precision = "32-true",
+        precision: str = "float32",
         device: str = "auto",
         workers: int = 0,
         source: Callable[[int], Iterator[Any]] | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -188,35 +119,36 @@ class Loop:
                 et al., UAI 2018); None is the last one alone.
             slow: beginning of a weight's name -> factor of the learning rate, for weights that know something
                 already; the first that fits counts.  At 0 they stay as they are, and no gradient is computed.
-            precision: of the forward pass, as Lightning names it; weights and optimiser are float32 always.
-            device: of Lightning's accelerators, or "auto".
+            precision: of the forward pass, "float32" or "bfloat16"; weights and optimiser are float32 always.
+            device: as for `lexiseg.models.device.resolve_device`.
             workers: processes that make batches ahead, of which the result does not depend; 0: none, the
                 run makes each when it is needed.  A GPU waits for its batches without.
             source: gives the batches of every step from one on; None: the task's own.
+            identity: what a continuation must share, plain values.
+
+        Raises:
+            UsageError: lightning is not installed, or there is no such device.
         """
         self.task, self.folder, self.clip = task, folder, clip
         self.mix, self.source = dict(mix or {}), source or partial(batches_of, task, workers=workers)
         folder.mkdir(parents=True, exist_ok=True)
-        self.fabric = Fabric(accelerator="auto" if device == "auto" else device, devices=1, precision=precision)
+        self.identity = identity or {}
+        self.fabric = make_fabric(device, precision)
         task.model.to(self.fabric.device)
         if not self.checkpoint.exists():
             task.begin()
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, p in task.model.named_parameters():
-            bare = p.ndim < 2 or any(part in name for part in ("logit", "positional", "pos_embed"))
-            factor = next((f for start, f in (slow or {}).items() if name.startswith(start)), 1.0)
-            p.requires_grad_(p.requires_grad and factor > 0)
-            if p.requires_grad:
-                groups.setdefault((0.0 if bare else weight_decay, factor), []).append(p)
-        optimizer = torch.optim.AdamW(
-            [{"params": ps, "weight_decay": d, "factor": f} for (d, f), ps in groups.items()],
-            lr=1e-3,
-            betas=(0.9, 0.98),
-        )
+
+        def factor(name: str) -> float:
+            return next((each for start, each in (slow or {}).items() if name.startswith(start)), 1.0)
+
+        for name, parameter in task.model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and factor(name) > 0)
+        groups = parameter_groups(task.model, weight_decay=weight_decay, factor=factor)
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98))
         task.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(task.model).eval().requires_grad_(False)
-        self.optimizer = optimizer
-        if precision == "bf16-mixed" and self.fabric.device.type == "cpu":
+        self._table: StepTable | None = None
+        if precision == "bfloat16" and self.fabric.device.type == "cpu":
             differentiate_in_float(task.model)
 
     @property
@@ -227,19 +159,29 @@ class Loop:
     def run(
         self, *, every: int = 200, log: int = 20, after: Callable[[nn.Module, int], None] | None = None
     ) -> nn.Module:
-        """Train to the end; returns the averaged model."""
+        """Train to the end; returns the averaged model.
+
+        Args:
+            every: steps from one checkpoint to the next.
+            log: steps from one line of the log to the next.
+            after: is called with the averaged model and the step after each checkpoint, and at the end.
+
+        Raises:
+            TrainingDiverged: the loss is not finite.
+            UsageError: the checkpoint is of a run with another identity.
+            UnwritableResult: the file system refused.
+        """
         task, start = self.task, self._start()
         running: Tensor | None = None
         began = time.monotonic()
+        logger.info("from step %d of %d", start, task.steps)
         task.model.train()
         for step, batch in enumerate(self.source(start), start):
-            for group in self.optimizer.param_groups:
-                group["lr"] = task.rate(step) * group["factor"]
+            set_rate(self.optimizer, task.rate(step))
             with self.fabric.autocast():
                 terms = task.loss(batch, self.fabric.device)
             total = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(total):
-                raise RuntimeError(f"loss is {total.item()} at step {step}: the last checkpoint is {self.checkpoint}")
+            refuse_infinite("loss", total.item(), step=step, advice=f"the last checkpoint is {self.checkpoint}")
             self.optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(total)
             norm = nn.utils.clip_grad_norm_(task.model.parameters(), self.clip)
@@ -247,22 +189,27 @@ class Loop:
             scale = getattr(task.model, "logit_scale", None)
             if scale is not None:
                 scale.data.clamp_(0, 3.4)
-            self._follow(min(task.decay(step), (step + 1) / (step + 20)))
+            follow(self.average, task.model, ramped(task.decay(step), step, lag=_LAG))
             # Summed up where they were computed: a GPU would wait at each number that is fetched.
             found = torch.stack([*terms.values(), total, norm]).detach()
             running = found if running is None else 0.95 * running + 0.05 * found
             if (step + 1) % log == 0:
                 values = dict(zip([*terms, "total", "norm"], running.tolist(), strict=True))
-                self._log(step + 1, values, (time.monotonic() - began) / (step + 1 - start))
+                self._log(step + 1, values, (time.monotonic() - began) / (step + 1 - start), start)
             if step + 1 in self.mix:
                 # Before the checkpoint: a run that is killed between the two makes it again.
-                self._write(self.average.state_dict(), self._kept(step + 1))
+                save_tensors(self._kept(step + 1), self.average.state_dict())
             if (step + 1) % every == 0 or step + 1 == task.steps:
                 self._save(step + 1)
                 if after is not None:
                     after(self.average, step + 1)
+        if self._table is not None:
+            self._table.close()
         if self.mix:
-            self._mix()
+            kept = [
+                torch.load(self._kept(step), weights_only=True, map_location=self.fabric.device) for step in self.mix
+            ]
+            put_mean(self.average, kept, list(self.mix.values()))
             if after is not None:
                 after(self.average, task.steps)
         return self.average
@@ -272,65 +219,33 @@ class Loop:
         if not self.checkpoint.exists():
             self._save(0)
             return 0
-        state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
-        self.task.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        logger.info("resumed at step %d", state["step"])
-        return int(state["step"])
+        state, kept = load_checkpoint(self.checkpoint, LoopState, self.identity)
+        self.task.model.load_state_dict(kept["model"])
+        self.average.load_state_dict(kept["average"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        return state.step
 
     def _kept(self, step: int) -> Path:
         return self.folder / f"average-{step}.pt"
 
-    @torch.no_grad()
-    def _mix(self) -> None:
-        """Put the weighted mean of the kept averages in place of the last one."""
-        total = sum(self.mix.values())
-        states = [
-            (torch.load(self._kept(step), weights_only=True, map_location=self.fabric.device), weight / total)
-            for step, weight in self.mix.items()
-        ]
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.copy_(sum(state[name] * weight for state, weight in states))
-
-    @torch.no_grad()
-    def _follow(self, decay: float) -> None:
-        ours, theirs = self.average.state_dict(), self.task.model.state_dict()
-        numbers = [name for name, value in ours.items() if value.is_floating_point()]
-        # All of them at once: a GPU is called a few times, not a thousand.
-        follow = cast(Any, get_ema_multi_avg_fn)(decay)
-        follow([ours[name] for name in numbers], [theirs[name] for name in numbers], 0)
-        for name in ours.keys() - set(numbers):
-            ours[name].copy_(theirs[name])
-
-    def _log(self, step: int, values: dict[str, float], seconds: float) -> None:
-        left = (self.task.steps - step) * seconds
+    def _log(self, step: int, values: dict[str, float], seconds: float, start: int) -> None:
         logger.info(
             "step %d/%d  %.2f s/step  %.0f min left  %s",
             step,
             self.task.steps,
             seconds,
-            left / 60,
-            "  ".join(f"{k} {v:.4f}" for k, v in values.items()),
+            (self.task.steps - step) * seconds / 60,
+            "  ".join(f"{name} {value:.4f}" for name, value in values.items()),
         )
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["step", "seconds_per_step", *values])
-            writer.writerow([step, f"{seconds:.3f}", *(f"{v:.5f}" for v in values.values())])
+        if self._table is None:
+            columns = ("step", "seconds_per_step", *values)
+            self._table = StepTable(self.folder / "log.csv", columns, below=start + 1, digits=6)
+        self._table.add({"step": step, "seconds_per_step": seconds, **values})
 
     def _save(self, step: int) -> None:
-        state: dict[str, Any] = {
+        tensors = {
             "model": self.task.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "step": step,
         }
-        self._write(state, self.checkpoint)
-
-    @staticmethod
-    def _write(state: Mapping[str, Any], path: Path) -> None:
-        atomic_write(path, lambda stream: torch.save(state, stream))
+        save_checkpoint(self.checkpoint, LoopState(step), tensors, self.identity)

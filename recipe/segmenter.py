@@ -1,9 +1,8 @@
-"""Training the network that students begin from: a U-Net that draws each modality's usual target."""
+"""Training the bundled segmenter: boxes and points ask for outlines, with and without a name."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,21 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
-from lexiseg.training.students.frame import normalise
-from lexiseg.training.students.network import build_network, scan_losses
 from recipe.augment import AugmentSettings, View, augment
 from recipe.data import Sample
 from recipe.lesions import paste_lesion
-from recipe.loop import Phases, Scheduled
+from recipe.phases import Phases, Scheduled
 from recipe.photographs import load_pretrained
-from recipe.sampling import Sampler, chances
+from recipe.sampling import chances
 
-logger = logging.getLogger(__name__)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
 MASK_STRIDE = 2
 AUGMENT = AugmentSettings(zoom=(0.75, 1.9), shift=0.2, view=0.0)
@@ -253,41 +249,3 @@ def _near(boxes: Tensor, side: int) -> Tensor:
     x = ((at - centre[..., :1]).abs() <= reach[..., :1]).float()
     y = ((at - centre[..., 1:]).abs() <= reach[..., 1:]).float()
     return y[..., :, None] * x[..., None, :]
-
-
-TARGETS = {"breast": "breast tumor", "chest": "lungs", "fetal": "fetal head", "brain": "brain tumor"}
-"""By organ: what is foreground."""
-
-
-class UnetTask(Scheduled):
-    """What `Loop` needs to train the U-Net: a batch and its loss."""
-
-    def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
-        self.c, self.seed = c, seed
-        self.model: nn.Module = build_network(
-            channels=1, classes=2, widths=c["widths"], residual_units=c["residual_units"], seed=seed
-        )
-        self.sampler = Sampler(samples, c["shares"])
-        self.phases = Phases(c["phases"], c["warmup"])
-        self._loss = scan_losses()
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Pixels, float32 (B, 1, S, S), and labels, uint8 (B, S, S): a function of (seed, step)."""
-        phase, size = self.phases.at(step), self.c["size"]
-        rng = np.random.default_rng([self.seed, step])
-        changes = AugmentSettings(**phase.get("augment", {}))
-        images, labels = [], []
-        for sample in self.sampler.batch(phase, rng):
-            # A student's scans lie on black, and so do these.
-            view = augment(sample, size, rng, changes, 0.0, mask_stride=1)
-            mask = view.masks.get(TARGETS[sample.organ])
-            images.append(view.pixels[None])
-            labels.append(torch.zeros(size, size) if mask is None else mask)
-        # A tumour of which only a box is known is the ellipse in it: the corners, unknown, are outside.
-        return normalise(torch.stack(images)), (torch.stack(labels) > 0.5).to(torch.uint8)
-
-    def loss(self, batch: tuple[Tensor, Tensor], device: torch.device) -> dict[str, Tensor]:
-        """Dice and cross-entropy of one batch."""
-        pixels, known = batch
-        drawn = self.model(pixels.to(device, memory_format=torch.channels_last))
-        return {"dice_ce": self._loss(drawn, known.to(device)).mean()}

@@ -19,6 +19,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Annotated, Any
 
+import lightning.fabric  # noqa: F401  (which every process needs: imported once)
 import torch
 import typer
 import yaml
@@ -27,7 +28,8 @@ from torch.multiprocessing import Queue
 
 from recipe.data import folds_of, phantom_samples, real_samples
 from recipe.encoder import EncoderBatches
-from recipe.loop import Batches, batches_of, shortened
+from recipe.loop import Batches, batches_of
+from recipe.phases import shortened
 from recipe.segmenter import SegmenterBatches
 from recipe.train import CONFIG, Which, loop_of, task_and_export
 
@@ -119,7 +121,7 @@ def _step_of(folder: Path) -> int:
     checkpoint = folder / "last.pt"
     if not checkpoint.exists():
         return 0
-    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["step"])
+    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["state"]["step"])
 
 
 def main(
@@ -142,6 +144,8 @@ def main(
     size, seed = recipe["store_size"], recipe["seed"]
     groups = groups_of(recipe, sorted(set(fold or FOLDS)), length)
     here = multiprocessing.get_context("fork")  # the samples are shared, not copied
+    for run in (run for group in groups for run in group.runs):
+        task_and_export(run.which)  # imported here once, and not by every process
     queues = {run.name: here.Queue(AHEAD) for group in groups for run in group.runs}
     trainings = [
         here.Process(target=_train, args=(run, out / run.name, seed, queues[run.name], device), name=run.name)

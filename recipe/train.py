@@ -17,7 +17,7 @@ import typer
 import yaml
 
 from recipe.data import Sample, phantom_samples, real_samples
-from recipe.loop import shortened
+from recipe.phases import shortened
 
 if TYPE_CHECKING:
     from recipe.loop import Loop
@@ -69,7 +69,7 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
 
         return SegmenterTask, export_segmenter
     from recipe.export import export_unet
-    from recipe.segmenter import UnetTask
+    from recipe.unet import UnetTask
 
     return UnetTask, export_unet
 
@@ -85,7 +85,8 @@ def loop_of(task: Any, settings: Mapping[str, Any], folder: Path, precision: str
         clip=settings["clip"],
         mix=settings.get("mix"),
         slow=settings.get("slow"),
-        precision=Precision(precision or settings.get("precision", "32-true")).value,
+        precision=Precision(precision or settings.get("precision", "32-true")).name,
+        identity={"settings": settings},
         **how,
     )
 

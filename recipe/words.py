@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lexiseg.training.schedule import warm_cosine
 from recipe.concepts import HOME, NORMAL, SYNONYMS, elsewhere, nonsense
-from recipe.loop import warm_cosine
 from recipe.supervision import say
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lexiseg.errors import TrainingDiverged, UsageError
+
 lightning = pytest.importorskip("lightning", reason="the recipe trains with lightning: pip install 'lexiseg[train]'")
 
 
@@ -67,6 +69,17 @@ class TestLoop:
         assert (first.begun, second.begun) == (1, 0)
         assert float(whole.weight) == pytest.approx(2.0, abs=0.7)
 
+    def test_another_recipe_is_another_run(self, tmp_path: Path) -> None:
+        from recipe.loop import Loop
+
+        def loop(rate: float) -> Any:
+            identity = {"settings": {"phases": [{"lr": rate}], "clip": 1.0}}
+            return Loop(Line(4), tmp_path, weight_decay=0.0, clip=1.0, device="cpu", identity=identity)
+
+        loop(0.1).run()
+        with pytest.raises(UsageError, match=r"begun with phases=\[\{'lr': 0\.1\}\] \(now \[\{'lr': 0\.2\}\]\)"):
+            loop(0.2).run()
+
     def test_batches_made_ahead_by_other_processes_are_the_same(self, tmp_path: Path) -> None:
         from recipe.loop import Loop
 
@@ -79,10 +92,10 @@ class TestLoop:
         assert (len(alone.made), len(helped.made)) == (20, 0)
 
     def test_what_comes_before_the_first_step_is_kept_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError, match="step 7"):
+        with pytest.raises(TrainingDiverged, match=r"nan at step 8: .*last\.pt"):
             self.loop(Broken(40), tmp_path).run(every=100)
         state = torch.load(tmp_path / "last.pt", weights_only=True)
-        assert state["step"] == 0
+        assert state["state"]["step"] == 0
         assert float(state["model"]["bias"]) == float(state["average"]["bias"]) == pytest.approx(0.3)
 
     def test_what_is_returned_is_the_mean_of_the_averages_that_were_asked_for(self, tmp_path: Path) -> None:
@@ -149,7 +162,7 @@ class TestLoop:
         from recipe.loop import Loop
 
         task = Line(40)
-        found = Loop(task, tmp_path, weight_decay=0.0, clip=1.0, precision="bf16-mixed", device="cpu").run()
+        found = Loop(task, tmp_path, weight_decay=0.0, clip=1.0, precision="bfloat16", device="cpu").run()
         assert found.weight.dtype == torch.float32
         assert float(found.weight) == pytest.approx(2.0, abs=0.7)
 
@@ -168,9 +181,9 @@ class TestLoop:
                 assert self.model(batch).dtype == torch.bfloat16
                 return super().loss(batch, device)
 
-        Loop(Seen(2), tmp_path, weight_decay=0.0, clip=1.0, precision="bf16-mixed", device="cpu").run()
+        Loop(Seen(2), tmp_path, weight_decay=0.0, clip=1.0, precision="bfloat16", device="cpu").run()
 
     def test_a_loss_that_is_not_finite_stops_and_says_where(self, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError, match="step 7"):
+        with pytest.raises(TrainingDiverged, match=r"nan at step 8: .*last\.pt"):
             self.loop(Broken(40), tmp_path).run(every=5)
-        assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 5
+        assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 5

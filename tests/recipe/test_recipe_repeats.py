@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -13,41 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-_DRAW = """
-import hashlib, random
-import numpy as np
-from recipe.augment import AugmentSettings, augment
-from recipe.data import phantom_samples
-from recipe.sampling import Sampler
-from recipe.supervision import questions
+pytest.importorskip("lightning", reason="the recipe trains with lightning: pip install 'lexiseg[train]'")
 
-samples = [s for s in phantom_samples(24, 64, 1) if s.organ in ("brain", "breast")]
-rng, words = np.random.default_rng(0), random.Random(0)
-drawn = Sampler(samples, {"phantom": 1.0}).batch({"batch": 8, "lesions": {"phantom": 0.5}}, rng)
-views = [augment(sample, 64, rng, AugmentSettings(), 0.25) for sample in drawn]
-print(hashlib.sha256(b"".join(view.pixels.numpy().tobytes() for view in views)).hexdigest())
-print([question.phrase for question in questions(drawn, views, words)])
-"""
-
-
-def draw(hash_seed: int) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", _DRAW],
-        env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def test_whatever_the_order_of_sets() -> None:
-    first, *others = (draw(seed) for seed in (1, 2, 3))
-    assert len(first.splitlines()) == 2
-    assert others == [first, first]
-
+from recipe.side_by_side import groups_of
+from recipe.side_by_side import main as side_by_side
 
 TINY: dict[str, Any] = {
     "seed": 5, "fold": 0, "store_size": 64, "phantoms": 8,
@@ -72,87 +45,153 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 TINY["second"] = {**TINY["encoder"], "loss": {**TINY["encoder"]["loss"], "negative": 0.5}}
 TINY["third"] = {**TINY["second"], "phases": [{**TINY["encoder"]["phases"][0], "steps": 2}]}
-WEIGHTS = {"encoder": "open_clip_model.safetensors", "segmenter": "model.safetensors"}
+TRAINED = ("second", "third", "segmenter")
 
+_DRAW_AND_TRAIN = f"""
+import hashlib, random, sys
+from pathlib import Path
+import numpy as np
+from recipe.augment import AugmentSettings, augment
+from recipe.data import phantom_samples
+from recipe.sampling import Sampler
+from recipe.supervision import questions
+from recipe.train import Which, main
 
-def run(module: str, *arguments: str, hash_seed: int = 0) -> None:
-    """A command of the recipe, on the CPU."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"lexiseg.bundled.{module}", *arguments, "--device", "cpu"],
-        env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+samples = [s for s in phantom_samples(24, 64, 1) if s.organ in ("brain", "breast")]
+rng, words = np.random.default_rng(0), random.Random(0)
+drawn = Sampler(samples, {{"phantom": 1.0}}).batch({{"batch": 8, "lesions": {{"phantom": 0.5}}}}, rng)
+views = [augment(sample, 64, rng, AugmentSettings(), 0.25) for sample in drawn]
+print(hashlib.sha256(b"".join(view.pixels.numpy().tobytes() for view in views)).hexdigest())
+print([question.phrase for question in questions(drawn, views, words)])
+for which in {TRAINED}:
+    folder, config = Path(sys.argv[1]) / which, Path(sys.argv[2])
+    main(Which(which), out=folder, config=config, threads=1, device="cpu")
+"""
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> str:
+def here(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The recipe's commands run in this process: what they set is put back."""
+    monkeypatch.setattr(logging, "basicConfig", lambda **how: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny recipe's file."""
-    pytest.importorskip("lightning", reason="the recipe trains with lightning: pip install 'lexiseg[train]'")
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    return str(tmp_path / "tiny.yaml")
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
 
 
-@pytest.mark.parametrize("which", WEIGHTS)
-def test_the_recipe_run_again_ends_with_the_same_bytes(which: str, config: str, tmp_path: Path) -> None:
-    found = set()
+@pytest.fixture(scope="module")
+def runs(config: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[list[str], dict[str, str]]]:
+    """Of two processes with other orders of sets: what was drawn, and the weights of each model."""
+    found = []
     for hash_seed in (1, 2):
-        out = tmp_path / str(hash_seed)
-        run("train", which, "--config", config, "--out", str(out), "--threads", "1", hash_seed=hash_seed)
-        found.add(sha256(out / "model" / WEIGHTS[which]))
-    assert len(found) == 1
+        out = tmp_path_factory.mktemp("alone")
+        done = subprocess.run(
+            [sys.executable, "-c", _DRAW_AND_TRAIN, str(out), str(config)],
+            env=os.environ | {"PYTHONHASHSEED": str(hash_seed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append((done.stdout.splitlines(), weights_in(out)))
+    return found
 
 
-def test_side_by_side_they_end_as_they_do_alone(config: str, tmp_path: Path) -> None:
+def weights_in(folder: Path) -> dict[str, str]:
+    """The hash of the weights of each model in a folder, by its name."""
+    return {
+        path.name: hashlib.sha256(next((path / "model").glob("*.safetensors")).read_bytes()).hexdigest()
+        for path in folder.iterdir()
+    }
+
+
+def test_what_is_drawn_does_not_depend_on_the_order_of_sets(runs: Any) -> None:
+    (first, _), (second, _) = runs
+    assert len(first) == 2
+    assert first == second
+
+
+def test_the_recipe_run_again_ends_with_the_same_bytes(runs: Any) -> None:
+    (_, first), (_, second) = runs
+    assert set(first) == set(TRAINED)
+    assert first == second
+
+
+def test_which_models_learn_from_the_same() -> None:
+    recipe = {**TINY, "encoder": {**TINY["encoder"], "mix": {4: 1.0}}}
+    groups = groups_of(recipe, (1, 2, 4), 0.5)
+    names = [(*(run.name for run in group.runs), group.without) for group in groups]
+    assert names == [
+        *((f"encoder-{k}", f"second-{k}", (k,)) for k in (1, 2, 4)),
+        *((f"third-{k}", (k,)) for k in (1, 2, 4)),
+        ("segmenter-1-2", (1, 2)),
+        ("segmenter-4", (4,)),
+    ]
+    first, second = (run.settings for run in groups[0].runs)
+    assert first["phases"] == second["phases"] and first["loss"] != second["loss"]
+    assert second["phases"][0]["steps"] == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_side_by_side_they_end_as_they_do_alone(config: Path, runs: Any, tmp_path: Path) -> None:
     """On phantoms, which no fold holds out: every model's bytes; then, run again, nothing is left to do."""
-    several = ("side_by_side", "--config", config, "--out", str(tmp_path / "several"))
-    folds = ("--fold", "0", "--fold", "3", "--workers", "1")
-    run(*several, *folds)
-    made = {path.name: path / "model" for path in (tmp_path / "several").iterdir()}
-    encoders = {f"{part}-{k}" for part in ("encoder", "second", "third") for k in (0, 3)}
-    assert made.keys() == {*encoders, "segmenter-0-3"}
-    for which in ("second", "third", "segmenter"):
-        run("train", which, "--config", config, "--out", str(tmp_path / which), "--threads", "1")
-    weights = {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
-    for part in ("second", "third"):
-        alone = sha256(tmp_path / part / "model" / WEIGHTS["encoder"])
-        assert weights[f"{part}-0"] == weights[f"{part}-3"] == alone
-    assert weights["segmenter-0-3"] == sha256(tmp_path / "segmenter/model" / WEIGHTS["segmenter"])
-    assert weights["encoder-0"] == weights["encoder-3"]
-    assert len({weights[f"{part}-0"] for part in ("encoder", "second", "third")}) == 3
-    run(*several, *folds)
-    assert weights == {name: sha256(next(made[name].glob("*.safetensors"))) for name in made}
+    _, alone = runs[0]
+    side_by_side(out=tmp_path, config=config, fold=[3], workers=1, device="cpu")
+    found = weights_in(tmp_path)
+    assert found == {
+        "encoder-3": found["encoder-3"], "second-3": alone["second"], "third-3": alone["third"],
+        "segmenter-3": alone["segmenter"],
+    }  # fmt: skip
+    assert len(set(found.values())) == 4
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}
+    side_by_side(out=tmp_path, config=config, fold=[3], workers=1, device="cpu")
+    assert weights_in(tmp_path) == found
+    assert len(before) == 4 and before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("last.pt")}
 
 
-def test_one_that_fails_ends_the_others(tmp_path: Path, config: str) -> None:
+@pytest.mark.usefixtures("here")
+def test_one_that_fails_ends_the_others(tmp_path: Path) -> None:
     broken = {**TINY, "second": {**TINY["second"], "clip": "none"}}
-    Path(config).write_text(yaml.safe_dump(broken))
-    with pytest.raises(AssertionError, match="not trained: second-2; run the command again"):
-        run("side_by_side", "--config", config, "--out", str(tmp_path / "several"), "--fold", "2")
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(broken))
+    with pytest.raises(SystemExit, match="not trained: second-2; run the command again"):
+        side_by_side(out=tmp_path / "several", config=tmp_path / "broken.yaml", fold=[2], device="cpu")
 
 
-def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path, config: str) -> None:
-    """Not of scans that cannot be read, nor after a kill -9."""
-    endless = {**TINY["second"], "words": {**TINY["second"]["words"], "steps": 10**6}}
-    Path(config).write_text(yaml.safe_dump({**TINY, "encoder": endless, "second": endless, "third": endless}))
-    command = [sys.executable, "-m", "recipe.side_by_side", "--config", config, "--device", "cpu"]
-    command += ["--out", str(tmp_path / "several"), "--fold", "2"]
+@pytest.mark.usefixtures("here")
+def test_nothing_is_left_when_scans_cannot_be_read(config: Path, tmp_path: Path) -> None:
+    from multiprocessing import active_children
+
+    with pytest.raises(FileNotFoundError, match="none"):
+        side_by_side(out=tmp_path / "several", config=config, data=tmp_path / "none", fold=[2], device="cpu")
+    for child in active_children():
+        child.join(30)
+    assert not active_children()
+
+
+def test_nothing_is_left_when_the_command_is_killed(tmp_path: Path) -> None:
+    """By kill -9, while models are trained and batches made."""
+    endless = [{**TINY["encoder"]["phases"][0], "steps": 10**6}]
+    parts = {part: {**TINY[part], "phases": endless} for part in ("encoder", "second", "third")}
+    (tmp_path / "endless.yaml").write_text(yaml.safe_dump({**TINY, **parts}))
+    command = [sys.executable, "-m", "recipe.side_by_side", "--config", str(tmp_path / "endless.yaml")]
+    command += ["--out", str(tmp_path / "several"), "--fold", "2", "--device", "cpu"]
     # Whoever holds the pipe's other end is alive; the last to end closes it.
-    nothing = subprocess.run(
-        [*command, "--data", str(tmp_path / "none")], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert nothing.returncode and "none" in nothing.stderr
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as killed:
         assert killed.stdout is not None
         for line in killed.stdout:
-            if b"words: step 200" in line:
+            if b"third-2 from step 0 of 1000000" in line:
                 break
+        else:
+            pytest.fail("it ended by itself")
         killed.kill()
         assert killed.wait(60) == -signal.SIGKILL
         reader = threading.Thread(target=killed.stdout.read, daemon=True)

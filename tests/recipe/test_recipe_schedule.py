@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from recipe.loop import Phases, Scheduled, shortened, warm_cosine
+from lexiseg.training.schedule import warm_cosine
+from recipe.phases import Phases, Scheduled, shortened
 
 
 class TestShortened:

@@ -171,7 +171,7 @@ class TestTasks:
         assert not idle
 
     def test_a_step_of_the_unet_always_sees_the_same(self) -> None:
-        from recipe.segmenter import UnetTask
+        from recipe.unet import UnetTask
 
         one, other = (UnetTask(TINY_UNET, list(phantom_samples(8, 128, 0)), 0) for _ in range(2))
         here = torch.device("cpu")
@@ -185,7 +185,7 @@ class TestTasks:
     def test_students_begin_from_what_is_exported(self, tmp_path: Path) -> None:
         from lexiseg.training.students.start import read_start
         from recipe.export import export_unet
-        from recipe.segmenter import UnetTask
+        from recipe.unet import UnetTask
 
         settings = {**TINY_UNET, "widths": [4, 8, 72]}
         task = UnetTask(settings, list(phantom_samples(4, 128, 0)), 0)

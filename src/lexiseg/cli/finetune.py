@@ -56,7 +56,8 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.training.finetuning.settings import load_settings, parse_change
+        from lexiseg.training.finetuning.settings import load_settings
+        from lexiseg.training.settings import parse_change
 
         named: dict[str, Any] = {
             "loss": loss, "epochs": epochs, "batch": batch, "chunk": chunk, "learning_rate": lr,

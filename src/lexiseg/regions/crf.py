@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import expit
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.filters import BilateralGrid, SpatialGaussian
-from lexiseg.regions.lattice import PermutohedralLattice
 from lexiseg.regions.region import Region
 from lexiseg.regions.threshold import is_flat
 from lexiseg.values.arrays import FloatArray
@@ -92,6 +89,8 @@ def dense_crf(saliency: FloatArray, image: FloatArray, *, settings: CRFSettings 
     Raises:
         ValueError: the shapes do not fit together, or a value is not finite.
     """
+    from scipy.special import expit  # here: importing scipy takes longer than listing presets
+
     settings = settings or CRFSettings()
     if saliency.ndim != 2 or saliency.size == 0 or image.shape not in (saliency.shape, (*saliency.shape, 3)):
         raise ValueError(
@@ -131,6 +130,8 @@ def _to_levels(values: FloatArray) -> np.ndarray:
 
 def _unary_log_odds(saliency: FloatArray, settings: CRFSettings) -> FloatArray:
     """U(0) - U(1), float32 (H, W); 256 saliency levels, so 256 logarithms."""
+    from scipy.special import expit  # here: importing scipy takes longer than listing presets
+
     if settings.threshold != 0.5:
         saliency = np.interp(saliency, [0, settings.threshold, 1], [0, 0.5, 1]).astype(np.float32)
     p = np.arange(256) / 255
@@ -141,6 +142,8 @@ def _unary_log_odds(saliency: FloatArray, settings: CRFSettings) -> FloatArray:
 
 
 def _kernels(image: FloatArray, settings: CRFSettings) -> list[tuple[float, _Filter]]:
+    from lexiseg.regions.filters import SpatialGaussian
+
     kernels: list[tuple[float, _Filter]] = []
     if settings.spatial_compat:
         spatial = SpatialGaussian((image.shape[0], image.shape[1]), settings.spatial_sxy)
@@ -153,6 +156,9 @@ def _kernels(image: FloatArray, settings: CRFSettings) -> list[tuple[float, _Fil
 
 def _bilateral(levels: np.ndarray, sxy: float, srgb: float) -> _Filter:
     """The appearance kernel of a uint8 image, (H, W) or (H, W, 3), on whichever structure suits it."""
+    from lexiseg.regions.filters import BilateralGrid
+    from lexiseg.regions.lattice import PermutohedralLattice
+
     if levels.ndim == 3 and (levels == levels[..., :1]).all():
         levels = levels[..., 0]
     height, width = levels.shape[:2]

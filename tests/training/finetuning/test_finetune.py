@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lexiseg.datasets.pairs.pairs import PairSet
+from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import BadManifest, TrainingDiverged, UnwritableResult, UsageError
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.status import check_model
@@ -91,7 +93,9 @@ class TestRun:
         import lexiseg
 
         out = tmp_path / "out"
-        finetune(pairs_csv, out, device="cpu", settings=changed(epochs=1, learning_rate=1e-6))
+        few = PairSet(read_pairs(pairs_csv).pairs[:6], ())  # three of two patients each train and validate
+        report = finetune(few, out, device="cpu", settings=changed(epochs=1, batch=2, validation=0.5))
+        assert report.train >= 2 and len(report.history) == 2
         segment = lexiseg.load("demo", device="cpu", encoder=str(out))
         scan = lexiseg.read_scan(pairs_csv.parent / "0.png")
         assert segment(scan, "breast tumor")["breast tumor"].mask.shape == (64, 64)
@@ -131,7 +135,7 @@ class TestResume:
             run(pairs_csv, whole[0], tower)
 
     def test_other_settings_are_another_run(self, whole: tuple[Path, Any], pairs_csv: Path, tower: Path) -> None:
-        with pytest.raises(UsageError, match=r"beta1=0\.15, now it is 0\.5"):
+        with pytest.raises(UsageError, match=r"begun with beta1=0\.15 \(now 0\.5\); resume"):
             run(pairs_csv, whole[0], tower, changed(augment=True, beta1=0.5), resume=True)
 
     def test_a_broken_checkpoint(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ class TestStopping:
 
         monkeypatch.setattr(trainer, "accumulate_gradient", poisoned)
         out = tmp_path / "out"
-        with pytest.raises(TrainingDiverged, match=r"loss is nan at step 4 .*last\.pt .*after epoch 1") as raised:
+        with pytest.raises(TrainingDiverged, match=r"loss is nan at step 4: .*last\.pt .*after epoch 1") as raised:
             run(pairs_csv, out, tower)
         assert "\n" not in str(raised.value)
         assert torch.load(out / "training" / "last.pt", weights_only=True)["state"]["epoch"] == 1
@@ -182,7 +186,7 @@ class TestStopping:
             return loss
 
         monkeypatch.setattr(trainer, "accumulate_gradient", poisoned)
-        with pytest.raises(TrainingDiverged, match=r"gradient is .* at step 1 .*no epoch was finished"):
+        with pytest.raises(TrainingDiverged, match=r"gradient is .* at step 1: .*no epoch was finished"):
             run(pairs_csv, tmp_path / "out", tower)
 
 

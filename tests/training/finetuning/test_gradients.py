@@ -18,6 +18,10 @@ from towers import make_tower_folder
 from lexiseg.training.finetuning.step import cached_backward
 from lexiseg.training.losses import dhn_nce
 
+ROUNDING = 1e-11
+"""Sums of 1e5 float64 in another order differ by sqrt(1e5) eps = 7e-14 of their size; the loss's exponents at
+temperature 0.1 and some ten layers make a hundred times that of it."""
+
 pytest.importorskip("lightning", reason="fine-tuning needs lightning: pip install 'lexiseg[train]'")
 
 
@@ -90,17 +94,17 @@ class TestCachedGradients:
 
 
 class TestRealTowers:
-    def test_chunks_give_the_same_gradient_to_1e_5(self, tower: Path, pairs_csv: Path) -> None:
+    def test_chunks_give_the_same_gradient(self, tower: Path, pairs_csv: Path) -> None:
         whole = one_step(tower, pairs_csv)
         chunked = one_step(tower, pairs_csv, chunk=3)
-        assert float(chunked["loss"]) == pytest.approx(float(whole["loss"]), abs=1e-5)
-        assert difference(chunked["gradients"], whole["gradients"]) < 1e-5
+        assert float(chunked["loss"]) == pytest.approx(float(whole["loss"]), rel=ROUNDING)
+        assert difference(chunked["gradients"], whole["gradients"]) < ROUNDING
 
     def test_with_batch_norms_too(self, pairs_csv: Path, tmp_path: Path) -> None:
         convolutional = make_tower_folder(tmp_path, "timm ResNet")
         whole = one_step(convolutional, pairs_csv)
         chunked = one_step(convolutional, pairs_csv, chunk=6)
-        assert difference(chunked["gradients"], whole["gradients"]) < 1e-5
+        assert difference(chunked["gradients"], whole["gradients"]) < ROUNDING
 
 
 def one_of_two(rank: int, port: int, tower: Path, pairs: Path, out: Path) -> None:
@@ -134,5 +138,5 @@ class TestSeveralProcesses:
             alone = one_step(tower, pairs_csv, **changes)
             assert (alone["pairs"], first[name]["pairs"]) == (16, 8)
             for found in (first[name], second[name]):
-                assert float(found["loss"]) == pytest.approx(float(alone["loss"]), abs=1e-5), name
-                assert difference(found["gradients"], alone["gradients"]) < 1e-5, name
+                assert float(found["loss"]) == pytest.approx(float(alone["loss"]), rel=ROUNDING), name
+                assert difference(found["gradients"], alone["gradients"]) < ROUNDING, name

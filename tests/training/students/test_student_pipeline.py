@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as Pillow
 from scans_of import volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
@@ -131,11 +131,11 @@ class TestRun:
             f"{scan}_{kind}.png" for scan in "abc" for kind in ("mask", "uncertainty")
         }
         assert [row.preset for row in read_results(tmp_path / "out" / "results.csv")] == ["student"] * 3
-        shown = np.asarray(Image.open(tmp_path / "out" / "a_uncertainty.png"))
+        shown = np.asarray(Pillow.open(tmp_path / "out" / "a_uncertainty.png"))
         assert shown.shape == (24, 32)
 
     def test_an_uncertainty_is_no_scan(self, scans: Path) -> None:
-        Image.open(scans / "a.png").save(scans / "a_uncertainty.png")
+        Pillow.open(scans / "a.png").save(scans / "a_uncertainty.png")
         assert [path.name for path in find_scans([scans])] == ["a.png", "b.png", "c.png"]
 
     def test_a_volume_is_done_slice_by_slice_on_its_own_grid(self, tmp_path: Path) -> None:

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lexiseg.training.students.robust import (
     balanced,
     choose_members,
     corrected,
-    cycle_rate,
     entropy,
     exchange,
-    follow,
     kept_share,
     smallest,
 )
@@ -48,14 +44,6 @@ class TestCoTeaching:
 
 
 class TestRefresh:
-    def test_follows_weights_and_copies_counters(self) -> None:
-        average, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
-        network.weight.data.fill_(2.0)
-        network.num_batches_tracked.fill_(7)
-        follow(average, network, 0.75)
-        assert average.weight.item() == pytest.approx(1.25)
-        assert average.num_batches_tracked.item() == 7
-
     def test_corrects_only_where_it_is_sure(self) -> None:
         labels = torch.tensor([[[0, 0, 1]]], dtype=torch.uint8)
         inside = torch.tensor([0.9, 0.6, 0.1])
@@ -64,12 +52,6 @@ class TestRefresh:
 
 
 class TestSnapshots:
-    def test_a_cycle_falls_and_restarts(self) -> None:
-        rates = [cycle_rate(step, 100, 4, warmup=1) for step in range(100)]
-        assert rates[0] == rates[25] == rates[75] == 1
-        assert rates[24] < 0.02
-        assert all(a > b for a, b in pairwise(rates[:25]))
-
     def test_members_are_near_the_best(self) -> None:
         assert choose_members([0.5, 0.79, 0.8, 0.7]) == [1, 2]
         assert choose_members([0.8, 0.81, 0.79, 0.82]) == [0, 1, 3]

@@ -25,6 +25,11 @@ def pixels(seed: int = 50) -> np.ndarray:
     return disc(seed)[0].astype(np.float32) / 255
 
 
+# A float32 network of some 30 layers, each with a norm, rounds logits of about 10 by 30 * 10 * 6e-8 = 2e-5; the
+# same image in another layout is another order of sums.
+ROUNDING = 1e-4
+
+
 class TestPrediction:
     def test_probabilities_are_on_the_scans_grid_and_add_up(self, trained: Path) -> None:
         found = load_student(trained, device="cpu").predict(pixels())
@@ -45,9 +50,9 @@ class TestPrediction:
         student = load_student(trained, device="cpu")
         one = student.predict(pixels(), flips=True).probabilities
         other = student.predict(np.ascontiguousarray(pixels()[:, ::-1]), flips=True).probabilities
-        np.testing.assert_allclose(one, other[..., ::-1], atol=1e-4)
+        np.testing.assert_allclose(one, other[..., ::-1], atol=ROUNDING)
         plain = student.predict(pixels(), flips=False).probabilities
-        assert np.abs(one - plain).max() > 1e-4
+        assert np.abs(one - plain).max() > 10 * ROUNDING
 
     def test_an_ensemble_takes_turns(self, trained: Path) -> None:
         """Sides weigh alike, however many networks saw them."""
@@ -66,12 +71,13 @@ class TestPrediction:
         student = load_student(trained, device="cpu")
         colour = np.repeat(pixels()[..., None], 3, axis=2)
         np.testing.assert_allclose(
-            student.predict(colour).probabilities, student.predict(pixels()).probabilities, atol=1e-4
+            student.predict(colour).probabilities, student.predict(pixels()).probabilities, atol=ROUNDING
         )
 
 
 class TestSliding:
     def test_many_windows_of_a_pointwise_network_are_one(self) -> None:
+        torch.manual_seed(0)
         images = torch.rand(1, 1, 80, 80)
         network = torch.nn.Conv2d(1, 2, 1)
         with torch.no_grad():

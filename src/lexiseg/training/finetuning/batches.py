@@ -19,6 +19,9 @@ from lexiseg.training.finetuning.data import PixelStore
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.losses import identity, true_negatives
 
+Indices = NDArray[np.int64]
+_AHEAD = 2
+
 # A mirrored image of anything that has sides, an order, or a writing on it would make these untrue.
 _SIDES = re.compile(
     r"\b(left|right|l|r|lt|rt|(left|right)(ward|wards|most|sided?)|sinist\w*|dext\w*|lev\w*|situs\w*|"
@@ -116,10 +119,6 @@ def _matrix(allowed: Freedom, draw: np.ndarray) -> np.ndarray:
     cosine, sine = math.cos(angle) * scale, math.sin(angle) * scale
     shift = 2 * allowed.shift * spread[2:4]
     return np.array([[mirror * cosine, -sine, shift[0]], [mirror * sine, cosine, shift[1]]])
-
-
-Indices = NDArray[np.int64]
-_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ from lexiseg.saliency.framing import frame_scan
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.values.scans import Volume
 
+logger = logging.getLogger(__name__)
+
 Bytes = NDArray[np.uint8]
 _THREADS = 4
 
@@ -111,9 +113,6 @@ class PixelStore:
         content = (inside * 255).round().to(torch.uint8)
         planes = content[:1] if scan.pixels.ndim == 2 else content
         return np.ascontiguousarray(planes.permute(1, 2, 0).squeeze(-1).numpy())
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from lexiseg.training.finetuning.data import PixelStore, readable
 logger = logging.getLogger(__name__)
 
 _TEXTS_AT_ONCE = 4096
+_PARTS = ("all", "train", "val", "test")
 
 
 def padding_of(encoder: OpenClipEncoder) -> int | None:
@@ -120,9 +121,6 @@ def measure_retrieval(
         groups=[pair.group for pair in pairs],
         settings=settings,
     )
-
-
-_PARTS = ("all", "train", "val", "test")
 
 
 def retrieve_pairs(

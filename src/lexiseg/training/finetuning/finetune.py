@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,13 @@ from lexiseg.files import atomic_write
 from lexiseg.models.device import resolve_device
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.loading import load_encoder
-from lexiseg.training.finetuning.checkpoint import CHECKPOINT, Row
+from lexiseg.training.fabric import make_fabric
 from lexiseg.training.finetuning.data import TrainingData, training_data
-from lexiseg.training.finetuning.fabric import make_fabric
+from lexiseg.training.finetuning.logs import Row
 from lexiseg.training.finetuning.parameters import add_adapters, choose_trainable
 from lexiseg.training.finetuning.settings import FinetuneSettings
-from lexiseg.training.finetuning.trainer import Trainer
+from lexiseg.training.finetuning.trainer import CHECKPOINT, Trainer
 from lexiseg.version import __version__
-
-logger = logging.getLogger(__name__)
 
 LOGS = "training"
 RECORD = "run.json"
@@ -117,7 +114,7 @@ def finetune(
     if (logs / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run already; resume it (--resume) or choose another folder")
     where = resolve_device(device)
-    fabric = make_fabric(settings, where, devices)
+    fabric = make_fabric(where, settings.precision, devices=devices)
     tell = progress or (lambda _: None)
     found = pairs if isinstance(pairs, PairSet) else read_pairs(pairs, min_caption=settings.min_caption)
     model = require_open_clip(load_encoder(encoder, device=str(fabric.device), precision="float32", progress=fetched))

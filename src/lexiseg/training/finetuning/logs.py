@@ -1,21 +1,14 @@
-"""What a run tells: tables of steps and epochs, TensorBoard where it is installed, curves as a picture."""
+"""What a run tells: tables of steps and epochs, their curves, TensorBoard."""
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from lexiseg.errors import UnwritableResult
-from lexiseg.files import atomic_write
+from lexiseg.training.logs import CURVES, Curve, Panel, StepTable, draw_panels, open_board, write_table
 
-logger = logging.getLogger(__name__)
-
-STEPS, EPOCHS, CURVES = "steps.csv", "epochs.csv", "curves.png"
+Row = dict[str, float]
+STEPS, EPOCHS = "steps.csv", "epochs.csv"
 _STEP_COLUMNS = ("step", "epoch", "loss", "rate", "gradient_norm")
 
 
@@ -32,32 +25,20 @@ class RunLog:
 
     def __init__(self, folder: Path, *, step: int = 0) -> None:
         self.folder = folder
-        kept = [row for row in _rows(folder / STEPS) if int(row["step"]) < step] if step else []
-        _write(folder / STEPS, _STEP_COLUMNS, kept)
-        try:
-            self._steps = (folder / STEPS).open("a", encoding="utf-8", newline="")
-        except OSError as error:
-            raise UnwritableResult(f"{folder}: the log cannot be written ({error.strerror})") from error
-        self._board = _board(folder / "tensorboard", step)
+        self._steps = StepTable(folder / STEPS, _STEP_COLUMNS, below=step)
+        self._board = open_board(folder / "tensorboard", step=step)
 
     def step(self, row: Mapping[str, float]) -> None:
         """Add a step, with the columns step, epoch, loss, rate and gradient_norm."""
-        try:
-            self._steps.write(",".join(_cell(row[name]) for name in _STEP_COLUMNS) + "\n")
-            self._steps.flush()
-        except OSError as error:
-            raise UnwritableResult(
-                f"{self.folder}: the log cannot be written ({error.strerror}); free some space and run again "
-                "with --resume"
-            ) from error
+        self._steps.add(row)
         if self._board is not None:
             for name in _STEP_COLUMNS[2:]:
                 self._board.add_scalar(f"train/{name}", row[name], int(row["step"]))
 
-    def epoch(self, history: Sequence[Mapping[str, float]]) -> None:
+    def epoch(self, history: Sequence[Row]) -> None:
         """Write the table of all epochs anew."""
         columns = list(dict.fromkeys(name for row in history for name in row))
-        _write(self.folder / EPOCHS, columns, history)
+        write_table(self.folder / EPOCHS, columns, history)
         if self._board is not None:
             last = history[-1]
             for name, value in last.items():
@@ -65,68 +46,31 @@ class RunLog:
                     self._board.add_scalar(f"validation/{name}", value, int(last["step"]))
             self._board.flush()
 
-    def draw(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Draw the curves so far."""
-        draw_curves(_rows(self.folder / STEPS), history, self.folder / CURVES)
+    def draw(self, history: Sequence[Row]) -> None:
+        """Draw loss by step and validation retrieval by epoch."""
+        steps = self._steps.rows()
+        loss = Curve(x=[int(row["step"]) + 1 for row in steps], y=[float(row["loss"]) for row in steps], style={})
+        epochs = [row["epoch"] for row in history]
+        found = [
+            Curve(
+                x=epochs,
+                y=[row.get(f"{measure} {direction}", float("nan")) for row in history],
+                style={
+                    "linestyle": line, "color": colour, "marker": ".", "label": f"{measure}, {direction}", "lw": 1.5
+                },
+            )
+            for direction, colour in (("image to text", "tab:blue"), ("text to image", "tab:orange"))
+            for measure, line in (("top-1", "-"), ("top-2", ":"))
+        ]  # fmt: skip
+        left = {"xlabel": "step", "ylabel": "loss", "title": "training loss"}
+        right = {"xlabel": "epoch (0: before)", "ylabel": "share of queries", "title": "validation retrieval"}
+        draw_panels(
+            self.folder / CURVES,
+            [Panel(curves=[loss], axes=left), Panel(curves=found, axes={**right, "ylim": (0, 1)})],
+        )
 
     def close(self) -> None:
         """Let go of the files."""
         self._steps.close()
         if self._board is not None:
             self._board.close()
-
-
-def draw_curves(steps: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, float]], path: Path) -> Path:
-    """Loss by step and validation retrieval by epoch, as a PNG.
-
-    Raises:
-        UnwritableResult: the file system refused.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot([int(row["step"]) + 1 for row in steps], [float(row["loss"]) for row in steps], lw=1)
-    left.set(xlabel="step", ylabel="loss", title="training loss")
-    epochs = [row["epoch"] for row in history]
-    for direction, colour in (("image to text", "tab:blue"), ("text to image", "tab:orange")):
-        for measure, style in (("top-1", "-"), ("top-2", ":")):
-            values = [row.get(f"{measure} {direction}", float("nan")) for row in history]
-            right.plot(epochs, values, style, color=colour, marker=".", label=f"{measure}, {direction}")
-    right.set(xlabel="epoch (0: before)", ylabel="share of queries", ylim=(0, 1), title="validation retrieval")
-    right.legend(fontsize=7)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=120))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            # A last line that a kill tore off has no gradient norm.
-            return [row for row in csv.DictReader(stream) if row.get(_STEP_COLUMNS[-1])]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UnwritableResult(f"{path}: it cannot be read ({error.strerror})") from error
-
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator=os.linesep)
-    table.writerow(columns)
-    table.writerows([_cell(row.get(name, "")) for name in columns] for row in rows)
-    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def _board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.info("tensorboard is not installed: the log is in CSV alone")
-        return None
-    return SummaryWriter(str(folder), purge_step=step or None)

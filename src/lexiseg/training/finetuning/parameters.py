@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 from torch import nn
 
 from lexiseg.errors import UsageError
 from lexiseg.training.finetuning.settings import FinetuneSettings
+
+_LAYER = re.compile(r"\.(?:resblocks|blocks|layers?|stages)\.(\d+)\.")
+_BOTTOM = re.compile(r"embed|conv1|conv_stem|stem|patch|cls_token|class_token|positional|ln_pre|norm_pre|\.bn1\.")
+_ADAPTER = "lora_"
+_LEARNT_SCALE = "logit_scale"
 
 
 def add_adapters(model: nn.Module, *, rank: int, freeze: str = "none") -> list[str]:
@@ -70,12 +75,6 @@ def _places(model: nn.Module) -> list[str]:
     return found
 
 
-_LAYER = re.compile(r"\.(?:resblocks|blocks|layers?|stages)\.(\d+)\.")
-_BOTTOM = re.compile(r"embed|conv1|conv_stem|stem|patch|cls_token|class_token|positional|ln_pre|norm_pre|\.bn1\.")
-_ADAPTER = "lora_"
-_LEARNT_SCALE = "logit_scale"
-
-
 def choose_trainable(model: nn.Module, settings: FinetuneSettings) -> None:
     """Let the weights that are trained need a gradient, and no others.
 
@@ -99,33 +98,23 @@ def choose_trainable(model: nn.Module, settings: FinetuneSettings) -> None:
         raise UsageError(f"freeze={settings.freeze} and lora_rank={settings.lora_rank} leave nothing to train")
 
 
-def parameter_groups(model: nn.Module, settings: FinetuneSettings) -> list[dict[str, Any]]:
-    """Groups for an optimiser: alike in weight decay and in the factor of the learning rate.
+def rate_factors(model: nn.Module, *, layer_decay: float) -> Callable[[str], float]:
+    """The factor of the learning rate of each weight, by its name.
 
-    Vectors (biases, norms), embeddings of positions and scalars have no weight decay.  With layer-wise decay
-    the factor of a layer is ``layer_decay ** (layers above it)``, in each tower by itself; what comes before
+    The factor of a layer is ``layer_decay ** (layers above it)``, in each tower by itself; what comes before
     the first layer is one below it, what comes after the last one above it.
-
-    Returns:
-        Dictionaries with "params", "names", "weight_decay" and "factor", in a fixed order.
     """
     depths = {name: _depth(name) for name, _ in model.named_parameters()}
     top = {
         tower: max((depth for name, depth in depths.items() if depth and tower_of(name) == tower), default=0)
         for tower in ("image", "text")
     }
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in _trained(model):
-        bare = parameter.ndim < 2 or "positional" in name or "pos_embed" in name
-        decay = 0.0 if bare else settings.weight_decay
-        highest = top[tower_of(name)] + 1
-        depth = depths[name]
-        factor = settings.layer_decay ** (highest - (highest if depth is None else depth))
-        key = (decay, factor)
-        group = groups.setdefault(key, {"params": [], "names": [], "weight_decay": decay, "factor": factor})
-        group["params"].append(parameter)
-        group["names"].append(name)
-    return [groups[key] for key in sorted(groups)]
+
+    def factor(name: str) -> float:
+        highest, depth = top[tower_of(name)] + 1, depths[name]
+        return float(layer_decay ** (highest - (highest if depth is None else depth)))
+
+    return factor
 
 
 def tower_of(name: str) -> str:
@@ -139,7 +128,3 @@ def _depth(name: str) -> int | None:
     if found:
         return int(found[1]) + 1
     return 0 if _BOTTOM.search(f".{name}") else None
-
-
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, each) for name, each in model.named_parameters() if each.requires_grad)

@@ -19,7 +19,8 @@ from lexiseg.training.losses import find_loss
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-
+Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 _LARGEST_SCALE = 4.6052  # log 100, as CLIP has it
 
 
@@ -64,18 +65,17 @@ class Towers(nn.Module):
         """
         model = cast(Any, self.model)
         normalised = (pixels - self.mean) / self.std
-        image = functional.normalize(model.encode_image(normalised).float(), dim=-1)
-        text = functional.normalize(model.encode_text(tokens).float(), dim=-1)
+        image, text = (
+            # Of half precision float32; float64 stays.
+            functional.normalize(each.to(torch.promote_types(each.dtype, torch.float32)), dim=-1)
+            for each in (model.encode_image(normalised), model.encode_text(tokens))
+        )
         return image, text, model.logit_scale.exp().reshape(())
 
     @torch.no_grad()
     def keep_scale_in_range(self) -> None:
         """Keep the learnt scale between 1 and 100."""
         cast(Any, self.model).logit_scale.clamp_(0, _LARGEST_SCALE)
-
-
-Forward = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cached_backward(

@@ -6,56 +6,77 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lexiseg.errors import TrainingDiverged, UsageError
+from lexiseg.errors import UsageError
 from lexiseg.evaluation.retrieval import DIRECTIONS, RetrievalSettings
 from lexiseg.evaluation.statistics import Bootstrap
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.training.checkpoint import load_checkpoint, save_checkpoint
+from lexiseg.training.fabric import restore_scaler, scaler_of, scaler_state
 from lexiseg.training.finetuning.batches import Batch, Batches
-from lexiseg.training.finetuning.checkpoint import CHECKPOINT, Row, RunState, load_checkpoint, save_checkpoint
 from lexiseg.training.finetuning.data import TrainingData
 from lexiseg.training.finetuning.embedding import measure_retrieval, padding_of, tokenize
 from lexiseg.training.finetuning.export import export_encoder
-from lexiseg.training.finetuning.logs import RunLog
-from lexiseg.training.finetuning.parameters import parameter_groups, without_adapters
+from lexiseg.training.finetuning.logs import Row, RunLog
+from lexiseg.training.finetuning.parameters import rate_factors, without_adapters
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.step import Towers, accumulate_gradient
+from lexiseg.training.optimizing import parameter_groups, refuse_infinite, set_rate
+from lexiseg.training.schedule import cosine, halving, warm_up
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "last.pt"
+_BETAS, _EPS = (0.9, 0.98), 1e-6  # those of CLIP
+_MEASURES = ("top-1", "top-2", "recall@1", "recall@5")
+
+
+@dataclass
+class RunState:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs that are finished.
+        step: steps that are finished.
+        best: the best validation retrieval so far (top-1, mean of both directions).
+        best_epoch: when that was; 0 before the first epoch.
+        stale: epochs since.
+        history: one row for each epoch, and one for the encoder before training.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    stale: int = 0
+    history: list[Row] = field(default_factory=list)
+
 
 def rate_factor(step: int, *, settings: FinetuneSettings, per_epoch: int) -> float:
-    """The factor of the learning rate at a step.
+    """The factor of the learning rate at a step, 0 to 1.
 
     Args:
         step: counted from 0 over all epochs.
         settings: `schedule`, `warmup`, `halve_every` and `epochs` count.
         per_epoch: steps in an epoch.
-
-    Returns:
-        0 to 1.  After a linear warm-up: half a cosine to 0 at the end; or one half to the power of the times
-        that `halve_every` epochs have passed; or 1.
     """
     steps = settings.epochs * per_epoch
     warm = round(settings.warmup * steps)
     if step < warm:
-        return (step + 1) / warm
+        return warm_up(step, warm)
     if settings.schedule == "halving":
-        return float(0.5 ** (step // per_epoch // settings.halve_every))
+        return halving(step // per_epoch, every=settings.halve_every)
     if settings.schedule == "cosine":
-        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+        return cosine(step - warm, steps - warm)
     return 1.0
-
-
-logger = logging.getLogger(__name__)
-
-_BETAS, _EPS = (0.9, 0.98), 1e-6  # those of CLIP
-_MEASURES = ("top-1", "top-2", "recall@1", "recall@5")
 
 
 class Trainer:
@@ -100,7 +121,11 @@ class Trainer:
         if self.batches.size < settings.batch:
             logger.warning("%d pairs: a batch is %d of them", len(data.train), self.batches.size)
         self.bare = Towers(encoder).to(memory_format=torch.channels_last)
-        groups = parameter_groups(encoder.model, settings)
+        groups = parameter_groups(
+            encoder.model,
+            weight_decay=settings.weight_decay,
+            factor=rate_factors(encoder.model, layer_decay=settings.layer_decay),
+        )
         self.optimizer: Any = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS, eps=_EPS)
         self._identity = {
             **settings.as_dict(), "about": "", "pairs": data.digest, "processes": fabric.world_size,
@@ -109,14 +134,11 @@ class Trainer:
         self.checkpoint = out / "training" / CHECKPOINT
         kept: dict[str, Any] = {}
         if resume and self.checkpoint.exists():
-            self.state, kept = load_checkpoint(self.checkpoint, self._identity)
+            self.state, kept = load_checkpoint(self.checkpoint, RunState, self._identity)
             self.bare.load_state_dict(kept["towers"])
             self.optimizer.load_state_dict(kept["optimizer"])
         self.towers, self.optimizer = fabric.setup(self.bare, self.optimizer)
-        scaler = getattr(fabric.strategy.precision, "scaler", None)
-        if scaler is not None and kept.get("scaler"):
-            scaler.load_state_dict(kept["scaler"])
-        self._scaler = scaler
+        restore_scaler(fabric, kept.get("scaler"))
 
     def run(self) -> bool:
         """Train to the end.
@@ -169,8 +191,7 @@ class Trainer:
         """One step of the optimiser: its rate, the loss and the gradient's norm."""
         settings = self.settings
         rate = settings.learning_rate * rate_factor(batch.step, settings=settings, per_epoch=self.batches.per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+        set_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         loss = float(accumulate_gradient(self.fabric, self.towers, batch, settings))
         self._refuse("loss", loss, batch.step)
@@ -178,7 +199,7 @@ class Trainer:
             self.towers, self.optimizer, max_norm=settings.clip or math.inf, error_if_nonfinite=False
         )
         norm = float(found) if found is not None else math.nan
-        if self._scaler is None:  # a scaler skips steps whose gradient overflowed, and goes on smaller
+        if scaler_of(self.fabric) is None:  # a scaler skips steps whose gradient overflowed, and goes on smaller
             self._refuse("gradient", norm, batch.step)
         self.optimizer.step()
         if settings.temperature == 0:
@@ -187,18 +208,15 @@ class Trainer:
         return rate, loss, norm
 
     def _refuse(self, what: str, value: float, step: int) -> None:
-        if math.isfinite(value):
-            return
         epoch = self.state.epoch
         kept = (
             f"{self.checkpoint} is the checkpoint after epoch {epoch} and {self.out} the best encoder"
             if epoch
             else "no epoch was finished"
         )
-        raise TrainingDiverged(
-            f"the {what} is {value} at step {step + 1} (epoch {epoch + 1}): training stops; {kept}; "
-            f"try a smaller learning rate than {self.settings.learning_rate:g}, or precision=float32"
-        )
+        rate = self.settings.learning_rate
+        advice = f"{kept}; try a smaller learning rate than {rate:g}, or precision=float32"
+        refuse_infinite(what, value, step=step, advice=advice)
 
     def _measure(self, *, epoch: int, loss: float, began: float) -> Row:
         """Validation retrieval by the first process, told to all."""
@@ -237,7 +255,7 @@ class Trainer:
             tensors = {
                 "towers": self.bare.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "scaler": self._scaler.state_dict() if self._scaler is not None else None,
+                "scaler": scaler_state(self.fabric),
             }
             save_checkpoint(self.checkpoint, state, tensors, self._identity)
             log.epoch(state.history)

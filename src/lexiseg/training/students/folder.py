@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import BrokenWeights
+from lexiseg.errors import BrokenWeights, UnwritableResult
 from lexiseg.files import atomic_write
 from lexiseg.models.weights.int8 import unpack
 from lexiseg.models.weights.records import RECORD_NAME, sha256_of
@@ -111,6 +111,18 @@ def _refuse_changed(folder: Path) -> None:
         raise BrokenWeights(f"{folder / RECORD_NAME}: the checksums cannot be read; copy the folder again") from error
     if sha256_of(folder / WEIGHTS) != recorded:
         raise BrokenWeights(f"{folder / WEIGHTS}: its sha256 is not the recorded one; copy or train the weights again")
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -10,12 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from lexiseg.saliency.framing import Rectangle, frame_scan
 from lexiseg.values.arrays import FloatArray
 
 
 @dataclass(frozen=True)
 class Frame:
     """Where a scan of (height, width) lies in a square of `side` pixels: in its middle, aspect kept.
+
+    The place is `lexiseg.saliency.framing`'s.  The pixels are not: colours are averaged before they are
+    resized, nothing is cut to [0, 1], and of a map only what lies in the scan's part of the square is read,
+    where an encoder's coarse map is read beyond its edge.  Students that exist were trained so.
+    SAM's own processors put a scan into the upper left corner, since SAM was trained so.
 
     Attributes:
         height, width: of the scan.
@@ -29,15 +35,17 @@ class Frame:
     @property
     def inner(self) -> tuple[int, int]:
         """Rows and columns that the scan fills."""
-        scale = self.side / max(self.height, self.width)
-        return max(1, round(self.height * scale)), max(1, round(self.width * scale))
+        return self._place.height, self._place.width
 
     @property
     def window(self) -> tuple[slice, slice]:
         """The rows and columns of the square that the scan fills."""
-        rows, columns = self.inner
-        top, left = (self.side - rows) // 2, (self.side - columns) // 2
-        return slice(top, top + rows), slice(left, left + columns)
+        place = self._place
+        return slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
+
+    @property
+    def _place(self) -> Rectangle:
+        return frame_scan((self.height, self.width), size=self.side)[0].place
 
     def put(self, pixels: FloatArray, *, channels: int) -> Tensor:
         """The scan in the square.

@@ -15,6 +15,8 @@ from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
+MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
+"""The two files that make a folder a set of pseudo-labels; the record is written last."""
 
 
 def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> list[str]:
@@ -49,10 +51,6 @@ def _never_empty(parts: list[str], groups: Sequence[str], free: Sequence[int]) -
                 if groups[k] == moved:
                     parts[k] = wanted
     return parts
-
-
-MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
-"""The two files that make a folder a set of pseudo-labels; the record is written last."""
 
 
 @dataclass(frozen=True, kw_only=True)

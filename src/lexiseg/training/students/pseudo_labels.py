@@ -6,13 +6,13 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
-from lexiseg.errors import NoLabels, UnwritableResult, UsageError
+from lexiseg.errors import NoLabels, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
 from lexiseg.pipelines.preset import load_preset
@@ -23,39 +23,35 @@ from lexiseg.runs.record import read_record
 from lexiseg.runs.table import RESULTS_NAME, Row, read_results
 from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
 from lexiseg.text.phrases import check_phrase
+from lexiseg.training.settings import Settings, setting
+from lexiseg.training.students.folder import remove_file
 from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
 from lexiseg.training.students.set_writer import Kept, SetWriter
 from lexiseg.version import __version__
 
+logger = logging.getLogger(__name__)
+
+TEACHER = "teacher"
+"""The folder of the teacher's own run: its masks, results.csv and run.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class LabelRule:
-    """What becomes of a scan, by its presence and confidence; no true mask is looked at.
+class LabelRule(Settings):
+    """What becomes of a scan, by its presence and confidence; no true mask is looked at."""
 
-    Attributes:
-        confidence: scans below this are left out; the others weigh as much as their confidence.
-        presence: scans in which the target was drawn with less presence than this are left out.
-        absent: "keep" learns an empty mask from a scan in which the teacher found nothing, where its
-            confidence (1 - presence) reaches `absent_confidence`; "drop" leaves such scans out, for targets
-            that every scan has.
-        absent_confidence: see `absent`.
-    """
-
-    confidence: float = 0.5
-    presence: float = 0.0
-    absent: str = "keep"
-    absent_confidence: float = 0.7
-
-    def __post_init__(self) -> None:
-        for name in ("confidence", "presence", "absent_confidence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-        if self.absent not in ("keep", "drop"):
-            raise UsageError(f"absent is {self.absent!r}; expected keep or drop")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the record."""
-        return asdict(self)
+    confidence: float = setting(
+        0.5, "Scans below this are left out; the others weigh as much as their confidence.", low=0, high=1
+    )
+    presence: float = setting(
+        0.0, "Scans in which the target was drawn with less presence than this are left out.", low=0, high=1
+    )
+    absent: str = setting(
+        "keep",
+        '"keep" learns an empty mask from a scan in which the teacher found nothing, where its confidence '
+        '(1 - presence) reaches `absent_confidence`; "drop" leaves such scans out, for targets that every scan has.',
+        choices=("keep", "drop"),
+    )
+    absent_confidence: float = setting(0.7, "See `absent`.", low=0, high=1)
 
     def weight(self, rows: Sequence[Row]) -> float:
         """How much a scan counts; 0 where it is left out.
@@ -83,12 +79,6 @@ def _number(cell: str, undefined: float) -> float:
     except ValueError:
         return undefined
     return undefined if math.isnan(value) else value
-
-
-logger = logging.getLogger(__name__)
-
-TEACHER = "teacher"
-"""The folder of the teacher's own run: its masks, results.csv and run.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +183,7 @@ def make_pseudo_labels(
     check_folder(teacher, items)
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
     # From here on the folder is no finished set until the record is written again.
-    _remove(request.out / RECORD)
+    remove_file(request.out / RECORD)
     options = RunOptions(resume=request.resume, seed=request.seed)
     run = run_batch(pipeline, items, teacher, phrases=names, options=options, progress=progress)
     rows, left_out, empty = _write_set(request, names, items, sources)
@@ -264,7 +254,7 @@ def _write_set(
     rows = [each.in_part(part) for each, part in zip(kept, parts, strict=True)]
     write_manifest(rows, request.out / MANIFEST)
     for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
-        _remove(path)
+        remove_file(path)
     return rows, len(done) - len(trusted), sum(each.empty for each in kept)
 
 
@@ -311,10 +301,3 @@ def _write_record(
     }
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
     atomic_write(request.out / RECORD, lambda file: file.write(text.encode()))
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""Snapshot ensembles: one training, several networks."""
+"""What helps a student against wrong labels: weights, small losses, co-teaching, refresh, snapshots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg.values.arrays import FloatArray
 
@@ -78,20 +78,6 @@ def exchange(first: Tensor, second: Tensor, share: float) -> tuple[Tensor, Tenso
     return smallest(second, share), smallest(first, share)
 
 
-@torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """One step of the moving average: theta' = decay theta' + (1 - decay) theta; counters are copied.
-
-    Source: A. Tarvainen, H. Valpola, Mean teachers are better role models, NeurIPS 2017, equation 1.
-    """
-    theirs = network.state_dict()
-    for name, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name], 1 - decay)
-        else:
-            value.copy_(theirs[name])
-
-
 def corrected(labels: Tensor, probabilities: Tensor, *, trust: float) -> Tensor:
     """Labels with those pixels put right of which the averaged student is sure.
 
@@ -110,32 +96,6 @@ def corrected(labels: Tensor, probabilities: Tensor, *, trust: float) -> Tensor:
     """
     likeliest, classes = probabilities.max(1)
     return torch.where(likeliest >= trust, classes.to(torch.uint8), labels)
-
-
-FLOOR = 0.01
-"""What is left of the learning rate at the end of a cycle."""
-
-
-def cycle_rate(step: int, steps: int, cycles: int, *, warmup: int = 20) -> float:
-    """The learning rate's factor: cosine cycles with warm restarts, after a short linear rise.
-
-    floor + (1 - floor) (1 + cos(pi t / T)) / 2 at step t of a cycle of T. Source: G. Huang et al., Snapshot
-    ensembles: train 1, get M for free, ICLR 2017, equation 2 (there without a floor).
-
-    Args:
-        step: from 0.
-        steps: of the run.
-        cycles: of equal length; see `cycle_of`.
-        warmup: steps of the rise.
-    """
-    length = -(-steps // cycles)
-    cosine = (1 + math.cos(math.pi * (step % length) / length)) / 2
-    return min(1.0, (step + 1) / warmup) * (FLOOR + (1 - FLOOR) * cosine)
-
-
-def cycle_of(step: int, steps: int, cycles: int) -> int:
-    """The cycle that a step belongs to, from 0."""
-    return step // -(-steps // cycles)
 
 
 def choose_members(scores: Sequence[float], *, margin: float = 0.02, most: int = 3) -> list[int]:

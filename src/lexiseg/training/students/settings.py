@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lexiseg.errors import UsageError
+from lexiseg.training.settings import PRECISIONS, Settings, setting
 
 ROBUST: Mapping[str, str] = {
     "weighting": "scans of which the teacher was sure weigh more",
@@ -24,62 +22,65 @@ BUNDLED, NOTHING = "bundled", "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """How a student is trained.
+class TrainSettings(Settings):
+    """How a student is trained; `describe_settings` tells what each field means."""
 
-    Attributes:
-        size: side of the square that the network sees, in pixels; a multiple of 2 ** (len(widths) - 1).
-        longest: to how many pixels a scan's longer side is brought first. Equal to `size` (or 0, which means
-            that) the network sees whole scans; with more it is trained on crops, and slides over a scan.
-        start: what the network begins from: "bundled" (a U-Net that draws the usual target of each modality
-            of the bundled models), "none" (random weights) or a student's folder.
-        anchor: share of the start in the weights that are validated and kept, see `drawn_back`; without
-            a start, nothing. None: by how far start and labels disagree, see `share_of_start`.
-        widths: channels of the network's levels; each level halves the resolution.
-        residual_units: in each level.
-        batch: scans in a step.
-        steps: of the optimiser, in all.
-        rate: the learning rate at the top of a cycle; None for 1e-3 from random weights and 2e-4 from others,
-            which larger steps would only undo.
-        weight_decay: of AdamW.
-        average: decay of the weights' moving average, which is what is validated and kept.
-        cycles: cosine cycles of the learning rate.
-        robust: keys of `ROBUST`.
-        forget: share of a batch that small-loss and co-teaching leave out.
-        trust: probability above which refresh corrects a pixel's label.
-        checks: validations in the run, spread evenly.
-        patience: checks without a better score after which the run ends; 0 for never.
-        flips: mirror scans left to right in training; None where no phrase names a side.
-        precision: "auto", "float32", "bfloat16" or "float16" products; weights stay float32.
-        seed: of every random number.
-    """
-
-    size: int = 192
-    longest: int = 0
-    start: str = BUNDLED
-    anchor: float | None = None
-    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    residual_units: int = 2
-    batch: int = 8
-    steps: int = 400
-    rate: float | None = None
-    weight_decay: float = 1e-4
-    average: float = 0.98
-    cycles: int = 4
-    robust: tuple[str, ...] = ("weighting", "snapshots")
-    forget: float = 0.2
-    trust: float = 0.8
-    checks: int = 40
-    patience: int = 15
-    flips: bool | None = None
-    precision: str = "auto"
-    seed: int = 0
+    size: int = setting(
+        192,
+        "Side of the square that the network sees, in pixels; a multiple of 2 ** (len(widths) - 1).",
+        low=8,
+        high=4096,
+    )
+    longest: int = setting(
+        0,
+        "To how many pixels a scan's longer side is brought first. Equal to `size` (or 0, which means that) the "
+        "network sees whole scans; with more it is trained on crops, and slides over a scan.",
+        low=0,
+        high=65536,
+    )
+    start: str = setting(
+        BUNDLED,
+        'What the network begins from: "bundled" (a U-Net that draws the usual target of each modality of the '
+        'bundled models), "none" (random weights) or a student\'s folder.',
+    )
+    anchor: float | None = setting(
+        None,
+        "Share of the start in the weights that are validated and kept, see `drawn_back`; without a start, nothing. "
+        "None: by how far start and labels disagree, see `share_of_start`.",
+        low=0,
+        high=1,
+    )
+    widths: tuple[int, ...] = setting(
+        (16, 32, 64, 128, 256), "Channels of the network's levels; each level halves the resolution."
+    )
+    residual_units: int = setting(2, "In each level.", low=0, high=16)
+    batch: int = setting(8, "Scans in a step.", low=1, high=4096)
+    steps: int = setting(400, "Of the optimiser, in all.", low=1)
+    rate: float | None = setting(
+        None,
+        "The learning rate at the top of a cycle. None: 1e-3 from random weights and 2e-4 from others, which larger "
+        "steps would only undo.",
+        low=1e-8,
+        high=1,
+    )
+    weight_decay: float = setting(1e-4, "Of AdamW.", low=0, high=1)
+    average: float = setting(
+        0.98, "Decay of the weights' moving average, which is what is validated and kept.", low=0, high=0.99999
+    )
+    cycles: int = setting(4, "Cosine cycles of the learning rate.", low=1, high=1000)
+    robust: tuple[str, ...] = setting(
+        ("weighting", "snapshots"), "What is done about wrong labels, keys of `ROBUST`.", choices=tuple(ROBUST)
+    )
+    forget: float = setting(0.2, "Share of a batch that small-loss and co-teaching leave out.", low=0, high=0.9)
+    trust: float = setting(0.8, "Probability above which refresh corrects a pixel's label.", low=0.5, high=1)
+    checks: int = setting(40, "Validations in the run, spread evenly.", low=1, high=10000)
+    patience: int = setting(15, "Checks without a better score after which the run ends; 0 for never.", low=0)
+    flips: bool | None = setting(None, "Mirror scans left to right in training; None: where no phrase names a side.")
+    precision: str = setting("auto", "Number format of products; weights stay float32.", choices=PRECISIONS)
+    seed: int = setting(0, "Of every random number.", low=0, high=2**31)
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UsageError(f"{name} is {value}; expected {low:g} to {high:g}")
+        super().__post_init__()
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise UsageError(f"widths is {self.widths}; expected at least two positive numbers")
         # The bottom level needs more than one pixel, or instance norm has nothing to average.
@@ -91,13 +92,8 @@ class TrainSettings:
             )
         if self.longest and self.longest < self.size:
             raise UsageError(f"longest is {self.longest}; expected 0 or at least the size {self.size}")
-        unknown = [name for name in self.robust if name not in ROBUST]
-        if unknown:
-            raise UsageError(f"there is no option {unknown[0]!r}; expected among {', '.join(ROBUST)}")
         if {"small-loss", "co-teaching"} <= set(self.robust):
             raise UsageError("co-teaching chooses scans by small loss already; expected only one of the two")
-        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
-            raise UsageError(f"precision is {self.precision!r}; expected auto, float32, bfloat16 or float16")
 
     @property
     def top_rate(self) -> float:
@@ -110,26 +106,3 @@ class TrainSettings:
     def extent(self) -> int:
         """Pixels of a scan's longer side on the network's scale."""
         return self.longest or self.size
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for records."""
-        return {**dataclasses.asdict(self), "widths": list(self.widths), "robust": list(self.robust)}
-
-
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("size", 8, 4096),
-    ("longest", 0, 65536),
-    ("anchor", 0, 1),
-    ("residual_units", 0, 16),
-    ("batch", 1, 4096),
-    ("steps", 1, math.inf),
-    ("rate", 1e-8, 1),
-    ("weight_decay", 0, 1),
-    ("average", 0, 0.99999),
-    ("cycles", 1, 1000),
-    ("forget", 0, 0.9),
-    ("trust", 0.5, 1),
-    ("checks", 1, 10000),
-    ("patience", 0, math.inf),
-    ("seed", 0, 2**31),
-)

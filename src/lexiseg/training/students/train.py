@@ -6,24 +6,29 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
-from lexiseg.errors import UnwritableResult, UsageError
+from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
-from lexiseg.training.students.checkpoint import CHECKPOINT
+from lexiseg.training.fabric import make_fabric
+from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
-from lexiseg.training.students.fabric import make_fabric
-from lexiseg.training.students.folder import write_student
+from lexiseg.training.students.folder import remove_file, write_student
 from lexiseg.training.students.labels import LabelSet
-from lexiseg.training.students.logs import draw_curves, write_log
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.start import read_start
-from lexiseg.training.students.trainer import Trainer
+from lexiseg.training.students.trainer import CHECKPOINT, Trainer
 from lexiseg.version import __version__
+
+logger = logging.getLogger(__name__)
+
+LOG = "log.csv"
+_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
 
 
 def require_training() -> None:
@@ -37,15 +42,9 @@ def require_training() -> None:
         raise UsageError(f"students need {' and '.join(missing)}: pip install 'lexiseg[train]'")
 
 
-_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
-
-
 def names_a_side(phrases: Iterable[str]) -> bool:
     """True where a phrase says left or right, so that a mirrored scan would have another answer."""
     return any(_SIDES & set(re.findall(r"[a-z]+", phrase.casefold())) for phrase in phrases)
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def train(
         fabric=fabric,
         checkpoint=out / CHECKPOINT,
         resume=resume,
-        log=lambda history: write_log(history, out, against=labels.kind),
+        log=lambda history: _write_log(history, out, against=labels.kind),
         tell=tell,
     )
     trained = trainer.run()
@@ -165,10 +164,10 @@ def train(
         settings=settings.as_dict(),
         lexiseg=__version__,
     )
-    draw_curves(trained.history, out, against=labels.kind)
+    _draw_curves(trained.history, out, against=labels.kind)
     write_student(out, config, trained.members, samples.rows)
     # Its corrected labels are patients' masks: they stay no longer than needed.
-    _remove(out / CHECKPOINT)
+    remove_file(out / CHECKPOINT)
     seconds = time.monotonic() - began
     return TrainReport(folder=out, config=config, early=trained.early, failed=samples.failed, seconds=seconds)
 
@@ -198,8 +197,24 @@ def _finished(out: Path, settings: TrainSettings, labels: LabelSet, *, resume: b
     return config
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error
+def _write_log(history: Sequence[Mapping[str, float]], folder: Path, *, against: str) -> None:
+    """log.csv, a line for each check; `against` is what the scores compare with."""
+    rows = [
+        {name: "" if math.isnan(value) else value for name, value in row.items()} | {"labels": against}
+        for row in history
+    ]
+    write_table(folder / LOG, list(rows[0]), rows, digits=6)
+
+
+def _draw_curves(history: Sequence[Mapping[str, float]], folder: Path, *, against: str) -> None:
+    """Loss and validation Dice by step, with a mark where a cycle ends."""
+    steps = [row["step"] for row in history]
+    marks = [before["step"] for before, row in pairwise(history) if row["cycle"] != before["cycle"]]
+    loss = Curve(x=steps, y=[row["loss"] for row in history], style={})
+    dice = Curve(x=steps, y=[row["validation_dice"] for row in history], style={"marker": "."})
+    left = {"xlabel": "step", "ylabel": "Dice loss + cross-entropy", "title": "training"}
+    right = {"xlabel": "step", "ylabel": "Dice", "ylim": (0, 1), "title": f"validation against {against}"}
+    draw_panels(
+        folder / CURVES,
+        [Panel(curves=[loss], axes=left, marks=marks), Panel(curves=[dice], axes=right, marks=marks)],
+    )

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.errors import TrainingDiverged
+from lexiseg.training.average import follow, ramped
+from lexiseg.training.checkpoint import load_checkpoint, save_checkpoint
+from lexiseg.training.fabric import restore_scaler, scaler_state
+from lexiseg.training.optimizing import refuse_infinite, set_rate
+from lexiseg.training.schedule import cycle_of, cycle_rate
 from lexiseg.training.students.batches import Augment, Batches
-from lexiseg.training.students.checkpoint import TrainState, load_state, save_state
 from lexiseg.training.students.network import build_network, mean_probabilities, overlaps, scan_losses, validation_dice
-from lexiseg.training.students.robust import (
-    balanced,
-    choose_members,
-    corrected,
-    cycle_of,
-    cycle_rate,
-    exchange,
-    follow,
-    kept_share,
-    smallest,
-)
+from lexiseg.training.students.robust import balanced, choose_members, corrected, exchange, kept_share, smallest
 from lexiseg.training.students.samples import Samples
 from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.start import Start, begin, drawn_back, share_of_start
@@ -37,15 +30,36 @@ from lexiseg.training.students.start import Start, begin, drawn_back, share_of_s
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-
 logger = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.pt"
 _CLIP = 5.0
+_LAG = 10
+"""Of the running average: see `ramped`."""
 _ASKED = 256
 """Of how many training scans, at most, the start is asked what it draws."""
 Weights = Mapping[str, Tensor]
 Tell = Callable[[str, int, int, float, float], None]
 """Is told (stage, done, total, loss, score)."""
+
+
+@dataclass
+class TrainState:
+    """How far a training has come.
+
+    Attributes:
+        step: steps that are finished.
+        cycles: for each cycle begun, its best check: "score" (NaN where there is no validation) and "step".
+        stale: checks since the best of all.
+        history: one row for each check.
+        ended: whether patience ended it.
+    """
+
+    step: int = 0
+    cycles: list[dict[str, float]] = field(default_factory=list)
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    ended: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +145,7 @@ class Trainer:
         }
         kept: dict[str, Any] = {}
         if resume and checkpoint.exists():
-            self.state, kept = load_state(checkpoint, self.identity)
+            self.state, kept = load_checkpoint(checkpoint, TrainState, self.identity)
             for net, average, one, other in zip(bare, self.averages, kept["networks"], kept["averages"], strict=True):
                 net.load_state_dict(one)
                 average.load_state_dict(other)
@@ -141,9 +155,7 @@ class Trainer:
         self.networks: list[Any] = [fabric.setup_module(net) for net in bare]
         self.bare = bare
         self.optimizer: Any = fabric.setup_optimizers(optimizer)
-        self._scaler = getattr(fabric.strategy.precision, "scaler", None)
-        if self._scaler is not None and kept.get("scaler"):
-            self._scaler.load_state_dict(kept["scaler"])
+        restore_scaler(fabric, kept.get("scaler"))
         self._loss = scan_losses()
 
     def run(self) -> Trained:
@@ -191,8 +203,7 @@ class Trainer:
     def _step(self, step: int) -> float:
         settings = self.settings
         rate = settings.top_rate * cycle_rate(step, settings.steps, self.cycles)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         batch = self.batches.at(step, self.labels)
         device = self.fabric.device
         images, labels, weights = (t.to(device) for t in (batch.images, batch.labels, batch.weights))
@@ -200,18 +211,15 @@ class Trainer:
             net.train()
         losses = [self._loss(net(images), labels) for net in self.networks]
         total = self._total(losses, weights, step)
-        if not torch.isfinite(total):
-            raise TrainingDiverged(
-                f"the loss is {total.item()} at step {step + 1}; try a smaller --rate than "
-                f"{settings.top_rate:g}, or --precision float32"
-            )
+        advice = f"try a smaller --rate than {settings.top_rate:g}, or --precision float32"
+        refuse_infinite("loss", total.item(), step=step, advice=advice)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(total)
         for net in self.networks:
             self.fabric.clip_gradients(net, self.optimizer, max_norm=_CLIP, error_if_nonfinite=False)
         self.optimizer.step()
         for average, net in zip(self.averages, self.bare, strict=True):
-            follow(average, net, min(settings.average, (step + 1) / (step + 10)))
+            follow(average, net, ramped(settings.average, step, lag=_LAG))
         return total.item() / len(self.networks)
 
     def _total(self, losses: list[Tensor], weights: Tensor, step: int) -> Tensor:
@@ -282,6 +290,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "labels": self.labels,
-            "scaler": self._scaler.state_dict() if self._scaler is not None else None,
+            "scaler": scaler_state(self.fabric),
         }
-        save_state(self.checkpoint, self.state, tensors, self.identity)
+        save_checkpoint(self.checkpoint, self.state, tensors, self.identity)

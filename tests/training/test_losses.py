@@ -171,7 +171,7 @@ class TestRange:
     @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
     @pytest.mark.parametrize("name", LOSSES)
     def test_half_precision_low_temperature_large_batch(self, name: str, kind: torch.dtype) -> None:
-        pairs = 4096 if name == "dhn-nce" else 512  # seconds each
+        pairs = 2048 if name == "dhn-nce" else 512  # seconds each
         image, text = (each.requires_grad_() for each in embeddings(pairs, 16, kind=kind))
         loss = LOSSES[name](image, text, 0.01, 0.15, 0.15)
         loss.backward()
@@ -186,6 +186,7 @@ class TestRange:
     def test_half_precision_costs_only_the_rounding_of_its_input(self, kind: torch.dtype) -> None:
         image, text = embeddings(64, 16, kind=kind)
         exact = dhn_nce(image.double(), text.double(), 0.01)
+        # float32 rounds similarities of up to 100 by 100 * 6e-8 each: of a loss of about 100, 1e-6 at most.
         assert float(dhn_nce(image, text, 0.01)) == pytest.approx(float(exact), rel=1e-5)
 
     def test_autocast_does_not_reach_the_product(self) -> None:
