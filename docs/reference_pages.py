@@ -51,20 +51,10 @@ OTHER_SETTINGS = (
     ("Students", "`lexiseg train`; its options have the same names.", "training.TrainSettings"),
     ("Evaluation", "`lexiseg evaluate`; its options have the same names.", "evaluation.EvaluationSettings"),
 )
-# What a section reads besides its dataclass; left out where the dataclass has it too.
+# What a section reads besides its dataclass.
 MORE: dict[str, tuple[tuple[str, str, str, str], ...]] = {
-    "phrases": (("ensemble", "bool", "False", "average the target's synonyms and templates into one embedding."),),
     "saliency, every method": (("method", "str", "gscorecam", "dense, gscorecam or gradcam."),),
     "regions": (("method", "str", "crf", "crf, otsu, kmeans, threshold or percentile; otsu has no settings."),),
-    "prompts": (
-        (
-            "levels",
-            "tuple[float, ...]",
-            "()",
-            "cut the map at each of these levels too, and keep the prompts whose drawing is best.",
-        ),
-    ),
-    "presence": (("threshold", "float | None", "None", "presence below which a phrase is absent; null for none."),),
 }
 Row = tuple[str, str, str, str]
 
@@ -180,7 +170,16 @@ def _rows(of: Any) -> Iterator[Row]:
     for name, each in of.members.items():
         # griffe drops ClassVar from the annotation; what is left of it is that no instance has the attribute.
         if each.is_attribute and each.annotation is not None and "instance-attribute" in each.labels:
-            yield name, _kind(of, each.annotation), str(each.value), meanings.get(name, "")
+            default, meaning = _setting(str(each.value))
+            yield name, _kind(of, each.annotation), default, meaning or meanings.get(name, "")
+
+
+def _setting(value: str) -> tuple[str, str]:
+    """Default and meaning of a field; the meaning is "" where the field is not made by `setting`."""
+    call = ast.parse(value, mode="eval").body
+    if isinstance(call, ast.Call) and ast.unparse(call.func) == "setting":
+        return ast.unparse(call.args[0]), " ".join(str(ast.literal_eval(call.args[1])).split())
+    return value, ""
 
 
 def _kind(of: Any, annotation: Any) -> str:
