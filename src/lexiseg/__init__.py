@@ -1,9 +1,10 @@
 """lexiseg: say what to segment; get the mask.
 
     >>> import lexiseg
-    >>> lexiseg.segment("scan.png", "breast tumor").save("masks/")           # doctest: +SKIP
-    >>> segment = lexiseg.load("demo")                                       # doctest: +SKIP
-    >>> segment("scan.png", ["breast tumor", "left lung"], threshold=0.5)    # doctest: +SKIP
+    >>> result = lexiseg.segment("scan.png", "breast tumor")
+    >>> result["breast tumor"].verdict
+    'present'
+    >>> _ = result.save("masks", overlay=True)
 
 Names are looked up on first use, so that importing the package does not import torch.
 """

@@ -56,8 +56,9 @@ class Segmentation(Result):
             UnwritableResult: the file system refused.
 
         Example:
-            >>> result = load("demo")(scan, "breast tumor")            # doctest: +SKIP
-            >>> result.save("masks/", overlay=True)                    # doctest: +SKIP
+            >>> result = segment("scan.png", "breast tumor")
+            >>> sorted(path.name for path in result.save("masks", overlay=True).iterdir())
+            ['scan_mask.png', 'scan_overlay.png']
         """
         assert self.scan is not None and self.shown is not None
         if stages and not all(target.saliency for target in self.targets):
@@ -67,7 +68,12 @@ class Segmentation(Result):
         return folder
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The scan with masks, boxes, phrases and presence: uint8 (H, W, 3); of a volume a few planes."""
+        """The scan with masks, boxes, phrases and presence: uint8 (H, W, 3); of a volume a few planes.
+
+        Example:
+            >>> segment("scan.png", "breast tumor").overlay().dtype
+            dtype('uint8')
+        """
         assert self.shown is not None
         return overlay_picture(self, self.shown)
 
@@ -147,9 +153,9 @@ class TextSegmenter:
             UnreadableScan: the scan cannot be read.
 
         Example:
-            >>> segment = load("demo")                                     # doctest: +SKIP
-            >>> segment("scan.png", "breast tumor")["breast tumor"].present  # doctest: +SKIP
-            True
+            >>> ask = load("demo")
+            >>> [target.verdict for target in ask("scan.png", ["breast tumor", "fetal head"]).targets]
+            ['present', 'absent']
         """
         given = as_scan(scan, spacing=spacing, affine=affine)
         pipeline = self._changed(threshold, plane, window)
@@ -162,7 +168,12 @@ class TextSegmenter:
         return self.pipeline.planes(scan)
 
     def session(self, scan: Any, *, spacing: tuple[float, ...] | None = None) -> Session:
-        """A scan to be asked by words and corrected by clicks; see `Session`."""
+        """A scan to be asked by words and corrected by clicks; see `Session`.
+
+        Example:
+            >>> load("demo").session("scan.png").targets
+            ()
+        """
         return Session(self.pipeline, as_scan(scan, spacing=spacing))
 
     def __repr__(self) -> str:
@@ -207,7 +218,7 @@ def load(
         LexisegError: weights that are missing or broken.
 
     Example:
-        >>> load("demo", threshold=0.5)                                # doctest: +SKIP
+        >>> load("demo", threshold=0.5)
         <lexiseg preset demo: bundled and bundled>
     """
     if threshold is not None:
@@ -239,7 +250,8 @@ def segment(
         LexisegError: the scan cannot be read, or the models not be had.
 
     Example:
-        >>> segment("scan.png", "breast tumor").save("masks/")         # doctest: +SKIP
+        >>> segment("scan.png", "breast tumor", threshold=0.5)["breast tumor"].verdict
+        'present'
     """
     # Before any model: what is wrong with the call is told at once.
     load_preset(preset, **({} if threshold is None else {"presence": {"threshold": threshold}}))

@@ -71,11 +71,13 @@ class Session:
         encodings: where encodings are kept, shared with other sessions or this one's own.
 
     Example:
-        >>> session = Session(pipeline, scan)                      # doctest: +SKIP
-        >>> session.ask("breast tumor").present                    # doctest: +SKIP
+        >>> session = lexiseg.load("demo").session("scan.png")
+        >>> session.ask("breast tumor").present
         True
-        >>> session.click("breast tumor", 0, 80.5, 61.5)           # doctest: +SKIP
-        >>> session.undo()                                         # doctest: +SKIP
+        >>> before = session.mask("breast tumor").sum()
+        >>> _ = session.click("breast tumor", 0, 20.5, 20.5)
+        >>> session.undo(), session.mask("breast tumor").sum() == before
+        (True, True)
     """
 
     def __init__(self, pipeline: TextPipeline, scan: Scan, *, encodings: EncodingCache | None = None) -> None:

@@ -53,6 +53,10 @@ def read_scan(
     Raises:
         UnreadableScan: missing, empty, truncated, no scan at all, too large, more than one frame, no finite
             pixel, or all pixels equal. The message is one line and begins with the file's name.
+
+    Example:
+        >>> read_scan("scan.png").shape
+        (256, 256)
     """
     path = Path(path)
     with reading(path):

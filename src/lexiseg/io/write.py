@@ -104,6 +104,11 @@ def write_mask(
         TypeError: the array is neither bool nor uint8.
         ValueError: its shape is not the scan's.
         UnwritableResult: the file system refused.
+
+    Example:
+        >>> scan = lexiseg.read_scan("scan.png")
+        >>> write_mask(scan.pixels > 0.5, scan, "masks").name
+        'scan_mask.png'
     """
     given: NDArray[Any] = mask.labels if isinstance(mask, Mask) else mask
     if given.dtype not in (np.uint8, np.bool_):

@@ -113,7 +113,12 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that ship with the package."""
+    """Names of the presets that ship with the package.
+
+    Example:
+        >>> "demo" in preset_names()
+        True
+    """
     folder = resources.files("lexiseg.pipelines") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 

@@ -58,6 +58,10 @@ class Geometry:
         shape: (D, H, W): slices, rows and columns of the array, as they are stored.
         affine: float64 (4, 4): voxel (column, row, slice) to RAS+ mm.
         frame: of reference, a DICOM UID; "" where nobody knows.
+
+    Example:
+        >>> Geometry.of_spacing((20, 64, 64), (5.0, 0.5, 0.5)).plane_axes().name
+        'axial'
     """
 
     shape: tuple[int, int, int]

@@ -240,6 +240,12 @@ class Volume:
 
         Raises:
             UnreadableScan: the window means nothing for these values, or all values are equal.
+
+        Example:
+            >>> values = np.arange(24.0).reshape(2, 3, 4)
+            >>> volume = Volume(values, Geometry.of_spacing((2, 3, 4)))
+            >>> [plane.shape for plane in volume.planes("axial")]
+            [(3, 4), (3, 4)]
         """
         chosen = choose_window(check_window(window), self.values, own=self.window, unit=self.unit, name=self.id)
         return Planes(self, self.geometry.plane_axes(plane), chosen)

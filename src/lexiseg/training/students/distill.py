@@ -10,7 +10,7 @@ from lexiseg.training.students.labels import read_pseudo_labels
 from lexiseg.training.students.predict import PredictRequest, predict_files
 from lexiseg.training.students.pseudo_labels import PseudoLabelReport, PseudoLabelRequest, make_pseudo_labels
 from lexiseg.training.students.settings import TrainSettings
-from lexiseg.training.students.train import TrainProgress, TrainReport, train
+from lexiseg.training.students.train import require_training, train, TrainProgress, TrainReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ def distill(
         UsageError: the request cannot be done as it is.
         LexisegError: as of `make_pseudo_labels`, `train` and `predict_files`.
     """
+    require_training()  # before anything is labelled: that takes hours
     asked = request.labels
     labels = replace(asked, out=asked.out / "labels")
 
