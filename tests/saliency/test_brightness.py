@@ -8,7 +8,8 @@ from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.base import clip_bright
-from lexiseg.saliency.registry import METHODS, explain, make_method
+from lexiseg.saliency.registry import METHODS, explain
+from lexiseg.saliency.settings import SALIENCY_SETTINGS
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
@@ -50,14 +51,16 @@ def test_a_hundred_is_the_scan_itself(scan: FloatArray) -> None:
 def test_dark_and_bright_scans_give_one_map(
     name: str, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
 ) -> None:
-    bright, dark = (explain(encoder, scan * np.float32(level), phrases, method=name, clip_percentile=99) for level in (1.0, 0.6))
+    bright, dark = (
+        explain(encoder, scan * np.float32(level), phrases, method=name, clip_percentile=99) for level in (1.0, 0.6)
+    )
     for a, b in zip(bright, dark, strict=True):
         # not exactly: what counts as black does not scale with the scan
         np.testing.assert_allclose(a.map, b.map, atol=0.03)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-@pytest.mark.parametrize("white", [49, 101, float("nan")])
+@pytest.mark.parametrize("clip_percentile", [49, 101, float("nan")])
 def test_bad_percentile(name: str, clip_percentile: float) -> None:
-    with pytest.raises(UsageError, match="white"):
-        make_method(name, white=white)
+    with pytest.raises(UsageError, match="clip_percentile"):
+        SALIENCY_SETTINGS[name](clip_percentile=clip_percentile)
