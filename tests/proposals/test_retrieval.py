@@ -195,7 +195,7 @@ class TestSaliency:
         ({"min_score": 1.1}, "min_score is 1.1"),
         ({"distinct": -1}, "distinct is -1"),
         ({"min_saliency": 2, "score": "saliency"}, "min_saliency is 2"),
-        ({"min_saliency": 0.5}, "no saliency map to trim by; expected score saliency or both"),
+        ({"min_saliency": 0.5}, "no map to trim by; expected score saliency or both"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], words: str) -> None:
