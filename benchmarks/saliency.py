@@ -20,7 +20,7 @@ from common import TARGETS, made_with, scored_rows, table_head, table_row
 from lexiseg.evaluation.metrics.localisation import pointing_game
 from lexiseg.io.masks import read_mask
 from lexiseg.models.loading import load_encoder
-from lexiseg.saliency.registry import make_method
+from lexiseg.saliency.registry import method_class
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import phrase_set
 from lexiseg.values.overlap import dice
@@ -47,7 +47,7 @@ def main(
         rows = [rows[int(i * len(rows) / scans)] for i in range(min(scans, len(rows)))]
         phrases = embed_phrases(model, [phrase_set(TARGETS[name], ensemble=True)])
         for method, settings in METHODS:
-            explain, hits, scores = make_method(method, **settings).explain, [], []
+            explain, hits, scores = method_class(method)(**settings).explain, [], []
             began = time.perf_counter()
             for row in rows:
                 scan = lexiseg.read_scan(data / name / row["image"])

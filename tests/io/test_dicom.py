@@ -26,11 +26,19 @@ from pydicom.uid import (
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.read import read_scan
+from lexiseg.values import scans
+from lexiseg.values.window import apply_window
 
 MakeDicom = Callable[..., Path]
 
 STORED = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 LARGE = np.arange(64 * 80, dtype=np.uint16).reshape(64, 80)
+
+
+def read_image(path: Path) -> scans.Image:
+    scan = read_scan(path)
+    assert isinstance(scan, scans.Image)
+    return scan
 
 
 def lut(descriptor: list[int], data: np.ndarray) -> Sequence:
@@ -109,6 +117,56 @@ class TestGrey:
         expected = seen if photometric == "MONOCHROME2" else 1 - seen
         np.testing.assert_allclose(scan.pixels[:, 10:], expected, atol=1e-6)
 
+
+class TestNative:
+    """Values in the scan's own units, for windows that are chosen later."""
+
+    HOUNSFIELD = STORED.astype(np.float64) * 2 - 1024
+
+    def test_are_those_after_the_rescale(self, make_dicom: MakeDicom) -> None:
+        path = make_dicom(
+            STORED, RescaleSlope=2, RescaleIntercept=-1024, WindowCenter=40, WindowWidth=400, Modality="CT"
+        )
+        scan = read_image(path)
+        np.testing.assert_array_equal(scan.native, self.HOUNSFIELD)
+        assert scan.unit == "HU"
+        np.testing.assert_array_equal(scan.planes()[0].pixels, scan.pixels)
+        for window, centre, width in (("lung", -600, 1500), ("soft-tissue", 40, 400), ("0,100", 0, 100)):
+            np.testing.assert_array_equal(
+                scan.planes(window=window)[0].pixels, apply_window(self.HOUNSFIELD, centre, width)
+            )
+
+    def test_of_another_modality_are_of_no_known_unit(self, make_dicom: MakeDicom) -> None:
+        scan = read_image(make_dicom(STORED, Modality="MR"))
+        np.testing.assert_array_equal(scan.native, STORED)
+        assert scan.unit == ""
+        with pytest.raises(UnreadableScan, match="scan: the lung window is of Hounsfield units"):
+            scan.planes(window="lung")
+
+    def test_padding_is_none(self, make_dicom: MakeDicom) -> None:
+        padded = STORED.astype(np.int16)
+        padded[:, :10] = -2000
+        scan = read_image(make_dicom(padded, PixelPaddingValue=-2000, Modality="CT"))
+        assert scan.native is not None
+        assert np.isnan(scan.native[:, :10]).all()
+        np.testing.assert_array_equal(scan.native[:, 10:], STORED[:, 10:])
+        for window in ("lung", "percentiles", "-1900,1000"):
+            assert not scan.planes(window=window)[0].pixels[:, :10].any()
+        np.testing.assert_array_equal(scan.planes(window="percentiles")[0].pixels, scan.pixels)
+
+    @pytest.mark.parametrize("window", [{}, {"WindowCenter": 300, "WindowWidth": 400}])
+    def test_of_monochrome1_there_are_none(self, make_dicom: MakeDicom, window: dict[str, float]) -> None:
+        """Its high values are dark: a window of them would show a negative."""
+        scan = read_image(make_dicom(STORED, PhotometricInterpretation="MONOCHROME1", Modality="CR", **window))
+        assert scan.native is None
+        with pytest.raises(UnreadableScan, match="scan: it has no values but its pixels"):
+            scan.planes(window="percentiles")
+
+    def test_of_colour_there_are_none(self, make_dicom: MakeDicom) -> None:
+        assert read_image(make_dicom(TestColour.RGB)).native is None
+
+
+class TestNotes:
     def test_notes_hold_no_patient_data(self, make_dicom: MakeDicom) -> None:
         assert "Doe" not in str(read_scan(make_dicom(STORED)).notes)
 

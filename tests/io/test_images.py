@@ -11,6 +11,7 @@ from PIL import Image
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.read import read_scan
+from lexiseg.values import scans
 
 GREY = np.arange(12 * 17, dtype=np.uint8).reshape(12, 17)
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)
@@ -39,7 +40,8 @@ class TestEightBits:
     def test_grey_is_exact(self, tmp_path: Path, suffix: str) -> None:
         scan = read_scan(save(tmp_path / f"a{suffix}", GREY))
         assert scan.pixels.dtype == np.float32
-        assert (scan.shape, scan.id, scan.volume, scan.spacing) == ((12, 17), "a", False, None)
+        assert isinstance(scan, scans.Image)
+        assert (scan.shape, scan.id, scan.native, scan.spacing) == ((12, 17), "a", None, None)
         np.testing.assert_array_equal(np.rint(scan.pixels * 255), GREY)
 
     @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".webp"])

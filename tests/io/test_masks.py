@@ -16,15 +16,22 @@ from PIL import Image
 
 from lexiseg.errors import UnwritableResult
 from lexiseg.io.read import read_scan
-from lexiseg.io.write import write_mask
+from lexiseg.io.write import WRITERS, Writer, write_map, write_mask, writer_of
+from lexiseg.values import scans
+from lexiseg.values.geometry import Geometry
 from lexiseg.values.masks import Mask
-from lexiseg.values.scans import Scan
 
 MakeNifti = Callable[..., Path]
 
 
-def scan_of(shape: tuple[int, ...], *, volume: bool = False, **more: Any) -> Scan:
-    return Scan(pixels=np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape), volume=volume, **more)
+def scan_of(shape: tuple[int, ...], **more: Any) -> scans.Image:
+    return scans.Image(pixels=np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape), **more)
+
+
+def read_volume(path: Path) -> scans.Volume:
+    scan = read_scan(path)
+    assert isinstance(scan, scans.Volume)
+    return scan
 
 
 def oblique() -> np.ndarray:
@@ -93,15 +100,16 @@ class TestVolumes:
         st.sampled_from(["auto", "axial", "coronal", "sagittal"]),
     )
     def test_what_is_written_is_read(self, mask: np.ndarray, plane: str) -> None:
-        """The mask, marked in the file's own voxels, survives the way through slices and back."""
+        """The mask, marked in the file's own voxels, survives the way through planes and back."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "source.nii")
             voxels = np.arange(mask.size + 1, dtype=np.int16)[1:].reshape(mask.shape)
             if mask.size == 1:
                 return
             nib.save(nib.Nifti1Image(voxels, oblique()), source)
-            scan = read_scan(source, volume_axis=plane)  # type: ignore[arg-type]
-            path = write_mask(scan.grid.to_slices(mask), scan, folder)
+            scan = read_volume(source)
+            planes = scan.planes(plane)  # type: ignore[arg-type]
+            path = write_mask(planes.assemble(list(planes.cut(mask.T))), scan, folder)
             assert path.name == "source_mask.nii.gz"
             written = nib.load(path)
             np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
@@ -159,17 +167,58 @@ class TestVolumes:
         voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
         scan = read_scan(make_nifti(voxels))
         labels = (voxels % 3).astype(np.uint8)
-        mask = Mask(np.ascontiguousarray(scan.grid.to_slices(labels)), ("a", "b"))
+        mask = Mask(np.ascontiguousarray(labels.T), ("a", "b"))
         written = nib.load(write_mask(mask, scan, tmp_path / "out"))
         np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
 
     def test_equal_masks_are_equal_bytes(self, make_nifti: MakeNifti, tmp_path: Path) -> None:
-        scan = read_scan(make_nifti(np.arange(60, dtype=np.int16).reshape(3, 4, 5)))
-        paths = [write_mask(scan.pixels > 0.5, scan, tmp_path / name) for name in ("one", "two")]
+        scan = read_volume(make_nifti(np.arange(60, dtype=np.int16).reshape(3, 4, 5)))
+        paths = [write_mask(scan.values > 30, scan, tmp_path / name) for name in ("one", "two")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
-    def test_of_memory_reads_back_as_the_same_slices(self, tmp_path: Path) -> None:
-        scan = scan_of((3, 4, 5), volume=True, spacing=(4.0, 0.5, 0.25))
-        again = read_scan(write_mask(scan.pixels > 0.6, scan, tmp_path))
-        np.testing.assert_array_equal(again.pixels, scan.pixels > 0.6)
+    def test_of_memory_reads_back_as_the_same_planes(self, tmp_path: Path) -> None:
+        values = np.linspace(0, 1, 60).reshape(3, 4, 5)
+        scan = scans.Volume(values, Geometry.of_spacing((3, 4, 5), (4.0, 0.5, 0.25)))
+        again = read_volume(write_mask(scan.values > 0.6, scan, tmp_path))
+        np.testing.assert_array_equal(again.values, scan.values > 0.6)
         assert again.spacing == scan.spacing
+        np.testing.assert_array_equal(again.geometry.affine, scan.geometry.affine)
+        before, after = (each.planes("auto", "0.6,1") for each in (scan, again))
+        assert (before.axes, len(before)) == (after.axes, len(after))
+
+
+class TestMaps:
+    def test_of_an_image(self, tmp_path: Path) -> None:
+        saliency = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+        path = write_map(saliency, scan_of((4, 5)), tmp_path, stem="a", kind="saliency")
+        assert path == tmp_path / "a_saliency.png"
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), np.rint(saliency * 255))
+        path = write_map(saliency > 0.5, scan_of((4, 5)), tmp_path, stem="a", kind="region")
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), np.where(saliency > 0.5, 255, 0))
+
+    @pytest.mark.parametrize(("kind", "dtype"), [("saliency", np.float32), ("region", np.uint8)])
+    def test_of_a_volume(self, make_nifti: MakeNifti, tmp_path: Path, kind: str, dtype: type) -> None:
+        scan = read_volume(make_nifti(np.arange(60, dtype=np.int16).reshape(3, 4, 5), oblique()))
+        values = np.linspace(0, 1, 60, dtype=np.float32).reshape(5, 4, 3)
+        given = values if kind == "saliency" else values > 0.5
+        path = write_map(given, scan, tmp_path, stem="a", kind=kind)
+        assert path == tmp_path / f"a_{kind}.nii.gz"
+        written = nib.load(path)
+        assert written.get_data_dtype() == dtype
+        np.testing.assert_array_equal(np.asarray(written.dataobj), given.T)
+        np.testing.assert_array_equal(written.affine, scan.geometry.affine)
+
+    def test_refuses_another_grid(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"shape \(5, 4\), expected the scan's \(4, 5\)"):
+            write_map(np.zeros((5, 4), np.float32), scan_of((4, 5)), tmp_path, stem="a", kind="saliency")
+
+
+class TestWriters:
+    def test_each_is_a_writer_of_its_suffix(self) -> None:
+        assert all(isinstance(writer, Writer) for writer in WRITERS.values())
+        assert {name: writer.suffix for name, writer in WRITERS.items()} == {"png": ".png", "nifti": ".nii.gz"}
+
+    def test_follow_the_kind_of_scan(self) -> None:
+        volume = scans.Volume(np.zeros((3, 4, 5)), Geometry.of_spacing((3, 4, 5)))
+        assert writer_of(scan_of((4, 5, 3))) is WRITERS["png"]
+        assert writer_of(volume) is WRITERS["nifti"]

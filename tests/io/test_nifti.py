@@ -7,9 +7,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from orientations import CODES, affine_of
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.read import read_scan
+from lexiseg.io.write import write_mask
+from lexiseg.values.geometry import PlaneName
+from lexiseg.values.scans import Volume
 
 MakeNifti = Callable[..., Path]
 
@@ -22,6 +26,17 @@ def voxels(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 1000, (7, 6, 5)).astype(np.int16)
 
 
+def read_volume(path: Path) -> Volume:
+    scan = read_scan(path)
+    assert isinstance(scan, Volume)
+    return scan
+
+
+def shown(volume: Volume) -> np.ndarray:
+    """(D, H, W): the axial planes."""
+    return np.stack([plane.pixels for plane in volume.planes("axial")])
+
+
 def unit(values: np.ndarray) -> np.ndarray:
     low, high = np.percentile(values[np.isfinite(values)], (0.5, 99.5))
     return np.nan_to_num(np.clip((values - low) / (high - low), 0, 1))
@@ -31,9 +46,11 @@ class TestVoxels:
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
     @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
     def test_are_the_files(self, make_nifti: MakeNifti, voxels: np.ndarray, name: str, kind: type) -> None:
-        scan = read_scan(make_nifti(voxels, AXIAL, name, kind=kind))
-        assert (scan.volume, scan.shape, scan.id) == (True, (5, 6, 7), "scan")
-        np.testing.assert_allclose(scan.pixels, unit(voxels).transpose(2, 1, 0), atol=1e-6)
+        scan = read_volume(make_nifti(voxels, AXIAL, name, kind=kind))
+        assert (scan.shape, scan.id, scan.unit, scan.window) == ((5, 6, 7), "scan", "", None)
+        np.testing.assert_array_equal(scan.values, voxels.T)
+        np.testing.assert_array_equal(scan.geometry.affine, AXIAL)
+        np.testing.assert_allclose(shown(scan), unit(voxels).transpose(2, 1, 0), atol=1e-6)
 
     @pytest.mark.parametrize("name", ["scan.nii", "wrong.png", "wrong.dcm", "noextension"])
     def test_content_counts_not_the_name(
@@ -41,7 +58,9 @@ class TestVoxels:
     ) -> None:
         zipped = make_nifti(voxels, AXIAL)
         (tmp_path / name).write_bytes(zipped.read_bytes())
-        np.testing.assert_array_equal(read_scan(tmp_path / name).pixels, read_scan(zipped).pixels)
+        first, second = read_volume(tmp_path / name), read_volume(zipped)
+        np.testing.assert_array_equal(first.values, second.values)
+        np.testing.assert_array_equal(shown(first), shown(second))
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, np.float64])
     def test_of_every_type(self, make_nifti: MakeNifti, voxels: np.ndarray, dtype: type) -> None:
@@ -49,37 +68,44 @@ class TestVoxels:
         image = nib.Nifti1Image(values, AXIAL, dtype=dtype)
         path = make_nifti(voxels, AXIAL)
         nib.save(image, path)
-        np.testing.assert_allclose(read_scan(path).pixels, unit(values).transpose(2, 1, 0), atol=1e-6)
+        scan = read_volume(path)
+        np.testing.assert_array_equal(scan.values, values.T)
+        np.testing.assert_allclose(shown(scan), unit(values).transpose(2, 1, 0), atol=1e-6)
 
     def test_big_endian(self, make_nifti: MakeNifti, voxels: np.ndarray, tmp_path: Path) -> None:
         image = nib.Nifti1Image(voxels, AXIAL, nib.Nifti1Header(endianness=">"))
         nib.save(image, tmp_path / "big.nii")
-        np.testing.assert_array_equal(
-            read_scan(tmp_path / "big.nii").pixels, read_scan(make_nifti(voxels, AXIAL)).pixels
-        )
+        big, small = read_volume(tmp_path / "big.nii"), read_volume(make_nifti(voxels, AXIAL))
+        np.testing.assert_array_equal(big.values, small.values)
+        np.testing.assert_array_equal(shown(big), shown(small))
 
     @pytest.mark.parametrize(("slope", "inter"), [(0.5, -100), (-2, 7), (1e-3, 0)])
     def test_scaling_is_applied(self, make_nifti: MakeNifti, voxels: np.ndarray, slope: float, inter: float) -> None:
         path = make_nifti(voxels, AXIAL, edit=lambda header: header.set_slope_inter(slope, inter))
         expected = unit(voxels * slope + inter).transpose(2, 1, 0)
-        np.testing.assert_allclose(read_scan(path).pixels, expected, atol=1e-5)
+        scan = read_volume(path)
+        # Voxels of 16 bits are scaled in single precision.
+        np.testing.assert_allclose(scan.values, (voxels * slope + inter).T, rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(shown(scan), expected, atol=1e-5)
 
     def test_not_finite_voxels(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
         values = voxels.astype(np.float32)
         values[0], values[1, 0, 0], values[1, 0, 1] = np.nan, np.inf, -np.inf
-        scan = read_scan(make_nifti(values, AXIAL))
-        assert np.isfinite(scan.pixels).all()
-        assert not scan.pixels[:, :, 0].any()
-        assert (scan.pixels[0, 0, 1], scan.pixels[1, 0, 1]) == (1, 0)
+        scan = read_volume(make_nifti(values, AXIAL))
+        np.testing.assert_array_equal(scan.values, values.T)
+        pixels = shown(scan)
+        assert np.isfinite(pixels).all()
+        assert not pixels[:, :, 0].any()
+        assert (pixels[0, 0, 1], pixels[1, 0, 1]) == (1, 0)
         assert scan.notes["not_finite"].startswith("32 voxels")
 
     @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 1), (7, 6, 1, 1), (7, 6, 5, 1)])
     def test_axes_of_one(self, make_nifti: MakeNifti, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
         values = rng.random(shape, np.float32)
-        scan = read_scan(make_nifti(values, AXIAL))
+        scan = read_volume(make_nifti(values, AXIAL))
         depth = (*shape, 1)[2]
         assert scan.shape == (depth, 6, 7)
-        np.testing.assert_allclose(scan.pixels, unit(values).reshape(7, 6, depth).transpose(2, 1, 0), atol=1e-6)
+        np.testing.assert_allclose(shown(scan), unit(values).reshape(7, 6, depth).transpose(2, 1, 0), atol=1e-6)
 
 
 class TestSpacing:
@@ -89,7 +115,7 @@ class TestSpacing:
     ) -> None:
         affine = np.diag([-0.5, -0.75, 3, 1])
         path = make_nifti(voxels, affine, edit=lambda header: header.set_xyzt_units(units))
-        assert read_scan(path).spacing == pytest.approx((3 * factor, 0.75 * factor, 0.5 * factor))
+        assert read_volume(path).spacing == pytest.approx((3 * factor, 0.75 * factor, 0.5 * factor))
 
     def test_of_an_oblique_volume(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
         turn = np.deg2rad(20)
@@ -97,6 +123,65 @@ class TestSpacing:
         affine = np.eye(4)
         affine[:3, :3] = rotation @ np.diag([-0.5, -0.75, 3])
         assert read_scan(make_nifti(voxels, affine)).spacing == pytest.approx((3, 0.75, 0.5))
+
+
+class TestOrientations:
+    @pytest.mark.parametrize("plane", ["auto", "axial", "coronal", "sagittal"])
+    @pytest.mark.parametrize("codes", CODES, ids="".join)
+    def test_a_marked_voxel_comes_back_in_world_space(
+        self, make_nifti: MakeNifti, tmp_path: Path, rng: np.random.Generator, codes: tuple[str, ...], plane: PlaneName
+    ) -> None:
+        # Under 200 voxels, so that a single dark one is the only one beyond the 0.5 percentile.
+        shape = (4, 5, 6)
+        # Bright everywhere but for one voxel, which is the only one clipped to 0.
+        voxels = rng.uniform(10, 11, shape).astype(np.float32)
+        target = tuple(int(i) for i in rng.integers(0, shape))
+        voxels[target] = 0
+        path = make_nifti(voxels, affine_of(codes, shape), "scan.nii")
+        scan = read_volume(path)
+        planes = scan.planes(plane)
+        darkest = min(each.pixels.min() for each in planes)
+        mask = planes.assemble([each.pixels == darkest for each in planes])
+        assert mask.sum() == 1
+        written = nib.load(write_mask(mask, scan, tmp_path / "out"))
+        source = nib.load(path)
+        found = np.argwhere(np.asarray(written.dataobj) == 1)
+        assert found.tolist() == [list(target)]
+        np.testing.assert_array_equal(
+            nib.affines.apply_affine(written.affine, found[0]),
+            nib.affines.apply_affine(source.affine, target),
+        )
+
+
+class TestUnits:
+    def test_ct_without_a_unit_takes_a_named_window(self, make_nifti: MakeNifti, rng: np.random.Generator) -> None:
+        hounsfield = rng.integers(-1000, 2000, (7, 6, 5)).astype(np.int16)
+        planes = read_volume(make_nifti(hounsfield, AXIAL)).planes("axial", "lung")
+        expected = np.clip((hounsfield.T + 600.5) / 1499 + 0.5, 0, 1)
+        np.testing.assert_allclose(np.stack([plane.pixels for plane in planes]), expected, atol=1e-6)
+        assert planes.record() == {"plane": "axial", "window": "lung window, centre -600, width 1500"}
+
+    def test_mr_is_refused_one(self, make_nifti: MakeNifti, voxels: np.ndarray) -> None:
+        scan = read_volume(make_nifti(voxels, AXIAL))
+        with pytest.raises(UnreadableScan, match="scan: the brain window is of Hounsfield units"):
+            scan.planes(window="brain")
+        with pytest.raises(UnreadableScan, match="scan: it names no window of its own"):
+            scan.planes(window="file")
+
+    @pytest.mark.parametrize(
+        ("dtype", "held"),
+        [
+            *((each, np.float32) for each in (np.uint8, np.int16, np.uint16, np.float32)),
+            *((each, np.float64) for each in (np.int32, np.uint32, np.float64)),
+        ],
+    )
+    def test_values_are_held_exactly(self, make_nifti: MakeNifti, dtype: type, held: type) -> None:
+        """2**24 + 1 is the first whole number that float32 cannot hold."""
+        most = 2**24 + 1 if held is np.float64 else int(np.iinfo(dtype).max) if dtype is not np.float32 else 2**24
+        values = np.arange(most - 59, most + 1).astype(dtype).reshape(3, 4, 5)
+        scan = read_volume(make_nifti(values, AXIAL))
+        np.testing.assert_array_equal(scan.values, values.T)
+        assert scan.values.dtype == held
 
 
 class TestRefused:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from lexiseg.io.pictures import PALETTE, overlay, saliency_overlay, to_display
-from lexiseg.values.scans import Scan
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Image, Volume
 
-GREY = Scan(pixels=np.full((60, 80), 0.5, np.float32))
-VOLUME = Scan(pixels=np.zeros((3, 4, 5), np.float32), volume=True)
+GREY = Image(pixels=np.full((60, 80), 0.5, np.float32))
+VOLUME = Volume(np.linspace(0, 1, 60).reshape(3, 4, 5), Geometry.of_spacing((3, 4, 5)))
 
 
 @pytest.fixture
@@ -20,13 +21,15 @@ def square() -> np.ndarray:
 class TestToDisplay:
     def test_grey_and_colour(self, rng: np.random.Generator) -> None:
         colour = rng.integers(0, 256, (5, 6, 3)).astype(np.uint8)
-        scan = Scan(pixels=colour.astype(np.float32) / 255)
+        scan = Image(pixels=colour.astype(np.float32) / 255)
         np.testing.assert_array_equal(to_display(scan), colour)
         assert to_display(GREY).shape == (60, 80, 3)
 
-    def test_refuses_a_volume(self) -> None:
-        with pytest.raises(ValueError, match="a volume has no picture"):
-            to_display(VOLUME)
+    def test_a_plane_of_a_volume(self) -> None:
+        plane = VOLUME.planes("axial", "percentiles")[1]
+        picture = to_display(plane)
+        np.testing.assert_array_equal(picture[..., 0], np.rint(plane.pixels * 255))
+        assert picture.shape == (4, 5, 3)
 
 
 class TestOverlay:
@@ -68,6 +71,14 @@ class TestOverlay:
     def test_the_scan_is_not_changed(self, square: np.ndarray) -> None:
         overlay(GREY, square, names=["x"], boxes=np.array([[1, 1, 9, 9]], np.float32))
         np.testing.assert_array_equal(GREY.pixels, np.float32(0.5))
+
+    def test_on_a_plane_of_a_volume(self) -> None:
+        plane = VOLUME.planes("axial", "percentiles")[1]
+        labels = np.zeros((4, 5), np.uint8)
+        labels[1:3, 1:3] = 1
+        picture = overlay(plane, labels)
+        assert tuple(picture[1, 1]) == PALETTE[0]
+        np.testing.assert_array_equal(picture[labels == 0], to_display(plane)[labels == 0])
 
     def test_refuses_another_grid(self, square: np.ndarray) -> None:
         with pytest.raises(ValueError, match="expected the scan's"):

@@ -12,12 +12,15 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import write_mask
-from lexiseg.values.scans import Scan
+from lexiseg.values.geometry import PlaneName
+from lexiseg.values.scans import Image as ScanImage
+from lexiseg.values.scans import Volume
+from lexiseg.values.window import apply_window
 
 MakeNifti = Callable[..., Path]
 
 MASK = np.random.default_rng(5).random((12, 17)) > 0.5
-SCAN = Scan(pixels=np.zeros((12, 17), np.float32))
+SCAN = ScanImage(pixels=np.zeros((12, 17), np.float32))
 
 
 class TestImages:
@@ -61,36 +64,41 @@ class TestImages:
 
 class TestVolumes:
     @pytest.fixture
-    def scan(self, make_nifti: MakeNifti, rng: np.random.Generator) -> Scan:
+    def scan(self, make_nifti: MakeNifti, rng: np.random.Generator) -> Volume:
         affine = np.array([[0, 0, 3.0, 5], [-0.5, 0, 0, 6], [0, 0.5, 0, 7], [0, 0, 0, 1]])
-        return read_scan(make_nifti(rng.random((4, 5, 6)), affine))
+        scan = read_scan(make_nifti(rng.random((4, 5, 6)), affine))
+        assert isinstance(scan, Volume)
+        return scan
 
-    def test_what_was_written_is_read(self, scan: Scan, tmp_path: Path) -> None:
-        mask = scan.pixels > 0.7
+    def test_what_was_written_is_read(self, scan: Volume, tmp_path: Path) -> None:
+        mask = scan.values > 0.7
         path = write_mask(mask, scan, tmp_path)
         np.testing.assert_array_equal(read_mask(path, scan), mask)
         np.testing.assert_array_equal(read_mask(path), mask)
 
-    def test_a_scan_cut_otherwise(self, scan: Scan, tmp_path: Path) -> None:
-        assert scan.source is not None
-        other = read_scan(scan.source, volume_axis="coronal")
-        path = write_mask(scan.pixels > 0.7, scan, tmp_path)
-        np.testing.assert_array_equal(read_mask(path, other), other.pixels > 0.7)
+    @pytest.mark.parametrize("plane", ["auto", "axial", "coronal", "sagittal"])
+    def test_is_the_same_however_the_scan_is_cut(self, scan: Volume, tmp_path: Path, plane: PlaneName) -> None:
+        planes = scan.planes(plane, "0.7,1")
+        mask = planes.assemble([each.pixels > 0.7 for each in planes])
+        path = write_mask(mask, scan, tmp_path)
+        np.testing.assert_array_equal(read_mask(path, scan), apply_window(scan.values, 0.7, 1) > 0.7)
 
-    def test_refuses_another_place(self, scan: Scan, make_nifti: MakeNifti) -> None:
-        moved = scan.grid.affine.copy()
+    def test_refuses_another_place(self, scan: Volume, make_nifti: MakeNifti) -> None:
+        moved = scan.geometry.affine.copy()
         moved[0, 3] += 2
         path = make_nifti(np.ones((4, 5, 6), np.uint8), moved, "moved.nii")
         with pytest.raises(UnreadableScan, match="lies 2 mm away from its scan"):
             read_mask(path, scan)
 
-    def test_refuses_another_shape(self, scan: Scan, make_nifti: MakeNifti) -> None:
-        path = make_nifti(np.ones((5, 4, 6), np.uint8), scan.grid.affine, "other.nii")
-        with pytest.raises(UnreadableScan, match="expected the same grid"):
+    def test_refuses_another_shape(self, scan: Volume, make_nifti: MakeNifti) -> None:
+        path = make_nifti(np.ones((5, 4, 6), np.uint8), scan.geometry.affine, "other.nii")
+        with pytest.raises(
+            UnreadableScan, match=r"its shape is \(6, 4, 5\), its scan's is \(6, 5, 4\); expected the same"
+        ):
             read_mask(path, scan)
 
-    def test_rounding_of_the_affine_is_no_move(self, scan: Scan, make_nifti: MakeNifti) -> None:
-        path = make_nifti(np.ones((4, 5, 6), np.uint8), scan.grid.affine + 1e-6, "same.nii")
+    def test_rounding_of_the_affine_is_no_move(self, scan: Volume, make_nifti: MakeNifti) -> None:
+        path = make_nifti(np.ones((4, 5, 6), np.uint8), scan.geometry.affine + 1e-6, "same.nii")
         assert read_mask(path, scan).all()
 
     def test_an_affine_without_meaning(self, make_nifti: MakeNifti, tmp_path: Path, rng: np.random.Generator) -> None:
@@ -98,5 +106,5 @@ class TestVolumes:
             header["srow_x"], header["sform_code"] = np.nan, 1
 
         scan = read_scan(make_nifti(rng.random((4, 5, 6)), edit=edit))
-        mask = scan.pixels > 0.5
+        mask = scan.values > 0.5
         np.testing.assert_array_equal(read_mask(write_mask(mask, scan, tmp_path), scan), mask)

@@ -49,21 +49,21 @@ class TestPlace:
     def test_a_volume_knows_where_it_lies(self, make_nifti: Callable[..., Path]) -> None:
         affine = np.array([[0, 0, 3.0, 5], [-0.5, 0, 0, 6], [0, 0.7, 0, 7], [0, 0, 0, 1]])
         stored = read_stored(make_nifti(np.ones((4, 5, 6), np.uint8), affine))
-        assert stored.grid is not None
+        assert stored.geometry is not None
         assert stored.spacing == pytest.approx((3.0, 0.7, 0.5))
         assert stored.values.shape == (6, 5, 4)
 
     def test_how_far_grids_lie_apart(self, make_nifti: Callable[..., Path]) -> None:
         ones = np.ones((4, 5, 6), np.uint8)
-        first = read_stored(make_nifti(ones, np.eye(4))).grid
+        first = read_stored(make_nifti(ones, np.eye(4))).geometry
         moved = np.eye(4)
         moved[1, 3] = 2
-        second = read_stored(make_nifti(ones, moved, "moved.nii")).grid
+        second = read_stored(make_nifti(ones, moved, "moved.nii")).geometry
         assert first is not None
         assert second is not None
         assert (first.distance(second), first.distance(first)) == (2, 0)
 
     def test_an_image_has_no_place(self, tmp_path: Path) -> None:
         stored = read_stored(png(MASK * 9, tmp_path / "m.png"))
-        assert (stored.grid, stored.spacing) == (None, None)
+        assert (stored.geometry, stored.spacing) == (None, None)
         assert set(np.unique(stored.values)) == {0, 9}

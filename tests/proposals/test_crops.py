@@ -10,8 +10,9 @@ from regions_of import boxes_of, filled, proposal
 from torch import Tensor
 
 from lexiseg.errors import UsageError
-from lexiseg.proposals.crops import VISUAL_PROMPTS, CropSettings, embed_crops, make_crops
+from lexiseg.proposals.crops import embed_crops, make_crops
 from lexiseg.proposals.proposal import Proposals
+from lexiseg.proposals.settings import VISUAL_PROMPTS, CropSettings
 from lexiseg.values.arrays import FloatArray
 
 SHAPE = (20, 40)
@@ -66,12 +67,12 @@ class TestMasked:
 class TestExpanded:
     def test_the_surround_is_seen_as_it_is(self) -> None:
         pixels = noise()
-        (crop,) = shown(pixels, boxes_of(SHAPE, BOX), size=12, prompt="expanded")
+        (crop,) = shown(pixels, boxes_of(SHAPE, BOX), size=12, visual_prompt="expanded")
         np.testing.assert_allclose(crop[0].numpy(), pixels[2:14, 8:20], rtol=1e-6)
 
     def test_never_past_the_scans_border(self) -> None:
         pixels = noise()
-        (crop,) = shown(pixels, boxes_of(SHAPE, (0, 0, 8, 8)), size=12, prompt="expanded", margin=0.5)
+        (crop,) = shown(pixels, boxes_of(SHAPE, (0, 0, 8, 8)), size=12, visual_prompt="expanded", margin=0.5)
         np.testing.assert_allclose(crop[1].numpy(), pixels[:12, :12], rtol=1e-6)
 
 
@@ -81,7 +82,7 @@ class TestLines:
         mask = filled(SHAPE, BOX)
         mask[4, 10] = False  # a corner is missing: the contour follows it, the box does not
         pixels = noise()
-        (crop,) = shown(pixels, Proposals(SHAPE, (proposal(mask),)), size=40, prompt=prompt)
+        (crop,) = shown(pixels, Proposals(SHAPE, (proposal(mask),)), size=40, visual_prompt=prompt)
         seen = crop[:, 10:30].numpy()  # the whole scan, letterboxed
         red = (seen == np.array([1, 0, 0])[:, None, None]).all(0)
         expected = filled(SHAPE, (9, 3, 19, 13)) & ~filled(SHAPE, BOX)
@@ -93,13 +94,15 @@ class TestLines:
 
     def test_a_region_as_large_as_the_scan_leaves_no_room(self, prompt: str) -> None:
         pixels = noise(colour=True)
-        (crop,) = shown(pixels, boxes_of(SHAPE, (0, 0, 40, 20)), size=40, prompt=prompt)
+        (crop,) = shown(pixels, boxes_of(SHAPE, (0, 0, 40, 20)), size=40, visual_prompt=prompt)
         np.testing.assert_allclose(crop[:, 10:30].numpy(), np.moveaxis(pixels, 2, 0), rtol=1e-6)
 
     def test_the_line_is_as_thick_in_a_large_scan(self, prompt: str) -> None:
         shape = (1120, 1120)
         pixels = np.full(shape, 0.5, np.float32)
-        (crop,) = make_crops(pixels, boxes_of(shape, (280, 280, 840, 840)), CropSettings(prompt=prompt), size=224)
+        (crop,) = make_crops(
+            pixels, boxes_of(shape, (280, 280, 840, 840)), CropSettings(visual_prompt=prompt), size=224
+        )
         column = crop.pixels[:, :, 112]
         reddish = (column[0] > 0.9) & (column[1] < 0.1)
         assert int(reddish.sum()) == 4  # two pixels above, two below
@@ -109,7 +112,7 @@ class TestGreyed:
     @pytest.mark.parametrize("dim", [0.0, 0.8, 1.0])
     def test_the_surround_fades_to_the_mean_colour(self, dim: float) -> None:
         pixels = noise()
-        (crop,) = shown(pixels, boxes_of(SHAPE, BOX), size=40, prompt="greyed", dim=dim)
+        (crop,) = shown(pixels, boxes_of(SHAPE, BOX), size=40, visual_prompt="greyed", dim=dim)
         seen, inside = crop[:, 10:30].numpy(), filled(SHAPE, BOX)
         np.testing.assert_allclose(seen[0][inside], pixels[inside], rtol=1e-6)
         faded = (1 - dim) * pixels[~inside] + dim * FILL[2]
@@ -122,7 +125,7 @@ class TestInStep:
     def test_every_prompt_shows_every_region(self, prompt: str, colour: bool) -> None:
         # one pixel in a corner, one row, all of it
         regions = boxes_of(SHAPE, (39, 19, 40, 20), (0, 3, 40, 4), (0, 0, 40, 20))
-        crops = list(make_crops(noise(colour=colour), regions, CropSettings(prompt=prompt), size=16))
+        crops = list(make_crops(noise(colour=colour), regions, CropSettings(visual_prompt=prompt), size=16))
         assert [crop.index for crop in crops] == [0, 1, 2]
         for crop in crops:
             assert crop.pixels.shape == (3, 16, 16) and crop.pixels.dtype == torch.float32
@@ -150,7 +153,7 @@ class TestInStep:
         before = pixels.copy()
         pixels.flags.writeable = False
         for prompt in VISUAL_PROMPTS:
-            list(make_crops(pixels, boxes_of(SHAPE, BOX), CropSettings(prompt=prompt), size=16))
+            list(make_crops(pixels, boxes_of(SHAPE, BOX), CropSettings(visual_prompt=prompt), size=16))
         np.testing.assert_array_equal(pixels, before)
 
     def test_another_scans_proposals_are_refused(self) -> None:
@@ -161,7 +164,7 @@ class TestInStep:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"prompt": "circle"}, "no visual prompt 'circle'; expected one of masked, expanded"),
+        ({"visual_prompt": "circle"}, "no visual prompt 'circle'; expected one of masked, expanded"),
         ({"margin": -0.1}, "margin is -0.1"),
         ({"dim": 1.5}, "dim is 1.5"),
         ({"batch": 0}, "batch is 0"),

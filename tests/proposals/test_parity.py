@@ -101,25 +101,25 @@ class TestTrainedWeights:
     @pytest.mark.parametrize("layers", [0, 1])
     def test_same_masks_after_nms(self, layers: int) -> None:
         """Masks with boxes of their own: NMS and cut-off masks count.  What is within rounding of a threshold
-        may differ and take a neighbour along, of a few dozen.
+        may differ and take a neighbour along, of a few dozen.  Low thresholds give many masks of few scans.
         """
         segmenter = load_segmenter("bundled", device="cpu", precision="float32")
         settings = ProposalSettings(
-            points_per_side=12,
-            pred_iou_threshold=0.4,
-            stability_threshold=0.6,
+            points_per_side=6,
+            pred_iou_threshold=0.2,
+            stability_threshold=0.4,
             crop_layers=layers,
             crop_points_downscale=2,
         )
         found, back, crops = [], [], 0
         for modality, shape in SCANS.items():
-            for seed in range(3, 7):
+            for seed in (3, 4):
                 pixels = generate(modality, seed, size=shape, target=True).scan.pixels
                 colour = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
                 theirs, ours, cropped = both(segmenter, np.rint(colour * 255).astype(np.uint8), settings)
                 found.append(matched(theirs, ours))
                 back.append(matched(ours, theirs))
                 crops += cropped
-        assert len(np.concatenate(found)) > 60 and (crops > 5) == bool(layers)
+        assert len(np.concatenate(found)) > 60 and (crops > 15) == bool(layers)
         assert np.concatenate(found).mean() >= 0.9
         assert np.concatenate(back).mean() >= 0.9

@@ -1,4 +1,4 @@
-"""Proposals to disk and back, and their picture."""
+"""Proposals to disk and back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.proposals.files import proposals_picture, read_proposals, write_proposals
+from lexiseg.proposals.files import read_proposals, write_proposals
 from lexiseg.proposals.proposal import Proposal, Proposals, box_of
-from lexiseg.values.scans import Scan
 
 
 def proposal(rows: slice, columns: slice, *, iou: float) -> Proposal:
@@ -71,21 +70,3 @@ class TestFiles:
             read_proposals(tmp_path / "a.json")
         with pytest.raises(UsageError, match=r"missing\.json"):
             read_proposals(tmp_path / "missing.json")
-
-
-class TestPicture:
-    def test_small_regions_are_seen_over_large_ones(self, proposals: Proposals) -> None:
-        scan = Scan(np.full((20, 30), 0.5, np.float32))
-        picture = proposals_picture(scan, proposals)
-        assert picture.shape == (20, 30, 3) and picture.dtype == np.uint8
-        outside, large, small, outline = (picture[at].tolist() for at in ((0, 0), (15, 15), (6, 6), (5, 4)))
-        assert outside == [128, 128, 128]
-        assert len({tuple(c) for c in (outside, large, small, outline)}) == 4
-
-    def test_no_proposals_leave_the_scan(self) -> None:
-        scan = Scan(np.random.default_rng(0).random((6, 7, 3)).astype(np.float32))
-        assert np.array_equal(proposals_picture(scan, Proposals((6, 7))), np.rint(scan.pixels * 255))
-
-    def test_another_shape_is_an_error(self, proposals: Proposals) -> None:
-        with pytest.raises(ValueError, match="expected"):
-            proposals_picture(Scan(np.zeros((20, 31), np.float32)), proposals)

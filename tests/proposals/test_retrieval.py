@@ -12,7 +12,8 @@ from torch import Tensor
 from lexiseg.errors import UsageError
 from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.proposals.retrieval import Matches, RetrievalSettings, peak, retrieve, soft_dice
+from lexiseg.proposals.retrieval import Matches, peak, retrieve, soft_dice
+from lexiseg.proposals.settings import RetrievalSettings
 from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import FloatArray
 
@@ -63,14 +64,14 @@ class TestProbability:
         np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
         assert found.probability == pytest.approx(expected[0], rel=1e-5)
 
-    def test_of_a_softmax_is_the_share_against_the_nulls(self) -> None:
+    def test_of_a_softmax_is_the_share_against_the_negatives(self) -> None:
         negatives = torch.stack([at(0.6), at(-0.2)])
         found = ask((0.9, 0.5, 0.1), target=phrase((0.6, -0.2)), bias=0.0)
         for cosine, probability in zip((0.9, 0.5, 0.1), found.probabilities, strict=True):
             logits = 10 * torch.cat([at(cosine)[None] @ ALONG[:, None], at(cosine)[None] @ negatives.T], 1)
             assert probability == pytest.approx(float(logits.softmax(1)[0, 0]), rel=1e-5)
 
-    def test_of_a_softmax_without_nulls_is_undefined_and_the_best_is_still_taken(self) -> None:
+    def test_of_a_softmax_without_negatives_is_undefined_and_the_best_is_still_taken(self) -> None:
         found = ask((0.1, 0.9, 0.5), bias=0.0)
         assert np.isnan(found.probabilities).all() and np.isnan(found.probability)
         assert places(found) == [1]
@@ -98,9 +99,9 @@ class TestRanking:
     def test_none_of_these_regions_is_it(self) -> None:
         target = phrase((0.6,))
         likely = ask((0.9, 0.5, 0.1), target=target, bias=0.0).probabilities
-        assert likely[0] > 0.5 > likely[1]  # the null wins over all but the first
-        assert places(ask((0.9, 0.5, 0.1), target=target, bias=0.0, top=2, least=0.5)) == [0]
-        assert places(ask((0.5, 0.3, 0.1), target=target, bias=0.0, least=0.5)) == []
+        assert likely[0] > 0.5 > likely[1]  # the negative wins over all but the first
+        assert places(ask((0.9, 0.5, 0.1), target=target, bias=0.0, top=2, min_score=0.5)) == [0]
+        assert places(ask((0.5, 0.3, 0.1), target=target, bias=0.0, min_score=0.5)) == []
         assert places(ask((0.5, 0.3, 0.1), target=target, bias=0.0)) == [0]
 
     def test_a_region_without_a_crop_is_never_taken_and_shifts_no_other(self) -> None:
@@ -191,10 +192,10 @@ class TestSaliency:
         ({"top": 0}, "top is 0"),
         ({"top": True}, "top is True"),
         ({"top": 1.5}, "top is 1.5"),
-        ({"min_score": 1.1}, "least is 1.1"),
+        ({"min_score": 1.1}, "min_score is 1.1"),
         ({"distinct": -1}, "distinct is -1"),
-        ({"min_saliency": 2, "score": "saliency"}, "trim is 2"),
-        ({"min_saliency": 0.5}, "no saliency map to trim by; expected score saliency or both"),
+        ({"min_saliency": 2, "score": "saliency"}, "min_saliency is 2"),
+        ({"min_saliency": 0.5}, "no map to trim by; expected score saliency or both"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], words: str) -> None:

@@ -4,7 +4,7 @@ from scipy.special import expit
 
 from lexiseg.errors import UsageError
 from lexiseg.regions import crf as crf_module
-from lexiseg.regions.crf import CRFRefiner, CRFSettings, dense_crf
+from lexiseg.regions.crf import CRFSettings, DenseCRF, dense_crf
 
 STEPS = pytest.mark.parametrize("iterations", [1, 5])
 COLOUR = pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
@@ -208,7 +208,7 @@ class TestErrors:
 class TestRefiner:
     def test_mask_is_the_likelier_label(self, speckled_scan):
         saliency, image = speckled_scan((30, 40), seed=2)
-        region = CRFRefiner()(saliency, image, iterations=2)
+        region = DenseCRF(iterations=2)(saliency, image)
         np.testing.assert_array_equal(
             region.probability, dense_crf(saliency, image, settings=CRFSettings(iterations=2))
         )
@@ -217,4 +217,4 @@ class TestRefiner:
     @pytest.mark.parametrize("level", [0.0, 0.9, 1.0])
     def test_flat_saliency_is_an_absent_target(self, speckled_scan, level):
         saliency, image = speckled_scan((30, 40), seed=2)
-        assert CRFRefiner()(np.full_like(saliency, level), image).empty
+        assert DenseCRF()(np.full_like(saliency, level), image).empty

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.prompts import prompts_from_region
+from lexiseg.regions.prompts import HullSettings, PromptSettings, prompts_from_region
 
 REGIONS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 EXAMPLES = settings(max_examples=40, deadline=None)
@@ -175,3 +175,57 @@ class TestErrors:
     def test_options(self, two, options, said):
         with pytest.raises(UsageError, match=said):
             prompts_from_region(two, **options)
+
+
+class TestSettings:
+    def test_every_setting_reaches_the_prompts(self, two, two_saliency):
+        options = {
+            "boxes": "all",
+            "margin": 0.1,
+            "min_area": 1 / 600,
+            "order": "saliency",
+            "points": "peak",
+            "negatives": 2,
+        }
+        found = PromptSettings(**options).prompts(two, two_saliency)
+        expected = prompts_from_region(two, two_saliency, **options)
+        for name in ("boxes", "points", "labels"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        plain = PromptSettings().prompts(two)
+        np.testing.assert_array_equal(plain.boxes, prompts_from_region(two).boxes)
+
+    def test_of_a_proposal(self, two):
+        found = HullSettings(margin=0.1, points="center", negatives=1).prompts(two)
+        expected = prompts_from_region(two, boxes="hull", margin=0.1, points="center", negatives=1)
+        for name in ("boxes", "points", "labels"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+    @pytest.mark.parametrize(("levels", "cuts"), [((), ()), (0.5, (0.5,)), ((0.2, 0.5), (0.2, 0.5))])
+    def test_levels(self, levels, cuts):
+        assert PromptSettings(levels=levels).cuts == cuts
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"boxes": "some"}, "boxes is 'some'"),
+            ({"points": "random"}, "points is 'random'"),
+            ({"boxes": "none"}, "at least one"),
+            ({"margin": -0.1}, "margin is -0.1"),
+            ({"negatives": -1}, "negatives is -1"),
+            ({"min_area": 2}, "min_area is 2"),
+            ({"order": "name"}, "order is 'name'"),
+            ({"levels": 1.0}, "levels is 1.0"),
+            ({"levels": (0.5, 0)}, r"levels is \(0.5, 0\)"),
+            ({"levels": "half"}, "levels is 'half'"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_any_scan(self, options, said):
+        with pytest.raises(UsageError, match=said):
+            PromptSettings(**options)
+
+    @pytest.mark.parametrize(
+        ("options", "said"), [({"margin": -1}, "margin"), ({"points": "peak"}, "needs the saliency")]
+    )
+    def test_of_a_proposal_too(self, options, said):
+        with pytest.raises(UsageError, match=said):
+            HullSettings(**options)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.threshold import best_by_dice, fixed_threshold, kmeans, otsu, percentile_threshold
+from lexiseg.regions.threshold import best_by_expected_dice, fixed_threshold, kmeans, otsu, percentile_threshold
 
 RULES = pytest.mark.parametrize("rule", [fixed_threshold, percentile_threshold, otsu, kmeans])
 
@@ -82,7 +82,7 @@ class TestErrors:
             rule(np.eye(3, dtype=np.float32), **setting)
 
 
-class TestBestByDice:
+class TestBestByExpectedDice:
     @given(hnp.arrays(np.float32, st.integers(1, 10), elements=st.integers(0, 20)))
     @settings(max_examples=100, deadline=None)
     def test_no_other_mask_promises_more(self, levels):
@@ -90,19 +90,19 @@ class TestBestByDice:
         every = np.array(list(product([False, True], repeat=probability.size)))
         total = float(probability.sum(dtype=np.float64))
         promised = 2 * (every * probability.astype(np.float64)).sum(1) / np.maximum(1e-9, every.sum(1) + total)
-        found = best_by_dice(probability)
+        found = best_by_expected_dice(probability)
         assert found.dtype == np.bool_ and found.shape == probability.shape
         assert promised[(every == found).all(1)] == pytest.approx(promised.max())
 
     def test_a_sure_map_is_cut_at_one_half(self, blob):
         inside, _ = blob
-        np.testing.assert_array_equal(best_by_dice(np.where(inside, 0.98, 0.01).astype(np.float32)), inside)
+        np.testing.assert_array_equal(best_by_expected_dice(np.where(inside, 0.98, 0.01).astype(np.float32)), inside)
 
     def test_of_what_is_all_unsure_all_is_kept(self):
         faint = np.zeros((8, 9), np.float32)
         faint[2:5, 3:7] = 0.2
-        np.testing.assert_array_equal(best_by_dice(faint), faint > 0)
+        np.testing.assert_array_equal(best_by_expected_dice(faint), faint > 0)
 
     @pytest.mark.parametrize("shape", [(1, 1), (5, 7)])
     def test_nothing_likely_is_an_empty_mask(self, shape):
-        assert not best_by_dice(np.zeros(shape, np.float32)).any()
+        assert not best_by_expected_dice(np.zeros(shape, np.float32)).any()

@@ -8,7 +8,8 @@ from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.base import clip_bright
-from lexiseg.saliency.registry import METHODS, explain, make_method
+from lexiseg.saliency.registry import METHODS, explain
+from lexiseg.saliency.settings import SALIENCY_SETTINGS
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
@@ -59,7 +60,7 @@ def test_dark_and_bright_scans_give_one_map(
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-@pytest.mark.parametrize("white", [49, 101, float("nan")])
+@pytest.mark.parametrize("clip_percentile", [49, 101, float("nan")])
 def test_bad_percentile(name: str, clip_percentile: float) -> None:
-    with pytest.raises(UsageError, match="white"):
-        make_method(name, white=white)
+    with pytest.raises(UsageError, match="clip_percentile"):
+        SALIENCY_SETTINGS[name](clip_percentile=clip_percentile)

@@ -66,7 +66,7 @@ class TestActivation:
         (stretched,) = DenseSimilarity(activation="minmax").explain(ColourEncoder(), image, [RED])
         assert stretched.map.max() == 1
 
-    def test_auto_is_softmax_with_nulls_alone(self) -> None:
+    def test_auto_is_softmax_with_negatives_alone(self) -> None:
         image = np.full((64, 64, 3), (0.6, 0.0, 0.8), np.float32)
         (found,) = DenseSimilarity().explain(ColourEncoder(scale=5, bias=0), image, [RED])
         expected = np.exp(5 * 0.6) / (np.exp(5 * 0.6) + np.exp(5 * 0.8))
@@ -82,8 +82,8 @@ class TestActivation:
         (found,) = DenseSimilarity(activation="minmax").explain(ColourEncoder(), image, [RED])
         assert found.map.max() == 0
 
-    def test_softmax_without_nulls(self, blobs: FloatArray) -> None:
-        with pytest.raises(UsageError, match="null"):
+    def test_softmax_without_negatives(self, blobs: FloatArray) -> None:
+        with pytest.raises(UsageError, match="negative"):
             DenseSimilarity(activation="softmax").explain(ColourEncoder(), blobs, [PhraseSet("red", ("red",))])
 
 

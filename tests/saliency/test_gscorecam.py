@@ -25,7 +25,7 @@ def reference(
     mean = tuple(encoder.mean.flatten().tolist())
     (frame,) = frame_scan(scan.shape, size=encoder.input_size, fill=mean)  # type: ignore[arg-type]
     view = frame.apply(scan)
-    wordings = [encoder.vector(p) for p in phrase.prompts]
+    wordings = [encoder.vector(p) for p in phrase.wordings]
     text = sum(wordings[1:], wordings[0]) / len(wordings)
     text = text / text.norm()
 
@@ -173,7 +173,7 @@ def test_bad_settings(settings: dict[str, object]) -> None:
         GScoreCAM(**settings)  # type: ignore[arg-type]
 
 
-def test_contrast_without_nulls(encoder: FakeEncoder, scan: FloatArray) -> None:
+def test_contrast_without_negatives(encoder: FakeEncoder, scan: FloatArray) -> None:
     bare: Sequence[PhraseSet] = [PhraseSet("heart", ("heart",))]
     with pytest.raises(UsageError, match="negative phrases"):
         GScoreCAM(contrast=True).explain(encoder, scan, bare)

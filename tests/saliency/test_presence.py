@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.saliency.evidence import PresenceSettings, presence_score, top_fraction_mean
+from lexiseg.saliency.evidence import presence_score, top_fraction_mean
+from lexiseg.saliency.settings import PresenceSettings
 
 
 def logistic(x: float) -> float:
@@ -60,7 +62,19 @@ class TestTopFraction:
         assert top_fraction_mean(np.array([[0.2, 0.6]], np.float32), 1.0) == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("settings", [{"global_weight": 1.5}, {"a": math.nan}, {"b": math.inf}])
-def test_bad_settings(settings: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"global_weight": 1.5},
+        {"a": math.nan},
+        {"b": math.inf},
+        {"threshold": 1.5},
+        {"threshold": -0.1},
+        {"threshold": math.nan},
+        {"threshold": True},
+        {"threshold": "high"},
+    ],
+)
+def test_bad_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"presence: .*{next(iter(settings))} is"):
         PresenceSettings(**settings)

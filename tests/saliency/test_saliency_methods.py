@@ -11,11 +11,19 @@ from lexiseg.errors import BrokenWeights, UsageError
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import SaliencyMethod
 from lexiseg.saliency.registry import METHODS, explain, make_method, method_class
+from lexiseg.saliency.settings import SALIENCY_SETTINGS
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
 NAMES = sorted(METHODS)
+
+
+def test_every_method_has_its_settings() -> None:
+    assert set(SALIENCY_SETTINGS) == set(METHODS)
+    for name, settings in SALIENCY_SETTINGS.items():
+        assert settings.method == name
+        assert issubclass(method_class(name), settings)
 
 
 def test_the_fake_is_an_encoder(encoder: FakeEncoder) -> None:
@@ -69,10 +77,10 @@ class TestEveryMethod:
         embedding = encoder.embed(frame(encoder, scan))[0]
         scale = encoder.logit_scale
         logit = scale * float(embedding @ encoder.vector("heart"))
-        null = scale * float(embedding @ encoder.vector("background"))
+        negative = scale * float(embedding @ encoder.vector("background"))
         assert found.evidence["logit"] == pytest.approx(logit, abs=1e-3)
-        assert found.score == found.evidence["margin"] == pytest.approx(logit - null, abs=1e-3)
-        share = np.exp(logit) / (np.exp(logit) + np.exp(null))
+        assert found.score == found.evidence["margin"] == pytest.approx(logit - negative, abs=1e-3)
+        share = np.exp(logit) / (np.exp(logit) + np.exp(negative))
         assert found.evidence["global"] == pytest.approx(share, abs=1e-4)
 
     def test_sigmoid_trained_evidence(self, name: str, scan: FloatArray, phrases: list[PhraseSet]) -> None:
@@ -80,7 +88,7 @@ class TestEveryMethod:
         assert found.score == found.evidence["logit"]
         assert found.evidence["global"] == pytest.approx(1 / (1 + np.exp(-found.score)))
 
-    def test_no_nulls_no_margin(self, name: str, encoder: FakeEncoder, scan: FloatArray) -> None:
+    def test_no_negatives_no_margin(self, name: str, encoder: FakeEncoder, scan: FloatArray) -> None:
         (found,) = explain(encoder, scan, [PhraseSet("heart", ("heart",))], method=name)
         assert set(found.evidence) == {"logit"}
         assert found.score == found.evidence["logit"]
@@ -108,14 +116,18 @@ class TestEveryMethod:
         with pytest.raises(BrokenWeights, match="finite"):
             explain(encoder, scan, phrases, method=name)
 
-    def test_unknown_setting(self, name: str) -> None:
+    def test_unknown_setting(self, name: str, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]) -> None:
         with pytest.raises(UsageError, match=r"'colour'.*framing"):
-            make_method(name, colour=1)
+            explain(encoder, scan, phrases, method=name, colour=1)
+        assert encoder.image_calls == encoder.text_calls == []
 
-    def test_is_a_value(self, name: str) -> None:
-        assert make_method(name) == method_class(name)()
-        assert isinstance(make_method(name), SaliencyMethod)
-        assert method_class(name).name == name
+    def test_is_made_of_its_settings(self, name: str) -> None:
+        settings = SALIENCY_SETTINGS[name](framing="tile", tile=40, overlap=0.25, clip_percentile=99)
+        method = make_method(settings)
+        assert isinstance(method, SaliencyMethod)
+        assert method == method_class(name)(framing="tile", tile=40, overlap=0.25, clip_percentile=99)
+        assert method != make_method(SALIENCY_SETTINGS[name]())
+        assert method.name == settings.method == name
 
 
 def frame(encoder: FakeEncoder, scan: FloatArray) -> torch.Tensor:
@@ -126,7 +138,7 @@ def frame(encoder: FakeEncoder, scan: FloatArray) -> torch.Tensor:
 
 def test_unknown_method() -> None:
     with pytest.raises(UsageError, match=r"'lime'.*gscorecam"):
-        make_method("lime")
+        method_class("lime")
 
 
 def test_mixed_phrases(encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]) -> None:
@@ -136,6 +148,6 @@ def test_mixed_phrases(encoder: FakeEncoder, scan: FloatArray, phrases: list[Phr
 
 
 def test_nowhere_positive_is_nothing_found(encoder: FakeEncoder, scan: FloatArray) -> None:
-    method = make_method("gradcam")
+    method = method_class("gradcam")()
     (phrase,) = embed_phrases(encoder, [PhraseSet("heart", ("heart",))])
     assert not method.activate(encoder, torch.full((4, 5), -1.0), phrase).any()

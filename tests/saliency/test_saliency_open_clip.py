@@ -12,7 +12,7 @@ import torch
 
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
-from lexiseg.saliency.registry import METHODS, explain, make_method
+from lexiseg.saliency.registry import METHODS, explain, method_class
 from lexiseg.saliency.selftest import selftest
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
@@ -64,7 +64,7 @@ class TestEveryTower:
         assert all(np.isfinite(saliency.score) for saliency in found)
 
     def test_selftest(self, tower: str, method: str) -> None:
-        selftest(build(tower), make_method(method))
+        selftest(build(tower), method_class(method)())
 
     def test_no_hook_is_left(self, tower: str, method: str, chest: FloatArray) -> None:
         encoder = build(tower)
@@ -95,6 +95,6 @@ def test_layer_is_reported(chest: FloatArray) -> None:
 
 def test_a_sigmoid_trained_tower_gives_probabilities(chest: FloatArray) -> None:
     encoder = build("ConvNeXt")
-    raw = make_method("dense", activation="sigmoid").raw(encoder, chest, PHRASES)
+    raw = method_class("dense")(activation="sigmoid").raw(encoder, chest, PHRASES)
     (found, _) = explain(encoder, chest, PHRASES, method="dense", activation="sigmoid")
     np.testing.assert_allclose(found.map, torch.sigmoid(raw.maps[0]).numpy(), atol=1e-6)

@@ -5,7 +5,7 @@ import torch
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import BrokenWeights, LexisegError
-from lexiseg.saliency.registry import METHODS, make_method
+from lexiseg.saliency.registry import METHODS, method_class
 from lexiseg.saliency.selftest import blob_scan, selftest
 
 NAMES = sorted(METHODS)
@@ -14,7 +14,7 @@ NAMES = sorted(METHODS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bias", [0.0, -8.0])
 def test_healthy(name: str, bias: float) -> None:
-    selftest(FakeEncoder(bias=bias), make_method(name))
+    selftest(FakeEncoder(bias=bias), method_class(name)())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -23,7 +23,7 @@ def test_text_tower_that_ignores_words(name: str) -> None:
     same = encoder.vector("anything")
     encoder.table = {"breast tumor": same, "lungs": same}
     with pytest.raises(BrokenWeights, match="the same"):
-        selftest(encoder, make_method(name))
+        selftest(encoder, method_class(name)())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +32,7 @@ def test_image_tower_that_ignores_pixels(name: str) -> None:
     encoder.conv1.weight.data.zero_()
     encoder.conv2.weight.data.zero_()
     with pytest.raises(BrokenWeights, match="flat"):
-        selftest(encoder, make_method(name))
+        selftest(encoder, method_class(name)())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,24 +40,24 @@ def test_not_finite(name: str) -> None:
     encoder = FakeEncoder()
     encoder.conv2.weight.data[0, 0, 0, 0] = torch.inf
     with pytest.raises(BrokenWeights, match="finite"):
-        selftest(encoder, make_method(name))
+        selftest(encoder, method_class(name)())
 
 
 def test_all_zero_projection() -> None:
     encoder = FakeEncoder()
     encoder.projection.zero_()
     with pytest.raises(LexisegError):
-        selftest(encoder, make_method("gscorecam"))
+        selftest(encoder, method_class("gscorecam")())
 
 
 def test_a_sigmoid_near_zero_everywhere_is_no_fault() -> None:
     """Log-odds are judged, not probabilities: a tower may be sure that a blob in noise is no lung."""
-    selftest(FakeEncoder(bias=-60.0), make_method("dense"))
+    selftest(FakeEncoder(bias=-60.0), method_class("dense")())
 
 
 def test_gscorecam_is_cheap() -> None:
     encoder = FakeEncoder(channels=64)
-    selftest(encoder, make_method("gscorecam"))
+    selftest(encoder, method_class("gscorecam")())
     assert sum(encoder.image_calls) <= 16
 
 

@@ -14,7 +14,7 @@ import torch
 
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.saliency.base import SaliencyMethod
-from lexiseg.saliency.registry import METHODS, make_method
+from lexiseg.saliency.registry import METHODS, method_class
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
@@ -47,7 +47,7 @@ def encoder() -> OpenClipEncoder:
 @pytest.mark.parametrize("calls", [40, pytest.param(200, marks=pytest.mark.fullsize)])
 def test_four_threads_are_answered_as_one(encoder: OpenClipEncoder, calls: int) -> None:
     """Each thread calls each method so many times."""
-    methods = [make_method(name, **SETTINGS.get(name, {})) for name in sorted(METHODS)]
+    methods = [method_class(name)(**SETTINGS.get(name, {})) for name in sorted(METHODS)]
     scans = [np.random.default_rng(seed).random((SIZE, SIZE), dtype=np.float32) for seed in range(3)]
     phrases = embed_phrases(encoder, PHRASES)
 

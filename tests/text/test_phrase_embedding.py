@@ -43,7 +43,7 @@ def test_one_call_and_no_repeats(encoder: Any) -> None:
     assert encoder.calls == [("x", "y", "n")]
 
 
-def test_no_nulls(encoder: Any) -> None:
+def test_no_negatives(encoder: Any) -> None:
     (found,) = embed_phrases(encoder, [PhraseSet("p", ("x",))])
     assert found.negatives.shape == (0, 2)
 

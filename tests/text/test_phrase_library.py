@@ -29,8 +29,8 @@ class TestDefault:
 
     @pytest.mark.parametrize(("name", "kind"), [("breast tumor", "breast cancer"), ("brain tumor", "meningioma")])
     def test_a_kind_of_tumor_does_not_speak_for_all(self, name: str, kind: str) -> None:
-        assert kind in phrase_set(kind, ensemble=True).prompts
-        assert kind not in phrase_set(name, ensemble=True).prompts
+        assert kind in phrase_set(kind, ensemble=True).wordings
+        assert kind not in phrase_set(name, ensemble=True).wordings
 
     def test_left_is_weighed_against_right(self) -> None:
         assert "right lung" in phrase_set("left lung").negatives
@@ -47,13 +47,13 @@ class TestDefault:
             assert found[0].regions == (2 if name == "lungs" else 1)
 
     def test_foetal_head(self) -> None:
-        assert phrase_set("Foetal head").prompts == ("fetal head",)
+        assert phrase_set("Foetal head").wordings == ("fetal head",)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_no_target_is_its_own_null(self, name: str) -> None:
+    def test_no_target_is_its_own_negative(self, name: str) -> None:
         found = phrase_set(name, ensemble=True)
-        assert not {phrase_key(p) for p in found.prompts} & {phrase_key(n) for n in found.negatives}
-        assert len(found.prompts) > 4
+        assert not {phrase_key(p) for p in found.wordings} & {phrase_key(n) for n in found.negatives}
+        assert len(found.wordings) > 4
 
 
 class TestKey:
@@ -79,9 +79,10 @@ class TestBadFiles:
             ("- a", "named fields"),
             ("synonyms: [a]", "no name"),
             ("name: a\nsynonyms: b", "list"),
-            ("name: a\nnulls: ['']", "non-empty"),
+            ("name: a\nnegatives: ['']", "non-empty"),
             ("name: a\ntemplates: ['scan']", "{}"),
             ("name: a\nother: 1", "unknown fields other"),
+            ("name: a\nnulls: [b]", "a field nulls: it is called negatives now"),
             ("name: a\nregions: 0", "regions is 0; expected a number"),
             ("name: a\nregions: two", "regions is 'two'"),
             ("name: a\nregions: true", "regions is True"),
@@ -92,6 +93,13 @@ class TestBadFiles:
             load_library(write(tmp_path, text))
         assert "x.yaml" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(("text", "match"), [("nulls: [air]", "called negatives now"), ("name: a", "fields name")])
+    def test_generic_fields_that_nobody_would_read(self, tmp_path: Path, text: str, match: str) -> None:
+        write(tmp_path, "name: spleen")
+        write(tmp_path, text, "generic.yaml")
+        with pytest.raises(UsageError, match=match):
+            load_library(tmp_path)
 
     def test_two_owners(self, tmp_path: Path) -> None:
         write(tmp_path, "name: a lung", "a.yaml")
@@ -106,8 +114,8 @@ class TestBadFiles:
             load_library(tmp_path)
 
     def test_own_folder(self, tmp_path: Path) -> None:
-        write(tmp_path, "name: spleen\nnulls: [liver]")
-        write(tmp_path, "templates: ['see {}']\nnulls: [air]", "generic.yaml")
+        write(tmp_path, "name: spleen\nnegatives: [liver]")
+        write(tmp_path, "templates: ['see {}']\nnegatives: [air]", "generic.yaml")
         library = load_library(tmp_path)
         assert phrase_set("SPLEEN", library=library).negatives == ("liver", "air")
-        assert phrase_set("kidney", ensemble=True, library=library).prompts == ("kidney", "see kidney")
+        assert phrase_set("kidney", ensemble=True, library=library).wordings == ("kidney", "see kidney")

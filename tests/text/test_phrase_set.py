@@ -44,7 +44,7 @@ class TestCheck:
         with pytest.raises(BadPhrase):
             phrase_set(" 12 ")
 
-    def test_a_set_needs_a_prompt(self) -> None:
+    def test_a_set_needs_a_wording(self) -> None:
         with pytest.raises(BadPhrase):
             PhraseSet("lungs", ())
 
@@ -52,26 +52,26 @@ class TestCheck:
 class TestKnown:
     @pytest.mark.parametrize("text", ["breast tumor", "Breast  Tumour", " the BREAST-tumor. ", "breast tumour"])
     def test_spelling_does_not_matter(self, text: str) -> None:
-        assert phrase_set(text, library=LIBRARY).prompts == ("breast tumor",)
+        assert phrase_set(text, library=LIBRARY).wordings == ("breast tumor",)
 
     def test_keeps_what_was_typed_as_the_name(self) -> None:
         assert phrase_set("Breast  Tumour", library=LIBRARY).text == "Breast Tumour"
 
     def test_synonym_leads_and_brings_the_others(self) -> None:
         found = phrase_set("breast mass", ensemble=True, library=LIBRARY)
-        assert found.prompts == ("breast mass", "breast mass in ultrasound", "breast tumor")
+        assert found.wordings == ("breast mass", "breast mass in ultrasound", "breast tumor")
 
     def test_a_kind_is_asked_with_the_target_and_speaks_for_no_other_wording(self) -> None:
         found = phrase_set("breast carcinoma", ensemble=True, library=LIBRARY)
-        assert found.prompts == (
+        assert found.wordings == (
             "breast carcinoma", "breast carcinoma in ultrasound", "breast tumor", "breast mass",
         )  # fmt: skip
         whole = phrase_set("breast tumor", ensemble=True, library=LIBRARY)
-        assert whole.prompts == ("breast tumor", "breast tumor in ultrasound", "breast mass")
+        assert whole.wordings == ("breast tumor", "breast tumor in ultrasound", "breast mass")
         longer = phrase_set("spiculated breast carcinoma", ensemble=True, library=LIBRARY)
-        assert longer.prompts[1] == "spiculated breast carcinoma in ultrasound"
+        assert longer.wordings[1] == "spiculated breast carcinoma in ultrasound"
 
-    def test_nulls_are_the_targets_then_the_generic(self) -> None:
+    def test_negatives_are_the_targets_then_the_generic(self) -> None:
         found = phrase_set("breast tumor", library=LIBRARY)
         assert found.negatives == ("normal breast", "background", "normal tissue")
 
@@ -83,7 +83,7 @@ class TestFreeText:
 
     def test_longer_phrase_takes_the_most_specific_target(self) -> None:
         found = phrase_set("spiculated breast tumour", ensemble=True, library=LIBRARY)
-        assert found.prompts == ("spiculated breast tumour", "spiculated breast tumour in ultrasound")
+        assert found.wordings == ("spiculated breast tumour", "spiculated breast tumour in ultrasound")
         assert found.negatives[0] == "normal breast"
 
     def test_part_of_a_word_is_no_match(self) -> None:
@@ -93,11 +93,11 @@ class TestFreeText:
     def test_negation_is_not_the_target(self, text: str) -> None:
         assert phrase_set(text, library=LIBRARY).negatives == LIBRARY.negatives
 
-    def test_a_phrase_is_not_its_own_null(self) -> None:
+    def test_a_phrase_is_not_its_own_negative(self) -> None:
         assert phrase_set("Normal tissue", library=LIBRARY).negatives == ("background",)
 
     def test_braces_are_harmless(self) -> None:
-        assert "a scan of {x} lesion" in phrase_set("{x} lesion", ensemble=True, library=LIBRARY).prompts
+        assert "a scan of {x} lesion" in phrase_set("{x} lesion", ensemble=True, library=LIBRARY).wordings
 
 
 class TestRegions:

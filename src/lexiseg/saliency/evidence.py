@@ -39,7 +39,7 @@ def phrase_margins(embeddings: Tensor, phrases: Sequence[PhraseEmbedding], *, sc
 
     Args:
         embeddings: (..., E) unit vectors.
-        phrases: N phrases, each with at least one null.
+        phrases: N phrases, each with at least one negative.
         scale: s, the encoder's logit scale.
 
     Returns:

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import UsageError
+from lexiseg.settings import read_settings
 
 if TYPE_CHECKING:
     from lexiseg.models.protocols import Encoder
@@ -54,5 +55,10 @@ def explain(
     progress: Progress | None = None,
     **settings: Any,
 ) -> list[Saliency]:
-    """The saliency of each phrase in a scan by a named method; see `SaliencyMethod.explain`."""
-    return method_class(method)(**settings).explain(encoder, pixels, phrases, progress=progress)
+    """The saliency of each phrase in a scan by a named method; see `SaliencyMethod.explain`.
+
+    Raises:
+        UsageError: no such method, no such setting, or a value that a setting cannot take.
+    """
+    chosen = read_settings(method_class(method), settings, section=method)
+    return chosen.explain(encoder, pixels, phrases, progress=progress)

@@ -49,14 +49,14 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
         raise ValueError("no phrases were given; expected at least one")
     rows: dict[str, int] = {}
     for phrase in phrases:
-        for wording in (*phrase.prompts, *phrase.negatives):
+        for wording in (*phrase.wordings, *phrase.negatives):
             rows.setdefault(wording, len(rows))
     table = encoder.encode_text(tuple(rows)).detach().float()
     table = table / table.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
     embedded = []
     for phrase in phrases:
-        mean = table[[rows[wording] for wording in phrase.prompts]].mean(dim=0)
+        mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
         embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions))

@@ -138,6 +138,7 @@ def load_library(folder: Path) -> PhraseLibrary:
     for file in files:
         fields = _read(file)
         if file.name == _GENERIC:
+            _refuse_unknown(fields, ("templates", "negatives"), file)
             generic = {name: _strings(fields, name, file) for name in ("templates", "negatives") if name in fields}
             _check_templates(generic.get("templates", ()), file)
         else:
@@ -165,11 +166,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _target(fields: dict[str, Any], file: Path) -> Target:
     known = ("name", "synonyms", "variants", "templates", "negatives", "regions")
-    unknown = sorted(map(str, set(fields) - set(known)))
-    if unknown:
-        raise UsageError(
-            f"phrase file {file.name} has unknown fields {', '.join(unknown)}; expected {', '.join(known)}"
-        )
+    _refuse_unknown(fields, known, file)
     name = fields.get("name")
     if not isinstance(name, str) or not phrase_key(name):
         raise UsageError(f"phrase file {file.name} has no name; expected 'name: some target'")
@@ -181,6 +178,16 @@ def _target(fields: dict[str, Any], file: Path) -> Target:
     if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
         raise UsageError(f"phrase file {file.name}: regions is {regions!r}; expected a number, 1 or more")
     return Target(name=name, regions=regions, **lists)
+
+
+def _refuse_unknown(fields: dict[str, Any], known: tuple[str, ...], file: Path) -> None:
+    unknown = sorted(map(str, set(fields) - set(known)))
+    if "nulls" in unknown:
+        raise UsageError(f"phrase file {file.name} has a field nulls: it is called negatives now")
+    if unknown:
+        raise UsageError(
+            f"phrase file {file.name} has unknown fields {', '.join(unknown)}; expected {', '.join(known)}"
+        )
 
 
 def _strings(fields: dict[str, Any], name: str, file: Path) -> tuple[str, ...]:

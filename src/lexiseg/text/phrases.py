@@ -15,19 +15,19 @@ class PhraseSet:
 
     Attributes:
         text: the phrase as it was typed, outer and repeated spaces removed; names masks and table rows.
-        prompts: at least one wording; their embeddings are averaged.
+        wordings: at least one; their embeddings are averaged.
         negatives: phrases of what is not the target; may be empty.
         regions: of how many separate regions the target usually consists; 1 where nobody knows.
     """
 
     text: str
-    prompts: tuple[str, ...]
+    wordings: tuple[str, ...]
     negatives: tuple[str, ...] = ()
     regions: int = 1
 
     def __post_init__(self) -> None:
-        if not self.prompts:
-            raise BadPhrase(f"phrase {self.text!r} has no prompts; expected at least one wording")
+        if not self.wordings:
+            raise BadPhrase(f"phrase {self.text!r} has no wording; expected at least one")
 
 
 def check_phrase(text: str) -> str:
@@ -72,16 +72,16 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
         wording, synonyms = cleaned, ()
         templates = related.templates if related else library.templates
         negatives = related.negatives if related else ()
-    prompts = [wording]
+    wordings = [wording]
     if ensemble:
-        prompts += [template.format(wording) for template in templates]
+        wordings += [template.format(wording) for template in templates]
         # Synonyms only bare: a template times a synonym adds text forwards, hardly any new direction.
-        prompts += synonyms
-    unique = _unique(prompts)
+        wordings += synonyms
+    unique = _unique(wordings)
     known = found[0] if found is not None else _of_which(cleaned, related)
     return PhraseSet(
         text=cleaned,
-        prompts=unique,
+        wordings=unique,
         negatives=_unique((*negatives, *library.negatives), without=(cleaned, *unique)),
         regions=known.regions if known is not None else 1,
     )

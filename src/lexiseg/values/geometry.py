@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lexiseg.errors import UsageError
 
 PlaneName = Literal["auto", "axial", "coronal", "sagittal"]
 """A plane to look at, or "auto" for the one that the volume was acquired in."""
@@ -90,8 +91,9 @@ class Geometry:
     @property
     def oriented(self) -> bool:
         """Whether the affine is finite and regular, so that the body's axes can be told."""
-        linear = self.affine[:3, :3]
-        return bool(np.isfinite(self.affine).all() and abs(np.linalg.det(linear)) > 0)
+        if not np.isfinite(self.affine).all() or self.spacing is None:
+            return False
+        return bool(np.linalg.matrix_rank(self._cosines()) == 3)
 
     def plane_axes(self, plane: PlaneName = "auto") -> PlaneAxes:
         """The directions in which the volume is shown upright.
@@ -103,7 +105,12 @@ class Geometry:
 
         Args:
             plane: a plane, or "auto".
+
+        Raises:
+            UsageError: no such plane.
         """
+        if plane not in get_args(PlaneName):
+            raise UsageError(f"plane is {plane!r}; expected one of {', '.join(get_args(PlaneName))}")
         matched = self._matched()
         name = plane if plane != "auto" else self._acquired(matched)
         voxel_of = {world: voxel for voxel, (world, _) in enumerate(matched)}
@@ -126,14 +133,29 @@ class Geometry:
         corners = unit * [width, height, depth, 1]
         return float(np.abs(corners @ (self.affine - other.affine).T).max())
 
+    def _cosines(self) -> NDArray[np.float64]:
+        """(3, 3): the direction of each voxel axis, a column of unit length."""
+        linear = self.affine[:3, :3]
+        cosines: NDArray[np.float64] = linear / np.sqrt((linear * linear).sum(axis=0))
+        return cosines
+
     def _matched(self) -> tuple[tuple[int, int], ...]:
-        """For each voxel axis the world axis closest to it, and the sign of its direction."""
+        """For each voxel axis the world axis closest to it, and the sign of its direction.
+
+        Of the rotation that is closest to the affine (its polar decomposition), the axis that points most clearly
+        chooses first, so that very oblique volumes are named as nibabel names them.
+        """
         if not self.oriented:
             return ((0, 1), (1, 1), (2, 1))
-        linear = self.affine[:3, :3]
-        cosines = linear / np.linalg.norm(linear, axis=0)
-        best = max(permutations(range(3)), key=lambda worlds: sum(abs(cosines[w, v]) for v, w in enumerate(worlds)))
-        return tuple((world, 1 if cosines[world, voxel] > 0 else -1) for voxel, world in enumerate(best))
+        left, _, right = np.linalg.svd(self._cosines())
+        rotation = left @ right
+        closeness = np.abs(rotation)
+        matched = [(0, 0)] * 3
+        for voxel in np.argsort(-(rotation**2).max(axis=0), kind="stable"):
+            world = int(np.argmax(closeness[:, voxel]))
+            matched[voxel] = (world, 1 if rotation[world, voxel] > 0 else -1)
+            closeness[world] = -1
+        return tuple(matched)
 
     def _acquired(self, matched: tuple[tuple[int, int], ...]) -> str:
         names = {directions[0][0]: name for name, directions in _DIRECTIONS.items()}

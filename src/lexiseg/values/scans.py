@@ -108,7 +108,7 @@ class Planes(Sequence[Plane]):
                 f"{len(planes)} planes of shape {sorted(shapes)}, expected {len(self)} of {self._cut.shape[1:3]}"
             )
         if self.axes is None:
-            return planes[0]
+            return np.ascontiguousarray(planes[0])
         return np.ascontiguousarray(self.axes.assemble(np.stack(planes)))
 
     def _spacing(self) -> tuple[float, float] | None:

@@ -96,7 +96,7 @@ def check_window(setting: object) -> str:
     if text in _OF_FILE or text in NAMED_WINDOWS:
         return text
     numbers = _NUMBERS.fullmatch(text)
-    if numbers is None or float(numbers[2]) < 1:
+    if numbers is None or float(numbers[2]) < 1 or not all(np.isfinite(float(each)) for each in numbers.groups()):
         known = ", ".join((*_OF_FILE, *NAMED_WINDOWS))
         raise UsageError(f"window is {setting!r}; expected {known}, or centre,width such as 40,400")
     return text
@@ -132,7 +132,7 @@ def choose_window(setting: str, values: NDArray[Any], *, own: Window | None, uni
 
 def _refuse_other_units(setting: str, values: NDArray[Any], unit: str, name: str) -> None:
     """A file that does not name its unit may hold Hounsfield units, where air is far below 0."""
-    lowest = float(np.nanmin(values)) if values.size else 0.0
+    lowest = _finite(values)[1]
     if unit == "HU" or (unit == "" and lowest < _AIR):
         return
     raise UnreadableScan(

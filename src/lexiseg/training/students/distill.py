@@ -10,7 +10,7 @@ from lexiseg.training.students.labels import read_pseudo_labels
 from lexiseg.training.students.predict import PredictRequest, predict_files
 from lexiseg.training.students.pseudo_labels import PseudoLabelReport, PseudoLabelRequest, make_pseudo_labels
 from lexiseg.training.students.settings import TrainSettings
-from lexiseg.training.students.train import require_training, train, TrainProgress, TrainReport
+from lexiseg.training.students.train import TrainProgress, TrainReport, require_training, train
 
 
 @dataclass(frozen=True, kw_only=True)
