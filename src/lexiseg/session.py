@@ -76,7 +76,7 @@ class Session:
         True
         >>> before = session.mask("breast tumor").sum()
         >>> _ = session.click("breast tumor", 0, 20.5, 20.5)
-        >>> session.undo(), session.mask("breast tumor").sum() == before
+        >>> session.undo(), bool(session.mask("breast tumor").sum() == before)
         (True, True)
     """
 

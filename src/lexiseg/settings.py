@@ -19,8 +19,8 @@ RENAMED: Mapping[tuple[str, str], str] = {
     ("retrieval", "trim"): "min_saliency",
     ("crops", "prompt"): "visual_prompt",
     ("volume", "axis"): "plane",
-    ("volume", "drop_isolated"): "drop_isolated",
-    ("volume", "fill_gaps"): "fill_gaps",
+    ("volume", "drop_lone"): "drop_isolated",
+    ("volume", "retry_gaps"): "fill_gaps",
     ("volume", "overlap"): "min_overlap",
 }
 """(section, former name) -> the name of today, for files written before."""

@@ -22,6 +22,8 @@ pytest.importorskip("lightning", reason="the recipe trains with lightning: pip i
 from recipe.side_by_side import groups_of
 from recipe.side_by_side import main as side_by_side
 
+pytestmark = pytest.mark.fullsize
+
 TINY: dict[str, Any] = {
     "seed": 5, "fold": 0, "store_size": 64, "phantoms": 8,
     "encoder": {

@@ -149,6 +149,10 @@ def read_mask(
 
     Raises:
         UnreadableScan: as for `read_scan`, or the mask is not on the scan's grid.
+
+    Example:
+        >>> read_mask("mask.png").dtype
+        dtype('bool')
     """
     path = Path(path)
     # A label map may have a palette: its indices are the labels.

@@ -54,12 +54,12 @@ def find_components(
         UsageError: an option has a value that it cannot take, or a saliency is needed and missing.
         ValueError: the saliency does not have the mask's shape.
     """
+    _check(mask, saliency, keep, min_area, order)
+    if not mask.any():
+        return ()
     from scipy import ndimage  # here, since importing it takes longer than all of the room
 
-    _check(mask, saliency, keep, min_area, order)
     labels, count = ndimage.label(mask, structure=_TOUCHING)
-    if not count:
-        return ()
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     means = np.full(count, np.nan)
     if saliency is not None:

@@ -49,7 +49,8 @@ class PromptSettings:
     def __post_init__(self) -> None:
         if not all(isinstance(each, int | float) and 0 < each < 1 for each in self.cuts):
             raise UsageError(f"prompts: levels is {self.levels!r}; expected numbers between 0 and 1, both excluded")
-        self.prompts(np.ones((2, 2), np.bool_), np.ones((2, 2), np.float32))
+        # Nothing is asked of an empty region, but options are looked at.
+        self.prompts(np.zeros((2, 2), np.bool_), np.zeros((2, 2), np.float32))
 
     @property
     def cuts(self) -> tuple[float, ...]:
@@ -88,7 +89,7 @@ class HullSettings:
     negatives: int = 0
 
     def __post_init__(self) -> None:
-        self.prompts(np.ones((2, 2), np.bool_))
+        self.prompts(np.zeros((2, 2), np.bool_))
 
     def prompts(self, region: BoolArray) -> Prompts:
         """What to ask about a proposal, bool (H, W)."""

@@ -51,6 +51,7 @@ class TestExport:
         found = load_encoder(str(tmp_path / "b"), device="cpu", offline=True)
         assert found.encode_text(PHRASES).isfinite().all()
 
+    @pytest.mark.fullsize
     def test_the_bundled_licence_goes_along(self, tmp_path: Path) -> None:
         encoder = load_encoder("bundled", device="cpu", precision="float32")
         export_encoder(encoder, encoder.model, tmp_path)

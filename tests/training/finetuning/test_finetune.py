@@ -89,6 +89,7 @@ class TestRun:
         assert encoder.encode_text(phrases).shape == (2, 32)
         assert not torch.allclose(encoder.encode_text(phrases), before.encode_text(phrases), atol=1e-3)
 
+    @pytest.mark.fullsize
     def test_the_bundled_encoder_can_be_trained_and_segments_afterwards(self, pairs_csv: Path, tmp_path: Path) -> None:
         import lexiseg
 
