@@ -22,7 +22,7 @@ from rich.progress import track
 
 import lexiseg
 from common import TARGETS, boxes_of, progress, score, scored_rows, table_head, table_row, truth_of
-from lexiseg.regions.components import find_components
+from lexiseg.regions.threshold import find_components
 from lexiseg.runs.figures import Exhibit, draw_overview
 from lexiseg.values.arrays import BoolArray
 

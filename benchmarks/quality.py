@@ -45,13 +45,11 @@ from common import (
     truth_of,
 )
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
-from lexiseg.pipelines.preset import merge_settings
-from lexiseg.pipelines.settings import MaskSettings
-from lexiseg.regions.components import find_components
+from lexiseg.pipelines.preset import MaskSettings, merge_settings
 from lexiseg.regions.refine import make_refiner, refine
-from lexiseg.regions.region import Region
+from lexiseg.regions.threshold import find_components
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.masks import Prompts
+from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.overlap import dice
 from recipe.concepts import vocabulary
 from recipe.data import fold_of

@@ -20,9 +20,8 @@ from common import TARGETS, made_with, scored_rows, table_head, table_row
 from lexiseg.evaluation.metrics.localisation import pointing_game
 from lexiseg.io.masks import read_mask
 from lexiseg.models.loading import load_encoder
-from lexiseg.saliency.registry import method_class
-from lexiseg.text.embedding import embed_phrases
-from lexiseg.text.phrases import phrase_set
+from lexiseg.saliency.settings import method_class
+from lexiseg.text.phrases import embed_phrases, phrase_set
 from lexiseg.values.overlap import dice
 
 SETS = ("busi", "cxr", "hc18")

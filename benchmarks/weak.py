@@ -36,8 +36,7 @@ from lexiseg.files import atomic_write
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import safe_id
 from lexiseg.io.read import read_scan
-from lexiseg.runs.segment import RunRequest, segment_files
-from lexiseg.runs.values import RunOptions
+from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
 from lexiseg.training.students.labels import LabelSet, parts_of, read_pseudo_labels, read_true_masks
 from lexiseg.training.students.predict import PredictRequest, predict_files
 from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels

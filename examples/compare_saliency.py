@@ -17,7 +17,7 @@ import lexiseg
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.io.pictures import saliency_overlay
 from lexiseg.models.loading import load_encoder
-from lexiseg.saliency.registry import explain
+from lexiseg.saliency.settings import explain
 from lexiseg.text.phrases import phrase_set
 
 

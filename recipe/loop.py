@@ -120,7 +120,7 @@ class Loop:
             slow: beginning of a weight's name -> factor of the learning rate, for weights that know something
                 already; the first that fits counts.  At 0 they stay as they are, and no gradient is computed.
             precision: of the forward pass, "float32" or "bfloat16"; weights and optimiser are float32 always.
-            device: as for `lexiseg.models.device.resolve_device`.
+            device: as for `lexiseg.models.loading.resolve_device`.
             workers: processes that make batches ahead, of which the result does not depend; 0: none, the
                 run makes each when it is needed.  A GPU waits for its batches without.
             source: gives the batches of every step from one on; None: the task's own.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
-from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
+from lexiseg.models.segmenters.sam_folder import TowerSam, TowerSamConfig
 from recipe.augment import AugmentSettings, View, augment
 from recipe.data import Sample
 from recipe.lesions import paste_lesion

@@ -22,5 +22,5 @@ def float32_unless_asked() -> Iterator[None]:
     """Precision "auto" is bfloat16 on CPUs that multiply it fast: comparisons with a reference would hold on
     some machines alone.  Tests of bfloat16 ask for it by name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lexiseg.models.device._fast_bfloat16", lambda device: False)
+        patch.setattr("lexiseg.models.loading._fast_bfloat16", lambda device: False)
         yield

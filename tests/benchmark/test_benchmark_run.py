@@ -12,8 +12,8 @@ from suite_data import suite_fields
 
 from lexiseg.benchmark.run import BenchmarkSummary
 from lexiseg.errors import DownloadFailed, UsageError
+from lexiseg.runs.segment import RunProgress
 from lexiseg.runs.table import read_results
-from lexiseg.runs.values import RunProgress
 
 Bench = Callable[..., BenchmarkSummary]
 ALL = 6 + 6 + 4 + 3 + 6  # busi/demo generic and oracle, cheng/demo, its sensitivity, busi/sam-box

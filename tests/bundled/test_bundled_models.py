@@ -12,11 +12,11 @@ import pytest
 import lexiseg
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.models.loading import load_encoder, load_segmenter
-from lexiseg.models.weights.references import bundled_folder
+from lexiseg.models.weights.records import bundled_folder
 from lexiseg.models.weights.status import check_model
 from lexiseg.pipelines.results import dice
-from lexiseg.saliency.registry import method_class
 from lexiseg.saliency.selftest import selftest
+from lexiseg.saliency.settings import method_class
 
 SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 
@@ -55,7 +55,7 @@ class TestFolders:
         import torch
         from transformers import SamProcessor
 
-        from lexiseg.models.segmenters.sam_tower import TowerSam
+        from lexiseg.models.segmenters.sam_folder import TowerSam
 
         folder = bundled_folder("segmenter")
         theirs = TowerSam.from_pretrained(folder, dtype=torch.float32).eval()

@@ -12,8 +12,7 @@ import numpy as np
 
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, Result, SliceResult, label_map, target_result
-from lexiseg.regions.region import Region
-from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane, Planes, Scan
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from checkpoints import _TIED, original_name
 
-from lexiseg.models.segmenters.sam_tower import TowerSam
+from lexiseg.models.segmenters.sam_folder import TowerSam
 
 
 def published_sam(model: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.io.find import find_scans
+from lexiseg.io.names import find_scans
 
 
 def touch(folder: Path, *names: str) -> None:

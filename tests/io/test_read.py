@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.read import READERS, read_scan
-from lexiseg.io.reader import Reader
+from lexiseg.io.read import Reader, read_scan, readers
 from lexiseg.values.scans import Scan
 
 GREY = np.random.default_rng(3).integers(0, 256, (40, 50)).astype(np.uint8)
@@ -111,7 +110,7 @@ class TestArguments:
         assert read_scan(str(tmp_path / "a.png"), id="case 7").id == "case 7"
 
     def test_readers_are_readers(self) -> None:
-        assert all(isinstance(reader, Reader) for reader in READERS)
+        assert all(isinstance(reader, Reader) for reader in readers())
 
 
 @pytest.fixture(params=["png", "jpg", "tif", "lzw.tif", "bmp", "webp", "dcm", "nii", "nii.gz"])

@@ -13,11 +13,9 @@ import torch
 from towers import make_tower_folder
 
 from lexiseg.errors import BrokenWeights, LexisegError, UnavailableDevice, UnknownModel, UsageError
-from lexiseg.models.device import resolve_device, resolve_precision
-from lexiseg.models.encoders.open_clip_biomedclip import is_rekeyed, to_open_clip
-from lexiseg.models.loading import load_encoder, load_segmenter
-from lexiseg.models.weights.records import write_record
-from lexiseg.models.weights.references import KNOWN_MODELS
+from lexiseg.models.encoders.open_clip_folder import is_rekeyed, to_open_clip
+from lexiseg.models.loading import load_encoder, load_segmenter, resolve_device, resolve_precision
+from lexiseg.models.weights.records import KNOWN_MODELS, write_record
 from lexiseg.models.weights.status import check_model, list_models
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.loading import load_segmenter
-from lexiseg.models.segmenters.sam_tower import TowerSam, TowerSamConfig
+from lexiseg.models.segmenters.sam_folder import TowerSam, TowerSamConfig
 from lexiseg.models.weights.int8 import SCALE, pack
 
 CONFIG: dict[str, Any] = {

@@ -7,7 +7,7 @@ import torch
 from fake_segmenter import FakeSegmenter, Query
 
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.pipelines.cached_segmenter import CachedSegmenter
+from lexiseg.pipelines.base import CachedSegmenter
 
 
 def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:

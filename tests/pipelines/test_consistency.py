@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from regions_of import Box, filled
 
-from lexiseg.pipelines.consistency import VolumeSettings, make_consistent
-from lexiseg.pipelines.fusion import MaskEstimate
+from lexiseg.pipelines.fusion import MaskEstimate, VolumeSettings, make_consistent
 from lexiseg.pipelines.results import SliceResult
-from lexiseg.regions.region import Region
-from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Region, Saliency
 
 SHAPE = (20, 20)
 HERE, NEAR, AWAY = (2, 2, 10, 10), (4, 4, 12, 12), (14, 14, 20, 20)

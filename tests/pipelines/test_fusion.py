@@ -15,9 +15,8 @@ from lexiseg.pipelines.fusion import (
     segment_best,
     segment_queries,
 )
-from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts
+from lexiseg.values.masks import Prompts, Region
 
 SHAPE = (20, 30)
 LEFT, RIGHT = (2, 4, 8, 10), (20, 4, 24, 8)

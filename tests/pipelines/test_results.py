@@ -5,9 +5,8 @@ import pytest
 from scans_of import volume_of
 
 from lexiseg.pipelines.results import MAX_LABELS, MaskEstimate, Result, SliceResult, TargetResult, dice, label_map
-from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.masks import Mask, Prompts, Saliency
+from lexiseg.values.masks import Mask, Prompts, Region, Saliency
 from lexiseg.values.scans import Image
 
 

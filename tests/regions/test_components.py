@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import label, regionprops
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.components import clean_mask, find_components
+from lexiseg.regions.threshold import clean_mask, find_components
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.prompts import HullSettings, PromptSettings, prompts_from_region
+from lexiseg.regions.refine import HullSettings, PromptSettings, prompts_from_region
 
 REGIONS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 EXAMPLES = settings(max_examples=40, deadline=None)

@@ -7,9 +7,8 @@ import pytest
 from lexiseg.errors import UsageError
 from lexiseg.regions.crf import CRFSettings, dense_crf
 from lexiseg.regions.refine import REFINERS, make_refiner, refine
-from lexiseg.regions.region import Refiner, Region
 from lexiseg.regions.threshold import fixed_threshold, kmeans, otsu, percentile_threshold
-from lexiseg.values.masks import Saliency
+from lexiseg.values.masks import Refiner, Region, Saliency
 
 METHODS = pytest.mark.parametrize("method", REFINERS)
 

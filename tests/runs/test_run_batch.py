@@ -16,8 +16,8 @@ from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, Usage
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
+from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary
 from lexiseg.runs.table import read_results
-from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
 
 RESUME = RunOptions(resume=True)
 

@@ -21,10 +21,9 @@ from lexiseg.proposals.retrieval import Match, Matches
 from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.record import read_record
-from lexiseg.runs.segment import check_tuning
+from lexiseg.runs.segment import RunOptions, RunProgress, check_tuning
+from lexiseg.runs.table import read_record
 from lexiseg.runs.tuned import tuned_pipeline
-from lexiseg.runs.values import RunOptions, RunProgress
 from lexiseg.values.scans import Image
 
 SHAPE = (24, 32)

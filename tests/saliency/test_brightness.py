@@ -8,8 +8,7 @@ from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.base import clip_bright
-from lexiseg.saliency.registry import METHODS, explain
-from lexiseg.saliency.settings import SALIENCY_SETTINGS
+from lexiseg.saliency.settings import METHODS, SALIENCY_SETTINGS, explain
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 

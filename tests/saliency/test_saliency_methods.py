@@ -10,10 +10,8 @@ from fake_saliency_encoder import FakeEncoder
 from lexiseg.errors import BrokenWeights, UsageError
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import SaliencyMethod
-from lexiseg.saliency.registry import METHODS, explain, make_method, method_class
-from lexiseg.saliency.settings import SALIENCY_SETTINGS
-from lexiseg.text.embedding import embed_phrases
-from lexiseg.text.phrases import PhraseSet
+from lexiseg.saliency.settings import METHODS, SALIENCY_SETTINGS, explain, make_method, method_class
+from lexiseg.text.phrases import PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
 
 NAMES = sorted(METHODS)

@@ -12,8 +12,8 @@ import torch
 
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
-from lexiseg.saliency.registry import METHODS, explain, method_class
 from lexiseg.saliency.selftest import selftest
+from lexiseg.saliency.settings import METHODS, explain, method_class
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 

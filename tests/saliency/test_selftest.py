@@ -5,8 +5,8 @@ import torch
 from fake_saliency_encoder import FakeEncoder
 
 from lexiseg.errors import BrokenWeights, LexisegError
-from lexiseg.saliency.registry import METHODS, method_class
 from lexiseg.saliency.selftest import blob_scan, selftest
+from lexiseg.saliency.settings import METHODS, method_class
 
 NAMES = sorted(METHODS)
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lexiseg.text.embedding import embed_phrases
-from lexiseg.text.phrases import PhraseSet
+from lexiseg.text.phrases import PhraseSet, embed_phrases
 
 TABLE = {
     "x": (3.0, 0.0),

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.text.library import default_library, load_library, phrase_key
-from lexiseg.text.phrases import phrase_set
+from lexiseg.text.phrases import default_library, load_library, phrase_key, phrase_set
 
 NAMES = ("breast tumor", "brain tumor", "lungs", "left lung", "right lung", "heart", "fetal head")
 

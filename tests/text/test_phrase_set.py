@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lexiseg.errors import BadPhrase
-from lexiseg.text.library import PhraseLibrary, Target
-from lexiseg.text.phrases import PhraseSet, check_phrase, phrase_set
+from lexiseg.text.phrases import PhraseLibrary, PhraseSet, Target, check_phrase, phrase_set
 
 LIBRARY = PhraseLibrary(
     targets=(

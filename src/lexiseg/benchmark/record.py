@@ -15,8 +15,8 @@ import torch
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
-from lexiseg.runs.record import settings_record
-from lexiseg.runs.values import Pipeline
+from lexiseg.runs.segment import Pipeline
+from lexiseg.runs.table import settings_record
 
 RECORD_NAME = "cell.json"
 _BESIDES = ("versions", "threads")

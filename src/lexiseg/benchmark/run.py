@@ -32,8 +32,8 @@ from lexiseg.io.names import printable, safe_id
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder, has_mask
 from lexiseg.runs.items import RunItem
+from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress
 from lexiseg.runs.table import read_results
-from lexiseg.runs.values import Pipeline, RunOptions, RunProgress
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def run_benchmark(
         UsageError: the suite, the data folder or a wish is wrong.
         UnwritableResult: the file system refused.
     """
-    from lexiseg.models.device import resolve_device
+    from lexiseg.models.loading import resolve_device
 
     suite = load_suite(request.suite)
     refuse_unmatched(suite, request.only)

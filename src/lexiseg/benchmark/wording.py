@@ -23,7 +23,7 @@ from lexiseg.io.names import printable, safe_id
 from lexiseg.io.read import read_scan
 from lexiseg.runs.batch import internal_error
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.values import Pipeline
+from lexiseg.runs.segment import Pipeline
 from lexiseg.values.scans import Scan
 
 Floats = NDArray[np.floating[Any]]

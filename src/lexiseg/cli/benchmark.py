@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import run_bar
 from lexiseg.cli.tables import rich_table
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, run_bar, set_up_logging, talk
 
 
 def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
@@ -51,7 +50,7 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
     with reporting(interrupted="stopped; the same command continues"):
         from lexiseg.benchmark.report import leaderboard_tables
         from lexiseg.benchmark.run import BenchmarkRequest, run_benchmark
-        from lexiseg.runs.values import RunProgress
+        from lexiseg.runs.segment import RunProgress
 
         request = BenchmarkRequest(
             suite=suite,

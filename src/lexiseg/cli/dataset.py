@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import count_bar
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, count_bar, reporting, set_up_logging, talk
 
 app = typer.Typer(help="Data sets: make a manifest of one.", no_args_is_help=True, rich_markup_mode=None)
 

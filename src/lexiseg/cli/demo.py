@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import run_bar
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, run_bar, set_up_logging
 
 
 def demo(  # noqa: PLR0917  (typer takes options from the signature)

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import count_bar
 from lexiseg.cli.tables import rich_table
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, answer, count_bar, reporting, set_up_logging, talk
 
 
 def evaluate(  # noqa: PLR0917  (typer takes options from the signature)

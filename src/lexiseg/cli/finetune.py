@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lexiseg.cli.bars import finetune_bar
-from lexiseg.cli.terminal import LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import LogLevel, answer, finetune_bar, reporting, set_up_logging, talk
 
 
 def finetune(  # noqa: PLR0917  (typer takes options from the signature)

@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import download_bar
-from lexiseg.cli.terminal import FAILED, answer, reporting, talk
+from lexiseg.cli.terminal import FAILED, answer, download_bar, reporting, talk
 
 app = typer.Typer(help="Models: what is bundled, cached and known.", no_args_is_help=True, rich_markup_mode=None)
 

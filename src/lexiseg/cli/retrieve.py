@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.bars import count_bar
-from lexiseg.cli.terminal import LogLevel, answer, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import LogLevel, answer, count_bar, reporting, set_up_logging, talk
 
 
 def retrieve(  # noqa: PLR0917  (typer takes options from the signature)

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lexiseg.cli.bars import run_bar
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, reporting, run_bar, set_up_logging, talk
 
 
 def preset_changes(
@@ -114,8 +113,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.runs.segment import RunRequest, segment_files
-        from lexiseg.runs.values import RunOptions
+        from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
 
         changes = preset_changes(setting, threshold=threshold, encoder=encoder, segmenter=segmenter)
         looks = {"plane": plane.value if plane is not None else None, "window": window}

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lexiseg.cli import train as options
-from lexiseg.cli.bars import run_bar, train_bar
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, reporting, run_bar, set_up_logging, talk, train_bar
 
 if TYPE_CHECKING:
     from lexiseg.training.students.pseudo_labels import PseudoLabelReport
@@ -138,7 +137,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
-        from lexiseg.runs.values import RunOptions
+        from lexiseg.runs.segment import RunOptions
         from lexiseg.training.students.predict import PredictRequest, predict_files
 
         request = PredictRequest(

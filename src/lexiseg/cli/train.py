@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lexiseg.cli.bars import train_bar
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk, train_bar
 
 if TYPE_CHECKING:
     from lexiseg.training.students.settings import TrainSettings

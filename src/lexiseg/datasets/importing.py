@@ -16,8 +16,7 @@ from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.datasets.splits import parse_shares, split_by_group
 from lexiseg.errors import BadDataset, BadManifest, UnreadableScan
 from lexiseg.files import atomic_write
-from lexiseg.io.formats import scan_suffix
-from lexiseg.io.names import printable, unique_ids
+from lexiseg.io.names import printable, scan_suffix, unique_ids
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.metrics.localisation import Box
-from lexiseg.io.formats import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.masks import read_stored
+from lexiseg.io.names import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.read import read_scan
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry

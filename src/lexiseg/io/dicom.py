@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom_display import colour_pixels, grey_pixels
-from lexiseg.io.formats import DICOM_SUFFIXES, is_dicom, scan_suffix
-from lexiseg.io.intensities import refuse_flat
-from lexiseg.io.reader import ReadOptions
+from lexiseg.io.names import DICOM_SUFFIXES, is_dicom, scan_suffix
+from lexiseg.io.read import ReadOptions, refuse_flat
 from lexiseg.values.scans import Image
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.intensities import grey_if_equal
+from lexiseg.io.read import grey_if_equal
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.window import apply_window, robust_range, to_unit
 

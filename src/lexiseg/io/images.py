@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.formats import HEAD_BYTES, image_format
-from lexiseg.io.intensities import grey_if_equal, refuse_flat
-from lexiseg.io.reader import ReadOptions
+from lexiseg.io.names import HEAD_BYTES, image_format, is_dicom
+from lexiseg.io.read import ReadOptions, grey_if_equal, refuse_flat
 from lexiseg.values import scans
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.window import robust_range, to_unit
@@ -43,8 +42,8 @@ class ImageReader:
     name = "image"
 
     def can_read(self, head: bytes, path: Path) -> bool:
-        """True for the five formats' signatures, whatever the name."""
-        return image_format(head) is not None
+        """True for the five formats' signatures, whatever the name; a TIFF header may open DICOM (PS3.10, 7.1)."""
+        return image_format(head) is not None and not is_dicom(head)
 
     def read(self, path: Path, options: ReadOptions) -> scans.Image:
         """See `Reader.read`."""

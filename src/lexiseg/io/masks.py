@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.formats import image_format
 from lexiseg.io.images import open_image
+from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
 from lexiseg.values.arrays import BoolArray

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.formats import HEAD_BYTES
-from lexiseg.io.reader import ReadOptions
+from lexiseg.io.names import HEAD_BYTES
+from lexiseg.io.read import ReadOptions
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
 from lexiseg.values.window import refuse_flat_values

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UsageError
-from lexiseg.io.intensities import grey_if_equal
-from lexiseg.io.read import read_scan, reading
+from lexiseg.io.read import grey_if_equal, read_scan, reading
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Scan, Volume

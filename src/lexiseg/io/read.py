@@ -1,21 +1,22 @@
-"""One way in: any supported file to a Scan."""
+"""One way in: any supported file to a Scan; the port that a new file format implements."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom import DicomReader
-from lexiseg.io.formats import HEAD_BYTES, scan_suffix
-from lexiseg.io.images import ImageReader
-from lexiseg.io.names import printable, safe_id
-from lexiseg.io.nifti import NiftiReader
-from lexiseg.io.reader import Reader, ReadOptions
+from lexiseg.io.names import HEAD_BYTES, printable, safe_id, scan_suffix
+from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Scan
 
 MAX_PIXELS = 2**27
@@ -23,8 +24,59 @@ MAX_PIXELS = 2**27
 MAX_VOXELS = 2**29
 """The default limit of a volume: 512 x 512 x 2048 voxels, 2 GiB as float32."""
 
-READERS: tuple[Reader, ...] = (DicomReader(), NiftiReader(), ImageReader())
-"""Asked in this order: DICOM first, since a TIFF header may lie in its preamble (PS3.10, 7.1)."""
+READERS = ("lexiseg.io.images:ImageReader", "lexiseg.io.nifti:NiftiReader", "lexiseg.io.dicom:DicomReader")
+"""Each as "module:class", imported when it is asked: the surest signatures first, since DICOM without its preamble
+can only be guessed.  A new format adds its line here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a caller may ask of a reader.
+
+    Attributes:
+        id: the scan's id.
+        max_pixels: the most pixels (rows x columns) of an image.
+        max_voxels: the most voxels of a volume.
+    """
+
+    id: str
+    max_pixels: int
+    max_voxels: int
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads one family of file formats.
+
+    `can_read` decides from the content first; the name counts only where the format has no signature. `read`
+    must check every size that the header claims before it allocates for it. It raises UnreadableScan with the
+    reason alone (the caller puts the file's name before it), and may let its library's own exceptions pass:
+    the caller turns them into UnreadableScan.
+    """
+
+    name: str
+
+    def can_read(self, head: bytes, path: Path) -> bool:
+        """True where the file is this reader's: `head` holds its first HEAD_BYTES bytes."""
+        ...
+
+    def read(self, path: Path, options: ReadOptions) -> Scan:
+        """The scan of a regular, non-empty file for which `can_read` was true."""
+        ...
+
+
+def grey_if_equal(pixels: FloatArray) -> FloatArray:
+    """(H, W, 3) to (H, W) where the three channels are equal everywhere; otherwise `pixels` itself."""
+    red = pixels[..., 0]
+    if np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]):
+        return np.ascontiguousarray(red)
+    return pixels
+
+
+def refuse_flat(pixels: FloatArray) -> None:
+    """Raise UnreadableScan where an image (H, W) or (H, W, 3) has one colour only."""
+    if np.all(pixels == pixels[:1, :1]):
+        raise UnreadableScan("all pixels are equal; there is nothing to segment in it")
 
 
 def read_scan(
@@ -61,7 +113,7 @@ def read_scan(
     path = Path(path)
     with reading(path):
         head = regular_head(path)
-        reader = next((each for each in READERS if each.can_read(head, path)), None)
+        reader = next((each for each in readers() if each.can_read(head, path)), None)
         if reader is None:
             raise UnreadableScan(_no_reader(path))
         options = ReadOptions(id=id or safe_id(path), max_pixels=max_pixels, max_voxels=max_voxels)
@@ -108,6 +160,13 @@ def regular_head(path: Path) -> bytes:
         raise UnreadableScan("no permission to read it") from error
     except (OSError, ValueError) as error:
         raise UnreadableScan(f"it cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+
+def readers() -> Iterator[Reader]:
+    """One reader of each format, in the order of `READERS`."""
+    for entry in READERS:
+        module, _, name = entry.partition(":")
+        yield getattr(importlib.import_module(module), name)()
 
 
 def _no_reader(path: Path) -> str:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from lexiseg.errors import BrokenWeights, UnknownModel
-from lexiseg.models.weights.records import WeightsInfo, weights_info
-from lexiseg.models.weights.references import Kind
+from lexiseg.models.weights.records import Kind, WeightsInfo, weights_info
 
 if TYPE_CHECKING:
     import torch

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.base import Progress, StageTimer, TextPipeline
-from lexiseg.pipelines.cached_segmenter import CachedSegmenter, EncodingCache
+from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, StageTimer, TextPipeline
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, Result, SliceResult
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposal, Proposals
-from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane, Scan
 
 

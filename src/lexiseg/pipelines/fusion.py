@@ -1,21 +1,20 @@
-"""From prompts to the final mask: the part that MedCLIP-SAM and SaLIP share."""
+"""From prompts to the final mask, and what neighbouring planes say of each other."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lexiseg.models.protocols import EncodedImage, Segmenter
-from lexiseg.pipelines.results import MaskEstimate
-from lexiseg.pipelines.settings import MaskSettings
-from lexiseg.regions.components import clean_mask, find_components
-from lexiseg.regions.region import Region
-from lexiseg.regions.threshold import best_by_expected_dice
+from lexiseg.pipelines.preset import MaskSettings, VolumeSettings
+from lexiseg.pipelines.results import MaskEstimate, SliceResult
+from lexiseg.regions.refine import prompts_from_region
+from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts
+from lexiseg.values.masks import Prompts, Region
 
 _SMALL = 0.8  # the segmenter's share of a target that is next to nothing, by size
 
@@ -208,3 +207,66 @@ def _overlap(candidate: BoolArray, region: BoolArray) -> float:
 
 def _clean(mask: BoolArray, settings: MaskSettings) -> BoolArray:
     return clean_mask(mask, min_area=settings.min_area, fill_holes=settings.fill_holes)
+
+
+Redraw = Callable[[int, Prompts, Region, SliceResult], SliceResult]
+"""Asks the segmenter again: (plane, prompts, what the neighbours expect, the empty answer) -> another one."""
+
+
+def make_consistent(
+    slices: Sequence[SliceResult], settings: VolumeSettings, redraw: Redraw | None = None
+) -> list[SliceResult]:
+    """One phrase's planes after they have been compared with their neighbours.
+
+    Gaps are filled first, then isolated planes are emptied, so that a plane with a filled neighbour is not
+    alone.  Each step looks at the planes as they were before it: their order does not matter.
+
+    Args:
+        slices: in the order of the planes.
+        settings: see `VolumeSettings`; a volume of one plane has no neighbours and stays as it is.
+        redraw: see `Redraw`; None fills no gap.
+    """
+    kept = list(slices)
+    if len(kept) == 1:
+        return kept
+    if settings.fill_gaps and redraw is not None:
+        kept = _fill_gaps(kept, settings.min_overlap, redraw)
+    return _drop_isolated(kept, settings.min_overlap) if settings.drop_isolated else kept
+
+
+def _fill_gaps(slices: list[SliceResult], least: float, redraw: Redraw) -> list[SliceResult]:
+    filled = list(slices)
+    for index in range(1, len(slices) - 1):
+        before, gap, after = slices[index - 1 : index + 2]
+        if gap.present or not _shared(before.estimate.mask, after.estimate.mask) >= least:
+            continue
+        prompts, expected = _between(before, after)
+        again = redraw(index, prompts, expected, gap)
+        if all(_shared(again.estimate.mask, each.estimate.mask) >= least for each in (before, after)):
+            filled[index] = again
+    return filled
+
+
+def _drop_isolated(slices: list[SliceResult], least: float) -> list[SliceResult]:
+    masks = [each.estimate.mask for each in slices]
+
+    def alone(index: int) -> bool:
+        beside = masks[max(0, index - 1) : index] + masks[index + 1 : index + 2]
+        return not any(_shared(masks[index], mask) >= least for mask in beside)
+
+    return [each.emptied() if each.present and alone(index) else each for index, each in enumerate(slices)]
+
+
+def _between(before: SliceResult, after: SliceResult) -> tuple[Prompts, Region]:
+    """The mean of the two neighbours' boxes, and what either of them has."""
+    hulls = [prompts_from_region(answer.estimate.mask, boxes="hull").boxes for answer in (before, after)]
+    either = before.estimate.mask | after.estimate.mask
+    expected = (before.estimate.mask.astype(np.float32) + after.estimate.mask) / np.float32(2)
+    boxes = (hulls[0] + hulls[1]) / np.float32(2)
+    return Prompts(boxes=boxes.astype(np.float32)), Region(either, expected.astype(np.float32))
+
+
+def _shared(first: BoolArray, second: BoolArray) -> float:
+    """What share of the smaller mask lies in the other; 0 where one is empty."""
+    smaller = min(int(first.sum()), int(second.sum()))
+    return int((first & second).sum()) / smaller if smaller else 0.0

@@ -20,7 +20,7 @@ PIPELINES: Mapping[str, type[TextPipeline]] = {
     "sam-box": OracleBox,
 }
 """Name -> class; each is made of (preset, encoder, segmenter) and called with (scan, phrases).  What each takes
-is listed in `lexiseg.pipelines.settings.PIPELINE_SECTIONS`."""
+is listed in `lexiseg.pipelines.preset.PIPELINE_SECTIONS`."""
 
 
 def load(

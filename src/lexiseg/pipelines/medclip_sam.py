@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.base import StageTimer, TextPipeline
-from lexiseg.pipelines.cached_segmenter import CachedSegmenter
+from lexiseg.pipelines.base import CachedSegmenter, StageTimer, TextPipeline
 from lexiseg.pipelines.fusion import encode_queries, segment_best
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
 from lexiseg.regions.refine import refine
-from lexiseg.regions.region import Region
-from lexiseg.saliency.evidence import presence_score
-from lexiseg.saliency.registry import make_method
+from lexiseg.saliency.base import presence_score
+from lexiseg.saliency.settings import make_method
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane
 
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches
-from lexiseg.regions.region import Region
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Mask, Prompts, Saliency
+from lexiseg.values.masks import Mask, Prompts, Region, Saliency
 from lexiseg.values.scans import Planes
 
 MAX_LABELS = 255

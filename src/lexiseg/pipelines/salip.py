@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
-from lexiseg.pipelines.cached_segmenter import CachedSegmenter
+from lexiseg.pipelines.base import CachedSegmenter, StageTimer, TextPipeline, check_phrases
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
@@ -17,14 +16,12 @@ from lexiseg.proposals.crops import embed_crops
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, retrieve
-from lexiseg.regions.region import Region
-from lexiseg.saliency.base import SaliencyMethod, global_evidence
-from lexiseg.saliency.evidence import presence_score
+from lexiseg.saliency.base import SaliencyMethod, global_evidence, presence_score
 from lexiseg.saliency.framing import frame_scan
-from lexiseg.saliency.registry import make_method
-from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.saliency.settings import make_method
+from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts, Saliency
+from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane
 
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from lexiseg.errors import UsageError
-from lexiseg.regions.region import Region
 from lexiseg.regions.threshold import is_flat
 from lexiseg.values.arrays import FloatArray
+from lexiseg.values.masks import Region
 
 GRID_LIMIT = 1 << 24
 _Filter = Callable[[FloatArray], FloatArray]

@@ -1,4 +1,4 @@
-"""Rules that take a region from a saliency map alone: saliency (H, W) to bool (H, W).
+"""From a saliency map to a region: thresholds, and connected components cleaned.
 
 Every rule keeps what lies strictly above a threshold, and gives an empty region for a flat map.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -109,3 +111,114 @@ def _above(saliency: FloatArray, threshold: Callable[[], float]) -> BoolArray:
     if is_flat(saliency):
         return np.zeros(saliency.shape, np.bool_)
     return saliency > threshold()
+
+
+Keep = Literal["all", "largest"] | int
+Order = Literal["area", "saliency"]
+
+_TOUCHING = np.ones((3, 3), np.bool_)  # pixels that share a corner are one component, as in a traced contour
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One connected piece of a mask.
+
+    Attributes:
+        box: (x0, y0, x1, y1) in pixels, end-exclusive.
+        area: how many pixels it has.
+        saliency: the mean saliency of its pixels; NaN where no saliency was given.
+        mask: bool (y1 - y0, x1 - x0), the piece inside its box.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    saliency: float
+    mask: BoolArray
+
+
+def find_components(
+    mask: BoolArray,
+    saliency: FloatArray | None = None,
+    *,
+    keep: Keep = "all",
+    min_area: float = 0.0,
+    order: Order = "area",
+) -> tuple[Component, ...]:
+    """The pieces of a mask, 8-connected, first the largest (or the most salient).
+
+    Args:
+        mask: bool (H, W).
+        saliency: float32 (H, W); needed for `order="saliency"` only.
+        keep: all pieces, the largest, or the first so many in the order asked for.
+        min_area: pieces smaller than this fraction of the scan are dropped.
+        order: by area, or by mean saliency; equal ones from top to bottom, then left to right.
+
+    Raises:
+        UsageError: an option has a value that it cannot take, or a saliency is needed and missing.
+        ValueError: the saliency does not have the mask's shape.
+    """
+    _check(mask, saliency, keep, min_area, order)
+    if not mask.any():
+        return ()
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
+    labels, count = ndimage.label(mask, structure=_TOUCHING)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    means = np.full(count, np.nan)
+    if saliency is not None:
+        means = np.bincount(labels.ravel(), saliency.ravel().astype(np.float64), count + 1)[1:] / areas
+    found = []
+    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        area = int(areas[label - 1])
+        if area >= min_area * mask.size:
+            box = (columns.start, rows.start, columns.stop, rows.stop)
+            found.append(Component(box, area, float(means[label - 1]), labels[rows, columns] == label))
+    # Labels are numbered from top to bottom, then left to right, and the sort is stable.
+    if keep == "largest" or order == "area":
+        found.sort(key=lambda component: -component.area)
+    else:
+        found.sort(key=lambda component: -component.saliency)
+    return tuple(found if keep == "all" else found[: 1 if keep == "largest" else keep])
+
+
+def clean_mask(
+    mask: BoolArray,
+    saliency: FloatArray | None = None,
+    *,
+    keep: Keep = "all",
+    min_area: float = 0.0,
+    order: Order = "area",
+    fill_holes: bool = False,
+) -> BoolArray:
+    """A mask without its small pieces and, where asked, without holes: for regions and for final masks alike.
+
+    Holes are filled first, so that a ring counts with all that it encloses.  Options as in
+    `find_components`, which also says what is raised.
+
+    Returns:
+        bool (H, W), a new array.
+    """
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
+    if fill_holes:
+        mask = ndimage.binary_fill_holes(mask)
+    cleaned = np.zeros(mask.shape, np.bool_)
+    for component in find_components(mask, saliency, keep=keep, min_area=min_area, order=order):
+        x0, y0, x1, y1 = component.box
+        cleaned[y0:y1, x0:x1] |= component.mask
+    return cleaned
+
+
+def _check(mask: BoolArray, saliency: FloatArray | None, keep: Keep, min_area: float, order: Order) -> None:
+    if mask.dtype != np.bool_ or mask.ndim != 2:
+        raise TypeError(f"mask is {mask.dtype} of shape {mask.shape}, expected bool (H, W)")
+    if saliency is not None and saliency.shape != mask.shape:
+        raise ValueError(f"saliency has shape {saliency.shape}, expected the mask's {mask.shape}")
+    if keep not in ("all", "largest") and (not isinstance(keep, int) or keep < 1):
+        raise UsageError(f"keep is {keep!r}, expected 'all', 'largest' or a number above 0")
+    if not 0 <= min_area <= 1:
+        raise UsageError(f"min_area is {min_area}, expected a fraction of the scan from 0 to 1")
+    if order not in ("area", "saliency"):
+        raise UsageError(f"order is {order!r}, expected 'area' or 'saliency'")
+    if order == "saliency" and saliency is None:
+        raise UsageError("order='saliency' needs the saliency map, and none was given")

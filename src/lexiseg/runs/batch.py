@@ -18,9 +18,19 @@ from lexiseg.pipelines.results import Result
 from lexiseg.runs.folder import earlier_rows, only_run, remove_outputs
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.outputs import write_outputs
-from lexiseg.runs.record import now, settings_record, write_record
-from lexiseg.runs.table import RESULTS_NAME, Row, append_results, boxes_cell, number, sizes, write_results
-from lexiseg.runs.values import Pipeline, RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
+from lexiseg.runs.table import (
+    RESULTS_NAME,
+    Row,
+    append_results,
+    boxes_cell,
+    now,
+    number,
+    settings_record,
+    sizes,
+    write_record,
+    write_results,
+)
 from lexiseg.values.scans import Scan, Volume
 
 logger = logging.getLogger(__name__)

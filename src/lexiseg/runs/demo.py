@@ -18,8 +18,7 @@ from lexiseg.files import atomic_write
 from lexiseg.pipelines.results import Result
 from lexiseg.runs.figures import Exhibit, draw_overview, draw_stages
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.segment import RunRequest, segment_files
-from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import RunOptions, RunProgress, RunRequest, RunSummary, segment_files
 from lexiseg.values.scans import Image, Scan
 
 OVERVIEW_NAME = "demo.png"

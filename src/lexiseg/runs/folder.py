@@ -16,8 +16,7 @@ from filelock import FileLock, Timeout
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.io.names import printable, slugs
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.record import read_record, refuse_other
-from lexiseg.runs.table import RESULTS_NAME, Row, read_results
+from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results, refuse_other
 
 _MASKS = ("_mask.png", "_mask.nii.gz")
 _OTHERS = (

@@ -14,8 +14,8 @@ from lexiseg.io.read import read_scan
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.tuning import tune_label_free
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.record import read_record
-from lexiseg.runs.values import RunProgress
+from lexiseg.runs.segment import RunProgress
+from lexiseg.runs.table import read_record
 from lexiseg.values.scans import Scan
 
 logger = logging.getLogger(__name__)

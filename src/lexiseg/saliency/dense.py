@@ -13,10 +13,18 @@ from torch import Tensor
 
 from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder
-from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
-from lexiseg.saliency.evidence import phrase_logits, phrase_margins, sigmoid_trained, top_fraction_mean
+from lexiseg.saliency.base import (
+    Progress,
+    Raw,
+    SaliencyMethod,
+    phrase_logits,
+    phrase_margins,
+    sigmoid_trained,
+    stretch,
+    top_fraction_mean,
+)
 from lexiseg.saliency.settings import Activation, DenseSettings
-from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.text.phrases import PhraseEmbedding
 
 
 def shift_offsets(stride: float, shifts: int) -> list[int]:

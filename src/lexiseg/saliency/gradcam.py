@@ -10,10 +10,9 @@ from torch import Tensor
 
 from lexiseg.errors import BrokenWeights, UnsupportedByModel
 from lexiseg.models.protocols import Encoder
-from lexiseg.saliency.base import Progress, Raw, SaliencyMethod
-from lexiseg.saliency.evidence import cosines
+from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines
 from lexiseg.saliency.settings import GradCAMSettings
-from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.text.phrases import PhraseEmbedding
 
 Score = Callable[[Tensor], Tensor]
 

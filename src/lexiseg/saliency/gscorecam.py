@@ -12,11 +12,10 @@ from torch import Tensor
 
 from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder
-from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
-from lexiseg.saliency.evidence import cosines, phrase_margins
+from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines, phrase_margins, stretch
 from lexiseg.saliency.gradcam import channel_importance
 from lexiseg.saliency.settings import GScoreCAMSettings
-from lexiseg.text.embedding import PhraseEmbedding
+from lexiseg.text.phrases import PhraseEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)

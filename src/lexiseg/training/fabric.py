@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lexiseg.errors import UsageError
-from lexiseg.models.device import resolve_device, resolve_precision
+from lexiseg.models.loading import resolve_device, resolve_precision
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -27,7 +27,7 @@ def make_fabric(device: str | torch.device, precision: str, *, devices: int = 1)
     """Fabric for a training, with its processes launched.
 
     Args:
-        device: as for `lexiseg.models.device.resolve_device`; several processes take devices of that type.
+        device: as for `lexiseg.models.loading.resolve_device`; several processes take devices of that type.
         precision: of products: "auto" (bfloat16 where the hardware is faster with it, else float32),
             "float32", "bfloat16" or "float16".
         devices: processes; 0 for as many as a launcher (torchrun) has started.

@@ -16,8 +16,7 @@ from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
 from lexiseg.datasets.layouts.making import written_grey, written_mask
 from lexiseg.datasets.layouts.tree import by_stem, files, find_root, folders, is_image, same_or_nested, stem, subfolder
 from lexiseg.errors import BadDataset, UnreadableScan, UsageError
-from lexiseg.io.formats import NIFTI_SUFFIXES
-from lexiseg.io.names import printable
+from lexiseg.io.names import NIFTI_SUFFIXES, printable
 from lexiseg.io.read import MAX_PIXELS, reading, regular_head
 
 _MASKS = {

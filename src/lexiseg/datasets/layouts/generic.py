@@ -12,8 +12,7 @@ from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
 from lexiseg.datasets.layouts.making import frame_of, frames, labels_of
 from lexiseg.datasets.layouts.tree import by_stem, files, find_root, stem, subfolder
 from lexiseg.errors import BadDataset
-from lexiseg.io.formats import SCAN_SUFFIXES
-from lexiseg.io.names import printable
+from lexiseg.io.names import SCAN_SUFFIXES, printable
 
 _LARGEST = 64_000_000
 FOREGROUND = "foreground"

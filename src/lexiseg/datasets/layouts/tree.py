@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lexiseg.errors import BadDataset
-from lexiseg.io.formats import IMAGE_SUFFIXES, SCAN_SUFFIXES, scan_suffix
-from lexiseg.io.names import printable
+from lexiseg.io.names import IMAGE_SUFFIXES, SCAN_SUFFIXES, printable, scan_suffix
 
 MADE_ENDING = "_lexiseg"
 """How the folders end that an import makes: they are no part of any data set."""

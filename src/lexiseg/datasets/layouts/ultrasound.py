@@ -12,7 +12,7 @@ from lexiseg.datasets.layouts.generic import paired
 from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
 from lexiseg.datasets.layouts.making import filled, union
 from lexiseg.datasets.layouts.tree import files, find_root, is_image, same_or_nested, stem, subfolder
-from lexiseg.io.formats import IMAGE_SUFFIXES
+from lexiseg.io.names import IMAGE_SUFFIXES
 
 _CLASSES = ("benign", "malignant", "normal")
 _BUSI_LOOKS_FOR = "folders benign, malignant and normal with 'benign (1).png' and 'benign (1)_mask.png'"

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
-from lexiseg.models.device import autocast, resolve_precision
 from lexiseg.models.encoders.open_clip_dense import dense_and_whole_features, dense_features, unit
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
+from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Encoder
 from lexiseg.models.weights.records import WeightsInfo
 

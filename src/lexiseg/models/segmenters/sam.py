@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lexiseg.models.device import autocast, resolve_precision
+from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo

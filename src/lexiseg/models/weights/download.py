@@ -14,8 +14,16 @@ from typing import Any
 from lexiseg.errors import DownloadFailed, LexisegError, UnknownModel, UsageError
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER, TOKENIZER_FILES, has_tokenizer
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.records import read_record, sha256_of, write_record
-from lexiseg.models.weights.references import HUB_PREFIX, Kind, known_model, pulled_folder
+from lexiseg.models.weights.records import (
+    HUB_PREFIX,
+    Kind,
+    is_offline,
+    known_model,
+    pulled_folder,
+    read_record,
+    sha256_of,
+    write_record,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +94,7 @@ def pull(
     repo = ref.strip().removeprefix(HUB_PREFIX)
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UnknownModel(f"{ref!r} is not a hub model: expected ORG/REPO; see `lexiseg models list`")
-    if hub.is_offline():
+    if is_offline():
         raise DownloadFailed(f"{repo} cannot be pulled while HF_HUB_OFFLINE is set: unset it and pull again")
     target = Path(out) if out is not None else pulled_folder(repo)
     if target.exists() and read_record(target) is None and (not target.is_dir() or any(target.iterdir())):

@@ -11,13 +11,6 @@ from pathlib import Path
 
 from lexiseg.errors import DownloadFailed, LexisegError, UnknownModel
 
-_TRUE = {"1", "true", "yes", "on"}
-
-
-def is_offline() -> bool:
-    """Whether the environment forbids the hub (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)."""
-    return any(os.environ.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-
 
 def endpoint() -> str | None:
     """The hub's address where the environment names another one (HF_ENDPOINT)."""

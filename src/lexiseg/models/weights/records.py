@@ -1,16 +1,168 @@
-"""Where weights come from: provenance, checksums, and the record that a folder carries."""
+"""What a model's name means, where its weights come from, and the record that a folder of weights carries."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lexiseg.errors import BrokenWeights
-from lexiseg.models.weights.references import known_model
+from lexiseg.errors import BrokenWeights, UnknownModel
+
+Kind = Literal["encoder", "segmenter"]
+HUB_PREFIX = "hf-hub:"
+FOLDER_PREFIX = "local-dir:"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_BUNDLED_FOLDERS: dict[Kind, str] = {"encoder": "clip", "segmenter": "sam"}
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model's name, understood.
+
+    Attributes:
+        text: the name as it was given.
+        kind: what it points to.
+        path: the folder or file, for bundled models, folders and files.
+        repo: the hub repository, for hub models.
+        architecture: open_clip's architecture and pretrained tag (maybe ""), for those.
+    """
+
+    text: str
+    kind: Literal["folder", "file", "hub", "architecture"]
+    path: Path | None = None
+    repo: str = ""
+    architecture: tuple[str, str] = ("", "")
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the hub (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)."""
+    return any(os.environ.get(name, "").lower() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def models_home() -> Path:
+    """Where pulled models lie: LEXISEG_HOME, else `lexiseg` in XDG_CACHE_HOME or ~/.cache; `models` in it."""
+    home = os.environ.get("LEXISEG_HOME")
+    base = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lexiseg"
+    return base.expanduser() / "models"
+
+
+def pulled_folder(repo: str) -> Path:
+    """The folder that `lexiseg models pull` makes for a repository, whether it exists or not."""
+    return models_home() / repo.replace("/", "--")
+
+
+def bundled_folder(kind: Kind) -> Path:
+    """The folder of the model that ships with the package, whether it exists or not."""
+    return Path(str(resources.files("lexiseg.bundled"))) / _BUNDLED_FOLDERS[kind]
+
+
+def parse_reference(text: str, kind: Kind) -> Reference:
+    """Understand a model's name; the network is not asked.
+
+    Args:
+        text: "bundled"; "hf-hub:ORG/REPO"; "local-dir:FOLDER"; a folder's path; for segmenters a checkpoint
+            file's path; for encoders "ARCHITECTURE", "ARCHITECTURE:TAG" or "ARCHITECTURE/TAG" of open_clip;
+            or "ORG/REPO" of the hub.  A path that exists wins over a repository of the same name.
+        kind: what is looked for.
+
+    Raises:
+        UnknownModel: the name is none of these.
+    """
+    name = text.strip()
+    if name == "bundled":
+        folder = bundled_folder(kind)
+        if not folder.is_dir():
+            raise UnknownModel(f"the bundled {kind} is missing from this installation: reinstall lexiseg")
+        return Reference(text, "folder", path=folder)
+    if name.startswith(HUB_PREFIX):
+        repo = name.removeprefix(HUB_PREFIX)
+        if not _REPO.fullmatch(repo):
+            raise UnknownModel(f"{text!r} does not name a hub model: expected {HUB_PREFIX}ORG/REPO")
+        return Reference(text, "hub", repo=repo)
+    path = Path(name.removeprefix(FOLDER_PREFIX)).expanduser()
+    if path.is_dir():
+        return Reference(text, "folder", path=path)
+    if name.startswith(FOLDER_PREFIX):
+        raise UnknownModel(f"{text!r}: there is no folder {path}")
+    if path.is_file():
+        return Reference(text, "file", path=path)
+    architecture = _architecture(name) if kind == "encoder" else None
+    if architecture is not None:
+        return Reference(text, "architecture", architecture=architecture)
+    if _REPO.fullmatch(name):
+        return Reference(text, "hub", repo=name)
+    known = "bundled, hf-hub:ORG/REPO, a folder, " + (
+        "an open_clip ARCHITECTURE:TAG" if kind == "encoder" else "a checkpoint file"
+    )
+    raise UnknownModel(f"unknown {kind} {text!r}: expected {known}; see `lexiseg models list`")
+
+
+def _architecture(name: str) -> tuple[str, str] | None:
+    """open_clip's architecture and pretrained tag, or None if it has no architecture of that name."""
+    if not name or name.startswith((".", "/", "~")):
+        return None
+    import open_clip
+
+    architectures = set(open_clip.list_models())
+    for separator in (":", "/"):
+        architecture, _, tag = name.partition(separator)
+        if architecture in architectures:
+            return architecture, tag
+    return None
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model of the hub that lexiseg is meant for.
+
+    Attributes:
+        id: its repository on the hub.
+        kind: "encoder" (text and image into one space) or "segmenter" (prompts to masks).
+        licence: as its model card says.
+        megabytes: what a pull fetches, about, in 10^6 bytes.
+        note: what it is, in a few words.
+        revision: the branch, tag or commit that a pull takes where none is asked for.
+    """
+
+    id: str
+    kind: Kind
+    licence: str
+    megabytes: int
+    note: str
+    revision: str = "main"
+
+
+KNOWN_MODELS = (
+    KnownModel(
+        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+        "encoder",
+        "MIT",
+        785,
+        "ViT-B/16 and PubMedBERT on 15 M figure-caption pairs; MedCLIP-SAM's encoder",
+    ),
+    KnownModel("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "encoder", "MIT", 600, "general CLIP ViT-B/16"),
+    KnownModel("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", "encoder", "MIT", 1710, "general CLIP ViT-L/14; SaLIP's size"),
+    KnownModel("timm/resnet50_clip.openai", "encoder", "MIT", 410, "CLIP ResNet-50; has dense features"),
+    KnownModel("facebook/sam-vit-base", "segmenter", "Apache-2.0", 375, "SAM ViT-B"),
+    KnownModel("facebook/sam-vit-large", "segmenter", "Apache-2.0", 1250, "SAM ViT-L"),
+    KnownModel("facebook/sam-vit-huge", "segmenter", "Apache-2.0", 2565, "SAM ViT-H"),
+    KnownModel("wanglab/medsam-vit-base", "segmenter", "Apache-2.0", 375, "SAM ViT-B fine-tuned on medical scans"),
+)
+
+
+def known_model(repo: str) -> KnownModel | None:
+    """The entry of a repository, or None; letter case does not matter."""
+    wanted = repo.lower()
+    return next((model for model in KNOWN_MODELS if model.id.lower() == wanted), None)
+
 
 RECORD_NAME = "lexiseg_weights.json"
 _CHUNK = 1 << 20

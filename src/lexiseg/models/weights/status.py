@@ -10,9 +10,9 @@ from typing import Literal
 
 from lexiseg.errors import UnknownModel
 from lexiseg.models.weights import hub
-from lexiseg.models.weights.records import FolderRecord, read_record, sha256_of
-from lexiseg.models.weights.references import (
+from lexiseg.models.weights.records import (
     KNOWN_MODELS,
+    FolderRecord,
     Kind,
     KnownModel,
     bundled_folder,
@@ -20,6 +20,8 @@ from lexiseg.models.weights.references import (
     models_home,
     parse_reference,
     pulled_folder,
+    read_record,
+    sha256_of,
 )
 
 State = Literal["bundled", "pulled", "hub cache", "not here"]

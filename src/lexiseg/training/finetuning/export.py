@@ -17,8 +17,7 @@ from lexiseg.files import atomic_write
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, read_config
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
-from lexiseg.models.weights.records import RECORD_NAME, write_record
-from lexiseg.models.weights.references import parse_reference
+from lexiseg.models.weights.records import RECORD_NAME, parse_reference, write_record
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 

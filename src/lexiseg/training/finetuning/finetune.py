@@ -14,9 +14,8 @@ from lexiseg.datasets.pairs.pairs import PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
-from lexiseg.models.device import resolve_device
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
-from lexiseg.models.loading import load_encoder
+from lexiseg.models.loading import load_encoder, resolve_device
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.finetuning.data import TrainingData, training_data
 from lexiseg.training.finetuning.logs import Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary
 from lexiseg.training.students.labels import read_pseudo_labels
 from lexiseg.training.students.predict import PredictRequest, predict_files
 from lexiseg.training.students.pseudo_labels import PseudoLabelReport, PseudoLabelRequest, make_pseudo_labels

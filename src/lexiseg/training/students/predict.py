@@ -13,15 +13,14 @@ from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.pipelines.base import StageTimer
 from lexiseg.pipelines.baselines import NoEncoder
 from lexiseg.pipelines.results import Result, TargetResult
-from lexiseg.regions.components import clean_mask
-from lexiseg.regions.region import Region
+from lexiseg.regions.threshold import clean_mask
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary
 from lexiseg.training.students.student import Prediction, Student, load_student
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Mask, Prompts, Saliency
+from lexiseg.values.masks import Mask, Prompts, Region, Saliency
 from lexiseg.values.scans import Planes, Scan
 
 MIN_AREA = 0.0005
@@ -220,7 +219,7 @@ class PredictRequest:
         flips: look at the mirrored scan too; None: see `StudentConfig.mirror`.
         min_confidence: masks of which the student expects a lower Dice are left empty.
         uncertainty: write NAME_uncertainty.png (or .nii.gz) beside each mask.
-        device: see `lexiseg.models.device.resolve_device`.
+        device: see `lexiseg.models.loading.resolve_device`.
         precision: "auto", "float32" or "bfloat16".
         options: see `RunOptions`.
     """

@@ -19,9 +19,8 @@ from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.record import read_record
-from lexiseg.runs.table import RESULTS_NAME, Row, read_results
-from lexiseg.runs.values import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results
 from lexiseg.text.phrases import check_phrase
 from lexiseg.training.settings import Settings, setting
 from lexiseg.training.students.folder import remove_file
@@ -162,7 +161,7 @@ def make_pseudo_labels(
         NoLabels: every mask of a target is empty, or no label is trusted; says what to try.
         LexisegError: the models cannot be had, or results not be written.
     """
-    from lexiseg.models.device import resolve_device
+    from lexiseg.models.loading import resolve_device
     from lexiseg.pipelines.loading import load
 
     names = tuple(check_phrase(text) for text in request.phrases)

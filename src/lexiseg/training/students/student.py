@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lexiseg.models.device import autocast, resolve_device, resolve_precision
+from lexiseg.models.loading import autocast, resolve_device, resolve_precision
 from lexiseg.models.weights.records import WeightsInfo, weights_info
 from lexiseg.training.students.config import WEIGHTS, StudentConfig
 from lexiseg.training.students.folder import read_student
@@ -100,7 +100,7 @@ def load_student(folder: str | Path, *, device: str = "auto", precision: str = "
 
     Args:
         folder: as `lexiseg train` wrote it.
-        device: see `lexiseg.models.device.resolve_device`.
+        device: see `lexiseg.models.loading.resolve_device`.
         precision: "auto", "float32" or "bfloat16".
 
     Raises:

@@ -103,7 +103,7 @@ def train(
         labels: the set.
         out: the student's folder.
         settings: `TrainSettings()` when None.
-        device: see `lexiseg.models.device.resolve_device`.
+        device: see `lexiseg.models.loading.resolve_device`.
         resume: go on where an earlier run of the same settings and set stopped; a finished one is left as it
             is.
         progress: is told how far it is.
