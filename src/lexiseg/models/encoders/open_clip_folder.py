@@ -24,6 +24,7 @@ from lexiseg.models.encoders.open_clip_text import text_tower_source, tokenizer_
 from lexiseg.models.families import ModelFiles, checkpoint_keys, one_line
 from lexiseg.models.fpn import current_name
 from lexiseg.models.weights import hub
+from lexiseg.models.weights.int8 import unpack
 from lexiseg.models.weights.records import WeightsInfo, weights_info
 
 # What open_clip_config.json says of the published model, for folders of the port, which have none.
@@ -173,6 +174,8 @@ def build_model(files: ModelFiles) -> nn.Module:
         model = _build(config, text)
     except Exception as error:
         raise BrokenWeights(f"{folder / CONFIG_NAME} does not describe a model: {one_line(error)}") from error
+    # For text towers in 8 bits, which open_clip's own classes do not read.
+    model.register_load_state_dict_pre_hook(_unpack)  # type: ignore[no-untyped-call]
     load_strictly(model, path)
     return model.eval().requires_grad_(False)
 
@@ -191,6 +194,10 @@ def _build(config: dict[str, Any], text: dict[str, Any]) -> nn.Module:
                 f"local-dir:{temporary}", load_weights=False, pretrained_text=False
             )
     return model
+
+
+def _unpack(_: nn.Module, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+    unpack(state, prefix)
 
 
 def load_strictly(model: nn.Module, path: Path) -> None:
