@@ -7,7 +7,7 @@ DIR holds busi/, cxr/, hc18/, cheng/ and lgg/, each with manifest.csv, images an
 validation part (one of five patient folds; all of lgg), with one generic phrase for each set, on the CPU.
 The bundled models never saw fold 0; models of another fold come from the recipe with `fold: K`, and
 benchmarks/folds.py makes one table of the reports of several; benchmarks/compare.py compares two reports.
-Metrics and intervals are those of `lexiseg evaluate`: Dice, or box IoU where there are boxes alone.
+Metrics and intervals are those of `lexiseg evaluate`: Dice; box IoU of the largest piece where there are boxes alone.
 With `--maps` only the encoder is judged: the final mask is the map above one half, and no segmenter is asked.
 """
 
