@@ -337,6 +337,15 @@ class TestRuns:
             assert "run: padding: black" in text
 
 
+def test_an_inverted_truth_is_told(small: Any) -> None:
+    folder = small.predict("p", 1)
+    EXACT["0 and 255"](~small.truths["a"], small.folder / "masks" / "a")
+    found = cases(run(small, folder))
+    assert found["a"].values["dice"] < 0.2
+    assert "truth: inverted it would score Dice 0." in found["a"].notes[0]
+    assert found["b"].notes == ()
+
+
 def test_notes_that_differ_in_numbers_are_one_row(small: Any) -> None:
     folder = small.predict("p", 0, table=False)
     results(folder, [f"{name},disc,true,ok,,range: 0 to {k}" for k, name in enumerate(small.truths)])

@@ -124,13 +124,14 @@ def _notes(truth: Truth, answered: Prediction | None) -> Iterator[str]:
     yield from (f"truth: {note}" for note in truth.notes)
     if answered is not None:
         yield from (f"prediction: {note}" for note in answered.notes)
-        yield from filter(None, (_drawn_unturned(truth, answered.mask),))
+        yield from filter(None, (_drawn_unturned(truth, answered.mask), _drawn_inverted(truth, answered.mask)))
         if answered.run_notes:
             yield from (f"run: {note.strip()}" for note in answered.run_notes.split(";") if note.strip())
 
 
 # So much more Dice, and the turn of the scan is the likely cause.
 _CLEARLY = 0.1
+_POOR = 0.2
 
 
 def _drawn_unturned(truth: Truth, mask: BoolArray) -> str:
@@ -150,6 +151,13 @@ def _drawn_unturned(truth: Truth, mask: BoolArray) -> str:
             "be drawn on the unturned pixels, so turn it or save the scan upright"
         )
     return told
+
+
+def _drawn_inverted(truth: Truth, mask: BoolArray) -> str:
+    """Whether the mask fits what the truth has as background; "" where it does not."""
+    if truth.mask is None or dice(truth.mask, mask) > _POOR or dice(~truth.mask, mask) < 1 - _POOR:
+        return ""
+    return f"truth: inverted it would score Dice {dice(~truth.mask, mask):.3f}: is its background white?"
 
 
 def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> MaskScore | None:

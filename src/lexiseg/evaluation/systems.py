@@ -104,9 +104,9 @@ class SystemReader:
             return ""
         reported = self._of(row)
         if not reported:
-            return "results.csv does not list it" + (
-                "; the mask that lies there is of another run" if _there(self.folder.mask, row.id) else ""
-            )
+            if _there(self.folder.mask, row.id):
+                return "results.csv does not list it; the mask that lies there is of another run"
+            return "results.csv does not list it"
         failed = next((target.error for target in reported if target.error), "")
         return f"its run failed: {failed}" if failed else ""
 

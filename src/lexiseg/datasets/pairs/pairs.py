@@ -233,9 +233,9 @@ def _places(header: list[str]) -> dict[str, int]:
 def _tell_columns(header: Sequence[str], columns: Mapping[str, int], path: Path) -> None:
     """Say what was taken for the group, and what was not looked at, where that is not plain."""
     told = []
-    if "group" not in columns:
+    if "group" not in columns and "split" not in columns:
         told.append("no column says which pairs are of one patient: a split may part them (add a column group)")
-    elif _plain(header[columns["group"]]) != "group":
+    elif "group" in columns and _plain(header[columns["group"]]) != "group":
         told.append(f"the column {header[columns['group']]} is taken as the group that a split keeps together")
     taken = set(columns.values())
     others = [
