@@ -95,6 +95,24 @@ class TestEvaluate:
         assert len((tmp_path / "report" / "cases.csv").read_text().splitlines()) == 3
         assert str(scans) not in (tmp_path / "report" / "report.json").read_text()
 
+    @pytest.mark.parametrize("label", ["2", "x=2,3"])
+    def test_a_label_is_chosen_and_noted(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path, label: str
+    ) -> None:
+        manifest.write_text(manifest.read_text().replace(",y", ",x"))
+        folder = predicted(scans, tmp_path / "masks")
+        for path in folder.iterdir():
+            labels = np.where(np.asarray(Image.open(path)) > 0, 2, 0).astype(np.uint8)
+            labels[-2:] = 1
+            Image.fromarray(labels).save(path)
+        asked = ["evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "report"]
+        assert cli(*asked).exit_code == 1
+        result = cli(*asked, "--label", label)
+        assert result.exit_code == 0, result.stderr
+        assert "1.000" in result.stdout
+        assert "notes on the masks of 3 scans are in the report and in cases.csv" in result.stderr
+        assert "prediction: label 2" in (tmp_path / "report" / "cases.csv").read_text()
+
     def test_quiet(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
         folder = predicted(scans, tmp_path / "masks")
         result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "r", "--quiet")
@@ -109,6 +127,8 @@ class TestBadUsage:
             ({"--manifest": "nowhere.csv"}, "no such file"),
             ({"--empty": "perhaps"}, "--empty is perhaps; expected score or skip"),
             ({"--by": "colour"}, "no column colour"),
+            ({"--label": "liver"}, "the label is liver; expected a number such as 2, or NAME=2"),
+            ({"--label": "liver=2"}, "no row's text or label is 'liver'"),
             ({"--tolerance": "0"}, "the tolerance is 0"),
             ({"--root": "nowhere"}, "nowhere: no such folder; expected the root"),
         ],

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lexiseg.datasets.pairs.pairs import split_pairs
 from lexiseg.datasets.pairs.read import read_pairs
@@ -64,6 +66,52 @@ class TestTable:
         assert len(found.pairs) == 2
         assert found.skipped[0].where == "line 3"
         assert reason in found.skipped[0].reason
+
+    @pytest.mark.parametrize(
+        "column",
+        ["patient_id", "PatientID", "Patient ID", "patient", "subject_id", "subject", "study_id", "case_id", "CASE"],
+    )
+    def test_what_a_group_may_be_called(self, tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture) -> None:
+        text = f"image,text,{column}\na.png,{LONG},p1\na.png,{LONG}!,p1\na.png,{LONG}?,None\n"
+        found = read_pairs(table(tmp_path, text, "a.png"))
+        # What is not known of a patient is no patient.
+        assert [pair.group for pair in found.pairs] == ["p1", "p1", "a.png"]
+        assert caplog.messages == [f"pairs.csv: the column {column} is taken as the group that a split keeps together"]
+
+    def test_a_patient_counts_before_a_study(self, tmp_path: Path) -> None:
+        text = f"image,text,study_id,patient_id\na.png,{LONG},s1,p1\na.png,{LONG}!,s2,p1\n"
+        assert {pair.group for pair in read_pairs(table(tmp_path, text, "a.png")).pairs} == {"p1"}
+
+    @given(patients=st.lists(st.integers(0, 5), min_size=8, max_size=30), seed=st.integers(0, 9))
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+    def test_no_patient_on_both_sides(self, tmp_path: Path, patients: list[int], seed: int) -> None:
+        rows = "".join(f"a.png,{LONG} {k},p{patient}\n" for k, patient in enumerate(patients))
+        pairs = read_pairs(table(tmp_path, f"image,text,subject_id\n{rows}", "a.png")).pairs
+        try:
+            train, validation = split_pairs(pairs, validation=0.3, seed=seed)
+        except UsageError:
+            return
+        assert not {pair.group for pair in train} & {pair.group for pair in validation}
+
+    def test_unknown_columns_and_a_missing_group_are_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        read_pairs(table(tmp_path, f"id,image,text,colour\n1,a.png,{LONG},red\n2,a.png,{LONG},red\n", "a.png"))
+        assert len(caplog.messages) == 1
+        assert "no column says which pairs are of one patient" in caplog.messages[0]
+        assert "column colour not known, passed over" in caplog.messages[0]
+
+    @pytest.mark.parametrize("caption", ["None", "NA", "n/a", "nan", "NaN", "null", "NULL", "-"])
+    def test_placeholders_are_no_captions(self, tmp_path: Path, caption: str) -> None:
+        path = table(tmp_path, f"image,text\na.png,{LONG}\na.png,{caption}\na.png,{LONG}!\n", "a.png")
+        found = read_pairs(path)
+        assert len(found.pairs) == 2
+        assert found.skipped[0].reason == f"the caption is {caption!r}, which says nothing"
+
+    def test_backslashes_get_a_hint(self, tmp_path: Path) -> None:
+        text = f"image,text\na.png,{LONG}\nimg\\a.png,{LONG}\na.png,{LONG}!\n"
+        found = read_pairs(table(tmp_path, text, "a.png", "img/a.png"))
+        assert "backslashes: write / between folders" in found.skipped[0].reason
 
     def test_an_unknown_split(self, tmp_path: Path) -> None:
         text = f"image,text,split\na.png,{LONG},train\na.png,{LONG},later\na.png,{LONG},\n"

@@ -119,7 +119,9 @@ class TestMatching:
         (folder / "results.csv").write_text("\n".join(lines))
         assert cases(run(small, folder, text="Disc"))["a"].values["dice"] == 1
         assert cases(run(small, folder, text="Disc"))["a"].presence == 0.7
-        assert cases(run(small, folder))["a"].values["dice"] < 1
+        assert "label map" in cases(run(small, folder, text="Disc"))["a"].notes[0]
+        with pytest.raises(UsageError, match=r"a was asked for 'corner', 'disc', and no text .* choose with --text"):
+            run(small, folder)
 
 
 def remove(path: Path) -> None:
@@ -147,7 +149,11 @@ def double(path: Path) -> None:
 BAD: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "missing": (remove, "missing", "no a_mask.png"),
     "of another size": (shrink, "refused", "a_mask.png has 45 x 64 pixels, the truth a.png 48 x 64 pixels"),
-    "not binary": (grey, "refused", "it holds 3 values from 0 to 255, expected 0 and one other"),
+    "not binary": (
+        grey,
+        "refused",
+        "it holds 3 values, 0, 100 and 255, expected 0 and one other",
+    ),
     "damaged": (damage, "refused", "a_mask.png: "),
     "there twice": (double, "refused", "a_mask.png and a_mask.tif are both there"),
 }

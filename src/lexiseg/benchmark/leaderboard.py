@@ -14,12 +14,13 @@ from lexiseg.benchmark.record import read_cell
 from lexiseg.benchmark.suite import KINDS, Suite
 from lexiseg.benchmark.wording import WordingEffect, read_wording
 from lexiseg.evaluation.cases import Case, Status
-from lexiseg.evaluation.evaluate import Count, Progress, SystemReader, score_systems
+from lexiseg.evaluation.evaluate import Count, Progress, score_systems
 from lexiseg.evaluation.metrics.catalogue import in_order
 from lexiseg.evaluation.presence import PresenceReport, report_presence
 from lexiseg.evaluation.report.record import versions as scoring_versions
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Bootstrap, Summary, summarise
+from lexiseg.evaluation.systems import SystemReader
 from lexiseg.io.names import printable
 from lexiseg.runs.table import read_results
 

@@ -47,7 +47,18 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         typer.Option(metavar="LABEL", help="Rows of this label without mask and box hold no target."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", metavar="PHRASE", help="Which mask, where several were asked for.")
+        str | None,
+        typer.Option(
+            "--text", metavar="PHRASE", help="Which mask, where several were asked for; the row's text by default."
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="[NAME=]VALUE",
+            help="The target's value in label maps: 2, liver=2, 1,2,4 or #ff0000; more than once.",
+        ),
     ] = None,
     resamples: Annotated[int, typer.Option(metavar="N", min=1, help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap.")] = 0,
@@ -61,8 +72,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     """Score masks against the truth of a manifest, with confidence intervals.
 
     Writes report.html (one page, no network), report.md, report.json, summary.csv, comparisons.csv and
-    cases.csv. Predictions are matched by id; one that is missing, of another size or affine, or not binary
-    is listed with the reason and scores 0; how many are missing is said first. The page shows scans: give
+    cases.csv. Predictions are matched by id; one that is missing, of another size or affine, or of several
+    values is listed with the reason and scores 0; how many are missing is said first. What was decided on
+    reading a mask is in the column notes and in the report. The page shows scans: give
     --cases 0 to keep them out of it.
 
     Exit status: 0 all scored, 1 some predictions or truths could not be used (the report says which), 2 bad
@@ -75,7 +87,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         from lexiseg.evaluation.metrics.catalogue import EmptyRule
         from lexiseg.evaluation.report.page import write_report
         from lexiseg.evaluation.report.tables import short_table
-        from lexiseg.evaluation.settings import EvaluationSettings
+        from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
         from lexiseg.evaluation.statistics import Bootstrap
 
         if empty not in set(EmptyRule):
@@ -87,6 +99,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             by=tuple(dict.fromkeys(by or ())),
             absent=tuple(absent or ()),
             text=text,
+            labels=tuple(map(LabelChoice.parse, label or ())),
         )
         with count_bar("scoring", quiet=quiet) as tell:
             found = run_evaluation(manifest, [pred, *(against or ())], settings, root=root, progress=tell)
@@ -102,6 +115,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
                     )
             if found.unusable:
                 talk().print(f"{len(found.unusable)} rows have no usable truth", markup=False)
+            noted = sum(any(not note.startswith("run: ") for note in case.notes) for case in found.systems[0].cases)
+            if noted:
+                talk().print(f"notes on the masks of {noted} scans are in the report and in cases.csv", markup=False)
             talk().print(f"the report is {page}", markup=False)
         if not found.complete:
             raise typer.Exit(FAILED)

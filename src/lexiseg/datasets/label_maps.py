@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,17 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.masks import read_stored
-from lexiseg.io.names import printable
+from lexiseg.io.names import printable, slugs
+from lexiseg.values.arrays import BoolArray
+
+logger = logging.getLogger(__name__)
 
 
 def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read a mask file as labels.
 
     Args:
-        path: an image or NIfTI. Of one target, every value above 0 is inside; of several, k is the k-th.
+        path: an image, NIfTI or DICOM. Of one target, a mask as `Stored.decided` has it; of several, k is the k-th.
         targets: how many.
         shape: of the scan, which the mask must have.
 
@@ -28,15 +33,58 @@ def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> ND
             the file's name.
     """
     path = Path(path)
-    stored = read_stored(path, indices=targets > 1)
+    stored = read_stored(path)
     label = printable(str(path))
     if stored.values.shape != shape:
         raise UnreadableScan(f"{label}: its shape is {stored.values.shape}, its scan's is {shape}; expected the same")
     if targets == 1:
-        return stored.inside().astype(np.uint8)
+        found = stored.decided()
+        for note in found.notes:
+            logger.info("%s: %s", label, note)
+        return found.mask.astype(np.uint8)
     held = np.unique(stored.values)
-    if stored.blurred or not np.isin(held, np.arange(targets + 1)).all():
+    if stored.lossy or stored.colours or not np.isin(held, np.arange(targets + 1)).all():
         raise UnreadableScan(
             f"{label}: it holds values up to {held.max():g}; expected labels 0 to {targets}, as PNG or NIfTI"
         )
     return np.ascontiguousarray(stored.values.astype(np.uint8))
+
+
+def read_run_labels(
+    folder: str | Path, name: str, phrases: Sequence[str], *, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """The labels of a scan that `lexiseg segment` segmented, from the phrases' own masks where they are there.
+
+    Where masks overlap, the smaller one is on top: "left lung" keeps its pixels beside "lungs". Runs of earlier
+    versions have the label map alone.
+
+    Args:
+        folder: of the run.
+        name: what the scan's files begin with.
+        phrases: all phrases of the run, in its order.
+        shape: of the scan.
+
+    Returns:
+        uint8 of that shape; k is the k-th phrase.
+
+    Raises:
+        UnreadableScan: as of `read_labels`.
+    """
+    folder = Path(folder)
+    suffix = ".png" if len(shape) == 2 else ".nii.gz"
+    if len(phrases) == 1:
+        return read_labels(folder / f"{name}_mask{suffix}", targets=1, shape=shape)
+    own = [folder / f"{name}_mask_{slug}{suffix}" for slug in slugs(phrases)]
+    if all(path.exists() for path in own):
+        return laid_over([read_labels(path, targets=1, shape=shape) > 0 for path in own])
+    kind = "labels" if len(shape) == 2 else "mask"
+    return read_labels(folder / f"{name}_{kind}{suffix}", targets=len(phrases), shape=shape)
+
+
+def laid_over(masks: Sequence[BoolArray]) -> NDArray[np.uint8]:
+    """A label map of masks, the smaller ones over the larger ones; of equal ones the first is on top."""
+    labels = np.zeros(masks[0].shape, np.uint8)
+    sizes = [int(mask.sum()) for mask in masks]
+    for k in sorted(range(len(masks)), key=lambda k: (-sizes[k], -k)):
+        labels[masks[k]] = k + 1
+    return labels

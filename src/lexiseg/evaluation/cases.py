@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -14,6 +14,9 @@ from lexiseg.evaluation.metrics.masks import MaskScore, score_mask, worst_mask_s
 from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.truths import Truth
+from lexiseg.io.mask_pictures import turned_by_exif
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.overlap import dice
 
 
 class Status(StrEnum):
@@ -44,6 +47,7 @@ class Case:
         found: what the system said; None where it said nothing.
         presence: its evidence for that, 0 to 1; NaN where it gave none.
         confidence: its trust in its answer, 0 to 1; NaN where it gave none.
+        notes: what was decided on the way, each beginning with whose it is: "truth: ", "prediction: ", "run: ".
     """
 
     id: str
@@ -61,6 +65,7 @@ class Case:
     found: bool | None = None
     presence: float = math.nan
     confidence: float = math.nan
+    notes: tuple[str, ...] = ()
 
     @property
     def quality(self) -> float:
@@ -77,6 +82,7 @@ def score_case(
     strata: Mapping[str, str],
     settings: EvaluationSettings,
     has_saliency: bool = False,
+    notes: Sequence[str] = (),
 ) -> Case:
     """Score one scan.
 
@@ -89,6 +95,7 @@ def score_case(
         strata: see `Case.strata`.
         settings: of the evaluation.
         has_saliency: whether the system writes saliency at all, so that a missing one scores 0.
+        notes: of the scan, besides those of truth and prediction.
     """
     answered = prediction if isinstance(prediction, Prediction) else None
     mask = _mask_score(truth, answered, settings)
@@ -108,8 +115,49 @@ def score_case(
         values=values,
         size_unit=_size_unit(truth),
         truly_present=truth.present,
+        notes=(*notes, *_notes(truth, answered)),
     )
     return _with_answer(case, mask, answered)
+
+
+def _notes(truth: Truth, answered: Prediction | None) -> Iterator[str]:
+    yield from (f"truth: {note}" for note in truth.notes)
+    if answered is not None:
+        yield from (f"prediction: {note}" for note in answered.notes)
+        yield from filter(None, (_drawn_unturned(truth, answered.mask), _drawn_inverted(truth, answered.mask)))
+        if answered.run_notes:
+            yield from (f"run: {note.strip()}" for note in answered.run_notes.split(";") if note.strip())
+
+
+# So much more Dice, and the turn of the scan is the likely cause.
+_CLEARLY = 0.1
+_POOR = 0.2
+
+
+def _drawn_unturned(truth: Truth, mask: BoolArray) -> str:
+    """What EXIF has to do with a score: "" where it does not turn the scan, or there is no true mask."""
+    if truth.exif == 1 or truth.mask is None:
+        return ""
+    told = f"truth: EXIF orientation {truth.exif} turns the scan, and masks are taken as drawn on the turned one"
+    scores = {"": dice(truth.mask, mask)}
+    for whose, turned, other in (("truth", truth.mask, mask), ("prediction", mask, truth.mask)):
+        again = turned_by_exif(turned, truth.exif)
+        if again.shape == other.shape:
+            scores[whose] = dice(again, other)
+    best = max(scores, key=lambda whose: scores[whose])
+    if best and scores[best] > scores[""] + _CLEARLY:
+        told += (
+            f"; with the {best} turned so too, Dice would be {scores[best]:.3f} and not {scores['']:.3f}: it seems to "
+            "be drawn on the unturned pixels, so turn it or save the scan upright"
+        )
+    return told
+
+
+def _drawn_inverted(truth: Truth, mask: BoolArray) -> str:
+    """Whether the mask fits what the truth has as background; "" where it does not."""
+    if truth.mask is None or dice(truth.mask, mask) > _POOR or dice(~truth.mask, mask) < 1 - _POOR:
+        return ""
+    return f"truth: inverted it would score Dice {dice(~truth.mask, mask):.3f}: is its background white?"
 
 
 def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> MaskScore | None:

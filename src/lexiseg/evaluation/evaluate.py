@@ -11,19 +11,13 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.cases import Case, score_case
-from lexiseg.evaluation.predictions import (
-    Prediction,
-    PredictionFolder,
-    ReportedTarget,
-    place_of_phrase,
-    read_prediction,
-    read_reported,
-)
+from lexiseg.evaluation.predictions import PredictionFolder
 from lexiseg.evaluation.presence import report_presence
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
-from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.settings import EvaluationSettings, same_phrase
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
-from lexiseg.evaluation.truths import Truth, read_truth
+from lexiseg.evaluation.systems import SystemReader, within
+from lexiseg.evaluation.truths import TruthReader, as_on_disk
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -43,50 +37,6 @@ class Count:
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
-
-
-class SystemReader:
-    """Reads one system's predictions by the ids of a manifest.
-
-    Attributes:
-        folder: where they are.
-        found: how many of the ids have a mask.
-        missing: how many have none, or none of the phrase.
-        has_saliency: whether any of those has a saliency map.
-
-    Args:
-        folder: of predictions.
-        rows: of the manifest.
-        text: the phrase whose masks are meant, where there are several.
-    """
-
-    def __init__(self, folder: str | Path, rows: Sequence[ManifestRow], text: str | None = None) -> None:
-        self.folder = PredictionFolder.open(folder)
-        self._text = text
-        self._reported = {safe_id(name): each for name, each in read_reported(self.folder.path).items()}
-        found = [row.id for row in rows if _there(self.folder.mask, row.id)]
-        self.found = len(found)
-        self.missing = len(rows) - sum(self._phrase_asked(each) for each in found)
-        self.has_saliency = any(_there(self.folder.saliency, each) for each in found)
-
-    def _phrase_asked(self, id: str) -> bool:
-        reported = self._reported.get(safe_id(id), ())
-        return self._text is None or not reported or place_of_phrase(reported, self._text) is not None
-
-    def read(self, id: str, truth: Truth) -> Prediction | UnreadableScan | str:
-        """The prediction, why it is refused, or why it is missing."""
-        reported: tuple[ReportedTarget, ...] = self._reported.get(safe_id(id), ())
-        try:
-            found = read_prediction(self.folder, id, truth, reported=reported, text=self._text)
-        except UnreadableScan as error:
-            logger.warning("%s: refused: %s", self.folder.path.name, error)
-            return UnreadableScan(_within(self.folder.path, error))
-        if found is not None:
-            return found
-        failed = next((target.error for target in reported if target.error), "")
-        if failed:
-            return f"its run failed: {failed}"
-        return f"no {safe_id(id)}_mask.png or the like" + (f" for {self._text!r}" if self._text else "")
 
 
 @dataclass(frozen=True)
@@ -122,42 +72,37 @@ def score_systems(
         beneath: the folder that paths are relative to; reasons name files relative to it.
         tell: called after each row.
     """
-    has_boxes = any(row.boxes for row in rows)
+    truths = TruthReader(rows, settings)
     cases: list[list[Case]] = [[] for _ in systems]
     unusable = []
     for row in rows:
         try:
-            truth = read_truth(row, has_boxes=has_boxes, absent=settings.absent)
+            truth = truths.read(row)
         except UnreadableScan as error:
-            unusable.append(Unusable(row.id, _within(beneath, error)))
+            unusable.append(Unusable(row.id, within(beneath, error)))
         else:
             for system, scored in zip(systems, cases, strict=True):
                 scored.append(
                     score_case(
                         row.id,
                         truth,
-                        system.read(row.id, truth),
+                        system.read(row, truth),
                         group=row.group or row.id,
                         strata=_strata(row, settings.by),
                         settings=settings,
                         has_saliency=system.has_saliency,
+                        notes=_other_phrase(system.asked(row), row.text, settings),
                     )
                 )
         tell()
     return Scored(tuple(map(tuple, cases)), tuple(unusable))
 
 
-def _within(folder: Path, error: UnreadableScan) -> str:
-    """An error's line with paths relative to a folder: a report does not tell of the machine."""
-    return printable(str(error)).replace(f"{printable(str(folder))}{os.sep}", "")
-
-
-def _there(find: Callable[[str], Path | None], id: str) -> bool:
-    """Whether a file is there, be it one that cannot be read."""
-    try:
-        return find(id) is not None
-    except UnreadableScan:
-        return True
+def _other_phrase(asked: str, text: str, settings: EvaluationSettings) -> tuple[str, ...]:
+    """What to say where the run was asked something else than the manifest's text."""
+    if settings.text or not asked or not text or same_phrase(asked) == same_phrase(text):
+        return ()
+    return (f"run: it was asked for {printable(asked)!r}, the manifest's text is {printable(text[:60])!r}",)
 
 
 def _strata(row: ManifestRow, columns: Sequence[str]) -> dict[str, str]:
@@ -175,7 +120,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the predictions of one or more systems on the scans of a manifest.
 
-    Predictions are found by id, never by order. One that is missing, damaged, not binary, or of another size
+    Predictions are found by id, never by order. One that is missing, damaged, of several values, or of another size
     or affine than the truth scores the worst value of each metric and is listed with the reason: no system
     gains by leaving its hard scans out. A row whose truth cannot be used is left out for every system, and
     listed.
@@ -193,16 +138,18 @@ def evaluate(
     Raises:
         BadManifest: see `read_manifest`.
         UsageError: no system, a folder that is missing or holds no prediction of any id, a results.csv that
-            is none, an unknown column to summarise by, or no row with a usable truth.
+            is none or has several phrases of which none was chosen, an unknown column to summarise by, a label of a
+            target that no row names, or no row with a usable truth.
     """
     settings = settings or EvaluationSettings()
     if not systems:
         raise UsageError("no folder of predictions was given; name at least one")
-    rows = read_manifest(manifest, root=root)
+    rows = [as_on_disk(row) for row in read_manifest(manifest, root=root)]
     label = printable(str(manifest))
     _refuse_columns(rows, settings.by, label)
+    _refuse_labels(rows, settings, label)
     names = system_names([Path(each) for each in systems])
-    readers = [SystemReader(each, rows, settings.text) for each in systems]
+    readers = [SystemReader(each, rows, settings) for each in systems]
     for reader in readers:
         if not reader.found:
             raise UsageError(
@@ -261,6 +208,16 @@ def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: 
         if column not in known:
             raise UsageError(
                 f"{label}: there is no column {column} to summarise by; expected one of {', '.join(known)}"
+            )
+
+
+def _refuse_labels(rows: Sequence[ManifestRow], settings: EvaluationSettings, label: str) -> None:
+    known = {same_phrase(name) for row in rows for name in (row.text, row.label, settings.text or "")}
+    for choice in settings.labels:
+        if choice.name and choice.name not in known:
+            raise UsageError(
+                f"{label}: no row's text or label is {choice.name!r}; expected --label NUMBER, or --label NAME=NUMBER "
+                "with a name that is there"
             )
 
 

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.evaluation.settings import same_phrase
 from lexiseg.evaluation.truths import Truth
-from lexiseg.io.masks import SAME_PLACE_MM, Stored, read_stored
-from lexiseg.io.names import printable, safe_id
+from lexiseg.io.mask_grids import turn_onto
+from lexiseg.io.masks import Stored, read_stored
+from lexiseg.io.names import printable, safe_id, slugs
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 
@@ -31,6 +34,7 @@ class ReportedTarget:
         presence: 0 to 1; NaN where the row does not say.
         confidence: 0 to 1; likewise.
         error: why the scan failed; "" where it did not.
+        notes: what was decided on reading and showing the scan.
     """
 
     text: str = ""
@@ -38,13 +42,17 @@ class ReportedTarget:
     presence: float = math.nan
     confidence: float = math.nan
     error: str = ""
+    notes: str = ""
+
+
+RESULTS = "results.csv"
 
 
 def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
     """A folder's results.csv, by id; its phrases in order.
 
     Any program may write one: of the columns only id is needed, and text, present, presence, confidence,
-    status and error are read where they are.
+    status, error and notes are read where they are.
 
     Returns:
         Nothing where there is no such file.
@@ -53,7 +61,7 @@ def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
         UsageError: the file is no such table, an id has a phrase twice, or a number is none between 0 and 1; one
             line that begins with the file's name.
     """
-    path = Path(folder) / "results.csv"
+    path = Path(folder) / RESULTS
     if not path.exists():
         return {}
     try:
@@ -80,7 +88,8 @@ def _reported(row: dict[str, str], line: int) -> ReportedTarget:
         present=decisions.get(row.get("present", "").casefold()),
         presence=_share(row, "presence", line),
         confidence=_share(row, "confidence", line),
-        error=printable(row.get("error", "")) if row.get("status") == "failed" else "",
+        error=printable(row.get("error", "") or "no reason given") if row.get("status") == "failed" else "",
+        notes=printable(row.get("notes", "").strip()),
     )
 
 
@@ -98,6 +107,13 @@ def _share(row: dict[str, str], column: str, line: int) -> float:
 
 
 _SUFFIXES = (".png", ".nii.gz", ".nii", ".tif", ".tiff", ".bmp")
+_RARER = (".jpg", ".jpeg", ".webp", ".dcm")
+
+
+def _key(name: str) -> str:
+    """A file's name as it is looked for: accents composed, a known suffix in lower case."""
+    suffix = next((each for each in (*_SUFFIXES, *_RARER) if name.lower().endswith(each)), "")
+    return unicodedata.normalize("NFC", name[: len(name) - len(suffix)]) + suffix
 
 
 @dataclass(frozen=True)
@@ -106,11 +122,11 @@ class PredictionFolder:
 
     Attributes:
         path: the folder.
-        names: of the files in it.
+        names: of the files in it, by what they are looked for as; several that differ in nothing else.
     """
 
     path: Path
-    names: frozenset[str]
+    names: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def open(cls, path: str | Path) -> PredictionFolder:
@@ -124,9 +140,13 @@ class PredictionFolder:
         if not path.is_dir():
             raise UsageError(f"{label}: no such folder; expected one with predictions")
         try:
-            return cls(path, frozenset(os.listdir(path)))  # noqa: PTH208  (names alone)
+            listed = sorted(os.listdir(path))  # noqa: PTH208  (names alone)
         except OSError as error:
             raise UsageError(f"{label}: the folder cannot be read ({error.strerror})") from error
+        names: dict[str, tuple[str, ...]] = {}
+        for name in listed:
+            names[_key(name)] = (*names.get(_key(name), ()), name)
+        return cls(path, names)
 
     def mask(self, id: str) -> Path | None:
         """NAME_mask.*, or else NAME.*, of an id; None where there is neither.
@@ -134,10 +154,16 @@ class PredictionFolder:
         Raises:
             UnreadableScan: there are two of them; one line.
         """
-        return self._one(f"{safe_id(id)}_mask") or self._one(safe_id(id))
+        own = self._one(f"{safe_id(id)}_mask") or self._one(f"{safe_id(id)}_mask", _RARER)
+        # NAME.jpg may well be the scan, so it is the last to be taken for a mask.
+        return own or self._one(safe_id(id)) or self._one(safe_id(id), _RARER)
+
+    def phrase_mask(self, id: str, slug: str) -> Path | None:
+        """NAME_mask_SLUG.*: the mask of one of several phrases; None where there is none."""
+        return self._one(f"{safe_id(id)}_mask_{slug}")
 
     def labels(self, id: str) -> Path | None:
-        """Where the masks of several phrases are told apart: NAME_labels.png, or a volume's NAME_mask.*."""
+        """The label map of several phrases: NAME_labels.png, or a volume's NAME_mask.*."""
         return self._one(f"{safe_id(id)}_labels") or self._one(f"{safe_id(id)}_mask")
 
     def saliency(self, id: str) -> Path | None:
@@ -147,15 +173,15 @@ class PredictionFolder:
     def others(self, ids: Iterable[str]) -> list[str]:
         """Names of masks that belong to none of the ids, sorted."""
         wanted = {safe_id(each) + "_mask" for each in ids}
-        found = []
-        for name in self.names:
-            stem = next((name[: -len(suffix)] for suffix in _SUFFIXES if name.endswith(suffix)), "")
+        found: list[str] = []
+        for key, names in self.names.items():
+            stem = next((key[: -len(suffix)] for suffix in _SUFFIXES if key.endswith(suffix)), "")
             if stem.endswith("_mask") and stem not in wanted:
-                found.append(name)
+                found += names
         return sorted(found)
 
-    def _one(self, stem: str) -> Path | None:
-        found = [stem + suffix for suffix in _SUFFIXES if stem + suffix in self.names]
+    def _one(self, stem: str, suffixes: Sequence[str] = _SUFFIXES) -> Path | None:
+        found = [name for suffix in suffixes for name in self.names.get(stem + suffix, ())]
         if len(found) > 1:
             raise UnreadableScan(
                 f"{printable(found[0])} and {printable(found[1])} are both there; expected one of them"
@@ -173,6 +199,8 @@ class Prediction:
         presence: 0 to 1, or NaN.
         confidence: 0 to 1, or NaN.
         saliency: on the truth's grid; None where there is none.
+        notes: what was decided on reading its mask.
+        run_notes: what the system noted of the scan.
     """
 
     mask: BoolArray
@@ -180,6 +208,8 @@ class Prediction:
     presence: float = math.nan
     confidence: float = math.nan
     saliency: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
+    run_notes: str = ""
 
 
 def read_prediction(
@@ -189,6 +219,7 @@ def read_prediction(
     *,
     reported: Sequence[ReportedTarget] = (),
     text: str | None = None,
+    labels: Sequence[int] = (),
 ) -> Prediction | None:
     """Read an id's mask and, where one phrase was asked and there is one, its saliency.
 
@@ -198,27 +229,33 @@ def read_prediction(
         truth: whose grid it has to have.
         reported: the id's rows of results.csv.
         text: the phrase whose mask is wanted, where several were asked; any of them when None.
+        labels: values that are the target, of a label map whose phrases no results.csv names.
 
     Returns:
         None where there is no mask.
 
     Raises:
-        UnreadableScan: it is damaged, not binary, of another size or place, or there are two; one line.
+        UnreadableScan: it is damaged, of several values, of another size or place, or there are two; one line.
     """
     several = len(reported) > 1
-    label = None
+    path, notes = None, []
     if text is not None and reported:
         place = place_of_phrase(reported, text)
         if place is None:
             return None
-        label = place + 1 if several else None
+        if several:
+            labels = ()
+            path = folder.phrase_mask(id, slugs([target.text for target in reported])[place])
+            if path is None:
+                path, labels = folder.labels(id), (place + 1,)
+                notes.append("of the label map, in which phrases take pixels from one another")
         reported = [reported[place]]
-    path = folder.mask(id) if label is None else folder.labels(id)
+    path = path or folder.mask(id)
     if path is None:
         return None
-    stored = read_stored(path, indices=label is not None)
-    mask = stored.binary() if label is None else stored.inside(label)
-    refuse_other_grid(stored, truth)
+    stored = read_stored(path)
+    decided = stored.decided(labels)
+    mask, note = onto_truth(decided.mask, stored, truth)
     presence, confidence = _evidence(reported)
     decisions = [target.present for target in reported if target.present is not None]
     return Prediction(
@@ -227,43 +264,51 @@ def read_prediction(
         presence=presence,
         confidence=confidence,
         saliency=_saliency(None if several else folder.saliency(id), truth),
+        notes=tuple(filter(None, (*notes, *decided.notes, note))),
+        run_notes="; ".join(dict.fromkeys(target.notes for target in reported if target.notes)),
     )
 
 
 def place_of_phrase(reported: Sequence[ReportedTarget], text: str) -> int | None:
     """Which of an id's rows is of a phrase, whatever its case and blanks; None where none is."""
-    wanted = " ".join(text.split()).casefold()
-    return next((k for k, target in enumerate(reported) if target.text.casefold() == wanted), None)
+    wanted = same_phrase(text)
+    return next((k for k, target in enumerate(reported) if same_phrase(target.text) == wanted), None)
 
 
-def refuse_other_grid(stored: Stored, truth: Truth) -> None:
-    """Pass where a file has the truth's size and, of volumes, its place.
+def onto_truth(values: NDArray[Any], stored: Stored, truth: Truth) -> tuple[NDArray[Any], str]:
+    """A file's values on the truth's grid, and what was done to bring them there.
 
     Raises:
-        UnreadableScan: it has not; says both, on one line.
+        UnreadableScan: the file has another size or, of volumes, another place; says both, on one line.
     """
     name, true_name = printable(stored.path.name), printable(truth.file.name)
-    if stored.values.shape != truth.shape:
+    placed = stored.geometry is not None and truth.geometry is not None
+    if stored.geometry is not None and truth.geometry is not None:
+        try:
+            turn = turn_onto(stored.geometry, truth.geometry)
+            return turn.apply(values), turn.note
+        except UnreadableScan as error:
+            if values.shape == truth.shape:
+                raise UnreadableScan(
+                    f"{name} lies {stored.geometry.distance(truth.geometry):.3g} mm away from the truth {true_name}: "
+                    f"its affine is {_affine(stored.geometry)}, the truth's {_affine(truth.geometry)}; "
+                    "expected the same"
+                ) from error
+    if placed or values.shape != truth.shape:
+        hint = ""
+        if truth.exif != 1 and values.shape == truth.shape[::-1]:
+            hint = f" (EXIF orientation {truth.exif} turns the scan: one of them was drawn on the unturned pixels)"
         raise UnreadableScan(
-            f"{name} has {_size(stored.values.shape)}, the truth {true_name} {_size(truth.shape)}; expected the same"
+            f"{name} has {_size(values.shape)}, the truth {true_name} {_size(truth.shape)}{hint}; expected the same"
         )
-    if stored.geometry is None or truth.geometry is None:
-        return
-    distance = stored.geometry.distance(truth.geometry)
-    # Not `distance > ...`: it is NaN where one of the affines is.
-    if not distance <= SAME_PLACE_MM:
-        raise UnreadableScan(
-            f"{name} lies {distance:.3g} mm away from the truth {true_name}: its affine is "
-            f"{_affine(stored.geometry)}, the truth's {_affine(truth.geometry)}; expected the same"
-        )
+    return values, ""
 
 
 def _saliency(path: Path | None, truth: Truth) -> NDArray[Any] | None:
     if path is None:
         return None
     stored = read_stored(path)
-    refuse_other_grid(stored, truth)
-    return stored.values
+    return onto_truth(stored.values, stored, truth)[0]
 
 
 def _evidence(reported: Sequence[ReportedTarget]) -> tuple[float, float]:

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lexiseg.errors import UsageError
 from lexiseg.evaluation.metrics.catalogue import EmptyRule
 from lexiseg.evaluation.statistics import Bootstrap
+
+
+@dataclass(frozen=True)
+class LabelChoice:
+    """Which values of label maps are the target.
+
+    Attributes:
+        name: of the target, as a manifest's text or label has it; "" for every scan.
+        values: of the pixels inside.
+    """
+
+    name: str
+    values: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, written: str) -> LabelChoice:
+        """A choice as it is typed: 2, liver=2, 1,2,4, "#ff0000" or liver=#ff0000.
+
+        Raises:
+            UsageError: it is none.
+
+        Example:
+            >>> LabelChoice.parse("liver=1,2")
+            LabelChoice(name='liver', values=(1, 2))
+        """
+        name, _, values = written.rpartition("=")
+        try:
+            return cls(same_phrase(name), tuple(_value(part.strip()) for part in values.split(",")))
+        except ValueError as error:
+            raise UsageError(f"the label is {written}; expected a number such as 2, or NAME=2") from error
+
+
+def _value(written: str) -> int:
+    return int(written[1:], 16) if written.startswith("#") else int(written)
+
+
+def same_phrase(phrase: str) -> str:
+    """A phrase without what does not tell phrases apart: letter case and blanks."""
+    return " ".join(phrase.split()).casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +59,8 @@ class EvaluationSettings:
         bootstrap: how intervals are made.
         by: columns of the manifest, each value of which is summarised by itself.
         absent: labels of scans that hold no target, for rows that have neither a mask nor a box.
-        text: the phrase whose mask is scored, where runs asked for several; any of them when None.
+        text: the phrase whose mask is scored, where runs asked for several; the row's text when None.
+        labels: which values of label maps are the target, for masks of more than 0 and one other value.
 
     Raises:
         UsageError: a tolerance that is not positive, or fewer than one resample.
@@ -31,6 +72,14 @@ class EvaluationSettings:
     by: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     text: str | None = None
+    labels: tuple[LabelChoice, ...] = ()
+
+    def labels_for(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The values that are the target of a scan of which these names are known; none where none was chosen."""
+        known = {same_phrase(name) for name in (self.text or "", *names) if name}
+        named = [choice for choice in self.labels if choice.name in known]
+        chosen = named or [choice for choice in self.labels if not choice.name]
+        return tuple(value for choice in chosen for value in choice.values)
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < float("inf"):

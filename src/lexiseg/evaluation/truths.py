@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.metrics.localisation import Box
+from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.io.mask_levels import Kind
+from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
 from lexiseg.io.names import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.read import read_scan
@@ -29,6 +33,8 @@ class Truth:
         boxes: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is absent; None where unknown.
         spacing: mm along each axis; None where no file says.
         geometry: where a volume lies; None for images.
+        exif: the orientation by which EXIF turns the scan; 1 where it does not.
+        notes: what was decided on reading it.
     """
 
     shape: tuple[int, ...]
@@ -38,9 +44,57 @@ class Truth:
     boxes: tuple[Box, ...] | None = None
     spacing: tuple[float, ...] | None = None
     geometry: Geometry | None = None
+    exif: int = 1
+    notes: tuple[str, ...] = ()
 
 
-def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[str] = ()) -> Truth:
+class TruthReader:
+    """Reads the truths of a manifest's rows.
+
+    Args:
+        rows: all of them: what one mask holds may tell how another is meant.
+        settings: of the evaluation.
+        has_boxes: whether an empty mask is known to have no boxes; whether any row has some when None.
+    """
+
+    def __init__(
+        self, rows: Sequence[ManifestRow], settings: EvaluationSettings, *, has_boxes: bool | None = None
+    ) -> None:
+        self._settings = settings
+        self._has_boxes = any(row.boxes for row in rows) if has_boxes is None else has_boxes
+        self._label_maps = bool(settings.labels) and are_label_maps(row.mask for row in rows if not row.error)
+
+    def read(self, row: ManifestRow) -> Truth:
+        """See `read_truth`."""
+        settings = self._settings
+        labels = settings.labels_for((row.text, row.label)) if self._label_maps else ()
+        return read_truth(row, has_boxes=self._has_boxes, absent=settings.absent, labels=labels)
+
+
+def are_label_maps(paths: Iterable[Path | None]) -> bool:
+    """Whether masks of one source number targets: one of them holds several values, or two hold different ones.
+
+    Then a file of 0 and 1 alone shows label 1, and not whatever label is wanted. 255 numbers nothing.
+    """
+    single: set[float] = set()
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            stored = read_stored(path)
+            levels = stored.levels
+        except UnreadableScan:
+            continue
+        if levels.kind is Kind.several:
+            return True
+        if levels.kind is Kind.plain and levels.top not in (0, 255, 65535) and not stored.one_bit:
+            single.add(levels.top)
+    return len(single) > 1
+
+
+def read_truth(
+    row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[str] = (), labels: Sequence[int] = ()
+) -> Truth:
     """Read a manifest row's truth: its mask, else its boxes, else that its label means absence.
 
     Spacing comes from a NIfTI mask, or from the scan where that is DICOM or NIfTI; plain images have none.
@@ -49,6 +103,7 @@ def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[st
         row: of the manifest.
         has_boxes: whether the manifest has boxes at all, so that an empty mask is known to have none.
         absent: labels of scans that hold no target.
+        labels: values that are the target, of a label map.
 
     Raises:
         UnreadableScan: the row is unusable or says nothing, or a file cannot be read; one line.
@@ -69,7 +124,8 @@ def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[st
             geometry=scan.geometry if isinstance(scan, Volume) else None,
         )
     stored = read_stored(row.mask)
-    mask = stored.inside()
+    found = stored.decided(labels)
+    mask = found.mask
     spacing = stored.spacing
     if stored.geometry is None and scan_suffix(row.image) not in IMAGE_SUFFIXES and row.image.is_file():
         scan = read_scan(row.image)
@@ -86,4 +142,18 @@ def read_truth(row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[st
         boxes=boxes if mask.ndim == 2 else None,
         spacing=spacing,
         geometry=stored.geometry,
+        exif=exif_orientation(row.image) if mask.ndim == 2 else 1,
+        notes=found.notes,
     )
+
+
+def as_on_disk(row: ManifestRow) -> ManifestRow:
+    """A row with its paths as the folders have them: accents may be composed in one place and not in the other."""
+    return replace(row, image=_found(row.image), mask=_found(row.mask) if row.mask else None)
+
+
+def _found(path: Path) -> Path:
+    if path.name.isascii() or path.exists() or not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((each for each in path.parent.iterdir() if unicodedata.normalize("NFC", each.name) == wanted), path)

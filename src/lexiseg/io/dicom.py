@@ -252,3 +252,28 @@ def _refuse_mismatched_frame(dataset: Dataset) -> None:
             f"its compressed frame is {size[0]} x {size[1]} pixels, its header says "
             f"{dataset.Columns} x {dataset.Rows}; export it again"
         )
+
+
+def stored_frame(path: Path, max_pixels: int) -> tuple[NDArray[Any], Dataset]:
+    """The stored values of a file of one frame, (H, W) or (H, W, 3), with its dataset; nothing is done to them.
+
+    Bits above those that are stored (of old overlays) are left out.
+
+    Raises:
+        UnreadableScan: as of `DicomReader.read`; the reason alone.
+    """
+    import pydicom
+    from pydicom.pixels import pixel_array
+
+    _refuse_large(path, max_pixels * _BYTES_PER_PIXEL + _ROOM)
+    header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    if header.get("SOPClassUID") == _SEGMENTATION_CLASS:
+        raise UnreadableScan("it is a DICOM segmentation object, which is not read; save it as PNG or NIfTI")
+    _refuse_unfit(header, max_pixels)
+    dataset = pydicom.dcmread(path, force=True)
+    _ensure_transfer_syntax(dataset)
+    _refuse_mismatched_frame(dataset)
+    values: NDArray[Any] = pixel_array(dataset)
+    if values.ndim == 2 and values.dtype.kind == "u":
+        values = values & values.dtype.type(2 ** int(dataset.BitsStored) - 1)
+    return values, dataset

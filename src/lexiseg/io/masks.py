@@ -1,17 +1,22 @@
-"""True masks, and masks of earlier runs, on the grid of their scan."""
+"""True masks, predictions and masks of earlier runs: one reader for all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom import DicomReader, stored_frame
 from lexiseg.io.images import open_image
+from lexiseg.io.mask_grids import turn_onto
+from lexiseg.io.mask_levels import Decided, Kind, Levels, decide, look_at
+from lexiseg.io.mask_pictures import drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
@@ -19,67 +24,81 @@ from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume
 
-_JPEG_HALF = 127
-
 
 @dataclass(frozen=True, eq=False)
 class Stored:
     """Values of a file on their grid.
 
     Attributes:
-        values: (H, W) of an image, the largest of its channels; (D, H, W) of NIfTI, scaled by its header.
+        values: (H, W) of an image or DICOM, (D, H, W) of NIfTI, scaled by its header: grey levels, labels, a palette's
+            indices, alpha, the brightest channel of one colour, or colours.
         path: the file.
         geometry: where a NIfTI file's voxels lie; None for images.
         header: what a writer of the same voxels repeats; None for images.
-        blurred: True of JPEG, in which a mask's edges have values between.
+        lossy: whether compression changed the values, as JPEG's does.
+        colours: whether the values are colours, 0xRRGGBB.
+        one_bit: whether the file has one bit a pixel.
+        notes: what was decided on reading.
     """
 
     values: NDArray[Any]
     path: Path
     geometry: Geometry | None = None
     header: NiftiHeader | None = None
-    blurred: bool = False
+    lossy: bool = False
+    colours: bool = False
+    one_bit: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
         """mm along each axis of `values`; None where the file does not say."""
         return self.geometry.spacing if self.geometry is not None else None
 
-    def inside(self, label: int | None = None) -> BoolArray:
-        """bool, the shape of `values`: above 0 (of JPEG, above half its range), or equal to `label`."""
-        above = _JPEG_HALF if self.blurred else 0
-        return np.ascontiguousarray(self.values > above if label is None else self.values == label)
+    @cached_property
+    def levels(self) -> Levels:
+        """What the values are: a mask, one with soft edges, or several things."""
+        return look_at(self.values, lossy=self.lossy, colours=self.colours)
 
-    def binary(self) -> BoolArray:
-        """`inside`, of a file that holds 0 and one positive value.
+    def decided(self, labels: Sequence[int] = ()) -> Decided:
+        """The mask that the file holds, and what was decided.
+
+        A file of 0 and one other value is a mask. Soft edges are cut at half of the maximum. Of more values some
+        must be chosen.
+
+        Args:
+            labels: what is inside, of a file of several values.
 
         Raises:
-            UnreadableScan: it holds anything else; one line that begins with the file's name.
+            UnreadableScan: there are several values and none was chosen; one line that begins with the file's name.
         """
-        held = np.unique(self.values)
-        others = held[held != 0]
         with reading(self.path):
-            if self.blurred:
-                raise UnreadableScan("it is a JPEG, which blurs edges; expected a mask as PNG or NIfTI")
-            if not np.isfinite(held).all() or others.size > 1 or (others.size == 1 and others[0] < 0):
-                raise UnreadableScan(
-                    f"it holds {held.size} values from {held.min():g} to {held.max():g}, "
-                    "expected 0 and one other; threshold it, or choose one label"
-                )
-        return np.ascontiguousarray(self.values != 0)
+            found = decide(
+                self.values,
+                self.levels,
+                labels=labels,
+                colours=self.colours,
+                lossy=self.lossy,
+                one_bit=self.one_bit,
+            )
+        return Decided(found.mask, (*self.notes, *found.notes))
+
+    def inside(self) -> BoolArray:
+        """bool, the shape of `values`: everything that is not background, whatever label it has."""
+        if self.levels.kind is Kind.soft:
+            return np.ascontiguousarray(self.values >= self.levels.cut)
+        return np.ascontiguousarray(self.values > 0)
 
 
-def read_stored(
-    path: str | Path, *, indices: bool = False, max_pixels: int = MAX_PIXELS, max_voxels: int = MAX_VOXELS
-) -> Stored:
-    """Read the values of a mask, a label map or a saliency from an image file or NIfTI.
+def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: int = MAX_VOXELS) -> Stored:
+    """Read the values of a mask, a label map or a saliency: an image file, NIfTI or DICOM of one frame.
 
-    An image's EXIF orientation is applied as for scans, transparency is not looked at. NIfTI is read on its own
-    voxels, as `read_scan` reads it.
+    What counts of an image is said by `lexiseg.io.mask_pictures.drawn`. NIfTI is read on its own voxels, as
+    `read_scan` reads it. Of DICOM the stored values count, without rescale and window; MONOCHROME1 is inverted and
+    a palette counts by index.
 
     Args:
         path: the file.
-        indices: of a palette image, the palette's indices (labels) and not its colours.
         max_pixels: as for `read_scan`.
         max_voxels: as for `read_scan`.
 
@@ -89,38 +108,41 @@ def read_stored(
     path = Path(path)
     with reading(path):
         head = regular_head(path)
+        if DicomReader().can_read(head, path):
+            return _of_dicom(path, max_pixels)
         if image_format(head):
-            return _of_image(path, indices, max_pixels)
+            with open_image(path, max_pixels) as (image, head):
+                found = drawn(image, head)
+            return Stored(
+                found.values,
+                path,
+                lossy=found.lossy,
+                colours=found.colours,
+                one_bit=found.one_bit,
+                notes=found.notes,
+            )
         if NiftiReader().can_read(head, path):
-            return _of_volume(path, max_voxels)
-        raise UnreadableScan("its content is no image and no NIfTI; expected a mask as PNG or NIfTI")
+            with open_volume(path, max_voxels) as volume:
+                values, geometry, header = read_voxels(volume)
+            return Stored(values, path, geometry, header)
+        raise UnreadableScan("its content is no image, NIfTI or DICOM; expected a mask as PNG or NIfTI")
 
 
-def _of_image(path: Path, indices: bool, max_pixels: int) -> Stored:
-    with open_image(path, max_pixels) as (image, head):
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        grey = upright.mode in ("L", "I", "F") or upright.mode.startswith("I;16")
-        as_is = grey or (upright.mode == "P" and indices)
-        values: NDArray[Any] = np.asarray(upright if as_is else _brightest(upright))
-        return Stored(values, path, blurred=image_format(head) == "JPEG")
-
-
-def _brightest(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode == "1":
-        return np.asarray(image.convert("L"))
-    colours: NDArray[np.uint8] = np.asarray(image.convert("RGB")).max(axis=2)
-    return colours
-
-
-def _of_volume(path: Path, max_voxels: int) -> Stored:
-    with open_volume(path, max_voxels) as image:
-        values, geometry, header = read_voxels(image)
-    return Stored(values, path, geometry, header)
-
-
-SAME_PLACE_MM = 0.01
-"""Grids whose corners lie no further apart than this are one: affines are stored in single precision."""
+def _of_dicom(path: Path, max_pixels: int) -> Stored:
+    values, dataset = stored_frame(path, max_pixels)
+    lossy = str(dataset.get("LossyImageCompression") or "") == "01"
+    if values.ndim == 3:
+        found = one_value_each(values[..., :3].astype(np.uint8), lossy=lossy)
+        return Stored(found.values, path, lossy=lossy, colours=found.colours, notes=found.notes)
+    notes: tuple[str, ...] = ()
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        notes = ("palette: indices count, 0 is background",)
+    elif dataset.PhotometricInterpretation == "MONOCHROME1":
+        signed = values.dtype.kind == "i"
+        # The sum of the smallest and the largest value that the stored bits hold.
+        both_ends = -1 if signed else 2 ** int(dataset.BitsStored) - 1
+        values, notes = both_ends - values.astype(np.int64), ("MONOCHROME1, white is zero: inverted",)
+    return Stored(values, path, lossy=lossy, one_bit=int(dataset.BitsStored) == 1, notes=notes)
 
 
 def read_mask(
@@ -131,16 +153,15 @@ def read_mask(
     max_pixels: int = MAX_PIXELS,
     max_voxels: int = MAX_VOXELS,
 ) -> BoolArray:
-    """Read a mask from an image file or NIfTI; unlike a scan, it may well be empty.
+    """Read a mask from an image file, NIfTI or DICOM of one frame; unlike a scan, it may well be empty.
 
-    Inside is every pixel above 0, in any channel (of JPEG, which blurs: above half its range). An image's
-    EXIF orientation is applied as for scans, transparency is not looked at.
+    See `Stored.decided` for what is inside. A volume that is stored mirrored or with its axes permuted is turned onto
+    the scan's voxels, by the affines.
 
     Args:
         path: the file.
-        scan: the scan that the mask is of; when given, the grids must agree: for NIfTI the shape and, to
-            0.01 mm at each corner, the place.
-        label: only pixels of this value, for a label map; any value above 0 when None.
+        scan: the scan that the mask is of; when given, the grids must agree: for NIfTI by `turn_onto`.
+        label: what is inside, where a file holds more than 0 and one other value.
         max_pixels: as for `read_scan`.
         max_voxels: as for `read_scan`.
 
@@ -148,31 +169,19 @@ def read_mask(
         bool (H, W), or (D, H, W) of NIfTI.
 
     Raises:
-        UnreadableScan: as for `read_scan`, or the mask is not on the scan's grid.
+        UnreadableScan: as for `read_scan`, or the mask is not on the scan's grid, or it holds several values of which
+            none was chosen.
 
     Example:
         >>> read_mask("mask.png").dtype
         dtype('bool')
     """
     path = Path(path)
-    # A label map may have a palette: its indices are the labels.
-    stored = read_stored(path, indices=label is not None, max_pixels=max_pixels, max_voxels=max_voxels)
+    stored = read_stored(path, max_pixels=max_pixels, max_voxels=max_voxels)
+    mask = stored.decided(() if label is None else (label,)).mask
     with reading(path):
-        mask = stored.inside(label)
+        if stored.geometry is not None and isinstance(scan, Volume):
+            return np.ascontiguousarray(turn_onto(stored.geometry, scan.geometry).apply(mask))
         if scan is not None and mask.shape != scan.shape:
             raise UnreadableScan(f"its shape is {mask.shape}, its scan's is {scan.shape}; expected the same")
-        if stored.geometry is not None and isinstance(scan, Volume):
-            refuse_other_place(stored.geometry, scan.geometry)
         return mask
-
-
-def refuse_other_place(own: Geometry, wanted: Geometry) -> None:
-    """Pass where two grids of one shape lie in the same place.
-
-    Raises:
-        UnreadableScan: they do not; the reason alone.
-    """
-    distance = own.distance(wanted)
-    # Not `distance > ...`: it is NaN where one of the affines is.
-    if not distance <= SAME_PLACE_MM:
-        raise UnreadableScan(f"it lies {distance:.3g} mm away from its scan; expected the same affine")

@@ -155,7 +155,7 @@ class TestMsd:
         made = nib.load(rows["spleen_2"].image)
         assert np.array_equal(made.get_fdata(), both[..., 1])
         assert np.array_equal(made.affine, nib.load(root / "labelsTr" / "spleen_2.nii.gz").affine)
-        assert read_mask(rows["spleen_2"].mask, read_scan(rows["spleen_2"].image)).any()
+        assert read_mask(rows["spleen_2"].mask, read_scan(rows["spleen_2"].image), label=1).any()
 
     def test_paths_that_lead_out_and_entries_that_are_none(self, msd: Path, tmp_path: Path) -> None:
         volume(tmp_path / "secret.nii.gz")

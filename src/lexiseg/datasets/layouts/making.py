@@ -42,7 +42,7 @@ def labels_of(path: Path, values: Sequence[int]) -> Derived:
     """The voxels of a label map that have one of some values; on the label map's own grid."""
 
     def write(folder: Path, stem: str) -> Path:
-        stored = read_stored(path, indices=True)
+        stored = read_stored(path)
         return written_mask(np.isin(stored.values, list(values)), folder, stem, like=stored)
 
     return Derived((path,), write)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from lexiseg.datasets.manifest import csv_text, place_inside
 from lexiseg.datasets.splits import split_by_group
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.io.names import printable
+
+logger = logging.getLogger(__name__)
 
 Part = Literal["train", "val", "test", ""]
 
@@ -88,10 +92,13 @@ def checked(found: Iterable[tuple[str, Pair | str]], *, min_caption: int, seen: 
 def _problem(pair: Pair, min_caption: int, seen: set[Path] | None) -> str:
     if not pair.text:
         return "the caption is empty"
+    if not known(pair.text):
+        return f"the caption is {pair.text!r}, which says nothing"
     if len(pair.text) < min_caption:
         return f"the caption has {len(pair.text)} characters, expected at least {min_caption}"
     if not (pair.image.is_file() if seen is None else pair.image in seen):
-        return f"there is no image {pair.image.name}"
+        hint = "; its path has backslashes: write / between folders" if "\\" in pair.image.name else ""
+        return f"there is no image {printable(pair.image.name)}{hint}"
     return ""
 
 
@@ -137,12 +144,32 @@ def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 
 
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "image": ("image", "filename", "image_path", "path"),
+    "image": ("image", "filename", "imagepath", "path"),
     "text": ("text", "caption"),
-    "group": ("group", "patient", "subject"),
+    "group": ("group", "patient", "patientid", "subject", "subjectid", "participantid", "case", "caseid", "study",
+              "studyid"),
     "split": ("split", "part"),
-}
-"""What a column may be called, in any letter case; the first is ours, the others are common."""
+}  # fmt: skip
+"""What a column may be called, letter case, "_", "-" and blanks aside; the first is ours, the others are common.
+
+Of several that are there the first counts: a patient before a study, so that no patient is on both sides of a split.
+"""
+
+_OF_MANIFESTS = {"id", "mask", "label", "bbox", "weight", "presence", "confidence"}
+"""Columns of lexiseg's own manifests that say nothing about pairs."""
+
+_PLACEHOLDERS = {"", "none", "na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "-", "--", "n.a."}
+"""What programs write where there is nothing."""
+
+
+def known(written: str) -> str:
+    """A cell; "" where it only says that nothing is known."""
+    return "" if written.casefold() in _PLACEHOLDERS else written
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name.casefold())
+
 
 _PARTS: Mapping[str, Part] = {
     "": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -152,6 +179,9 @@ _PARTS: Mapping[str, Part] = {
 
 def table_pairs(path: Path, *, min_caption: int = 1) -> PairSet:
     """Pairs of a UTF-8 CSV with the columns image,text[,group][,split], and any others.
+
+    A group may be called patient_id, subject_id, study_id, case_id and the like. Which column was taken for it, and
+    which columns are not known, is said in one line.
 
     A manifest of lexiseg with captions is such a CSV.  Paths are relative to the CSV's folder and stay inside
     it.  Rows that cannot be used are left out and listed.
@@ -166,26 +196,27 @@ def table_pairs(path: Path, *, min_caption: int = 1) -> PairSet:
     """
     try:
         text = csv_text(path, expected="image,text")
-        return checked(_rows(text, path.parent), min_caption=min_caption)
+        return checked(_rows(text, path), min_caption=min_caption)
     except BadManifest as error:
         raise BadManifest(f"{printable(str(path))}: {printable(str(error))}") from error
 
 
-def _rows(text: str, folder: Path) -> Iterator[tuple[str, Pair | str]]:
+def _rows(text: str, path: Path) -> Iterator[tuple[str, Pair | str]]:
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(table)]
         columns = _places(header)
+        _tell_columns(header, columns, path)
         for fields in table:
             if any(value.strip() for value in fields):
-                yield f"line {table.line_num}", _pair(fields, columns, len(header), folder)
+                yield f"line {table.line_num}", _pair(fields, columns, len(header), path.parent)
     except csv.Error as error:
         raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
 
 
 def _places(header: list[str]) -> dict[str, int]:
     """Where each known column is."""
-    lower = [name.casefold() for name in header]
+    lower = [_plain(name) for name in header]
     found = {}
     for name, aliases in _COLUMNS.items():
         place = next((lower.index(alias) for alias in aliases if alias in lower), None)
@@ -199,6 +230,23 @@ def _places(header: list[str]) -> dict[str, int]:
     return found
 
 
+def _tell_columns(header: Sequence[str], columns: Mapping[str, int], path: Path) -> None:
+    """Say what was taken for the group, and what was not looked at, where that is not plain."""
+    told = []
+    if "group" not in columns and "split" not in columns:
+        told.append("no column says which pairs are of one patient: a split may part them (add a column group)")
+    elif "group" in columns and _plain(header[columns["group"]]) != "group":
+        told.append(f"the column {header[columns['group']]} is taken as the group that a split keeps together")
+    taken = set(columns.values())
+    others = [
+        name for k, name in enumerate(header) if k not in taken and _plain(name) not in _OF_MANIFESTS and name.strip()
+    ]
+    if others:
+        told.append(f"{'column' if len(others) == 1 else 'columns'} {', '.join(others)[:120]} not known, passed over")
+    if told:
+        logger.warning("%s: %s", printable(path.name), printable("; ".join(told)))
+
+
 def _pair(fields: list[str], columns: Mapping[str, int], width: int, folder: Path) -> Pair | str:
     if len(fields) != width:
         return f"it has {len(fields)} fields, expected {width}; quote text with commas"
@@ -209,4 +257,6 @@ def _pair(fields: list[str], columns: Mapping[str, int], width: int, folder: Pat
     part = _PARTS.get(values.get("split", "").casefold())
     if problem or part is None:
         return problem or f"the split {values['split'][:40]} is unknown; expected train, val or test"
-    return Pair(image=image, text=one_line(values["text"]), group=values.get("group") or values["image"], part=part)
+    return Pair(
+        image=image, text=one_line(values["text"]), group=known(values.get("group", "")) or values["image"], part=part
+    )

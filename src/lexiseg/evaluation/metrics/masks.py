@@ -27,7 +27,8 @@ _ROUNDING = 1e-9
 def boundary(mask: BoolArray) -> BoolArray:
     """The mask's pixels with a neighbour, across an edge or face, that is outside.
 
-    Beyond the grid is outside, so a mask that touches the border has a boundary there. This is the mask
+    Beyond the grid is outside, so a mask that touches the border has a boundary there. An axis of length one has
+    no faces: a volume of one slice has the boundary of its picture. This is the mask
     without its erosion by a cross, as in MONAI; counted are edge pixels or voxels, each as one. DeepMind's
     surface-distance weighs each by the area of the surface through it instead, and its values differ a
     little.
@@ -41,11 +42,16 @@ def boundary(mask: BoolArray) -> BoolArray:
     padded = np.pad(mask, 1)
     core = (slice(1, -1),) * mask.ndim
     inner = mask.copy()
-    for axis in range(mask.ndim):
+    for axis in _long(mask.shape):
         for start in (0, 2):
             shifted = slice(start, start + mask.shape[axis])
             inner &= padded[(*core[:axis], shifted, *core[axis + 1 :])]
     return np.asarray(mask & ~inner)
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    """The axes along which a mask can have a boundary; of a single pixel all."""
+    return [axis for axis, length in enumerate(shape) if length > 1] or list(range(len(shape)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +134,12 @@ class SurfaceDistances:
 
 
 def diagonal(shape: Sequence[int], spacing: Sequence[float] | None = None) -> float:
-    """The length of a grid's diagonal, sqrt(sum (n_i s_i)^2), in mm, or pixels without spacing."""
+    """The length of a grid's diagonal, sqrt(sum (n_i s_i)^2), in mm, or pixels without spacing.
+
+    Axes of length one do not count: a volume of one slice has the diagonal of its picture.
+    """
     steps = np.ones(len(shape)) if spacing is None else np.asarray(spacing, np.float64)
-    return float(np.linalg.norm(np.asarray(shape) * steps))
+    return float(np.linalg.norm((np.asarray(shape) * steps)[_long(shape)]))
 
 
 def overlap_fractions(overlap: Overlap) -> dict[str, tuple[int, int]]:

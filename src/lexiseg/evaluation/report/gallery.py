@@ -14,10 +14,10 @@ from PIL import Image
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.cases import Case, Status
 from lexiseg.evaluation.metrics.catalogue import Emptiness
-from lexiseg.evaluation.predictions import PredictionFolder, ReportedTarget, read_prediction, read_reported
+from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
-from lexiseg.evaluation.truths import read_truth
-from lexiseg.io.names import safe_id
+from lexiseg.evaluation.systems import SystemReader
+from lexiseg.evaluation.truths import TruthReader
 from lexiseg.io.pictures import PALETTE, overlay
 from lexiseg.io.read import read_scan
 from lexiseg.values.arrays import BoolArray
@@ -84,28 +84,24 @@ def draw_gallery(evaluation: Evaluation, system: SystemEvaluation, *, count: int
         system: whose cases are shown.
         count: of each kind; 0 for none.
     """
-    folder = PredictionFolder.open(system.folder)
-    reported = {safe_id(name): each for name, each in read_reported(system.folder).items()}
-    return [
-        _picture(evaluation, folder, reported.get(safe_id(case.id), ()), rank, case)
-        for rank, case in chosen_cases(system, count)
-    ]
+    rows = list(evaluation.rows.values())
+    reader = SystemReader(system.folder, rows, evaluation.settings)
+    truths = TruthReader(rows, evaluation.settings, has_boxes=True)
+    return [_picture(evaluation, reader, truths, rank, case) for rank, case in chosen_cases(system, count)]
 
 
-def _picture(
-    evaluation: Evaluation, folder: PredictionFolder, reported: tuple[ReportedTarget, ...], rank: str, case: Case
-) -> Picture:
-    row, settings = evaluation.rows[case.id], evaluation.settings
+def _picture(evaluation: Evaluation, reader: SystemReader, truths: TruthReader, rank: str, case: Case) -> Picture:
+    row = evaluation.rows[case.id]
     note = case.status.value if case.status is not Status.ok else ""
     try:
-        truth = read_truth(row, has_boxes=True, absent=settings.absent)
+        truth = truths.read(row)
         scan = read_scan(row.image)
         if scan.shape != truth.shape:
             raise UnreadableScan(f"the scan has shape {scan.shape}, its mask {truth.shape}")
         predicted = np.zeros(truth.shape, bool)
         if case.status is Status.ok:
-            found = read_prediction(folder, case.id, truth, reported=reported, text=settings.text)
-            predicted = predicted if found is None else found.mask
+            found = reader.read(row, truth)
+            predicted = found.mask if isinstance(found, Prediction) else predicted
         shown, true_mask, predicted = _plane(scan, truth.mask, predicted)
     except UnreadableScan as error:
         logger.warning("not shown: %s", error)

@@ -17,6 +17,7 @@ from lexiseg.evaluation.report.tables import (
     failures_table,
     main_table,
     named,
+    notes_table,
     of_metric,
     presence_table,
     threshold_table,
@@ -59,6 +60,10 @@ def _lines(evaluation: Evaluation) -> Iterator[str]:
         if system.failed():
             table = failures_table(system)
             yield from _titled(Table(f"{table.title}: missing and refused", table.header, table.rows))
+    for system in evaluation.systems:
+        notes = notes_table(system)
+        if notes.rows:
+            yield from _titled(Table(f"{notes.title}: notes", notes.header, notes.rows))
     if evaluation.unusable:
         cells = tuple((Cell(row.id), Cell(row.reason)) for row in evaluation.unusable)
         yield from _titled(Table("Rows without a usable truth", ("scan", "reason"), cells))
@@ -98,6 +103,7 @@ def to_html(evaluation: Evaluation, *, cases: int = 5) -> str:
         thresholds=threshold_table(evaluation),
         comparisons=comparison_table(evaluation) if evaluation.comparisons else None,
         failures=[failures_table(system) for system in evaluation.systems if system.failed()],
+        notes=[table for table in map(notes_table, evaluation.systems) if table.rows],
         plots={
             "boxes": Markup(box_plots(evaluation)),  # noqa: S704  (matplotlib escapes the text in it)
             "sizes": Markup(bland_altman(evaluation)),  # noqa: S704

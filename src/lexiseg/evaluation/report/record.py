@@ -18,7 +18,7 @@ def cases_csv(evaluation: Evaluation) -> str:
     by, keys = evaluation.settings.by, evaluation.metrics
     header = ["system", "id", "group", *(f"by_{column}" for column in by), "status", "reason", "empty",
               "truly_present", "found", "presence", "confidence", "truth_size", "predicted_size", "size_unit",
-              *keys]  # fmt: skip
+              *keys, "notes"]  # fmt: skip
     return csv_text(
         header,
         (
@@ -26,7 +26,7 @@ def cases_csv(evaluation: Evaluation) -> str:
                 system.name, case.id, case.group, *(case.strata[column] for column in by), case.status.value,
                 case.reason, case.emptiness.value if case.emptiness else "", case.truly_present,
                 case.found, case.presence, case.confidence, case.truth_size, case.predicted_size,
-                case.size_unit, *(case.values.get(key, math.nan) for key in keys),
+                case.size_unit, *(case.values.get(key, math.nan) for key in keys), "; ".join(case.notes),
             ]
             for system in evaluation.systems
             for case in system.cases
@@ -95,6 +95,7 @@ def _system(evaluation: Evaluation, system: SystemEvaluation) -> dict[str, Any]:
         "name": system.name,
         "failed": [{"id": case.id, "status": case.status.value, "reason": case.reason} for case in system.failed()],
         "others": list(system.others),
+        "notes": {case.id: list(case.notes) for case in system.cases if case.notes},
         "strata": [_stratum(evaluation, system, stratum) for stratum in evaluation.strata],
     }
 

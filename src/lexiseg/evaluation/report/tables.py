@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -163,6 +164,31 @@ def failures_table(system: SystemEvaluation) -> Table:
     """A system's missing and refused predictions, by name."""
     rows = tuple(cells(case.id, case.status.value, case.reason) for case in system.failed())
     return Table(system.name, ("scan", "", "reason"), rows)
+
+
+_MOST_NOTES = 40
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def notes_table(system: SystemEvaluation) -> Table:
+    """What was decided on reading truths and predictions, and what the run noted; no rows where nothing was.
+
+    Notes that differ in numbers alone are one row. Each scan's are in cases.csv.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for case in system.cases:
+        for note in case.notes:
+            found.setdefault(_NUMBER.sub("…", note), []).append((case.id, note))
+    # What changes a mask first; of a run's notes the rarer ones first, which are those that matter.
+    order = sorted(found, key=lambda kind: (kind.startswith("run: "), len(found[kind]), kind))
+    rows = [
+        cells(found[kind][0][1] if len({note for _, note in found[kind]}) == 1 else kind, len(found[kind]),
+              ", ".join(name for name, _ in found[kind][:3]))
+        for kind in order[:_MOST_NOTES]
+    ]  # fmt: skip
+    if len(order) > _MOST_NOTES:
+        rows.append(cells(f"and {len(order) - _MOST_NOTES} more, in cases.csv", "", ""))
+    return Table(system.name, ("note", "scans", "such as"), tuple(rows))
 
 
 def _means(evaluation: Evaluation, stratum: Stratum, key: str) -> list[Cell]:

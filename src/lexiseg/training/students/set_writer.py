@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from lexiseg.datasets.label_maps import read_labels
+from lexiseg.datasets.label_maps import read_run_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.files import atomic_write
 from lexiseg.io.names import safe_id
@@ -85,9 +85,7 @@ class SetWriter:
         return [self._write(base, name, pixels, mask) for name, pixels, mask in _images(scan, labels)]
 
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
-        several = len(self._names) > 1
-        ending = "_mask.nii.gz" if isinstance(scan, Volume) else "_labels.png" if several else "_mask.png"
-        return read_labels(self._teacher / f"{item.name}{ending}", targets=len(self._names), shape=scan.shape)
+        return read_run_labels(self._teacher, item.name, self._names, shape=scan.shape)
 
     def _write(self, base: ManifestRow, name: str, pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> Kept:
         file_name = f"{safe_id(name)}.png"
