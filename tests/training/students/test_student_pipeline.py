@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from scans_of import volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.io.masks import read_mask
 from lexiseg.io.find import find_scans
+from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.runs.batch import run_batch
