@@ -14,7 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lexiseg.models.weights.records import sha256_of
+from lexiseg.files import sha256_of
 
 _NAMED = "model.image_encoder.trunk."
 _TURNED = re.compile(r"/image_encoder/trunk/(.*)Transpose_output_0")

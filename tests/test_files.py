@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pytest
 
 from lexiseg.errors import UnwritableResult
-from lexiseg.files import atomic_write
+from lexiseg.files import atomic_write, remove_torn, sha256_of
 
 
 def _fail(file: BinaryIO) -> None:
@@ -75,3 +75,36 @@ class TestAtomicWrite:
 
     def test_the_longest_name_a_file_system_allows(self, tmp_path: Path) -> None:
         assert atomic_write(tmp_path / ("n" * 255), lambda file: file.write(b"new")).exists()
+
+
+class TestRemoveTorn:
+    def test_what_kills_left_goes_and_nothing_else(self, tmp_path: Path) -> None:
+        def killed(file: BinaryIO) -> None:
+            left.append(next(tmp_path.glob(".*.tmp")).name)
+
+        left: list[str] = []
+        atomic_write(tmp_path / "x", killed)
+        (tmp_path / left[0]).write_bytes(b"half")
+        (tmp_path / ".export-ab12_xyz").mkdir()
+        (tmp_path / ".export-ab12_xyz" / "model.safetensors").write_bytes(b"half")
+        others = ("x.tmp", ".mine.tmp", ".0123456789abcdef.tmp.txt", ".export-notes-of-mine", "sub")
+        for name in others[:-1]:
+            (tmp_path / name).touch()
+        (tmp_path / "sub").mkdir()
+        (tmp_path / "sub" / ".0123456789abcdef.tmp").touch()
+        assert remove_torn(tmp_path, tmp_path / "gone") == 2
+        assert {path.name for path in tmp_path.iterdir()} == {"x", *others}
+        assert remove_torn(tmp_path / "sub") == 1
+
+    def test_a_link_loses_the_link_alone(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "file").touch()
+        (tmp_path / ".export-abcdefgh").symlink_to(tmp_path / "mine")
+        assert remove_torn(tmp_path) == 1
+        assert (tmp_path / "mine" / "file").exists()
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -11,11 +11,11 @@ Names are looked up on first use, so that importing the package does not import 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lexiseg.lazy import lazy_names
 from lexiseg.version import __version__
 
+# Not from typing, whose import takes longer than all of this one's.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lexiseg.api import Segmentation, TextSegmenter, load, segment
     from lexiseg.io.masks import read_mask

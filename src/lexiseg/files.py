@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from lexiseg.errors import UnwritableResult
+
+# What `atomic_write` was at when its process was killed, and an encoder's export that was being put together.
+_TORN = re.compile(r"\.[0-9a-f]{16}\.tmp|\.export-[a-z0-9_]{8}")
 
 
 def atomic_write(path: str | Path, writer: Callable[[BinaryIO], object]) -> Path:
@@ -46,3 +52,30 @@ def atomic_write(path: str | Path, writer: Callable[[BinaryIO], object]) -> Path
             f"{path}: could not be written ({reason}); free some space or choose another folder"
         ) from error
     return path
+
+
+def remove_torn(*folders: str | Path) -> int:
+    """Remove what killed processes left half-written right in these folders; how many files and folders.
+
+    To be called by the one who holds a folder: what another process is writing there looks the same. What
+    cannot be removed, and a folder that is not there, is passed over.
+    """
+    removed = 0
+    for folder in map(Path, folders):
+        try:
+            names = [name for name in os.listdir(folder) if _TORN.fullmatch(name)]  # noqa: PTH208  (names alone)
+        except OSError:
+            continue
+        for path in (folder / name for name in names):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; it is never held in memory whole."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

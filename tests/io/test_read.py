@@ -44,7 +44,7 @@ class TestNoFile:
 
     def test_broken_link(self, tmp_path: Path) -> None:
         (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
-        assert reason(tmp_path / "link.png") == "no such file"
+        assert reason(tmp_path / "link.png") == "it is a link that leads nowhere"
 
     def test_loop_of_links(self, tmp_path: Path) -> None:
         (tmp_path / "link.png").symlink_to(tmp_path / "link.png")

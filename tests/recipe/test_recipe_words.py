@@ -11,8 +11,8 @@ import timm
 import torch
 from torch.nn import functional
 
+from lexiseg.files import sha256_of
 from lexiseg.models.fpn import FPNTower
-from lexiseg.models.weights.records import sha256_of
 from recipe.concepts import ELSEWHERE, ORGANS_ELSEWHERE, SYNONYMS, elsewhere, nonsense, vocabulary
 from recipe.words import CONCEPTS, related, teach_words
 

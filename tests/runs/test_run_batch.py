@@ -236,7 +236,7 @@ class TestRecord:
         assert {"python", "torch", "open_clip", "timm", "transformers", "numpy"} == set(record["versions"])
         assert all(record["versions"].values())
         assert (record["device"], record["precision"], record["seed"]) == ("cpu", "float32", 0)
-        assert record["counts"] == {"scans": 3, "done": 3, "absent": 0, "failed": 0, "skipped": 0}
+        assert record["counts"] == {"scans": 3, "done": 3, "absent": 0, "unknown": 0, "failed": 0, "skipped": 0}
         assert record["started"] <= record["finished"]
         assert str(tmp_path) not in text
         assert "a.png" not in text

@@ -16,8 +16,8 @@ from lexiseg.benchmark.suite import KINDS, Suite, SuiteSet, SuiteSystem
 from lexiseg.benchmark.training_split import rows_of_part, training_statement
 from lexiseg.datasets.manifest import ManifestRow, place_inside, read_manifest
 from lexiseg.errors import UsageError
+from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
-from lexiseg.models.weights.records import sha256_of
 from lexiseg.runs.items import RunItem
 
 

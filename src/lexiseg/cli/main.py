@@ -1,64 +1,22 @@
-"""`lexiseg`: the commands in one application."""
+"""The entry point of `lexiseg`: it answers signals before anything takes time to import."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from lexiseg.cli.ends import watch_signals
+from lexiseg.lazy import lazy_names
 
-import typer
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lexiseg.cli.app import app
 
-import lexiseg
-from lexiseg.cli import (
-    benchmark,
-    dataset,
-    demo,
-    evaluate,
-    finetune,
-    models,
-    presets,
-    retrieve,
-    segment,
-    students,
-    train,
-)
+__all__ = ["app", "run"]
 
-app = typer.Typer(
-    name="lexiseg",
-    help="Say what to segment; get the mask.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("segment")(segment.segment)
-app.command("demo")(demo.demo)
-app.command("evaluate")(evaluate.evaluate)
-app.command("benchmark")(benchmark.benchmark)
-app.command("pseudo-label")(students.pseudo_label)
-app.command("train")(train.train)
-app.command("predict")(students.predict)
-app.command("distill")(students.distill)
-app.command("finetune")(finetune.finetune)
-app.command("retrieve")(retrieve.retrieve)
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(models.app, name="models")
-app.add_typer(presets.app, name="presets")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"lexiseg {lexiseg.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Say what to segment; get the mask."""
+__getattr__ = lazy_names("lexiseg.cli", {"app": ("app",)})
 
 
 def run() -> None:
-    """The entry point of the `lexiseg` command."""
+    """The `lexiseg` command; Ctrl-C and SIGTERM end it with one line, also while it is still starting."""
+    watch_signals()
+    from lexiseg.cli.app import app
+
     app()

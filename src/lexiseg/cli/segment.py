@@ -105,7 +105,10 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """Segment scans by a phrase.
 
     Writes NAME_mask.png (0 and 255, the scan's size) for each NAME.ext, or NAME_mask.nii.gz for a volume,
-    NAME_labels.png where several phrases are asked (k is the k-th phrase), results.csv and run.json.
+    results.csv, files.csv and run.json. Where several phrases are asked each has its own NAME_mask_PHRASE,
+    and NAME_labels.png tells them apart (k is the k-th phrase).
+
+    DIR is the run's own: without --resume, what an earlier run wrote there is removed, and said.
 
     INPUT and --manifest may be given together: a file that the manifest lists is done once, under its id.
 
@@ -134,11 +137,6 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         with run_bar(quiet=quiet) as (tell, fetched):
             summary = segment_files(request, progress=tell, fetched=fetched)
         if not quiet:
-            earlier = f" ({summary.skipped} by an earlier run)" if summary.skipped else ""
-            talk().print(
-                f"{summary.done} done{earlier}, {summary.absent} absent, {summary.failed} failed "
-                f"in {summary.seconds:.1f} s: {summary.folder}",
-                markup=False,
-            )
+            talk().print(str(summary), markup=False)
         if summary.failed:
             raise typer.Exit(FAILED)

@@ -154,11 +154,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
         with run_bar(quiet=quiet) as (tell, _):
             summary = predict_files(request, progress=tell)
         if not quiet:
-            talk().print(
-                f"{summary.done} done, {summary.absent} absent, {summary.failed} failed "
-                f"in {summary.seconds:.1f} s: {summary.folder}",
-                markup=False,
-            )
+            talk().print(str(summary), markup=False)
         if summary.failed:
             raise typer.Exit(FAILED)
 

@@ -26,7 +26,7 @@ def demo_table(report: DemoReport) -> Table:
     for exhibit, seconds in zip(report.exhibits, report.seconds, strict=True):
         found = exhibit.target
         truly = exhibit.truth is not None and bool(exhibit.truth.any())
-        verdict = "present" if found.present else "absent"
+        verdict = found.verdict
         table.add_row(
             exhibit.scan.id,
             found.phrase,

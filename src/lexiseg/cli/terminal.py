@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lexiseg.cli.ends import FAILED, INTERRUPTED, TERMINATED, USAGE, Terminated, Work
 from lexiseg.errors import LexisegError, LexisegWarning, UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from lexiseg.training.finetuning.finetune import FinetuneProgress
     from lexiseg.training.students.train import TrainProgress
 
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
-"""Exit statuses besides 0: something failed, the call was wrong, Ctrl-C."""
+__all__ = ["FAILED", "INTERRUPTED", "TERMINATED", "USAGE", "LogLevel", "answer", "live_console", "reporting",
+           "set_up_logging", "shown_on", "talk"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +116,15 @@ def reporting(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turn what goes wrong inside into one line on standard error and an exit status; never a traceback.
 
     Args:
-        interrupted: what Ctrl-C says.
+        interrupted: what Ctrl-C says, and SIGTERM.
     """
     try:
-        yield
+        with Work():
+            yield
     except LexisegError as error:
         _fail(str(error), USAGE if isinstance(error, UsageError) else FAILED)
+    except Terminated:
+        _fail(f"{interrupted} (SIGTERM)", TERMINATED)
     except KeyboardInterrupt:
         _fail(interrupted, INTERRUPTED)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Which files are scans, which of them a person means, and the names of what is made from them."""
+"""Which files are scans by name and beginning, and the names of what is made from them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from lexiseg.errors import UsageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -50,6 +48,10 @@ def is_dicom(head: bytes) -> bool:
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _LONGEST = 180
+_LONGEST_SLUG = 40
+
+OUTPUT_KINDS = ("mask", "labels", "overlay", "saliency", "region", "prompts", "uncertainty", "proposals", "probability")
+"""What the name of a result ends in, before its suffix: NAME_mask.png.  No slug is one of these words."""
 
 
 def printable(text: str) -> str:
@@ -114,12 +116,18 @@ def unique_ids(paths: Sequence[Path], root: Path | None = None) -> list[str]:
 
 
 def slugs(phrases: Sequence[str]) -> list[str]:
-    """A short file-name-safe word for each phrase, no two of them alike: "left lung" is left-lung."""
+    """A short file-name-safe word for each phrase, no two of them alike: "left lung" is left-lung.
+
+    A slug has no underscore, is none of `OUTPUT_KINDS` and at most 43 bytes long. So NAME_mask_SLUG.png is
+    never what another scan's mask, or a stage of another phrase, is called.
+    """
     found: list[str] = []
     for phrase in phrases:
-        plain = re.sub(r"[\W_]+", "-", phrase.casefold()).strip("-")[:40] or "phrase"
+        folded = unicodedata.normalize("NFC", phrase.casefold())
+        words = re.sub(r"[\W_]+", "-", folded).strip("-").encode()[:_LONGEST_SLUG]
+        plain = words.decode(errors="ignore").strip("-") or "phrase"
         slug, number = plain, 2
-        while slug in found:
+        while slug in found or slug in OUTPUT_KINDS:
             slug, number = f"{plain}-{number}", number + 1
         found.append(slug)
     return found
@@ -152,76 +160,3 @@ def _numbered(names: Sequence[str]) -> list[str]:
         seen.add(candidate.casefold())
         unique.append(candidate)
     return unique
-
-
-_OWN_ENDINGS = ("_mask", "_labels", "_overlay", "_saliency", "_region", "_uncertainty", "_proposals")
-_OWN_SUFFIXES = (".png", ".nii.gz")
-
-
-def find_scans(inputs: Sequence[str | Path], *, keep_missing: bool = False) -> list[Path]:
-    """Expand folders into the scans in them, at any depth.
-
-    A file that is named is kept whatever it is: reading it will tell. Of a folder, files with a known
-    extension are kept, and files without any that are DICOM by content; hidden files and folders, links to
-    folders, and what lexiseg itself writes (NAME_mask.png, NAME_mask.nii.gz, and so for labels, overlay,
-    saliency, region, uncertainty and proposals) are passed over. Nothing is listed twice.
-
-    Args:
-        inputs: files and folders.
-        keep_missing: True keeps a path that does not exist, for reading it to fail as one scan of many; False
-            refuses it at once.
-
-    Returns:
-        The paths: inputs in their order, each folder's files sorted by path.
-
-    Raises:
-        UsageError: no input, an input that is missing, a folder that may not be read, or no scan at all.
-    """
-    if not inputs:
-        raise UsageError("no scan was given; name at least one file or folder")
-    found: dict[str, Path] = {}
-    for each in map(Path, inputs):
-        label = printable(str(each))
-        if each.is_dir():
-            scans = sorted(_scans_below(each), key=lambda path: path.parts)
-            if not scans:
-                raise UsageError(f"{label}: no scan in this folder; expected {' '.join(SCAN_SUFFIXES)}")
-        elif keep_missing or os.path.lexists(each):
-            scans = [each]
-        else:
-            raise UsageError(f"{label}: no such file or folder")
-        for path in scans:
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100  (resolve() would follow links)
-    return list(found.values())
-
-
-def _scans_below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(place, name)
-            if not name.startswith(".") and not _is_own_output(path) and path.is_file() and _is_scan(path):
-                yield path
-
-
-def _refuse(error: OSError) -> None:
-    place = printable(str(error.filename))
-    raise UsageError(f"{place}: the folder cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _is_own_output(path: Path) -> bool:
-    suffix = scan_suffix(path)
-    return suffix in _OWN_SUFFIXES and path.name[: -len(suffix)].endswith(_OWN_ENDINGS)
-
-
-def _is_scan(path: Path) -> bool:
-    if scan_suffix(path):
-        return True
-    # PACS exports name files by a number or a UID, whose dots look like extensions.
-    if path.suffix and not path.suffix[1:].isdigit():
-        return False
-    try:
-        with path.open("rb") as handle:
-            return is_dicom(handle.read(HEAD_BYTES))
-    except OSError:
-        return False

@@ -155,7 +155,8 @@ def regular_head(path: Path) -> bytes:
         with path.open("rb") as handle:
             return handle.read(HEAD_BYTES)
     except FileNotFoundError as error:
-        raise UnreadableScan("no such file") from error
+        reason = "it is a link that leads nowhere" if path.is_symlink() else "no such file"
+        raise UnreadableScan(reason) from error
     except PermissionError as error:
         raise UnreadableScan("no permission to read it") from error
     except (OSError, ValueError) as error:

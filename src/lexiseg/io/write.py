@@ -81,6 +81,7 @@ def write_mask(
     folder: str | Path,
     *,
     stem: str | None = None,
+    slug: str = "",
 ) -> Path:
     """Write a mask beside others of its run: STEM_mask.png of an image, STEM_mask.nii.gz of a volume.
 
@@ -96,6 +97,7 @@ def write_mask(
         scan: the scan that the mask is of.
         folder: where to; made if missing.
         stem: the name's beginning; `safe_id(scan.id)` when None.
+        slug: of one phrase of several, whose own mask it is: STEM_mask_SLUG; "" for the mask of all.
 
     Returns:
         The path of STEM_mask.png or STEM_mask.nii.gz.
@@ -118,11 +120,12 @@ def write_mask(
     labels: NDArray[np.uint8] = given.astype(np.uint8)
     several = len(mask.names) > 1 if isinstance(mask, Mask) else bool(labels.max() > 1)
     base = Path(folder) / (safe_id(scan.id) if stem is None else stem)
+    kind = f"mask_{slug}" if slug else "mask"
     if isinstance(scan, Volume):
-        return _write(base, "mask", writer_of(scan), labels if several else (labels > 0).astype(np.uint8), scan)
+        return _write(base, kind, writer_of(scan), labels if several else (labels > 0).astype(np.uint8), scan)
     if several:
         _write(base, "labels", writer_of(scan), labels, scan)
-    return _write(base, "mask", writer_of(scan), np.where(labels > 0, np.uint8(255), np.uint8(0)), scan)
+    return _write(base, kind, writer_of(scan), np.where(labels > 0, np.uint8(255), np.uint8(0)), scan)
 
 
 def write_map(

@@ -21,6 +21,7 @@ from lexiseg.models.protocols import Decoded, EncodedImage, Encoder, Segmenter
 from lexiseg.pipelines.fusion import Redraw, encode_queries, make_consistent, segment_queries
 from lexiseg.pipelines.preset import PIPELINE_SECTIONS, MaskSettings, Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, dice, label_map, target_result
+from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.masks import Prompts, Region
@@ -223,8 +224,8 @@ class TextPipeline(ABC):
             encodings: kept from call to call; None keeps them for a plane's time alone.
 
         Raises:
-            BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, or is asked
-                twice.
+            BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, is asked twice, or
+                lists several things that the encoder knows one by one.
             UnreadableScan: the window means nothing for the scan's values.
         """
         return self._run(
@@ -246,6 +247,7 @@ class TextPipeline(ABC):
         encodings: EncodingCache | None,
     ) -> Result:
         asked = check_phrases(phrases)
+        known = [self._knows(text) for text in asked]
         timer = StageTimer()
         planes = self.planes(scan)
         keep = keep_stages or len(planes) == 1
@@ -257,14 +259,17 @@ class TextPipeline(ABC):
                 progress((plane.index + 1) / len(planes))
         redraw = self._redraw(planes, timer, encodings)
         by_phrase = [
-            make_consistent([answers.items[k] for answers in done], self._volume, redraw) for k in range(len(asked))
+            make_consistent([answers.items[k] for answers in done], self._volume, redraw)
+            if known[k]
+            else [answers.items[k].emptied() for answers in done]
+            for k in range(len(asked))
         ]
         threshold = self.threshold
         return Result(
             id=scan.id,
             targets=tuple(
-                target_result(text, slices, planes, threshold=threshold, keep=keep_stages)
-                for text, slices in zip(asked, by_phrase, strict=True)
+                target_result(text, slices, planes, threshold=threshold, keep=keep_stages, known=sure)
+                for text, slices, sure in zip(asked, by_phrase, known, strict=True)
             ),
             mask=label_map(by_phrase, planes, asked),
             seconds=timer.seconds(),
@@ -272,6 +277,19 @@ class TextPipeline(ABC):
             planes=planes.record(),
             proposals=tuple(each.proposals for each in done if each.proposals is not None) if keep_stages else (),
         )
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the encoder knows; None of encoders that were taught whatever captions say."""
+        weights = getattr(self.encoder, "weights", None)
+        return bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+
+    def _knows(self, text: str) -> bool:
+        vocabulary = self.vocabulary
+        if vocabulary is None:
+            return True
+        refuse_several(text, vocabulary)
+        return vocabulary.knows(text)
 
     @property
     def threshold(self) -> float | None:

@@ -141,13 +141,16 @@ class TargetResult:
             mask's Dice overlap with the refined region; where the region is the same segmenter's proposal,
             the probability with which it was retrieved); for an absent phrase 1 - presence, and never above
             one half where presence reaches the threshold but nothing could be drawn, since evidence and
-            answer then disagree.  NaN where undefined.
+            answer then disagree.  NaN where undefined, and for a phrase that is not known: it speaks of an
+            answer, and there is none.
         probability: float32 on the scan's grid, what the mask was cut from, 0 where nothing was drawn; None
             of a volume whose stages were not kept.
         prompts: what the segmenter was asked, one entry for each plane (an image has one).
         saliency: the map of each plane, where stages were kept.
         region: the refined region of each plane, where stages were kept.
         matches: the retrieved proposals of each plane, where stages were kept and the pipeline has any.
+        known: False where the models were not taught what the phrase names: its mask is then empty, and that
+            is no finding.
     """
 
     phrase: str
@@ -160,10 +163,13 @@ class TargetResult:
     saliency: tuple[Saliency, ...] = ()
     region: tuple[Region, ...] = ()
     matches: tuple[Matches, ...] = ()
+    known: bool = True
 
     @property
     def verdict(self) -> str:
-        """The answer in a word: "present" or "absent"."""
+        """The answer in a word: "present", "absent" or "unknown"."""
+        if not self.known:
+            return "unknown"
         return "present" if self.present else "absent"
 
     def __repr__(self) -> str:
@@ -223,7 +229,13 @@ class Result:
 
 
 def target_result(
-    text: str, slices: Sequence[SliceResult], planes: Planes, *, threshold: float | None, keep: bool
+    text: str,
+    slices: Sequence[SliceResult],
+    planes: Planes,
+    *,
+    threshold: float | None,
+    keep: bool,
+    known: bool = True,
 ) -> TargetResult:
     """One phrase over all planes: present where any plane has it.
 
@@ -233,11 +245,14 @@ def target_result(
         planes: of the scan.
         threshold: the presence below which the phrase counts as absent; None for none.
         keep: put the stages in too.
+        known: whether the models know the phrase; where they do not, the slices have to be empty.
     """
     presences = [each.presence for each in slices if not math.isnan(each.presence)]
     presence = max(presences) if presences else math.nan
     shown = [each for each in slices if each.present]
-    if shown:
+    if not known:
+        confidence = math.nan
+    elif shown:
         sizes = np.array([each.estimate.mask.sum() for each in shown], float)
         estimate = float(np.average([each.estimate.iou for each in shown], weights=sizes))
         agreement = float(np.average([each.agreement for each in shown], weights=sizes))
@@ -257,6 +272,7 @@ def target_result(
         saliency=tuple(each.saliency for each in slices if each.saliency is not None) if keep else (),
         region=tuple(each.region for each in slices if each.region is not None) if keep else (),
         matches=tuple(each.matches for each in slices if each.matches is not None) if keep else (),
+        known=known,
     )
 
 

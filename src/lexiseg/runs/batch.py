@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
 from lexiseg.pipelines.results import Result
-from lexiseg.runs.folder import earlier_rows, only_run, remove_outputs
+from lexiseg.runs import ledger
+from lexiseg.runs.folder import only_run, remove_outputs, take_over
 from lexiseg.runs.items import RunItem
+from lexiseg.runs.notes import Notices, lost_to_others
 from lexiseg.runs.outputs import write_outputs
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
 from lexiseg.runs.table import (
@@ -45,6 +47,7 @@ def segment_one(
     options: RunOptions,
     tell: Callable[[float], None],
     observe: Observe | None = None,
+    notices: Notices | None = None,
 ) -> list[Row]:
     """The rows of one scan, one for each phrase, its files written; whatever goes wrong with it ends here.
 
@@ -55,6 +58,7 @@ def segment_one(
         options: see `RunOptions`.
         tell: called with the share of the scan's work that is done.
         observe: see `run_batch`.
+        notices: told of the result, for what is said once a run.
 
     Raises:
         UnwritableResult: the file system refused.
@@ -70,7 +74,11 @@ def segment_one(
         if observe is not None:
             observe(item, scan, result)
         planes = pipeline.planes(scan)
-        write_outputs(result, scan, planes, out, item.name, stages=options.save_stages, overlay=options.overlay)
+        ledger.begin(out, item.id, item.phrases)
+        written = write_outputs(
+            result, scan, planes, out, item.name, stages=options.save_stages, overlay=options.overlay
+        )
+        ledger.finish(out, item.id, item.path, item.shown, written)
     except UnwritableResult:
         # The next scan would meet the same full disk.
         raise
@@ -83,6 +91,8 @@ def segment_one(
     else:
         seconds = number(time.perf_counter() - began, 3)
         logger.info("%s: done in %s s", item.shown, seconds)
+        if notices is not None:
+            notices.take(result)
         return _rows(item, pipeline.preset.name, result, scan, seconds)
     logger.warning("%s", reason)
     remove_outputs(out, item.name, item.phrases)
@@ -101,7 +111,13 @@ def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
 
 
 def _rows(item: RunItem, preset: str, result: Result, scan: Scan, seconds: str) -> list[Row]:
-    notes = "; ".join(f"{name}: {text}" for name, text in {**scan.notes, **result.planes}.items() if text)
+    common = {name: text for name, text in {**scan.notes, **result.planes}.items() if text}
+    lost = lost_to_others(result)
+
+    def notes(phrase: str) -> str:
+        own = {"labels": str(lost[phrase])} if phrase in lost else {}
+        return "; ".join(f"{name}: {text}" for name, text in {**common, **own}.items())
+
     return [
         Row(
             id=item.id,
@@ -113,7 +129,7 @@ def _rows(item: RunItem, preset: str, result: Result, scan: Scan, seconds: str) 
             confidence=number(target.confidence),
             boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
             seconds=seconds,
-            notes=notes,
+            notes=notes(target.phrase),
             verdict=target.verdict,
             **sizes(target.mask, scan),
         )
@@ -150,7 +166,8 @@ def run_batch(
 
     results.csv grows by a scan's rows once all its files are written, and reaches the disk before the next
     scan begins, so that it can be resumed after any kind of end; at the end it is put in the items' order.
-    Rows of scans that are not among the items of a resumed run stay, after the others.
+    Rows of scans that are not among the items of a resumed run stay, after the others. files.csv lists what
+    was written, see `lexiseg.runs.ledger`; what an earlier run wrote and this one does not keep is removed.
 
     Args:
         pipeline: from `lexiseg.load`.
@@ -163,7 +180,8 @@ def run_batch(
         tuned: how the pipeline's settings were chosen without labels, for the record; None for fixed ones.
 
     Raises:
-        UsageError: resuming a run of other settings or weights, or another run is writing to the folder.
+        UsageError: resuming a run of other settings or weights, another run is writing to the folder, or it
+            holds files of these scans' names that no run wrote.
         UnwritableResult: the file system refused; what was done until then can be resumed.
     """
     options = options or RunOptions()
@@ -177,35 +195,50 @@ def run_batch(
         options={"save_stages": options.save_stages, "overlay": options.overlay},
     )
     with only_run(out):
-        kept, before = earlier_rows(out, items, settings, resume=options.resume)
-        table = out / RESULTS_NAME
         # The table first: old rows beside a new record would pass for the new run's.
-        write_results(table, kept.in_order(items))
+        kept = take_over(out, items, settings, resume=options.resume)
+        table = out / RESULTS_NAME
         chosen = {"tuning": "fixed"} if tuned is None else {"tuning": "label-free", "tuned": dict(tuned)}
-        record = {**settings, **chosen, "started": before.get("started", started), "finished": None}
+        record = {**settings, **chosen, "started": kept.record.get("started", started), "finished": None}
         write_record(out, {**record, "counts": None, "seconds": None})
 
         pending = [item for item in items if item.id not in kept.done]
-        teller = _Teller(len(pending), progress)
+        teller, notices = _Teller(len(pending), progress), Notices()
         for item in pending:
             teller.begin(item)
-            rows = segment_one(pipeline, item, out, options=options, tell=teller.share, observe=observe)
-            append_results(table, rows)
+            with _resumable():
+                rows = segment_one(
+                    pipeline, item, out, options=options, tell=teller.share, observe=observe, notices=notices
+                )
+                append_results(table, rows)
             kept.rows[item.id] = rows
             teller.end(failed=not rows[0].ok)
+        notices.say_overlaps()
         write_results(table, kept.in_order(items))
         seconds = time.perf_counter() - began
         done = [kept.rows[item.id] for item in items if kept.rows[item.id][0].ok]
         summary = RunSummary(
             folder=out,
             done=len(done),
-            absent=sum(all(row.present == "false" for row in rows) for rows in done),
+            absent=sum(all(row.verdict == "absent" for row in rows) for rows in done),
+            unknown=sum(any(row.verdict == "unknown" for row in rows) for rows in done),
             failed=len(items) - len(done),
             skipped=len(items) - len(pending),
             seconds=seconds,
         )
         write_record(out, {**record, "finished": now(), "counts": summary.counts(), "seconds": round(seconds, 3)})
         return summary
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """A full disk ends a run; its message says how the run goes on."""
+    try:
+        yield
+    except UnwritableResult as error:
+        if "--resume" in str(error):
+            raise
+        raise UnwritableResult(f"{error}; what is done is kept: --resume continues") from error
 
 
 class _Teller:

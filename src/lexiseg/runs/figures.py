@@ -184,13 +184,13 @@ def _verdict(exhibit: Exhibit) -> str:
     found = exhibit.target
     numbers = [("presence", found.presence), ("confidence", found.confidence), ("Dice", exhibit.dice)]
     told = [f"{name} {value:.2f}" for name, value in numbers if not math.isnan(value)]
-    return " · ".join(["present" if found.present else "absent", *told])
+    return " · ".join([found.verdict, *told])
 
 
 def _short_verdict(exhibit: Exhibit) -> str:
     found = exhibit.target
     presence = "" if math.isnan(found.presence) else f" ({found.presence:.2f})"
-    answer = f"{'present' if found.present else 'absent'}{presence}"
+    answer = f"{found.verdict}{presence}"
     if exhibit.truth is None:
         return answer
     return f"{answer}\n" + (f"Dice {exhibit.dice:.2f}" if exhibit.truth.any() else "truth: absent")

@@ -1,11 +1,16 @@
-"""A run's folder: may it be written to, and what does it hold already."""
+"""A run's folder: may it be written to, what does it hold already, and what of that goes.
+
+A run owns its folder. Each file in it belongs to a row of results.csv, or is removed before the first scan of
+the next run: another run's mask or picture would pass for this one's. What no run wrote, or what somebody
+changed since, is never overwritten or removed: the run is refused.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +19,31 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lexiseg.errors import UnwritableResult, UsageError
-from lexiseg.io.names import printable, slugs
+from lexiseg.files import remove_torn
+from lexiseg.io.names import printable, safe_id, slugs
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results, refuse_other
+from lexiseg.runs.ledger import FILES_NAME, Ledger, State, read_ledger, write_ledger
+from lexiseg.runs.table import RECORD_NAME, RESULTS_NAME, Row, read_record, read_results, refuse_other, write_results
 
-_MASKS = ("_mask.png", "_mask.nii.gz")
-_OTHERS = (
-    "_labels.png",
-    "_overlay.png",
-    "_uncertainty.png",
-    "_uncertainty.nii.gz",
-    "_proposals.png",
-    "_proposals.json",
-)
-_STAGES = ("saliency.png", "saliency.nii.gz", "region.png", "region.nii.gz", "prompts.json")
-# What `atomic_write` was at when a run was killed.
-_TORN = re.compile(r"\.[0-9a-f]{16}\.tmp")
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".png", ".nii.gz")
+_ONCE = ("labels.png", "overlay.png", "proposals.png", "proposals.json", *(f"uncertainty{end}" for end in _SUFFIXES))
+_OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in _SUFFIXES))
+
+
+def output_names(name: str, own: Sequence[str] = ()) -> list[str]:
+    """Every name that a file of one scan may have.
+
+    Args:
+        name: the scan's.
+        own: its phrases' slugs, where there are several.
+    """
+    own = own if len(own) > 1 else ()
+    masks = [f"{name}_mask{slug}{end}" for slug in ("", *(f"_{each}" for each in own)) for end in _SUFFIXES]
+    stems = [f"{name}_{each}" for each in own] or [name]
+    stages = [f"{stem}_{end}" for stem in stems for end in _OF_A_PHRASE]
+    return [*masks, *(f"{name}_{end}" for end in _ONCE), *stages]
 
 
 @contextmanager
@@ -60,32 +74,31 @@ def only_run(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_folder(out: Path, items: Sequence[RunItem]) -> None:
+def check_folder(out: Path, items: Sequence[RunItem], *, resume: bool | None = None) -> None:
     """Make the results' folder and see that it can be written to, before any model is loaded.
+
+    Args:
+        out: the folder.
+        items: of the run.
+        resume: see `RunOptions`; None where that is decided later.
 
     Raises:
         UnwritableResult: the file system refuses.
-        UsageError: another run is writing there, or it holds masks of these scans' names that no run wrote,
-            such as a data set's own truth.
+        UsageError: another run is writing there, or it holds files of these scans' names that no run wrote,
+            such as a data set's own truth, or that were changed since.
     """
     with only_run(out):
         try:
             with tempfile.TemporaryFile(dir=out):
                 pass
-            present = set(os.listdir(out))  # noqa: PTH208  (names alone: a folder may hold a million)
+            remove_torn(out)
+            holdings = _Holdings.of(out)
         except OSError as error:
             raise _unwritable(out, error) from error
-        if RESULTS_NAME in present:
-            for name in filter(_TORN.fullmatch, present):
-                (out / name).unlink(missing_ok=True)
-            return
-    for item in items:
-        for ending in ("_mask.png", "_mask.nii.gz"):
-            if item.name + ending in present:
-                raise UsageError(
-                    f"{printable(str(out))}: {item.name}{ending} is there and no run of lexiseg wrote it; "
-                    "choose another folder"
-                )
+        holdings.refuse_foreign(items)
+        if resume is not None:
+            wanted = [item.id for item in items] if resume else holdings.ids
+            holdings.refuse_changed(wanted)
 
 
 def _unwritable(out: Path, error: OSError) -> UnwritableResult:
@@ -96,15 +109,17 @@ def _unwritable(out: Path, error: OSError) -> UnwritableResult:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a run's folder holds already.
+    """What a run's folder holds that is kept.
 
     Attributes:
         rows: by scan.
         done: the scans that need no more work.
+        record: run.json of the run that is resumed; {} where none is.
     """
 
     rows: dict[str, list[Row]]
     done: set[str]
+    record: dict[str, Any]
 
     def in_order(self, items: Sequence[RunItem]) -> list[Row]:
         """Rows in the items' order, then those of other scans in theirs."""
@@ -114,54 +129,159 @@ class Earlier:
         return [row for name in (*asked, *others) for row in self.rows[name]]
 
 
-def earlier_rows(
-    out: Path, items: Sequence[RunItem], settings: dict[str, Any], *, resume: bool
-) -> tuple[Earlier, dict[str, Any]]:
-    """What an earlier run of the folder has done that need not be done again, and its record ({} if none).
+def take_over(out: Path, items: Sequence[RunItem], settings: dict[str, Any], *, resume: bool) -> Earlier:
+    """Make the folder this run's: what is kept of an earlier one stays, all its other files go.
+
+    Without `resume` nothing is kept. With it, scans that are done are, and rows of scans that are not asked
+    now. A scan is done where its phrases are the same, and its own file and all that was written of it are
+    what they were.
+
+    Args:
+        out: the folder, held by this run.
+        items: of the run.
+        settings: see `settings_record`.
+        resume: see `RunOptions`.
 
     Raises:
-        UsageError: its settings or weights were others, or its table cannot be read.
+        UsageError: the earlier run's settings or weights were others, a table cannot be read, or a file of
+            these scans' names is none of lexiseg's or was changed since.
+        UnwritableResult: the file system refused.
     """
-    table = out / RESULTS_NAME
-    if not table.exists():
-        return Earlier({}, set()), {}
+    holdings = _Holdings.of(out)
+    holdings.refuse_foreign(items)
     rows: dict[str, list[Row]] = {}
-    for row in read_results(table) if resume else ():
-        rows.setdefault(row.id, []).append(row)
-    if not rows:
-        return Earlier({}, set()), {}
-    before = read_record(out)
-    refuse_other(before, settings, out)
-    done = {item.id for item in items if item.id in rows and _is_done(item, rows[item.id], out)}
-    again = {item.id for item in items} - done
-    kept = {name: found for name, found in rows.items() if name not in again}
-    return Earlier(kept, done), before or {}
+    done: set[str] = set()
+    before: dict[str, Any] = {}
+    if resume and holdings.rows:
+        record = read_record(out)
+        refuse_other(record, settings, out)
+        before = record or {}
+        done = {item.id for item in items if holdings.is_done(item)}
+        again = {item.id for item in items} - done
+        rows = {scan: found for scan, found in holdings.rows.items() if scan not in again}
+    gone = [scan for scan in holdings.ids if scan not in rows]
+    holdings.refuse_changed(gone)
+    if resume:
+        holdings.say_what_changed(gone)
+    # The files first: files without a row would belong to nobody after a kill.
+    removed = holdings.remove(gone)
+    if removed and not resume:
+        told = f"files of an earlier run are removed: {removed}, of {len(gone)} scans; --resume would have kept them"
+        logger.warning("%s: %s", printable(str(out)), told)
+    earlier = Earlier(rows, done, before)
+    write_results(out / RESULTS_NAME, earlier.in_order(items))
+    write_ledger(out, holdings.ledger.only(rows))
+    return earlier
 
 
-def _is_done(item: RunItem, rows: Sequence[Row], out: Path) -> bool:
-    return (
-        tuple(row.text for row in rows) == item.phrases
-        and all(row.ok and row.image == item.shown for row in rows)
-        and has_mask(out, item.name)
-    )
+@dataclass(frozen=True)
+class _Holdings:
+    """What lies in a run's folder.
+
+    Attributes:
+        folder: it.
+        present: the names in it.
+        rows: of results.csv, by scan.
+        ledger: of files.csv.
+    """
+
+    folder: Path
+    present: frozenset[str]
+    rows: dict[str, list[Row]]
+    ledger: Ledger
+
+    @classmethod
+    def of(cls, folder: Path) -> _Holdings:
+        present = frozenset(os.listdir(folder))  # noqa: PTH208  (names alone: a folder may hold a million)
+        rows: dict[str, list[Row]] = {}
+        if RESULTS_NAME in present:
+            for row in read_results(folder / RESULTS_NAME):
+                rows.setdefault(row.id, []).append(row)
+        elif own := sorted(present & {FILES_NAME, RECORD_NAME}):
+            raise UsageError(
+                f"{printable(str(folder))}: {own[0]} is there but no {RESULTS_NAME}; choose another folder or move "
+                "it away"
+            )
+        return cls(folder, present, rows, read_ledger(folder))
+
+    @property
+    def ids(self) -> list[str]:
+        """Scans of which an earlier run wrote something, or meant to."""
+        return list(dict.fromkeys((*self.rows, *self.ledger.entries)))
+
+    def names(self, id: str) -> list[str]:
+        """The files of a scan: those that were recorded; where it was not finished, all that it may have."""
+        listed = self.ledger.names(id)
+        if listed is not None:
+            return listed
+        own = self.ledger.slugs.get(id) or slugs([row.text for row in self.rows.get(id, ())])
+        return [name for name in output_names(safe_id(id), own) if name in self.present]
+
+    def is_done(self, item: RunItem) -> bool:
+        rows = self.rows.get(item.id, ())
+        return (
+            bool(rows)
+            and tuple(row.text for row in rows) == item.phrases
+            and all(row.ok and row.image == item.shown for row in rows)
+            and bool(self.ledger.names(item.id))
+            and self.ledger.input_is_same(item.id, item.path)
+            and all(state is State.SAME for state in self.ledger.states(item.id, self.folder).values())
+        )
+
+    def refuse_foreign(self, items: Iterable[RunItem]) -> None:
+        owned = set(self.ids)
+        for item in items:
+            if item.id in owned:
+                continue
+            for name in output_names(item.name, slugs(item.phrases)):
+                if name in self.present:
+                    raise UsageError(
+                        f"{printable(str(self.folder))}: {name} is there and no run of lexiseg wrote it; "
+                        "choose another folder"
+                    )
+
+    def refuse_changed(self, ids: Iterable[str]) -> None:
+        for scan in ids:
+            for name, state in self.ledger.states(scan, self.folder).items():
+                if state is State.CHANGED:
+                    raise UsageError(
+                        f"{printable(str(self.folder))}: {name} was changed after its run wrote it; move it away "
+                        "or choose another folder"
+                    )
+
+    def say_what_changed(self, ids: Iterable[str]) -> None:
+        """One line on scans that had been done and are not any more."""
+        lost = [scan for scan in ids if self.ledger.names(scan) and all(row.ok for row in self.rows.get(scan, ()))]
+        if lost:
+            told = (
+                "scans are done again, since they or what was written of them is not what it was: "
+                f"{len(lost)}, the first is {lost[0]}"
+            )
+            logger.warning("%s: %s", printable(str(self.folder)), told)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        names = [name for scan in ids for name in self.names(scan) if name in self.present]
+        _remove(self.folder, names)
+        return len(names)
 
 
 def has_mask(folder: Path, name: str) -> bool:
     """Whether a scan's mask is there."""
-    return any((folder / f"{name}{ending}").is_file() for ending in _MASKS)
+    return any((folder / f"{name}_mask{end}").is_file() for end in _SUFFIXES)
 
 
 def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:
-    """Remove what an earlier run of the same folder wrote for a scan that now fails: it would pass for new.
+    """Remove what was written of a scan that then failed.
 
     Raises:
         UnwritableResult: the file system refused.
     """
-    stems = [name, *(f"{name}_{slug}" for slug in slugs(phrases))]
-    names = [f"{name}{ending}" for ending in (*_MASKS, *_OTHERS)]
-    names += [f"{stem}_{ending}" for stem in stems for ending in _STAGES]
-    try:
-        for each in names:
-            (folder / each).unlink(missing_ok=True)
-    except OSError as error:
-        raise UnwritableResult(f"{folder}: an earlier file of {name} cannot be removed ({error.strerror})") from error
+    _remove(folder, output_names(name, slugs(phrases)))
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UnwritableResult(f"{folder}: the earlier {name} cannot be removed ({error.strerror})") from error

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.io.names import find_scans, printable, safe_id, unique_ids
+from lexiseg.io.find import find_scans
+from lexiseg.io.names import printable, safe_id, unique_ids
 from lexiseg.text.phrases import check_phrase
 
 

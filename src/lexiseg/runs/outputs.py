@@ -20,8 +20,11 @@ from lexiseg.values.scans import Image, Planes, Scan
 
 def write_outputs(
     result: Result, scan: Scan, planes: Planes, folder: Path, name: str, *, stages: bool, overlay: bool
-) -> None:
+) -> list[Path]:
     """Write a scan's mask and, where asked for, its stages and a picture, each file in one step.
+
+    Of several phrases each has its own mask, NAME_mask_SLUG, beside the mask of all and the label map, in
+    which a pixel belongs to one phrase alone.
 
     An uncertainty that the result has is written as NAME_uncertainty.
 
@@ -38,33 +41,45 @@ def write_outputs(
             each phrase retrieved, and for an image NAME_proposals.png.
         overlay: write NAME_overlay.png.
 
+    Returns:
+        What was written, in that order.
+
     Raises:
         UnwritableResult: the file system refused.
     """
+    several = len(result.targets) > 1
+    own = slugs([target.phrase for target in result.targets])
+    written: list[Path] = []
     if stages:
-        for target, slug in zip(result.targets, slugs([each.phrase for each in result.targets]), strict=True):
-            stem = f"{name}_{slug}" if len(result.targets) > 1 else name
-            _write_stages(target, scan, planes, folder, stem)
+        for target, slug in zip(result.targets, own, strict=True):
+            written += _write_stages(target, scan, planes, folder, f"{name}_{slug}" if several else name)
         if result.proposals:
-            _write_proposals(result, scan, planes, folder, name)
+            written += _write_proposals(result, scan, planes, folder, name)
     if overlay:
         picture = Pillow.fromarray(overlay_picture(result, planes))
-        atomic_write(folder / f"{name}_overlay.png", lambda file: picture.save(file, format="PNG"))
+        written.append(atomic_write(folder / f"{name}_overlay.png", lambda file: picture.save(file, format="PNG")))
     if result.uncertainty is not None:
-        write_map(result.uncertainty, scan, folder, stem=name, kind="uncertainty")
-    write_mask(result.mask, scan, folder, stem=name)
+        written.append(write_map(result.uncertainty, scan, folder, stem=name, kind="uncertainty"))
+    if several:
+        for target, slug in zip(result.targets, own, strict=True):
+            written.append(write_mask(target.mask, scan, folder, stem=name, slug=slug))
+        if isinstance(scan, Image):
+            written.append(folder / f"{name}_labels.png")  # written along with the mask
+    return [*written, write_mask(result.mask, scan, folder, stem=name)]
 
 
-def _write_stages(target: TargetResult, scan: Scan, planes: Planes, folder: Path, stem: str) -> None:
+def _write_stages(target: TargetResult, scan: Scan, planes: Planes, folder: Path, stem: str) -> list[Path]:
     saliency = planes.assemble([each.map for each in target.saliency])
     region = planes.assemble([each.mask for each in target.region])
-    write_map(saliency, scan, folder, stem=stem, kind="saliency")
-    write_map(region, scan, folder, stem=stem, kind="region")
     content = json.dumps(_prompts_record(target, scan), indent=2, allow_nan=False) + "\n"
-    atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode()))
+    return [
+        write_map(saliency, scan, folder, stem=stem, kind="saliency"),
+        write_map(region, scan, folder, stem=stem, kind="region"),
+        atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode())),
+    ]
 
 
-def _write_proposals(result: Result, scan: Scan, planes: Planes, folder: Path, name: str) -> None:
+def _write_proposals(result: Result, scan: Scan, planes: Planes, folder: Path, name: str) -> list[Path]:
     records = [
         {
             **proposals_record(proposals, image_id=plane.id),
@@ -78,10 +93,12 @@ def _write_proposals(result: Result, scan: Scan, planes: Planes, folder: Path, n
     ]
     one = isinstance(scan, Image)
     content = json.dumps(records[0] if one else {"slices": records}, allow_nan=False) + "\n"
-    atomic_write(folder / f"{name}_proposals.json", lambda file: file.write(content.encode()))
+    written = [atomic_write(folder / f"{name}_proposals.json", lambda file: file.write(content.encode()))]
     if one:
         picture = Pillow.fromarray(proposals_picture(planes[0], result.proposals[0]))
-        atomic_write(folder / f"{name}_proposals.png", lambda file: picture.save(file, format="PNG"))
+        path = folder / f"{name}_proposals.png"
+        written.append(atomic_write(path, lambda file: picture.save(file, format="PNG")))
+    return written
 
 
 def _prompts_record(target: TargetResult, scan: Scan) -> dict[str, Any]:

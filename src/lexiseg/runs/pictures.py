@@ -47,7 +47,7 @@ def overlay_picture(result: Result, planes: Planes) -> NDArray[np.uint8]:
 
 def _caption(target: TargetResult) -> str:
     presence = "" if math.isnan(target.presence) else f" {target.presence:.2f}"
-    return f"{target.phrase}{presence}" if target.present else f"{target.phrase}: absent{presence}"
+    return f"{target.phrase}{presence}" if target.present else f"{target.phrase}: {target.verdict}{presence}"
 
 
 def _shown(labels: NDArray[np.uint8]) -> list[int]:

@@ -11,6 +11,7 @@ from lexiseg.errors import UsageError
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
+from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 
 if TYPE_CHECKING:
@@ -87,10 +88,11 @@ class RunSummary:
     Attributes:
         folder: where the results are.
         done: scans with a mask.
-        absent: those of them in which no phrase was found.
+        absent: those of them in which no phrase was found, all being known.
         failed: scans whose rows say why.
         skipped: those of `done` that an earlier run had done.
         seconds: wall time of this session.
+        unknown: those of `done` that were asked for a phrase that the models do not know.
     """
 
     folder: Path
@@ -99,12 +101,21 @@ class RunSummary:
     failed: int
     skipped: int
     seconds: float
+    unknown: int = 0
+
+    def __str__(self) -> str:
+        earlier = f" ({self.skipped} by an earlier run)" if self.skipped else ""
+        unknown = f"{self.unknown} unknown, " if self.unknown else ""
+        return (
+            f"{self.done} done{earlier}, {self.absent} absent, {unknown}{self.failed} failed "
+            f"in {self.seconds:.1f} s: {self.folder}"
+        )
 
     def counts(self) -> dict[str, int]:
         """The numbers of scans, for run.json."""
         scans = self.done + self.failed
-        return {"scans": scans, "done": self.done, "absent": self.absent, "failed": self.failed,
-                "skipped": self.skipped}  # fmt: skip
+        return {"scans": scans, "done": self.done, "absent": self.absent, "unknown": self.unknown,
+                "failed": self.failed, "skipped": self.skipped}  # fmt: skip
 
 
 def check_tuning(how: str, preset: Preset) -> None:
@@ -178,12 +189,16 @@ def segment_files(
     """
     preset = load_preset(request.preset, **request.changes)
     check_tuning(request.tune, preset)
+    phrases = [check_phrase(text) for text in request.phrases]
+    if preset.encoder == "bundled":
+        for text in phrases:
+            refuse_several(text, bundled_vocabulary())
     items = gather_items(request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases)
     if preset.needs_truth and not any(item.mask for item in items):
         raise UsageError(
             f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
         )
-    check_folder(request.out, items)
+    check_folder(request.out, items, resume=request.options.resume)
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
     from lexiseg.models.loading import resolve_device
     from lexiseg.pipelines import loading
@@ -199,7 +214,7 @@ def segment_files(
         pipeline,
         items,
         request.out,
-        phrases=[check_phrase(text) for text in request.phrases],
+        phrases=phrases,
         options=request.options,
         progress=progress,
         observe=observe,

@@ -188,7 +188,7 @@ class Row:
         status: "ok" or "failed".
         error: why it failed, on one line; "" otherwise.
         notes: what was decided on reading and showing the scan: "name: text", separated by ";".
-        verdict: "present" or "absent"; "" for a failed scan.
+        verdict: "present", "absent" or "unknown" (see `TargetResult.verdict`); "" for a failed scan.
         area_px: pixels of an image's mask; "" for a volume.
         area_mm2: the same in mm2, where the spacing is known.
         slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
@@ -298,7 +298,7 @@ def read_results(path: Path) -> list[Row]:
     try:
         return [Row.from_line(line) for line in lines[1:]]
     except UsageError as error:
-        raise UsageError(f"{path}: {error}; move it away or run without --resume") from error
+        raise UsageError(f"{path}: {error}; move it away or choose another folder") from error
 
 
 def write_results(path: Path, rows: Iterable[Row]) -> Path:
@@ -317,7 +317,16 @@ def append_results(path: Path, rows: Sequence[Row]) -> None:
     Raises:
         UnwritableResult: the file system refused; the table ends where it ended before.
     """
-    content = "".join(row.to_line() for row in rows).encode()
+    append_lines(path, [row.to_line() for row in rows])
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Append whole lines to a file, and wait until they are on the disk.
+
+    Raises:
+        UnwritableResult: the file system refused; the file ends where it ended before.
+    """
+    content = "".join(lines).encode()
     try:
         # Unbuffered: a failed write must not come back when the file is closed.
         with path.open("ab", buffering=0) as handle:

@@ -188,13 +188,14 @@ class PhraseLibrary:
     def find(self, text: str) -> tuple[Target, str] | None:
         """The target one of whose known wordings is `text`, and that wording as the library spells it.
 
-        Case, spacing, punctuation, a leading article and British spelling do not matter.
+        Case, spacing, punctuation, a leading article and British spelling do not matter, nor that the words
+        stand in the order of an index ("lung, left", "tumor, breast").
         """
-        key = phrase_key(text)
-        for target in self.targets:
-            for wording in target.known:
-                if phrase_key(wording) == key:
-                    return target, wording
+        for key in readings(text):
+            for target in self.targets:
+                for wording in target.known:
+                    if phrase_key(wording) == key:
+                        return target, wording
         return None
 
     def related(self, text: str) -> Target | None:
@@ -226,6 +227,18 @@ def phrase_key(text: str) -> str:
     if len(words) > 1 and words[0] in {"a", "an", "the"}:
         words = words[1:]
     return " ".join(words)
+
+
+def readings(text: str) -> list[str]:
+    """The key of a phrase, then those of its words in the usual order."""
+    keys = [phrase_key(text)]
+    parts = text.split(",")
+    if len(parts) == 2:
+        keys.append(phrase_key(f"{parts[1]} {parts[0]}"))
+    words = keys[0].split()
+    if len(words) > 1 and words[-1] in {"left", "right"}:
+        keys.append(" ".join([words[-1], *words[:-1]]))
+    return keys
 
 
 def load_library(folder: Path) -> PhraseLibrary:

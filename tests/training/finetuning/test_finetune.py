@@ -113,7 +113,11 @@ class TestResume:
         for step in (per_epoch + 1, 2 * per_epoch + 1):  # within the second and the third epoch
             with pytest.raises(Killed):
                 run(pairs_csv, out, tower, settings, resume=True, progress=killed_at(step))
+        torn = out / "training" / ".0123456789abcdef.tmp", out / ".export-abcdefgh"
+        torn[0].touch()
+        torn[1].mkdir()
         again = run(pairs_csv, out, tower, settings, resume=True)
+        assert not any(each.exists() for each in torn)
         for name in ("open_clip_model.safetensors", "training/steps.csv"):
             assert (out / name).read_bytes() == (reference / name).read_bytes()
         first, second = (torch.load(each / "training/last.pt", weights_only=True) for each in (reference, out))

@@ -73,7 +73,11 @@ class TestSet:
         request = PseudoLabelRequest(
             out=out, manifest=data / "manifest.csv", phrases=["tumor"], exports=["nnunet", "coco"]
         )
+        out.mkdir()
+        torn = out / ".0123456789abcdef.tmp"
+        torn.touch()
         report = make_pseudo_labels(request)
+        assert not torn.exists()
         assert (report.kept, report.empty, report.left_out) == (10, 0, 0)
         rows = table(out)
         assert list(rows[0]) == [

@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from scans_of import volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.io.find import find_scans
 from lexiseg.io.masks import read_mask
-from lexiseg.io.names import find_scans
 from lexiseg.io.read import read_scan
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.runs.batch import run_batch
@@ -127,7 +127,7 @@ class TestRun:
         items = gather_items([scans], phrases=["tumor"])
         run_batch(StudentPipeline(student()), items, tmp_path / "out", phrases=["tumor"])
         names = {path.name for path in (tmp_path / "out").iterdir()}
-        assert names == {"results.csv", "run.json"} | {
+        assert names == {"files.csv", "results.csv", "run.json"} | {
             f"{scan}_{kind}.png" for scan in "abc" for kind in ("mask", "uncertainty")
         }
         assert [row.preset for row in read_results(tmp_path / "out" / "results.csv")] == ["student"] * 3

@@ -94,7 +94,10 @@ class TestTraining:
         for at in (4, 7):
             with pytest.raises(Killed):
                 train(labels, tmp_path / "broken", settings, device="cpu", resume=True, progress=killer(at))
+        torn = tmp_path / "broken" / ".0123456789abcdef.tmp"
+        torn.touch()
         train(labels, tmp_path / "broken", settings, device="cpu", resume=True)
+        assert not torn.exists()
         whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
         assert whole.keys() == broken.keys()
         assert all(torch.equal(value, broken[name]) for name, value in whole.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lexiseg.errors import DownloadFailed, LexisegError, UnknownModel, UsageError
+from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER, TOKENIZER_FILES, has_tokenizer
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import (
@@ -21,7 +22,6 @@ from lexiseg.models.weights.records import (
     known_model,
     pulled_folder,
     read_record,
-    sha256_of,
     write_record,
 )
 

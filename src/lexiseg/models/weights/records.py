@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexiseg.errors import BrokenWeights, UnknownModel
+from lexiseg.files import sha256_of
 
 Kind = Literal["encoder", "segmenter"]
 HUB_PREFIX = "hf-hub:"
@@ -165,7 +165,6 @@ def known_model(repo: str) -> KnownModel | None:
 
 
 RECORD_NAME = "lexiseg_weights.json"
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -219,15 +218,6 @@ class FolderRecord:
     revision: str = ""
     licence: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, 64 hexadecimal digits; read in pieces, so that its size does not matter."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def read_record(folder: Path) -> FolderRecord | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lexiseg.errors import UnknownModel
+from lexiseg.files import sha256_of
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import (
     KNOWN_MODELS,
@@ -21,7 +22,6 @@ from lexiseg.models.weights.records import (
     parse_reference,
     pulled_folder,
     read_record,
-    sha256_of,
 )
 
 State = Literal["bundled", "pulled", "hub cache", "not here"]

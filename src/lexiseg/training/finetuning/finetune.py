@@ -13,7 +13,7 @@ import torch
 from lexiseg.datasets.pairs.pairs import PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
-from lexiseg.files import atomic_write
+from lexiseg.files import atomic_write, remove_torn
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.loading import load_encoder, resolve_device
 from lexiseg.training.fabric import make_fabric
@@ -128,6 +128,7 @@ def finetune(
             add_adapters(model.model, rank=settings.lora_rank, freeze=settings.freeze)
         choose_trainable(model.model, settings)
         if fabric.global_rank == 0:
+            remove_torn(out, logs)
             _write_record(logs / RECORD, model, data, settings)
         trainer = Trainer(fabric, model, data, settings, out, resume=resume, tell=_teller(tell))
         return _report(trainer.run(), trainer, data, out)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import BrokenWeights, UnwritableResult
-from lexiseg.files import atomic_write
+from lexiseg.files import atomic_write, sha256_of
 from lexiseg.models.weights.int8 import unpack
-from lexiseg.models.weights.records import RECORD_NAME, sha256_of
+from lexiseg.models.weights.records import RECORD_NAME
 from lexiseg.training.students.config import CARD, CONFIG, SCANS, WEIGHTS, StudentConfig, read_config
 from lexiseg.training.students.network import build_network
 from lexiseg.training.students.settings import BUNDLED

@@ -13,7 +13,7 @@ from typing import Any
 from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
-from lexiseg.files import atomic_write
+from lexiseg.files import atomic_write, remove_torn
 from lexiseg.io.names import printable
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
@@ -183,6 +183,7 @@ def make_pseudo_labels(
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
     # From here on the folder is no finished set until the record is written again.
     remove_file(request.out / RECORD)
+    remove_torn(request.out, request.out / "images", request.out / "masks")
     options = RunOptions(resume=request.resume, seed=request.seed)
     run = run_batch(pipeline, items, teacher, phrases=names, options=options, progress=progress)
     rows, left_out, empty = _write_set(request, names, items, sources)

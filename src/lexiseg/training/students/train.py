@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from lexiseg.errors import UsageError
+from lexiseg.files import remove_torn
 from lexiseg.io.names import printable
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
@@ -122,6 +123,7 @@ def train(
     finished = _finished(out, settings, labels, resume=resume)
     if finished is not None:
         return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0)
+    remove_torn(out)
     fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
     if labels.supervised:
         logger.info("training uses true masks: this is the supervised upper bound")

@@ -1,0 +1,75 @@
+"""What a run says of its results besides the numbers: lost pixels of label maps, phrases that are not known."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from lexiseg.io.names import printable
+from lexiseg.pipelines.results import Result
+from lexiseg.text.known import advice
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What a label map cannot show of a phrase.
+
+    Attributes:
+        pixels: of the phrase's mask, in all.
+        to: phrase -> how many of them go to it.
+        unit: "pixels" or "voxels".
+    """
+
+    pixels: int
+    to: dict[str, int]
+    unit: str
+
+    def __str__(self) -> str:
+        parts = [f"{count} of {self.pixels} {self.unit} go to {phrase}" for phrase, count in self.to.items()]
+        return ", ".join(parts)
+
+
+def lost_to_others(result: Result) -> dict[str, Lost]:
+    """Of each phrase that loses any of its mask in the label map, which of the others gets how much."""
+    labels, names = result.mask.labels, [target.phrase for target in result.targets]
+    found: dict[str, Lost] = {}
+    for k, target in enumerate(result.targets, start=1):
+        counts = np.bincount(labels[target.mask], minlength=len(names) + 1)
+        to = {name: int(counts[j]) for j, name in enumerate(names, start=1) if j != k and counts[j]}
+        if to:
+            found[target.phrase] = Lost(int(target.mask.sum()), to, "voxels" if labels.ndim == 3 else "pixels")
+    return found
+
+
+class Notices:
+    """What is said once in a run, however many scans it concerns."""
+
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
+        self._all = self._scans = 0
+        self._lost: dict[str, int] = {}
+        self._unit = "pixels"
+
+    def take(self, result: Result) -> None:
+        """Look at a result; a phrase that is not known is told at once, the first time."""
+        for target in result.targets:
+            if target.verdict == "unknown" and target.phrase not in self._unknown:
+                self._unknown.add(target.phrase)
+                logger.warning("%s", printable(advice(target.phrase)))
+        lost = lost_to_others(result)
+        self._all += 1
+        self._scans += bool(lost)
+        for phrase, each in lost.items():
+            self._lost[phrase] = self._lost.get(phrase, 0) + sum(each.to.values())
+            self._unit = each.unit
+
+    def say_overlaps(self) -> None:
+        """One line on what the label maps lost."""
+        if self._lost:
+            lost = ", ".join(f"{phrase} {count} {self._unit}" for phrase, count in self._lost.items())
+            told = f"phrases overlap, so that the label maps lose pixels in {self._scans} of {self._all} scans"
+            logger.warning("%s", printable(f"{told}: {lost}; NAME_mask_PHRASE has each phrase's own mask whole"))

@@ -1,0 +1,130 @@
+"""Which phrases the bundled encoder knows, and what to say of one that it does not.
+
+An encoder that was taught some twenty things answers every phrase. Its text tower cannot judge for itself: the
+cosine to the nearest wording that it was taught is 0.99 for "breast implant", "nodule" and "heart and lungs", and
+0.70 for "enlarged heart". So words decide. What was taught is data: the targets of the library, and
+``bundled/known_phrases.yaml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+
+import yaml
+
+from lexiseg.errors import BadPhrase
+from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
+
+_BETWEEN = re.compile(r"\s*(?:[,;/+&]|\band\b|\bor\b|\bplus\b)\s*", re.IGNORECASE)
+_NEAR = 0.7
+"""Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an encoder knows.
+
+    Attributes:
+        library: its targets are known by every wording.
+        phrases: others that are known.
+        qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`.
+    """
+
+    library: PhraseLibrary
+    phrases: tuple[str, ...] = ()
+    qualifiers: frozenset[str] = frozenset()
+    _keys: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wordings = (*(each for target in self.library.targets for each in target.known), *self.phrases)
+        for wording in wordings:
+            self._keys.setdefault(phrase_key(wording), wording)
+
+    def names(self, text: str) -> bool:
+        """Whether a phrase is itself one of those that are known, whatever its case, spelling and order
+        ("lung, left").
+        """
+        return phrase_key(text) in self._keys or self.library.find(text) is not None
+
+    def knows(self, text: str) -> bool:
+        """Whether a phrase is known: one of those named, with nothing but qualifiers around it."""
+        if self.names(text):
+            return True
+        words = phrase_key(text).split()
+        return any(self._qualify(words[:i]) and self._qualify(words[j:]) for i, j in self._inside(words))
+
+    def several(self, text: str) -> tuple[str, ...]:
+        """The known phrases that a phrase lists ("heart and lungs"); () where it names one thing, or another."""
+        if self.names(text):
+            return ()
+        parts = tuple(part for part in _BETWEEN.split(text) if part.strip())
+        return parts if len(parts) > 1 and all(self.knows(part) for part in parts) else ()
+
+    def nearest(self, text: str) -> tuple[str, ...]:
+        """Known phrases that are spelt alike, nearest first, then those that stand inside; at most three."""
+        words = phrase_key(text).split()
+        alike = [
+            key
+            for reading in readings(text)
+            for key in difflib.get_close_matches(reading, list(self._keys), n=_NAMED, cutoff=_NEAR)
+        ]
+        spans = self._inside(words)
+        # Of "left lung tumor" the left lung and the tumor, not the lung too.
+        outer = [(i, j) for i, j in spans if not any(a <= i and j <= b and (a, b) != (i, j) for a, b in spans)]
+        keys = dict.fromkeys((*alike, *(" ".join(words[i:j]) for i, j in outer)))
+        return tuple(self._keys[key] for key in list(keys)[:_NAMED])
+
+    def _inside(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        """Where known phrases stand among words: first, and one past the last."""
+        longest = max((len(key.split()) for key in self._keys), default=0)
+        ends = [(i, min(i + longest, len(words))) for i in range(len(words))]
+        return [(i, j) for i, last in ends for j in range(i + 1, last + 1) if " ".join(words[i:j]) in self._keys]
+
+    def _qualify(self, words: Sequence[str]) -> bool:
+        """Whether words in a row are qualifiers and nothing else; the longest at each place is taken."""
+        longest, at = max((len(each.split()) for each in self.qualifiers), default=0), 0
+        while at < len(words):
+            fitting = (n for n in range(longest, 0, -1) if " ".join(words[at : at + n]) in self.qualifiers)
+            count = next(fitting, 0)
+            if not count:
+                return False
+            at += count
+        return True
+
+
+@lru_cache(maxsize=1)
+def bundled_vocabulary() -> Vocabulary:
+    """What the bundled encoder knows."""
+    source = (resources.files("lexiseg.bundled") / "known_phrases.yaml").read_text(encoding="utf-8")
+    fields = yaml.safe_load(source)
+    qualifiers = frozenset(phrase_key(each) for row in fields["qualifiers"] for each in row)
+    return Vocabulary(default_library(), tuple(fields["phrases"]), qualifiers)
+
+
+def refuse_several(text: str, vocabulary: Vocabulary) -> None:
+    """Pass a phrase that names one thing.
+
+    Raises:
+        BadPhrase: it lists several known ones; says how to ask for them.
+    """
+    parts = vocabulary.several(text)
+    if parts:
+        asked = " ".join(f'--text "{part}"' for part in parts)
+        raise BadPhrase(f"phrase {text!r} names {len(parts)} targets; ask for each by itself: {asked}")
+
+
+def advice(text: str, vocabulary: Vocabulary | None = None) -> str:
+    """One line on a phrase that is not known, which names the nearest ones that are, or else all targets."""
+    vocabulary = bundled_vocabulary() if vocabulary is None else vocabulary
+    near = vocabulary.nearest(text)
+    if near:
+        rest = f"the nearest known: {', '.join(map(repr, near))}"
+    else:
+        rest = f"they know {', '.join(target.name for target in vocabulary.library.targets)} and kinds of these"
+    return f"{text!r} is unknown to the bundled models, so nothing is drawn and that is no finding; {rest}"

@@ -1,0 +1,130 @@
+"""What a pipeline and a run make of phrases that the encoder was not taught."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
+from PIL import Image as Pillow
+from scans_of import preset_of, volume_of
+from torch import Tensor
+
+from lexiseg.errors import BadPhrase
+from lexiseg.models.weights.records import WeightsInfo
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.items import gather_items
+from lexiseg.runs.segment import RunRequest, segment_files
+from lexiseg.runs.table import read_results
+from lexiseg.values.scans import Image
+
+PRESET = preset_of(
+    "test",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+
+
+class Reddish(NamedColours):
+    """Whatever is asked for, it is what is red."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.weights = WeightsInfo(name=name, path=Path("weights"), sha256="0" * 64)
+
+    def encode_text(self, phrases: Sequence[str]) -> Tensor:
+        asked = [any(word in text for word in ("heart", "liver", "lung")) for text in phrases]
+        return torch.tensor([(1.0, 0.0, 0.0) if each else (-0.6, -0.6, -0.6) for each in asked])
+
+
+def pipeline(encoder: str = "bundled") -> MedclipSam:
+    return MedclipSam(PRESET, Reddish(encoder), FakeSegmenter())
+
+
+@pytest.fixture
+def scan() -> Image:
+    pixels = np.zeros((64, 64, 3), np.float32)
+    pixels[16:48, 16:32] = (1, 0, 0)
+    return Image(pixels, id="s")
+
+
+class TestPipeline:
+    def test_an_unknown_phrase_is_no_finding_and_has_no_confidence(self, scan: Image) -> None:
+        heart, liver = pipeline()(scan, ["heart", "liver"], keep_stages=True).targets
+        assert (heart.verdict, liver.verdict) == ("present", "unknown")
+        assert not liver.present and not liver.mask.any()
+        assert math.isnan(liver.confidence)
+        assert liver.presence == pytest.approx(heart.presence)  # as measured
+        assert liver.saliency and all(each.empty for each in liver.prompts)
+
+    def test_the_mask_of_a_known_phrase_is_what_it_is_alone(self, scan: Image) -> None:
+        alone = pipeline()(scan, "heart")
+        beside = pipeline()(scan, ["liver", "heart"])
+        np.testing.assert_array_equal(beside["heart"].mask, alone["heart"].mask)
+        np.testing.assert_array_equal(beside.mask.labels, 2 * alone.mask.labels)
+
+    def test_phrases_of_other_encoders_are_never_unknown(self, scan: Image) -> None:
+        result = pipeline("hf-hub:org/model")(scan, ["liver", "heart and lungs"])
+        assert [target.verdict for target in result.targets] == ["present", "present"]
+
+    def test_a_list_of_targets_is_refused(self, scan: Image) -> None:
+        with pytest.raises(BadPhrase, match="names 2 targets"):
+            pipeline()(scan, "heart and lungs")
+
+    def test_a_volume(self) -> None:
+        volume = volume_of(np.random.default_rng(0).random((3, 32, 32), dtype=np.float32))
+        result = pipeline()(volume, ["liver", "heart"])
+        assert result["liver"].verdict == "unknown"
+        assert result["liver"].mask.shape == volume.shape and not result["liver"].mask.any()
+        assert result["heart"].verdict in ("present", "absent")
+
+
+class TestRun:
+    @pytest.fixture
+    def folder(self, tmp_path: Path, scan: Image) -> Path:
+        for name in "ab":
+            Pillow.fromarray((scan.pixels * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+        return tmp_path
+
+    def test_is_said_once_counted_and_written_down(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        phrases, out = ["heart", "liver"], folder / "out"
+        with caplog.at_level(logging.WARNING, "lexiseg"):
+            summary = run_batch(pipeline(), gather_items([folder], phrases=phrases), out, phrases=phrases)
+        assert [record.message.split(",")[0] for record in caplog.records] == [
+            "'liver' is unknown to the bundled models"
+        ]
+        rows = read_results(out / "results.csv")
+        assert [(row.verdict, row.present) for row in rows] == [("present", "true"), ("unknown", "false")] * 2
+        assert all((row.confidence == "") == (row.verdict == "unknown") and row.presence for row in rows)
+        assert (summary.done, summary.absent, summary.unknown) == (2, 0, 2)
+        assert str(summary).startswith("2 done, 0 absent, 2 unknown, 0 failed in")
+        assert json.loads((out / "run.json").read_text())["counts"]["unknown"] == 2
+        assert not np.asarray(Pillow.open(out / "a_mask_liver.png")).any()
+
+    def test_unknown_is_not_counted_as_absent(self, folder: Path) -> None:
+        items = gather_items([folder], phrases=["liver"])
+        summary = run_batch(pipeline(), items, folder / "out", phrases=["liver"])
+        assert (summary.absent, summary.unknown) == (0, 2)
+
+    def test_a_list_is_refused_before_any_model_is_loaded(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lexiseg.pipelines.loading.load", lambda *_, **__: pytest.fail("loaded"))
+        request = RunRequest(out=folder / "out", inputs=[folder], phrases=["heart and lungs"])
+        with pytest.raises(BadPhrase, match='--text "heart" --text "lungs"'):
+            segment_files(request)
+        assert not (folder / "out").exists()
+
+    def test_a_list_in_a_manifest_costs_its_row(self, folder: Path) -> None:
+        (folder / "m.csv").write_text("id,image,text\na,a.png,heart and lungs\nb,b.png,heart\n")
+        summary = run_batch(pipeline(), gather_items(manifest=folder / "m.csv"), folder / "out")
+        assert (summary.done, summary.failed) == (1, 1)
+        assert "names 2 targets" in read_results(folder / "out" / "results.csv")[0].error
