@@ -146,7 +146,8 @@ class TestNative:
     def test_padding_is_none(self, make_dicom: MakeDicom) -> None:
         padded = STORED.astype(np.int16)
         padded[:, :10] = -2000
-        scan = read_image(make_dicom(padded, PixelPaddingValue=-2000, Modality="CT"))
+        rescale = {"RescaleSlope": 1, "RescaleIntercept": 0}
+        scan = read_image(make_dicom(padded, PixelPaddingValue=-2000, Modality="CT", **rescale))
         assert scan.native is not None
         assert np.isnan(scan.native[:, :10]).all()
         np.testing.assert_array_equal(scan.native[:, 10:], STORED[:, 10:])

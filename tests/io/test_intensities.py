@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.read import grey_if_equal, refuse_flat
+from lexiseg.io.intensities import grey_if_equal, refuse_flat
 
 
 class TestGreyIfEqual:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom_display import colour_pixels, grey_pixels
-from lexiseg.io.names import DICOM_SUFFIXES, is_dicom, scan_suffix
-from lexiseg.io.read import ReadOptions, refuse_flat
+from lexiseg.io.dicom_fields import integer_of, usable, value_of
+from lexiseg.io.intensities import refuse_flat
+from lexiseg.io.names import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, jpeg_frame, scan_suffix
+from lexiseg.io.read import ReadOptions
 from lexiseg.values.scans import Image
 
 if TYPE_CHECKING:
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
 _JPEG = b"\xff\xd8"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2 = b"\0\0\0\x0cjP  "
-# Start-of-frame markers of JPEG (T.81 table B.1: C4, C8 and CC mean other things) and of JPEG-LS (T.87).
-_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
 
 def frame_size(frame: bytes) -> tuple[int, int] | None:
@@ -34,7 +35,8 @@ def frame_size(frame: bytes) -> tuple[int, int] | None:
         ValueError: it begins as one of these, and ends before its size.
     """
     if frame.startswith(_JPEG):
-        return _jpeg_size(frame)
+        found = jpeg_frame(frame)
+        return found.width, found.height
     start = frame.find(_CODESTREAM) if frame.startswith(_JP2) else 0
     if start < 0 or not frame.startswith(_CODESTREAM, start):
         return None
@@ -43,19 +45,6 @@ def frame_size(frame: bytes) -> tuple[int, int] | None:
     # SIZ (T.800 A.5.1): marker 2, length 2, capabilities 2; then the grid's far and near corner.
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     return right - left, bottom - top
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker in _FRAME_MARKERS:
-            height, width = struct.unpack_from(">2H", frame, at + 5)
-            return width, height
-        # Fill bytes and markers without a segment (TEM, RSTn, SOI) stand alone.
-        alone = marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8
-        at += (1 if marker == 0xFF else 2) if alone else 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    raise ValueError("the JPEG stream has no frame header")
 
 
 _CENTIMETRES = 3
@@ -81,21 +70,24 @@ def pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, str]:
         spacing = _positive(dataset.get(keyword))
         if spacing:
             return spacing, f"{keyword}: at the detector, not in the patient"
-    regions = dataset.get("SequenceOfUltrasoundRegions") or []
+    regions = value_of(dataset, "SequenceOfUltrasoundRegions") or []
     if len(regions) == 1:
         region = regions[0]
-        units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
-        deltas = (region.get("PhysicalDeltaY"), region.get("PhysicalDeltaX"))
-        if units == (_CENTIMETRES, _CENTIMETRES) and None not in deltas:
-            return _positive([10 * abs(float(delta)) for delta in deltas]), "ultrasound region calibration"
+        units = (integer_of(region, "PhysicalUnitsXDirection"), integer_of(region, "PhysicalUnitsYDirection"))
+        deltas = _positive([value_of(region, "PhysicalDeltaY"), value_of(region, "PhysicalDeltaX")], size=True)
+        if units == (_CENTIMETRES, _CENTIMETRES) and deltas:
+            return (10 * deltas[0], 10 * deltas[1]), "ultrasound region calibration"
     return None, ""
 
 
-def _positive(values: object) -> tuple[float, float] | None:
+def _positive(values: object, *, size: bool = False) -> tuple[float, float] | None:
+    """Two lengths above 0, or their sizes; None of anything else."""
     try:
         row, column = (float(value) for value in values)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         return None
+    if size:
+        row, column = abs(row), abs(column)
     return (row, column) if np.isfinite([row, column]).all() and row > 0 and column > 0 else None
 
 
@@ -107,6 +99,7 @@ _BYTES_PER_PIXEL = 16
 _ROOM = 2**24
 # Preamble, "DICM" and the group length element, after which that length is counted.
 _META_START = 132 + 12
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 class DicomReader:
@@ -132,10 +125,10 @@ class DicomReader:
         # Here, because importing pydicom takes 0.4 s and most runs read no DICOM.
         import pydicom
 
-        _refuse_large(path, options.max_pixels * _BYTES_PER_PIXEL + _ROOM)
-        header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+        content = _content(path, options.max_pixels)
+        header = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
         _refuse_unfit(header, options.max_pixels)
-        return image_of(pydicom.dcmread(path, force=True), options.id, source=path)
+        return image_of(pydicom.dcmread(io.BytesIO(content), force=True), options.id, source=path)
 
 
 def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
@@ -147,6 +140,7 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
     from pydicom.pixels import pixel_array
 
     _refuse_kind(dataset)
+    dataset, decided = usable(dataset)
     _ensure_transfer_syntax(dataset)
     _refuse_mismatched_frame(dataset)
     try:
@@ -154,9 +148,9 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
     except (RuntimeError, NotImplementedError) as error:
         syntax = dataset.file_meta.TransferSyntaxUID
         raise UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed") from error
-    notes = {"format": DicomReader.name, "photometric": str(dataset.PhotometricInterpretation)}
+    notes = {"format": DicomReader.name, "photometric": str(dataset.PhotometricInterpretation), **decided}
     if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        pixels, native = colour_pixels(stored, dataset), None
+        pixels, native = colour_pixels(stored, dataset, notes), None
     else:
         grey = grey_pixels(stored, dataset)
         pixels, native = grey.shown, grey.native
@@ -170,41 +164,49 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
         id=id,
         spacing=spacing,
         native=native,
-        unit="HU" if dataset.get("Modality") == "CT" else "",
+        unit=_unit(dataset),
         source=source,
         notes=notes,
     )
 
 
-def _refuse_large(path: Path, limit: int) -> None:
-    """Bound what reading the file can take, also where all of it is compressed (the deflated syntax)."""
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.misc import is_dicom as has_preamble
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
+def _unit(dataset: Dataset) -> str:
+    """Hounsfield units of a CT that was rescaled; without a rescale, nobody knows what its numbers are."""
+    named = str(value_of(dataset, "RescaleType") or "HU").strip().upper()
+    return "HU" if value_of(dataset, "Modality") == "CT" and "RescaleIntercept" in dataset and named == "HU" else ""
 
-    reason = f"it holds more than {limit} bytes, too much for one frame; resize it or raise max_pixels"
+
+def _too_large(limit: int) -> str:
+    return f"it holds more than {limit} bytes, too much for one frame; resize it or raise max_pixels"
+
+
+def _content(path: Path, max_pixels: int) -> bytes:
+    """A file to be read from memory: of a file on disk, pydicom allocates whatever length an element claims."""
+    limit = max_pixels * _BYTES_PER_PIXEL + _ROOM
     if path.stat().st_size > limit:
-        raise UnreadableScan(reason)
-    if not has_preamble(path):
-        return
-    meta = read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        raise UnreadableScan(_too_large(limit))
+    content = path.read_bytes()
+    _refuse_inflated(content, limit)
+    return content
+
+
+def _refuse_inflated(content: bytes, limit: int) -> None:
+    """Bound what reading a file can take of which all is compressed (the deflated syntax)."""
+    if not is_dicom(content) or _DEFLATED not in content[:HEAD_BYTES]:
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     total = 0
-    with path.open("rb") as handle:
-        handle.seek(_META_START + int(meta.FileMetaInformationGroupLength))
-        while chunk := handle.read(2**16):
-            while chunk:
-                total += len(inflate.decompress(chunk, 2**20))
-                chunk = inflate.unconsumed_tail
-                if total > limit:
-                    raise UnreadableScan(reason)
+    chunk = content[_META_START + int.from_bytes(content[_META_START - 4 : _META_START], "little") :]
+    while chunk and not inflate.eof:
+        total += len(inflate.decompress(chunk, 2**20))
+        chunk = inflate.unconsumed_tail
+        if total > limit:
+            raise UnreadableScan(_too_large(limit))
 
 
 def _refuse_unfit(header: Dataset, max_pixels: int) -> None:
     _refuse_kind(header)
-    rows, columns = int(header.Rows), int(header.Columns)
+    rows, columns = integer_of(header, "Rows") or 0, integer_of(header, "Columns") or 0
     if rows * columns > max_pixels:
         raise UnreadableScan(
             f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
@@ -215,12 +217,12 @@ def _refuse_kind(header: Dataset) -> None:
     """Pass images of one frame."""
     if header.get("SOPClassUID") == _SEGMENTATION_CLASS:
         raise UnreadableScan("it is a DICOM segmentation, not an image; pass the image it was drawn on")
-    rows, columns = header.get("Rows"), header.get("Columns")
+    rows, columns = integer_of(header, "Rows"), integer_of(header, "Columns")
     if rows is None or columns is None:
         raise UnreadableScan("it holds no image: another kind of DICOM object, or cut off before its pixels")
-    if int(rows) < 1 or int(columns) < 1:
+    if rows < 1 or columns < 1:
         raise UnreadableScan(f"its size is {columns} x {rows} pixels; expected at least 1 x 1")
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = integer_of(header, "NumberOfFrames") or 1
     if frames > 1:
         raise UnreadableScan(
             f"it holds {frames} frames; only single-frame DICOM is read so far: export the frames one by one"
@@ -265,12 +267,12 @@ def stored_frame(path: Path, max_pixels: int) -> tuple[NDArray[Any], Dataset]:
     import pydicom
     from pydicom.pixels import pixel_array
 
-    _refuse_large(path, max_pixels * _BYTES_PER_PIXEL + _ROOM)
-    header = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+    content = _content(path, max_pixels)
+    header = pydicom.dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
     if header.get("SOPClassUID") == _SEGMENTATION_CLASS:
         raise UnreadableScan("it is a DICOM segmentation object, which is not read; save it as PNG or NIfTI")
     _refuse_unfit(header, max_pixels)
-    dataset = pydicom.dcmread(path, force=True)
+    dataset, _ = usable(pydicom.dcmread(io.BytesIO(content), force=True))
     _ensure_transfer_syntax(dataset)
     _refuse_mismatched_frame(dataset)
     values: NDArray[Any] = pixel_array(dataset)

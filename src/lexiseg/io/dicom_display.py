@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.read import grey_if_equal
+from lexiseg.io.dicom_fields import integer_of
+from lexiseg.io.intensities import deep_colour, grey_if_equal, stretch
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.window import apply_window, robust_range, to_unit
+from lexiseg.values.window import apply_window, to_unit
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -42,29 +43,29 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
     from pydicom.pixels.processing import apply_modality_lut
 
     notes: dict[str, str] = {}
-    values: NDArray[Any] = apply_modality_lut(stored, dataset)
-    padding = _padding(stored, dataset)
-    seen = values if padding is None else values[~padding]
-    low, high = robust_range(seen)
-
-    pixels = _voi(values, dataset, notes)
-    if pixels is not None and np.ptp(pixels if padding is None else pixels[~padding]) == 0:
-        notes["window"] = "the file's window hides everything: percentiles instead"
-        pixels = None
-    if pixels is None:
-        pixels = to_unit(values, low, high)
-        notes["intensity"] = f"percentiles 0.5 to 99.5: {low:g} to {high:g}"
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        pixels = 1 - pixels
-        notes["inverted"] = "MONOCHROME1"
+    inverted = "MONOCHROME1" if dataset.PhotometricInterpretation == "MONOCHROME1" else ""
+    # Of a table, pydicom subtracts the first value in the pixels' own type, which may overflow.
+    wide = stored.astype(np.int64) if dataset.get("ModalityLUTSequence") else stored
+    values: NDArray[Any] = apply_modality_lut(wide, dataset)
+    padding = _padding(stored, dataset, notes)
+    shown = _voi(values, dataset, notes)
     if padding is not None:
-        pixels[padding] = 0
-        notes["padding"] = "black"
-    native = None if "inverted" in notes else values if padding is None else np.where(padding, np.nan, values)
-    return GreyPixels(pixels, native, notes)
+        values = np.where(padding, np.nan, values)
+    stretched: dict[str, str] = {}
+    pixels, cleaned = stretch(values, stretched, inverted=inverted)
+    lost = np.isnan(cleaned) if cleaned.dtype.kind == "f" else np.zeros(cleaned.shape, np.bool_)
+    if shown is not None and np.ptp(shown[~lost]) == 0:
+        notes["window"] = "the file's window hides everything: percentiles instead"
+        shown = None
+    if shown is not None:
+        stretched.pop("intensity")
+        pixels = 1 - shown if inverted else shown
+        pixels[lost] = 0
+    notes.update(stretched)
+    return GreyPixels(pixels, None if inverted else cleaned, notes)
 
 
-def colour_pixels(stored: NDArray[Any], dataset: Dataset) -> FloatArray:
+def colour_pixels(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> FloatArray:
     """RGB (H, W, 3), or palette indices (H, W), to float32 (H, W, 3) in [0, 1]; (H, W) where it is grey.
 
     Raises:
@@ -74,13 +75,25 @@ def colour_pixels(stored: NDArray[Any], dataset: Dataset) -> FloatArray:
 
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         coloured: NDArray[Any] = apply_color_lut(stored, dataset)
-        top = int(np.iinfo(coloured.dtype).max)
+        top = _palette_top(dataset, int(np.iinfo(coloured.dtype).max), int(coloured.max()), notes)
     else:
         coloured = stored
         top = 2 ** int(dataset.BitsStored) - 1
     if coloured.ndim != 3 or coloured.shape[2] not in (3, 4):
         raise UnreadableScan(f"its pixels have shape {stored.shape}; expected (rows, columns) or RGB")
-    return grey_if_equal(to_unit(coloured[..., :3], 0, top))
+    if coloured.dtype != np.uint16 or dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return grey_if_equal(to_unit(coloured[..., :3], 0, top))
+    return deep_colour(coloured[..., :3], notes, declared=top)
+
+
+def _palette_top(dataset: Dataset, words: int, largest: int, notes: dict[str, str]) -> int:
+    """The full brightness of a palette: its words', unless only the bits of its descriptor, or 8, are in use."""
+    descriptor = dataset.get("RedPaletteColorLookupTableDescriptor")
+    for bits in (8, int(descriptor[2]) if descriptor else 16):
+        if largest < 2**bits <= words:
+            notes["palette"] = f"{bits} bits in words of 16"
+            return int(2**bits - 1)
+    return words
 
 
 def _voi(values: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> FloatArray | None:
@@ -93,7 +106,9 @@ def _voi(values: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> Float
         table = apply_voi(np.arange(first, first + (entries or 2**16)), dataset)
         if table.min() < table.max():
             notes["intensity"] = "VOI LUT"
-            mapped = apply_voi(np.rint(values).astype(np.int64), dataset)
+            # Not by pydicom, which subtracts in the table's own type.
+            places = np.rint(np.nan_to_num(values)).astype(np.int64) - int(first)
+            mapped = table[np.clip(places, 0, len(table) - 1)]
             return to_unit(mapped, float(table.min()), float(table.max()))
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     if centre is None or width is None:
@@ -116,12 +131,24 @@ def _first(value: Any) -> float | None:
     return float(numbers[0]) if numbers else None
 
 
-def _padding(stored: NDArray[Any], dataset: Dataset) -> BoolArray | None:
+def _padding(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> BoolArray | None:
     """Where the stored values are padding (PS3.3 C.7.5.1.1.2); None where none, or nothing else, is."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
+    value = integer_of(dataset, "PixelPaddingValue")
+    if value is None or stored.dtype.kind not in "iu":
         return None
-    limit = dataset.get("PixelPaddingRangeLimit", value)
-    low, high = min(value, limit), max(value, limit)
-    padding: BoolArray = (stored >= low) & (stored <= high)
-    return padding if padding.any() and not padding.all() else None
+    limit = integer_of(dataset, "PixelPaddingRangeLimit")
+    # As it is written; else its bits in the pixels' signedness: VRs are confused, and signs lost, on export.
+    for bits in (None, int(dataset.BitsAllocated), int(dataset.BitsStored)):
+        ends = [_wrapped(end, bits, stored.dtype) for end in (value, value if limit is None else limit)]
+        padding: BoolArray = (stored >= min(ends)) & (stored <= max(ends))
+        if padding.any() and not padding.all():
+            notes["padding"] = "black" if ends[0] == value else f"black: {value} stands for {ends[0]}"
+            return padding
+    return None
+
+
+def _wrapped(value: int, bits: int | None, kind: np.dtype[Any]) -> int:
+    if bits is None:
+        return value
+    value %= 2**bits
+    return value - 2**bits if kind.kind == "i" and value >= 2 ** (bits - 1) else value

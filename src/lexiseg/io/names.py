@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import struct
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -43,6 +45,47 @@ def image_format(head: bytes) -> str | None:
 def is_dicom(head: bytes) -> bool:
     """True for a DICOM file with its 128-byte preamble (PS3.10, 7.1)."""
     return head[128:132] == b"DICM"
+
+
+# Start-of-frame markers of JPEG (T.81 table B.1: C4, C8 and CC mean other things) and of JPEG-LS (T.87).
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+
+
+class JpegFrame(NamedTuple):
+    """What a JPEG stream says of its frame: the marker, bits of a sample, and the size in pixels."""
+
+    marker: int
+    bits: int
+    width: int
+    height: int
+
+    @property
+    def coding(self) -> str:
+        """Its coding in words."""
+        if self.marker == 0xF7:
+            return "JPEG-LS"
+        kinds = {0: "baseline", 1: "extended", 2: "progressive", 3: "lossless"}
+        hierarchical = "hierarchical " if self.marker & 4 else ""
+        arithmetic = "arithmetic " if self.marker & 8 else ""
+        return f"{hierarchical}{arithmetic}{kinds[self.marker & 3]}"
+
+
+def jpeg_frame(data: bytes) -> JpegFrame:
+    """The frame header of a JPEG or JPEG-LS stream.
+
+    Raises:
+        ValueError: there is none before the stream ends.
+    """
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _FRAME_MARKERS:
+            bits, height, width = struct.unpack_from(">B2H", data, at + 4)
+            return JpegFrame(marker, bits, width, height)
+        # Fill bytes and markers without a segment (TEM, RSTn, SOI) stand alone.
+        alone = marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8
+        at += (1 if marker == 0xFF else 2) if alone else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise ValueError("the JPEG stream has no frame header")
 
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')

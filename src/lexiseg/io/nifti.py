@@ -17,15 +17,19 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.names import HEAD_BYTES
-from lexiseg.io.read import ReadOptions
+from lexiseg.io.nifti_affine import affine_of, is_regular
+from lexiseg.io.read import CappedFile, ReadOptions
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
+from lexiseg.values.sentinels import without_sentinels
 from lexiseg.values.window import refuse_flat_values
 
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 544
 # Deflate cannot shrink anything further than this (zlib's technical details).
 _BEST_RATIO = 1032
+# What was decided on opening, on its way to the volume.
+_NOTES = "lexiseg_notes"
 _MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -45,8 +49,9 @@ class NiftiHeader:
 class NiftiReader:
     """Reads a volume of one frame in its own units, on the voxels of the file.
 
-    scl_slope and scl_inter are applied; nothing else is done to the values. The affine is in mm, whatever the
-    header's unit. A two-dimensional file is a volume of one slice.
+    scl_slope and scl_inter are applied, and sentinels become NaN (`without_sentinels`); nothing else is done to the
+    values. Where the voxels lie is decided by `affine_of`, in mm, whatever the header's unit. A two-dimensional file
+    is a volume of one slice.
 
     Refused, with the reason: more than one frame, colour and complex voxels, and .hdr/.img pairs.
     """
@@ -71,15 +76,18 @@ def volume_of(image: Any, id: str, *, source: Path | None = None) -> Volume:
     """
     _refuse_kind(image.header)
     values, geometry, header = read_voxels(image)
-    refuse_flat_values(values)
-    notes = {"format": NiftiReader.name}
+    notes = {"format": NiftiReader.name, **_placed(image)[1], **image.extra.get(_NOTES, {})}
     unknown = int(np.count_nonzero(~np.isfinite(values)))
     if unknown:
         notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
+    values, sentinel = without_sentinels(values)
+    if sentinel:
+        notes["sentinel"] = sentinel
+    refuse_flat_values(values)
     return Volume(values=values, geometry=geometry, id=id, source=source, header=header, notes=notes)
 
 
-def read_voxels(image: Any) -> tuple[NDArray[Any], Geometry, NiftiHeader]:
+def read_voxels(image: Any) -> tuple[NDArray[Any], Geometry, NiftiHeader | None]:
     """A nibabel image's scaled voxels (D, H, W): float32 where that holds them exactly, float64 otherwise.
 
     Returns:
@@ -90,11 +98,31 @@ def read_voxels(image: Any) -> tuple[NDArray[Any], Geometry, NiftiHeader]:
     shape = tuple(int(length) for length in image.shape)
     width, height, depth = (*shape, 1, 1, 1)[:3]
     voxels = np.asarray(image.dataobj, dtype=enough).reshape(width, height, depth, order="A")
-    affine = np.asarray(image.affine, np.float64)
-    scale = _MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    return voxels.T, Geometry((depth, height, width), _placed(image)[0]), _repeated(shape, image.header)
+
+
+def _placed(image: Any) -> tuple[NDArray[np.float64], dict[str, str]]:
+    """The affine in mm: of an image that a program holds its own where it is regular, else the header's."""
+    header = image.header
+    affine = image.affine
+    notes: dict[str, str] = {}
+    if affine is None or not is_regular(np.asarray(affine, np.float64)):
+        if "sform_code" not in header:
+            raise UnreadableScan("its affine is singular or not finite; expected a regular (4, 4)")
+        width, height, depth = (*(int(length) for length in image.shape), 1, 1, 1)[:3]
+        affine, notes = affine_of(header, (width, height, depth))
+    affine = np.asarray(affine, np.float64)
+    scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0) if "xyzt_units" in header else 1.0
     if scale != 1.0:
         affine = np.diag([scale, scale, scale, 1.0]) @ affine
-    return voxels.T, Geometry((depth, height, width), affine), NiftiHeader(shape, image.header.copy())
+    return affine, notes
+
+
+def _repeated(shape: tuple[int, ...], header: Any) -> NiftiHeader | None:
+    """What a writer repeats; None of nibabel's other formats."""
+    import nibabel as nib
+
+    return NiftiHeader(shape, header.copy()) if isinstance(header, nib.Nifti1Header) else None
 
 
 def nifti_bytes(array: NDArray[Any], volume: Volume) -> bytes:
@@ -135,7 +163,7 @@ def open_volume(path: Path, max_voxels: int) -> Iterator[Any]:
         UnreadableScan: no NIfTI, not one grey volume, too large, or truncated; the reason alone.
     """
     with contextlib.ExitStack() as stack:
-        handle: IO[bytes] = stack.enter_context(path.open("rb"))
+        handle: IO[bytes] = stack.enter_context(CappedFile(path))
         zipped = handle.read(2) == _GZIP
         handle.seek(0)
         if zipped:
@@ -166,13 +194,25 @@ def _signature(head: bytes) -> str:
 def _open(handle: IO[bytes], signature: str) -> Any:
     # Here, because importing nibabel takes 0.5 s and most runs read no NIfTI.
     import nibabel as nib
+    from nibabel.spatialimages import HeaderDataError
 
     if signature == "":
         raise UnreadableScan("it is a gzip file that holds no NIfTI volume; expected .nii.gz")
     if signature == "pair":
         raise UnreadableScan("it is one half of a .hdr/.img pair; save it as .nii or .nii.gz")
     kind = nib.Nifti1Image if signature == "1" else nib.Nifti2Image
-    return kind.from_stream(cast(io.IOBase, handle))
+    try:
+        header = kind.header_class.from_fileobj(handle)
+    except HeaderDataError as error:
+        raise UnreadableScan(
+            "its header holds a type, a size or an extension that NIfTI does not know; export it again"
+        ) from error
+    scaled, notes = header.copy(), {}
+    if not np.isfinite(scaled["scl_inter"]):
+        scaled["scl_inter"] = 0
+        notes["intercept"] = "scl_inter is no number: 0"
+    # Without an affine: nibabel would refuse forms that `affine_of` passes over.
+    return kind(nib.arrayproxy.ArrayProxy(handle, scaled), None, header, extra={_NOTES: notes})
 
 
 def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UsageError
-from lexiseg.io.read import grey_if_equal, read_scan, reading
+from lexiseg.io.intensities import grey_if_equal, stretch
+from lexiseg.io.read import read_scan, reading
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Scan, Volume
-from lexiseg.values.window import robust_range, to_unit
+from lexiseg.values.sentinels import without_sentinels
 
 
 def as_scan(
@@ -80,17 +81,20 @@ def _of_array(
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):
         if affine is not None:
             raise UsageError("an affine is given with an image; expected spacing, or a volume (D, H, W)")
-        return Image(_display(array), id=id, spacing=_checked(spacing, 2))
+        pixels, notes = _display(array)
+        return Image(pixels, id=id, spacing=_checked(spacing, 2), notes=notes)
     if array.ndim != 3:
         raise UsageError(f"an array has shape {array.shape}; expected (H, W), (H, W, 3) or a volume (D, H, W)")
     depth, height, width = array.shape
     shape = (depth, height, width)
+    values, sentinel = without_sentinels(array)
+    decided = {"sentinel": sentinel} if sentinel else {}
     if affine is not None:
         placed = np.asarray(affine, np.float64)
         if placed.shape != (4, 4) or not np.isfinite(placed).all() or np.linalg.det(placed[:3, :3]) == 0:
             raise UsageError(f"affine has shape {placed.shape} or is singular; expected a regular (4, 4)")
-        return Volume(array, Geometry(shape, placed), id=id)
-    return Volume(array, Geometry.of_spacing(shape, _checked(spacing, 3)), id=id)
+        return Volume(values, Geometry(shape, placed), id=id, notes=decided)
+    return Volume(values, Geometry.of_spacing(shape, _checked(spacing, 3)), id=id, notes=decided)
 
 
 def _checked(spacing: tuple[float, ...] | None, axes: int) -> Any:
@@ -103,10 +107,11 @@ def _checked(spacing: tuple[float, ...] | None, axes: int) -> Any:
     return values
 
 
-def _display(array: NDArray[Any]) -> FloatArray:
-    """An image's pixels in [0, 1]."""
+def _display(array: NDArray[Any]) -> tuple[FloatArray, dict[str, str]]:
+    """An image's pixels in [0, 1], and notes."""
+    notes: dict[str, str] = {}
     if array.dtype.kind == "b":
-        return array.astype(np.float32)
+        return array.astype(np.float32), notes
     if array.dtype == np.uint8:
         pixels: FloatArray = array.astype(np.float32) / np.float32(255)
     elif array.dtype.kind == "f":
@@ -117,8 +122,8 @@ def _display(array: NDArray[Any]) -> FloatArray:
             )
         pixels = np.ascontiguousarray(array, np.float32)
     else:
-        pixels = to_unit(array, *robust_range(array))
-    return grey_if_equal(pixels) if pixels.ndim == 3 else pixels
+        pixels, _ = stretch(array, notes)
+    return (grey_if_equal(pixels) if pixels.ndim == 3 else pixels), notes
 
 
 def _of_pillow(image: Any, id: str) -> Scan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import stat
 import warnings
@@ -12,11 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.names import HEAD_BYTES, printable, safe_id, scan_suffix
-from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Scan
 
 MAX_PIXELS = 2**27
@@ -27,6 +25,10 @@ MAX_VOXELS = 2**29
 READERS = ("lexiseg.io.images:ImageReader", "lexiseg.io.nifti:NiftiReader", "lexiseg.io.dicom:DicomReader")
 """Each as "module:class", imported when it is asked: the surest signatures first, since DICOM without its preamble
 can only be guessed.  A new format adds its line here."""
+
+
+# What libraries raise on kinds that they do not know as well as on damage.
+_NOT_DAMAGE = (TypeError, AttributeError, LookupError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,20 @@ class ReadOptions:
     id: str
     max_pixels: int
     max_voxels: int
+
+
+class CappedFile(io.BufferedReader):
+    """A file opened for reading that never allocates more than it holds, whatever length its content claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._length = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `size` bytes; all that is left when it is negative."""
+        if size is None or size < 0:
+            return super().read()
+        return super().read(min(size, max(0, self._length - self.tell())))
 
 
 @runtime_checkable
@@ -63,20 +79,6 @@ class Reader(Protocol):
     def read(self, path: Path, options: ReadOptions) -> Scan:
         """The scan of a regular, non-empty file for which `can_read` was true."""
         ...
-
-
-def grey_if_equal(pixels: FloatArray) -> FloatArray:
-    """(H, W, 3) to (H, W) where the three channels are equal everywhere; otherwise `pixels` itself."""
-    red = pixels[..., 0]
-    if np.array_equal(red, pixels[..., 1]) and np.array_equal(red, pixels[..., 2]):
-        return np.ascontiguousarray(red)
-    return pixels
-
-
-def refuse_flat(pixels: FloatArray) -> None:
-    """Raise UnreadableScan where an image (H, W) or (H, W, 3) has one colour only."""
-    if np.all(pixels == pixels[:1, :1]):
-        raise UnreadableScan("all pixels are equal; there is nothing to segment in it")
 
 
 def read_scan(
@@ -180,4 +182,7 @@ def _damage(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"it cannot be read ({os.strerror(error.errno)})"
     # Not the library's own words: they may fill lines, or quote a header's value, which may be a patient's.
-    return f"it is damaged or truncated (decoding it ended in {type(error).__name__}); copy or export it again"
+    name = type(error).__name__
+    if isinstance(error, _NOT_DAMAGE):
+        return f"it is of a kind that is not supported, or damaged (reading it ended in {name}); export it again"
+    return f"it is damaged or truncated (decoding it ended in {name}); copy or export it again"
