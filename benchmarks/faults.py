@@ -156,7 +156,8 @@ def truth_masks(place: Place) -> Iterator[Outcome]:
 
 
 def dicom_masks(place: Place) -> Iterator[Outcome]:
-    """06: a true mask as DICOM."""
+    """06: nested functional groups, and a true mask as DICOM."""
+    yield from read(place)
     found = Place(place.files / "eval", place.out).evaluate("r")
     yield Outcome("evaluate: dicom_mask", found.of("dicom_mask"), found.dice("dicom_mask") == 1)
 
@@ -221,13 +222,35 @@ def exif(place: Place) -> Iterator[Outcome]:
         yield Outcome(f"evaluate: {name}", found.of(name), "EXIF" in found.of(name))
 
 
+def folders(place: Place) -> Iterator[Outcome]:
+    """10: a disc with its DICOMDIR, and a folder with what is no scan."""
+    done = place.run("segment", "cd", "--text", "lungs", "--out", place.out)
+    rows = (place.out / "results.csv").read_text().splitlines()[1:] if done.status == 0 else []
+    right = len(rows) == 3 and "passed over: 1 DICOMDIR" in done.told
+    yield Outcome("segment cd", f"{len(rows)} rows; {done.line}", right)
+
+
+def read(place: Place) -> Iterator[Outcome]:
+    """03, 05, 06, 07: what readers make of scans; see `faults_readers.py`."""
+    command = [sys.executable, str(Path(__file__).with_name("faults_readers.py")), "--data", str(place.files.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        kind, name, verdict, got = line.split(None, 3)
+        if kind == place.files.name:
+            yield Outcome(f"read {name}", got, verdict == "right")
+
+
 KINDS: Mapping[str, Callable[[Place], Iterator[Outcome]]] = {
     "01-overlap": overlap,
     "02-single-slice": single_slice,
+    "03-affine": read,
     "04-truth-masks": truth_masks,
+    "05-range": read,
     "06-nested-dicom": dicom_masks,
+    "07-header-quirks": read,
     "08-pairs": pairs,
     "09-runs-mix": runs_mixed,
+    "10-folder": folders,
     "11-volume-eval": volumes,
     "12-labels": labels,
     "13-exif": exif,

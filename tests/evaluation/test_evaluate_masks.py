@@ -294,6 +294,13 @@ class TestPhrases:
         assert case.values["dice"] == 1
         assert case.notes == ()
 
+    def test_an_unknown_one_is_counted_as_no_finding(self, small: Any, asked: Path) -> None:
+        one_scan(small, small.folder / "masks" / "left.png", text="left lung")
+        (asked / "results.csv").write_text("id,text,present,status,verdict\na,left lung,false,ok,unknown\n")
+        system = run(small, asked).systems[0]
+        assert system.counts()["unknown"] == 1
+        assert "run: the phrase is unknown to the models" in cases(run(small, asked))["a"].notes
+
     @pytest.mark.parametrize("text", ["", "a chest with lungs"])
     def test_are_refused_where_nobody_says_which(self, small: Any, asked: Path, text: str) -> None:
         one_scan(small, small.folder / "masks" / "left.png", text=text)

@@ -130,6 +130,8 @@ class TestVolumes:
             header.set_qform(oblique() if codes[0] != 4 else np.diag([2.0, 2, 2, 1]), codes[1])
             header.set_xyzt_units("micron", "sec")
             header["descrip"] = b"Doe^Jane"
+            if kind is nib.Nifti1Image:
+                header["data_type"] = header["db_name"] = b"Doe^Jane"
             header["cal_max"] = 500
             header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Doe^Jane"))
 

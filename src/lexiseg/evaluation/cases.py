@@ -48,6 +48,7 @@ class Case:
         presence: its evidence for that, 0 to 1; NaN where it gave none.
         confidence: its trust in its answer, 0 to 1; NaN where it gave none.
         notes: what was decided on the way, each beginning with whose it is: "truth: ", "prediction: ", "run: ".
+        unknown: the system did not know the phrase, so that its empty mask is no finding.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Case:
     presence: float = math.nan
     confidence: float = math.nan
     notes: tuple[str, ...] = ()
+    unknown: bool = False
 
     @property
     def quality(self) -> float:
@@ -125,6 +127,8 @@ def _notes(truth: Truth, answered: Prediction | None) -> Iterator[str]:
     if answered is not None:
         yield from (f"prediction: {note}" for note in answered.notes)
         yield from filter(None, (_drawn_unturned(truth, answered.mask), _drawn_inverted(truth, answered.mask)))
+        if answered.unknown:
+            yield "run: the phrase is unknown to the models"
         if answered.run_notes:
             yield from (f"run: {note.strip()}" for note in answered.run_notes.split(";") if note.strip())
 
@@ -198,6 +202,7 @@ def _with_answer(case: Case, mask: MaskScore | None, answered: Prediction | None
         case = replace(case, emptiness=mask.emptiness, predicted_size=mask.predicted_size)
     if answered is not None:
         case = replace(case, found=answered.found, presence=answered.presence, confidence=answered.confidence)
+        case = replace(case, unknown=answered.unknown)
     return case
 
 

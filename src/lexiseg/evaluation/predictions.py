@@ -35,6 +35,7 @@ class ReportedTarget:
         confidence: 0 to 1; likewise.
         error: why the scan failed; "" where it did not.
         notes: what was decided on reading and showing the scan.
+        unknown: the models did not know the phrase, so that the empty mask is no finding.
     """
 
     text: str = ""
@@ -43,6 +44,7 @@ class ReportedTarget:
     confidence: float = math.nan
     error: str = ""
     notes: str = ""
+    unknown: bool = False
 
 
 RESULTS = "results.csv"
@@ -52,7 +54,7 @@ def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
     """A folder's results.csv, by id; its phrases in order.
 
     Any program may write one: of the columns only id is needed, and text, present, presence, confidence,
-    status, error and notes are read where they are.
+    status, error, notes and verdict are read where they are.
 
     Returns:
         Nothing where there is no such file.
@@ -90,6 +92,7 @@ def _reported(row: dict[str, str], line: int) -> ReportedTarget:
         confidence=_share(row, "confidence", line),
         error=printable(row.get("error", "") or "no reason given") if row.get("status") == "failed" else "",
         notes=printable(row.get("notes", "").strip()),
+        unknown=row.get("verdict", "") == "unknown",
     )
 
 
@@ -201,6 +204,7 @@ class Prediction:
         saliency: on the truth's grid; None where there is none.
         notes: what was decided on reading its mask.
         run_notes: what the system noted of the scan.
+        unknown: the system did not know the phrase.
     """
 
     mask: BoolArray
@@ -210,6 +214,7 @@ class Prediction:
     saliency: NDArray[Any] | None = None
     notes: tuple[str, ...] = ()
     run_notes: str = ""
+    unknown: bool = False
 
 
 def read_prediction(
@@ -266,6 +271,7 @@ def read_prediction(
         saliency=_saliency(None if several else folder.saliency(id), truth),
         notes=tuple(filter(None, (*notes, *decided.notes, note))),
         run_notes="; ".join(dict.fromkeys(target.notes for target in reported if target.notes)),
+        unknown=any(target.unknown for target in reported),
     )
 
 

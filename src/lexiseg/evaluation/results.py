@@ -67,6 +67,7 @@ class SystemEvaluation:
             "scored": status[Status.ok],
             "missing": status[Status.missing],
             "refused": status[Status.refused],
+            "unknown": sum(case.unknown for case in cases),
             "both_empty": empty[Emptiness.both],
             "only_truth_empty": empty[Emptiness.truth],
             "only_prediction_empty": empty[Emptiness.prediction],

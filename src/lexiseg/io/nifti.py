@@ -137,7 +137,7 @@ def nifti_bytes(array: NDArray[Any], volume: Volume) -> bytes:
         header = volume.header.header.copy()
         header.extensions.clear()
         header.set_data_dtype(array.dtype)
-        for text in ("descrip", "aux_file", "db_name", "intent_name"):
+        for text in ("data_type", "db_name", "descrip", "aux_file", "intent_name"):
             if text in header:
                 header[text] = b""
         for number in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_min", "cal_max"):

@@ -93,13 +93,13 @@ def detail_table(evaluation: Evaluation, system: SystemEvaluation) -> Table:
 
 def counts_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
     """What a mean hides: how many are missing, refused or empty."""
-    header = ("system", "scans", "groups", "missing", "refused", "both empty", "drawn where nothing is",
-              "empty where something is")  # fmt: skip
+    header = ("system", "scans", "groups", "missing", "refused", "unknown phrase", "both empty",
+              "drawn where nothing is", "empty where something is")  # fmt: skip
     rows = []
     for system in evaluation.systems:
         counts = system.counts(stratum)
         rows.append(
-            cells(system.name, *(counts[name] for name in ("scans", "groups", "missing", "refused",
+            cells(system.name, *(counts[name] for name in ("scans", "groups", "missing", "refused", "unknown",
                    "both_empty", "only_truth_empty", "only_prediction_empty")))
         )  # fmt: skip
     return Table("Counts", header, tuple(rows))
