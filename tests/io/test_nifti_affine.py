@@ -62,6 +62,13 @@ class TestOrder:
         np.testing.assert_array_equal(np.diag(affine), [-1, 1, 2, 1])
         assert "voxel_size" in notes
 
+    def test_a_qform_without_sizes_says_so(self) -> None:
+        header = header_of(qform=LEFT)
+        header["pixdim"][3] = 0
+        affine, notes = affine_of(header, SHAPE)
+        np.testing.assert_allclose(np.diag(affine)[:3], [-0.7, -0.8, 1], rtol=1e-6)
+        assert list(notes) == ["voxel_size"]
+
 
 class TestConflict:
     def test_says_by_how_much_and_that_they_are_mirrored(self) -> None:

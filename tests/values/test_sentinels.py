@@ -58,6 +58,15 @@ class TestWithoutSentinels:
         values = padded(RNG.integers(0, 1200, (40, 50)).astype(np.uint16), 2**16 - 3024)
         assert int(np.isnan(without_sentinels(values)[0]).sum()) == 500
 
+    @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32])
+    def test_the_largest_of_an_integer_type(self, dtype: type) -> None:
+        values = padded(RNG.integers(0, 1200, (40, 50)).astype(dtype), np.iinfo(dtype).max)
+        assert int(np.isnan(without_sentinels(values)[0]).sum()) == 500
+
+    def test_a_padding_number_by_slope_and_intercept(self) -> None:
+        values = padded(TISSUE.astype(np.float32), np.float32(-3024.001))
+        assert int(np.isnan(without_sentinels(values)[0]).sum()) == 500
+
     def test_one_hot_pixel_is_none(self) -> None:
         values = TISSUE.copy()
         values[0, 0] = -7000

@@ -88,10 +88,13 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
 
 
 def integer_of(dataset: Dataset, keyword: str) -> int | None:
-    """An element's first whole number, also out of text and little-endian bytes; None where there is none."""
+    """An element's first whole number, also where its VR is another than the standard's; None where there is none."""
+    from pydicom.datadict import dictionary_VR
+
     value = value_of(dataset, keyword)
-    if isinstance(value, bytes) and len(value) in (1, 2, 4):
-        return int.from_bytes(value, "little")
+    # Bytes of an unknown VR: text where the standard has text.
+    if isinstance(value, bytes) and dictionary_VR(keyword) not in ("DS", "IS"):
+        return int.from_bytes(value, "little") if len(value) in (2, 4) else None
     numbers = _parsed(value, 1)
     return int(numbers[0]) if numbers is not None and numbers[0].is_integer() else None
 

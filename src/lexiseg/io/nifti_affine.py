@@ -50,10 +50,12 @@ def affine_of(header: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.floa
     if qform is not None:
         if int(header["sform_code"]) > 0:
             notes["affine"] = "qform taken: the sform is singular or not finite"
-        return qform, notes
-    notes["affine"] = _UNKNOWN
+    else:
+        notes["affine"] = _UNKNOWN
     if any(wrong[axis] for axis in range(3) if shape[axis] > 1):
         notes["voxel_size"] = "not known along every axis: taken as 1"
+    if qform is not None:
+        return qform, notes
     base = np.diag([-edges[0], edges[1], edges[2], 1.0])
     # The voxel in the middle is the origin, as nibabel has it.
     base[:3, 3] = -base[:3, :3] @ ((np.array(shape) - 1) / 2)

@@ -17,6 +17,7 @@ _KNOWN_GAP = 0.1
 _UNKNOWN_GAP = 1.0
 # Fill values of float formats: 1e20, 9.97e36 and the largest of the type.
 _HUGE = 1e19
+_ROUNDING = 1e-2
 _SAMPLE = 2**22
 _WHOLE_STEPS = (8, 10, 12, 14, 16)
 
@@ -29,7 +30,8 @@ def without_sentinels(values: NDArray[Any]) -> tuple[NDArray[Any], str]:
     - the smallest, where it is negative and one of PADDING_NUMBERS, a tenth of the rest's range below the rest;
     - the smallest, where it is negative, held by 0.5 % of the pixels, and further below the rest than the rest is
       wide;
-    - the largest, where it is beyond 1e19 in floats, or in uint16 a padding number's 16 bits, as far away.
+    - the largest, as far away and as often, where it is beyond 1e19 in floats, the largest of an integer's type, or in
+      uint16 a padding number's 16 bits.
 
     The rest's range is from its smallest value to its 99.5 percentile. So air at -1024 below lungs at -1000 stays,
     and so does a black background at 0. Types of 8 bits hold no sentinel.
@@ -73,16 +75,24 @@ def _sentinel(values: NDArray[Any]) -> float | None:
         rest = finite & (values > low)
         above = values.min(where=rest, **ends[0])
         number = float(low)
-        if _apart(values, rest, number, float(above), known=number in PADDING_NUMBERS or number < -_HUGE):
+        if _apart(values, rest, number, float(above), known=_is_padding(number)):
             return number
     high = values.max(where=finite, **ends[1])
     wrapped = values.dtype == np.uint16 and int(high) - 2**16 in PADDING_NUMBERS
-    if wrapped or high > _HUGE:
+    # The largest of an integer's type is what programs write for "no data" too.
+    if wrapped or high > _HUGE or (values.dtype.kind in "iu" and high == _limit(values.dtype, 1)):
         rest = finite & (values < high)
         below = float(values.max(where=rest, **ends[1]))
         if _apart(-values.astype(np.float64), rest, -float(high), -below, known=False):
             return float(high)
     return None
+
+
+def _is_padding(number: float) -> bool:
+    """Within the rounding of a header's slope and intercept."""
+    if abs(number) > -2 * min(PADDING_NUMBERS):
+        return number < -_HUGE
+    return abs(number - round(number)) < _ROUNDING and round(number) in PADDING_NUMBERS
 
 
 def _limit(dtype: np.dtype[Any], sign: int) -> Any:
