@@ -142,6 +142,11 @@ def nifti_bytes(array: NDArray[Any], volume: Volume) -> bytes:
                 header[text] = b""
         for number in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_min", "cal_max"):
             header[number] = 0
+        try:
+            header.get_qform()
+        except ValueError:
+            # A quaternion that rounding made longer than one, with which no program would read the file.
+            header.set_qform(volume.geometry.affine, int(header["qform_code"]))
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         voxels = np.ascontiguousarray(array.T.reshape(volume.header.shape))
         # affine=None leaves the header's sform and qform as they are; any other value may be rounded into them.
