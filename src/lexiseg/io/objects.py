@@ -115,8 +115,10 @@ def _display(array: NDArray[Any]) -> tuple[FloatArray, dict[str, str]]:
     if array.dtype == np.uint8:
         pixels: FloatArray = array.astype(np.float32) / np.float32(255)
     elif array.dtype.kind == "f":
-        low, high = float(np.nanmin(array)), float(np.nanmax(array))
-        if not (low >= 0 and high <= 1) or np.isnan(array).any():
+        if np.isnan(array).any():
+            raise UsageError("an image's floats hold NaN; expected [0, 1]: give what is not measured a value")
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"an image's floats go from {low:g} to {high:g}; expected [0, 1]: scale them, or give uint8 or uint16"
             )
