@@ -31,6 +31,7 @@ class TestKnows:
         [
             "spiculated breast tumor", "hazy lungs", "Large breast tumour", "ill-defined breast lesion",
             "the left lung on a chest radiograph", "opaque left lung", "enlarged heart", "a high-grade glioma",
+            "tumour in left breast", "tumor in brain",
             "brain tumor in a brain MRI", "fetal head in profile", "a medical scan showing lungs",
         ],
     )  # fmt: skip

@@ -33,7 +33,8 @@ class Vocabulary:
     Attributes:
         library: its targets are known by every wording.
         phrases: others that are known.
-        qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`.
+        qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
+            article, which never counts.
     """
 
     library: PhraseLibrary
@@ -44,19 +45,19 @@ class Vocabulary:
     def __post_init__(self) -> None:
         wordings = (*(each for target in self.library.targets for each in target.known), *self.phrases)
         for wording in wordings:
-            self._keys.setdefault(phrase_key(wording), wording)
+            self._keys.setdefault(_key(wording), wording)
 
     def names(self, text: str) -> bool:
         """Whether a phrase is itself one of those that are known, whatever its case, spelling and order
         ("lung, left").
         """
-        return phrase_key(text) in self._keys or self.library.find(text) is not None
+        return _key(text) in self._keys or self.library.find(text) is not None
 
     def knows(self, text: str) -> bool:
         """Whether a phrase is known: one of those named, with nothing but qualifiers around it."""
         if self.names(text):
             return True
-        words = phrase_key(text).split()
+        words = _key(text).split()
         return any(self._qualify(words[:i]) and self._qualify(words[j:]) for i, j in self._inside(words))
 
     def several(self, text: str) -> tuple[str, ...]:
@@ -68,7 +69,7 @@ class Vocabulary:
 
     def nearest(self, text: str) -> tuple[str, ...]:
         """Known phrases that are spelt alike, nearest first, then those that stand inside; at most three."""
-        words = phrase_key(text).split()
+        words = _key(text).split()
         alike = [
             key
             for reading in readings(text)
@@ -96,6 +97,10 @@ class Vocabulary:
                 return False
             at += count
         return True
+
+
+def _key(text: str) -> str:
+    return " ".join(word for word in phrase_key(text).split() if word not in {"a", "an", "the"})
 
 
 @lru_cache(maxsize=1)
