@@ -49,7 +49,9 @@ def make_fabric(device: str | torch.device, precision: str, *, devices: int = 1)
     chosen: Any = processes
     if place.type == "cuda" and place.index is not None and processes == 1:
         chosen = [place.index]
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # Fabric speaks under the name of whichever of the two was imported last.
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=place.type,
         devices=chosen,
