@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.read import Reader, read_scan, readers
+from lexiseg.io.read import Reader, quiet, read_scan, readers
 from lexiseg.values.scans import Scan
 
 GREY = np.random.default_rng(3).integers(0, 256, (40, 50)).astype(np.uint8)
@@ -156,3 +158,15 @@ class TestDamage:
             else:
                 assert pixels.size <= 3 * 10**6
                 assert 0 <= pixels.min() <= pixels.max() <= 1
+
+
+class TestQuiet:
+    def test_one_thread_is_silent_and_others_are_heard(self, caplog: pytest.LogCaptureFixture) -> None:
+        logger = logging.getLogger("tifffile")
+        with quiet("tifffile"):
+            logger.error("of this thread")
+            other = threading.Thread(target=logger.error, args=("of another",))
+            other.start()
+            other.join()
+        logger.error("afterwards")
+        assert caplog.messages == ["of another", "afterwards"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import logging
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.names import HEAD_BYTES
 from lexiseg.io.nifti_affine import affine_of, is_regular
-from lexiseg.io.read import CappedFile, ReadOptions
+from lexiseg.io.read import CappedFile, ReadOptions, quiet
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
 from lexiseg.values.sentinels import without_sentinels
@@ -173,7 +172,7 @@ def open_volume(path: Path, max_voxels: int) -> Iterator[Any]:
         handle.seek(0)
         if zipped:
             handle = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=handle)))
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet("nibabel.global"))
         image = _open(handle, _signature(_inflated(path)))
         most_bytes = path.stat().st_size * (_BEST_RATIO if zipped else 1)
         _refuse_unfit(image.header, most_bytes, max_voxels)
@@ -247,15 +246,3 @@ def _refuse_kind(header: Any) -> None:
     kind = header.get_data_dtype()
     if kind.fields is not None or kind.kind not in "iuf":
         raise UnreadableScan("its voxels are colour or complex; expected one real number each")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep nibabel from printing on headers that it repairs."""
-    logger = logging.getLogger("nibabel.global")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before

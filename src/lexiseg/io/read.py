@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,6 +140,25 @@ def reading(path: Path) -> Iterator[None]:
     # The libraries raise anything at all on damaged files, from SyntaxError to classes of their own.
     except Exception as error:
         raise UnreadableScan(f"{label}: {_damage(error)}") from error
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep a library's logger silent in this thread: what it says of a repair quotes headers.
+
+    Other threads' records pass, and nothing of the logger's own settings changes.
+    """
+    thread = threading.get_ident()
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger(name)
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
 
 
 def regular_head(path: Path) -> bytes:

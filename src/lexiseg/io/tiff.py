@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.read import quiet
 
 # What tifffile decodes without further packages: none, deflate (two numbers), PackBits.
 _COMPRESSIONS = (1, 8, 32946, 32773)
@@ -50,7 +48,7 @@ def read_samples(path: Path, max_pixels: int) -> TiffSamples:
     # Here, because most runs read no such TIFF.
     import tifffile
 
-    with _quiet(), tifffile.TiffFile(path) as file:
+    with quiet("tifffile"), tifffile.TiffFile(path) as file:
         pages: list[Any] = list(file.pages)
         whole = [page for page in pages if not int(page.subfiletype) & PASSED_OVER] or pages[:1]
         if len(whole) > 1:
@@ -111,15 +109,3 @@ def _refuse_truncated(page: Any, size: int) -> None:
     needed = page.nbytes if int(page.compression) == 1 else 1
     if held < needed or any(offset + count > size for offset, count in spans):
         raise UnreadableScan(f"it is truncated: its header claims {max(needed, held)} bytes; copy or export it again")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tifffile from logging on what it repairs: it quotes tags."""
-    logger = logging.getLogger("tifffile")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
