@@ -47,7 +47,7 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "installing lexiseg with PyTorch: some minutes, and up to 6 GB with its CUDA libraries"
-	$(BIN)/pip install --progress-bar on -c constraints.txt -e . \
+	$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[serve]' \
 		| { grep --line-buffered -E "Downloading|Installing|Successfully|ERROR|error" || true; }
 	@touch $@
 

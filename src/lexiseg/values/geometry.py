@@ -29,7 +29,7 @@ class PlaneAxes:
     """How an array (D, H, W) is turned into upright planes: axes permuted and reversed, nothing interpolated.
 
     Attributes:
-        name: "axial", "coronal" or "sagittal".
+        name: "axial", "coronal" or "sagittal"; "frames" of a stack in time.
         axes: the array axis that slice, row and column of the planes run along.
         flips: which of them run against their array axis.
     """
@@ -39,8 +39,8 @@ class PlaneAxes:
     flips: tuple[bool, bool, bool]
 
     def cut(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A view (N, h, w) of an array (D, H, W): its planes in order, each upright."""
-        return array.transpose(self.axes)[self._steps]
+        """A view (N, h, w, ...) of an array (D, H, W, ...): its planes in order, each upright."""
+        return array.transpose((*self.axes, *range(3, array.ndim)))[self._steps]
 
     def assemble(self, planes: NDArray[Any]) -> NDArray[Any]:
         """A view (D, H, W) of planes (N, h, w); the inverse of `cut`."""
@@ -59,6 +59,12 @@ class Geometry:
         shape: (D, H, W): slices, rows and columns of the array, as they are stored.
         affine: float64 (4, 4): voxel (column, row, slice) to RAS+ mm.
         frame: of reference, a DICOM UID; "" where nobody knows.
+        positions: mm of each slice along the stack, from the first, where their distances differ; None where the
+            affine says it all. The affine then has the mean distance.
+        time: whether slices follow each other in time, not in space: they have no distance.
+
+    Raises:
+        ValueError: there is another number of positions than slices.
 
     Example:
         >>> Geometry.of_spacing((20, 64, 64), (5.0, 0.5, 0.5)).plane_axes().name
@@ -68,6 +74,12 @@ class Geometry:
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     frame: str = ""
+    positions: tuple[float, ...] | None = None
+    time: bool = False
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and len(self.positions) != self.shape[0]:
+            raise ValueError(f"there are {len(self.positions)} positions of {self.shape[0]} slices; expected as many")
 
     @classmethod
     def of_spacing(cls, shape: tuple[int, int, int], spacing: tuple[float, float, float] | None = None) -> Self:
@@ -82,11 +94,22 @@ class Geometry:
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """mm between voxel centres along slice, row and column; None where the affine does not say."""
+        """mm between voxel centres along slice, row and column; None where the affine does not say, or in time."""
         sizes = np.linalg.norm(self.affine[:3, :3], axis=0)
-        if not np.isfinite(sizes).all() or sizes.min() <= 0:
+        if self.time or not np.isfinite(sizes).all() or sizes.min() <= 0:
             return None
         return float(sizes[2]), float(sizes[1]), float(sizes[0])
+
+    @property
+    def pixel_spacing(self) -> tuple[float, float] | None:
+        """mm between voxel centres along row and column, also of a stack in time; None where nobody knows."""
+        column, row = (float(size) for size in np.linalg.norm(self.affine[:3, :2], axis=0))
+        return (row, column) if np.isfinite([row, column]).all() and min(row, column) > 0 else None
+
+    @property
+    def regular(self) -> bool:
+        """Whether the affine alone says where each voxel lies."""
+        return self.positions is None and not self.time
 
     @property
     def oriented(self) -> bool:
@@ -102,15 +125,20 @@ class Geometry:
         axes.  "auto" cuts across the only axis of one voxel, else across the axis whose voxels are clearly
         (10 %) thicker than all others, which gives the plane of acquisition, else axially.  An affine that is
         singular or not finite cannot be matched: column, row and slice then count as right, anterior, superior.
+        A stack in time has its frames alone.
 
         Args:
             plane: a plane, or "auto".
 
         Raises:
-            UsageError: no such plane.
+            UsageError: no such plane, or a plane of a stack in time.
         """
         if plane not in get_args(PlaneName):
             raise UsageError(f"plane is {plane!r}; expected one of {', '.join(get_args(PlaneName))}")
+        if self.time:
+            if plane != "auto":
+                raise UsageError(f"plane is {plane!r}, and the frames follow each other in time; expected auto")
+            return PlaneAxes("frames", (0, 1, 2), (False, False, False))
         matched = self._matched()
         name = plane if plane != "auto" else self._acquired(matched)
         voxel_of = {world: voxel for voxel, (world, _) in enumerate(matched)}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry, PlaneAxes, PlaneName
-from lexiseg.values.window import Window, check_window, choose_window
+from lexiseg.values.window import ValueRange, Window, check_window, choose_window
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -112,11 +112,12 @@ class Planes(Sequence[Plane]):
         return np.ascontiguousarray(self.axes.assemble(np.stack(planes)))
 
     def _spacing(self) -> tuple[float, float] | None:
+        if isinstance(self._scan, Image):
+            return self._scan.spacing
         spacing = self._scan.spacing
+        assert self.axes is not None
         if spacing is None:
-            return None
-        if self.axes is None:
-            return spacing[0], spacing[1]
+            return self._scan.geometry.pixel_spacing if self._scan.geometry.time else None
         return spacing[self.axes.axes[1]], spacing[self.axes.axes[2]]
 
 
@@ -132,6 +133,7 @@ class Image:
             None where pixels are all that there is.
         unit: of `native`, "HU" or "".
         source: the file that was read; None for a scan made in memory.
+        header: what a writer of the source's format must repeat, or refer to; None where there is nothing.
         notes: what was done on reading (window, photometric inversion, ...): no patient data.
 
     Raises:
@@ -144,6 +146,7 @@ class Image:
     native: NDArray[Any] | None = None
     unit: str = ""
     source: Path | None = None
+    header: Any = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -193,13 +196,14 @@ class Volume:
     """A stack of slices in native units.
 
     Attributes:
-        values: (D, H, W) real numbers in the scan's units (Hounsfield for CT), as they are stored.
+        values: (D, H, W) real numbers in the scan's units (Hounsfield for CT), as they are stored; of colour uint8
+            (D, H, W, 3), RGB.
         geometry: where the voxels lie.
         id: a name for files and tables, without extension.
         unit: of the values: "HU", or "" where nobody knows.
         window: the file's own; None where it has none.
         source: the file that was read; None for a volume made in memory.
-        header: what a writer of the source's format must repeat; None for a volume made in memory.
+        header: what a writer of the source's format must repeat, or refer to; None for a volume made in memory.
         notes: what was done on reading: no patient data.
 
     Raises:
@@ -216,10 +220,18 @@ class Volume:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 3 or 0 in self.values.shape or self.values.shape != self.geometry.shape:
-            raise ValueError(f"values have shape {self.values.shape}, expected (D, H, W) = {self.geometry.shape}")
+        shape = self.values.shape
+        if 0 in shape or shape[:3] != self.geometry.shape or shape[3:] not in ((), (3,)):
+            raise ValueError(f"values have shape {shape}, expected (D, H, W) = {self.geometry.shape}")
+        if self.colour and self.values.dtype != np.uint8:
+            raise ValueError(f"colours are {self.values.dtype}, expected uint8")
         if self.values.dtype.kind not in "iufb":
             raise ValueError(f"values are {self.values.dtype}, expected real numbers")
+
+    @property
+    def colour(self) -> bool:
+        """Whether the values are RGB."""
+        return self.values.ndim == 4
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -240,6 +252,7 @@ class Volume:
 
         Raises:
             UnreadableScan: the window means nothing for these values, or all values are equal.
+            UsageError: see `Geometry.plane_axes`.
 
         Example:
             >>> values = np.arange(24.0).reshape(2, 3, 4)
@@ -247,7 +260,12 @@ class Volume:
             >>> [plane.shape for plane in volume.planes("axial")]
             [(3, 4), (3, 4)]
         """
-        chosen = choose_window(check_window(window), self.values, own=self.window, unit=self.unit, name=self.id)
+        setting = check_window(window)
+        if self.colour:
+            if setting not in ("auto", "file"):
+                raise UnreadableScan(f"{self.id}: it is in colour, and has no window; expected auto")
+            return Planes(self, self.geometry.plane_axes(plane), ValueRange(0, 255, "colour as displayed"))
+        chosen = choose_window(setting, self.values, own=self.window, unit=self.unit, name=self.id)
         return Planes(self, self.geometry.plane_axes(plane), chosen)
 
 
