@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
-from lexiseg.values.arrays import BoolArray
-from lexiseg.values.scans import Scan, Volume
 from lexiseg.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def settings_record(
     precision: str,
     seed: int,
     phrases: Sequence[str],
-    options: Mapping[str, bool],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides a run's results, as plain values.
 
@@ -53,7 +51,7 @@ def settings_record(
         precision: of the models.
         seed: of the run.
         phrases: asked of every scan; empty where a manifest says them.
-        options: what was written besides masks.
+        options: what was written, and how.
     """
     models = {role: _nameless(provenance[role]) for role in ("encoder", "segmenter")}
     return {
@@ -166,6 +164,7 @@ COLUMNS = (
     "area_mm2",
     "slices",
     "volume_mm3",
+    "diameter_mm",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
 
@@ -193,6 +192,7 @@ class Row:
         area_mm2: the same in mm2, where the spacing is known.
         slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
         volume_mm3: of a volume's mask, where the spacing is known.
+        diameter_mm: the largest of one connected piece of the mask, see `lexiseg.runs.sizes.largest_diameter`.
     """
 
     id: str
@@ -212,6 +212,7 @@ class Row:
     area_mm2: str = ""
     slices: str = ""
     volume_mm3: str = ""
+    diameter_mm: str = ""
 
     def to_line(self) -> str:
         """The row as CSV, with its line break and no other."""
@@ -256,21 +257,6 @@ def boxes_cell(target: TargetResult, *, volume: bool) -> str:
         for index, prompts in enumerate(target.prompts)
         for text in (" ".join(f"{edge:g}" for edge in box) for box in prompts.boxes)
     )
-
-
-def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
-    """The cells of `Row` that say how large a mask is.
-
-    Args:
-        mask: bool, of the scan's shape.
-        scan: what it is of.
-    """
-    count = int(mask.sum())
-    spacing = scan.spacing
-    size = "" if spacing is None else f"{count * math.prod(spacing):.2f}"
-    if isinstance(scan, Volume):
-        return {"slices": str(int(mask.any(axis=(1, 2)).sum())), "volume_mm3": size}
-    return {"area_px": str(count), "area_mm2": size}
 
 
 RESULTS_NAME = "results.csv"
