@@ -2,140 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from lexiseg.errors import BadPhrase
-from lexiseg.models.protocols import Decoded, EncodedImage, Encoder, Segmenter
+from lexiseg.models.protocols import Encoder, Segmenter
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import Redraw, encode_queries, make_consistent, segment_queries
 from lexiseg.pipelines.preset import PIPELINE_SECTIONS, MaskSettings, Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, dice, label_map, target_result
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
-from lexiseg.values.arrays import FloatArray
 from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.scans import Plane, Planes, Scan
-
-Key = tuple[tuple[int, ...], bytes]
-
-
-class EncodingCache:
-    """Encodings of planes and of windows in them, the least recently used forgotten first; for several threads.
-
-    An encoding is found by its pixels, so a scan seen through another window is another one.
-
-    Args:
-        limit: bytes that are kept at most; one encoding is kept whatever its size.
-    """
-
-    def __init__(self, limit: int = 2**28) -> None:
-        self._limit, self._used = limit, 0
-        self._kept: OrderedDict[Key, tuple[EncodedImage, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Key) -> EncodedImage | None:
-        """The encoding of a key; None where it is not kept."""
-        with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
-
-    def put(self, key: Key, image: EncodedImage) -> None:
-        """Keep an encoding."""
-        with self._lock:
-            if key in self._kept:
-                return
-            self._kept[key] = image, image.nbytes
-            self._used += image.nbytes
-            while self._used > self._limit and len(self._kept) > 1:
-                _, (_, size) = self._kept.popitem(last=False)
-                self._used -= size
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all encodings that are kept."""
-        return self._used
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-
-class CachedSegmenter:
-    """A `Segmenter` around another one, which keeps its answers, and encodings of a plane and its windows.
-
-    It is made anew for each plane and used by one thread, so that no answer outlives it.
-
-    Args:
-        segmenter: that does the work.
-        encodings: that outlive it; its own when None.
-    """
-
-    def __init__(self, segmenter: Segmenter, encodings: EncodingCache | None = None) -> None:
-        self._segmenter = segmenter
-        self._encodings = encodings
-        self._own: dict[Key, EncodedImage] = {}
-        # the encoding is kept with its answer: while it lives, no other one has its id
-        self._answers: dict[Hashable, tuple[EncodedImage, Decoded]] = {}
-
-    @property
-    def name(self) -> str:
-        """The name of the segmenter inside."""
-        return self._segmenter.name
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-        return self._segmenter.device
-
-    def encode(self, pixels: FloatArray) -> EncodedImage:
-        """As the segmenter does, or what it gave for the same pixels before."""
-        key = pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()
-        found = self._own.get(key)
-        if found is None and self._encodings is not None:
-            found = self._encodings.get(key)
-        if found is None:
-            found = self._segmenter.encode(pixels)
-            if self._encodings is not None:
-                self._encodings.put(key, found)
-        self._own[key] = found
-        return found
-
-    def decode(
-        self,
-        image: EncodedImage,
-        *,
-        boxes: np.ndarray | None = None,
-        points: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        multimask: bool = False,
-    ) -> Decoded:
-        """As the segmenter does, or what it answered to the same prompts before."""
-        asked = (None if each is None else each.tobytes() for each in (boxes, points, labels))
-        key = (id(image), multimask, *asked)
-        if key in self._answers:
-            return self._answers[key][1]
-        decoded = self._segmenter.decode(image, boxes=boxes, points=points, labels=labels, multimask=multimask)
-        # a proposal generator asks hundreds at once and never again: keeping those would only fill memory
-        if len(decoded.logits) == 1:
-            self._answers[key] = image, decoded
-        return decoded
-
-    def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
-        """As the segmenter does."""
-        return self._segmenter.upsample(logits, image)
-
 
 Progress = Callable[[float], None]
 """Called with the share of a scan's work that is done, 0 to 1."""

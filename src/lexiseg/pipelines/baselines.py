@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.base import Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, Result, SliceResult
 from lexiseg.proposals.generator import propose

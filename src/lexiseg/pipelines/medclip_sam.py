@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.base import CachedSegmenter, StageTimer, TextPipeline
+from lexiseg.pipelines.base import StageTimer, TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.fusion import encode_queries, segment_best
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
