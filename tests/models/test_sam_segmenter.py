@@ -385,7 +385,9 @@ class TestManyAtOnce:
     def test_encodings_and_masks_are_those_of_one_by_one(self, sam: Path, scan: np.ndarray) -> None:
         segmenter = load_segmenter(str(sam), device="cpu")
         scans = [scan, scan[..., 0], np.ascontiguousarray(scan[:90, 30:])]
-        for together, alone in zip(segmenter.encode_many(scans), [segmenter.encode(each) for each in scans], strict=True):
+        for together, alone in zip(
+            segmenter.encode_many(scans), [segmenter.encode(each) for each in scans], strict=True
+        ):
             assert together.shape == alone.shape and together.input_shape == alone.input_shape
             # Sums of some hundred float32 products, in another order: a few ulps of the largest value.
             bound = 1e-4 * float(alone.embedding.abs().max())

@@ -153,7 +153,6 @@ def test_nowhere_positive_is_nothing_found(encoder: FakeEncoder, scan: FloatArra
     assert not method.activate(encoder, torch.full((4, 5), -1.0), phrase).any()
 
 
-
 class TestManyAtOnce:
     @pytest.mark.parametrize("framing", ["letterbox", "pyramid"])
     @pytest.mark.parametrize(("name", "options"), [("dense", {}), ("dense", {"shifts": 2}), ("gradcam", {})])

@@ -7,19 +7,18 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Lock
 from typing import Any, ClassVar
 
-from lexiseg.errors import BadPhrase
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
-from lexiseg.pipelines.fusion import Redraw, encode_queries, make_consistent, segment_queries
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, MaskSettings, Preset
-from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, dice, label_map, target_result
+from lexiseg.pipelines.packed import Journal, PackedSlices, pack
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
+from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
-from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.scans import Plane, Planes, Scan
 
 Progress = Callable[[float], None]
@@ -49,7 +48,7 @@ class StageTimer:
         return {**self._spent, "total": time.perf_counter() - self._began}
 
 
-SegmentPlane = Callable[[Plane, tuple[str, ...], CachedSegmenter, StageTimer], PlaneResults]
+SegmentPlanes = Callable[[Sequence[Plane], tuple[str, ...], CachedSegmenter, StageTimer], list[PlaneResults]]
 
 
 class TextPipeline(ABC):
@@ -61,6 +60,9 @@ class TextPipeline(ABC):
         preset: its settings, which are read when the pipeline is made.
         encoder: the vision-language model.
         segmenter: the promptable segmenter.
+
+    Raises:
+        UsageError: the preset asks for what the pipeline cannot do.
 
     Attributes:
         needs_encoder: False for a pipeline that does not look at the phrase.
@@ -76,6 +78,11 @@ class TextPipeline(ABC):
         self._phrases: OrderedDict[str, PhraseEmbedding] = OrderedDict()
         self._lock = Lock()
         self._volume = preset["volume"]
+        if self._volume.propagate and not self.needs_encoder:
+            raise UsageError(
+                f"volume: propagate is true, and the pipeline {preset.pipeline!r} does not say how sure it is of a "
+                "slice; expected one that reads the phrase"
+            )
 
     @abstractmethod
     def segment_plane(
@@ -90,6 +97,12 @@ class TextPipeline(ABC):
             timer: where the time goes.
         """
 
+    def segment_planes(
+        self, planes: Sequence[Plane], asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+    ) -> list[PlaneResults]:
+        """Hook: all phrases in a few planes of one shape; by default one plane after the other."""
+        return [self.segment_plane(plane, asked, segmenter, timer) for plane in planes]
+
     def __call__(
         self,
         scan: Scan,
@@ -98,6 +111,7 @@ class TextPipeline(ABC):
         keep_stages: bool = False,
         progress: Progress | None = None,
         encodings: EncodingCache | None = None,
+        journal: Journal | None = None,
     ) -> Result:
         """Segment a scan.
 
@@ -107,6 +121,8 @@ class TextPipeline(ABC):
             keep_stages: keep what each stage made of each plane in the result.
             progress: called with the share done.
             encodings: kept from call to call; None keeps them for a plane's time alone.
+            journal: where a volume's finished slices are written down, and what it has of them already is not
+                done again; without effect where stages are kept, and for an image.
 
         Raises:
             BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, is asked twice, or
@@ -114,7 +130,13 @@ class TextPipeline(ABC):
             UnreadableScan: the window means nothing for the scan's values.
         """
         return self._run(
-            scan, phrases, self.segment_plane, keep_stages=keep_stages, progress=progress, encodings=encodings
+            scan,
+            phrases,
+            self.segment_planes,
+            keep_stages=keep_stages,
+            progress=progress,
+            encodings=encodings,
+            journal=journal,
         )
 
     def planes(self, scan: Scan) -> Planes:
@@ -125,43 +147,68 @@ class TextPipeline(ABC):
         self,
         scan: Scan,
         phrases: str | Sequence[str],
-        segment: SegmentPlane,
+        segment: SegmentPlanes,
         *,
         keep_stages: bool,
         progress: Progress | None,
         encodings: EncodingCache | None,
+        journal: Journal | None = None,
     ) -> Result:
         asked = check_phrases(phrases)
         known = [self._knows(text) for text in asked]
         timer = StageTimer()
         planes = self.planes(scan)
-        keep = keep_stages or len(planes) == 1
-        done: list[PlaneResults] = []
-        for plane in planes:
-            answers = segment(plane, asked, CachedSegmenter(self.segmenter, encodings), timer)
-            done.append(answers if keep else answers.light())
+        answers: list[PlaneResults] = []
+        packed: list[tuple[bytes, ...]] = []
+        light = len(planes) > 1 and not keep_stages
+        recalled = journal.recall() if journal is not None and light else {}
+        for part in self._parts(len(planes)):
+            if light and all(index in recalled for index in part):
+                packed += [recalled[index] for index in part]
+            else:
+                made = segment(
+                    [planes[index] for index in part], asked, CachedSegmenter(self.segmenter, encodings), timer
+                )
+                if light:
+                    packed += [self._pack(each) for each in made]
+                    for index in part if journal is not None else ():
+                        assert journal is not None
+                        journal.keep(index, packed[index])
+                else:
+                    answers += made
             if progress is not None:
-                progress((plane.index + 1) / len(planes))
-        redraw = self._redraw(planes, timer, encodings)
-        by_phrase = [
-            make_consistent([answers.items[k] for answers in done], self._volume, redraw)
-            if known[k]
-            else [answers.items[k].emptied() for answers in done]
-            for k in range(len(asked))
-        ]
-        threshold = self.threshold
+                progress(part.stop / len(planes))
+        steps = VolumeSteps.of(self, planes, timer, encodings)
+        by_phrase: list[Sequence[SliceResult]] = []
+        targets = []
+        for k, (text, sure) in enumerate(zip(asked, known, strict=True)):
+            slices: Sequence[SliceResult] = (
+                PackedSlices([each[k] for each in packed]) if light else [each.items[k] for each in answers]
+            )
+            slices = steps(slices) if sure else [each.emptied() for each in slices]
+            targets.append(target_result(text, slices, planes, threshold=self.threshold, keep=keep_stages, known=sure))
+            # Of several phrases one at a time is held as masks.
+            by_phrase.append(PackedSlices([self._pack_one(each, len(asked)) for each in slices]) if light else slices)
         return Result(
             id=scan.id,
-            targets=tuple(
-                target_result(text, slices, planes, threshold=threshold, keep=keep_stages, known=sure)
-                for text, slices, sure in zip(asked, by_phrase, known, strict=True)
-            ),
+            targets=tuple(targets),
             mask=label_map(by_phrase, planes, asked),
             seconds=timer.seconds(),
             provenance=self.provenance,
-            planes=planes.record(),
-            proposals=tuple(each.proposals for each in done if each.proposals is not None) if keep_stages else (),
+            planes={**planes.record(), **steps.notes()},
+            proposals=tuple(each.proposals for each in answers if each.proposals is not None) if keep_stages else (),
         )
+
+    def _parts(self, count: int) -> list[range]:
+        """Planes that go through the models at once, always cut alike: a resumed run sees the same."""
+        size = self._volume.batch or (1 if self.segmenter.device.type == "cpu" else 8)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def _pack(self, results: PlaneResults) -> tuple[bytes, ...]:
+        return tuple(self._pack_one(each, len(results.items)) for each in results.items)
+
+    def _pack_one(self, of: SliceResult, phrases: int) -> bytes:
+        return pack(of, weights=phrases > 1, probability=self._volume.smoothing > 0)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -204,30 +251,6 @@ class TextPipeline(ABC):
             while len(self._phrases) > _PHRASES_KEPT:
                 self._phrases.popitem(last=False)
         return [known[text] for text in asked]
-
-    def _redraw(self, planes: Planes, timer: StageTimer, encodings: EncodingCache | None) -> Redraw | None:
-        """How a plane is drawn once more from its neighbours' prompts; None where no segmenter draws."""
-        sections = PIPELINE_SECTIONS[self.preset.pipeline]
-        settings = self.preset["mask"] if "mask" in sections else MaskSettings()
-        if settings.fusion == "region":
-            return None
-
-        def again(index: int, prompts: Prompts, expected: Region, gap: SliceResult) -> SliceResult:
-            segmenter = CachedSegmenter(self.segmenter, encodings)
-            with timer("segmenter"):
-                queries = encode_queries(segmenter, planes[index].pixels, prompts, settings)
-            with timer("mask"):
-                estimate = segment_queries(segmenter, queries, expected, settings)
-            return replace(
-                gap,
-                prompts=prompts,
-                estimate=estimate,
-                weights=expected.probability[estimate.mask],
-                agreement=dice(estimate.mask, expected.mask),
-                region=None if gap.region is None else expected,
-            )
-
-        return again
 
 
 def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:

@@ -111,11 +111,8 @@ class CachedSegmenter:
             made = self._segmenter.encode_many([pixels for _, pixels in part])
             for (key, _), image in zip(part, made, strict=True):
                 self._own[key] = self._keep(key, image)
-        found = []
-        for key, pixels in zip(keys, scans, strict=True):
-            image = self._found(key)
-            found.append(image if image is not None else self.encode(pixels))
-        return found
+        # What the shared cache forgot meanwhile is encoded once more.
+        return [self._found(key) or self.encode(pixels) for key, pixels in zip(keys, scans, strict=True)]
 
     def _found(self, key: Key) -> EncodedImage | None:
         found = self._own.get(key)

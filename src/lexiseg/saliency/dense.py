@@ -97,9 +97,7 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         if self.shifts > 1:
             return super().compute_many(encoder, views, phrases)
         dense, whole = encoder.encode_dense_and_image(views)
-        return [
-            self._maps(encoder, dense[k].detach().float(), whole[k : k + 1], phrases) for k in range(len(views))
-        ]
+        return [self._maps(encoder, dense[k].detach().float(), whole[k : k + 1], phrases) for k in range(len(views))]
 
     def _maps(self, encoder: Encoder, dense: Tensor, whole: Tensor, phrases: Sequence[PhraseEmbedding]) -> Raw:
         """What positions (E, h, w) and the view's embedding (1, E) say of each phrase."""

@@ -192,9 +192,9 @@ class SamSegmenter:
             self._check_masks(masks, (count, low, low))
         grid = self._grid(image, low)
         if count == 0:
-            masks = 3 if multimask else 1
-            empty = torch.zeros(0, masks, low, low, device=self._device)
-            return Decoded(empty, torch.zeros(0, masks, device=self._device), grid)
+            each = 3 if multimask else 1
+            empty = torch.zeros(0, each, low, low, device=self._device)
+            return Decoded(empty, torch.zeros(0, each, device=self._device), grid)
         scale = torch.tensor(
             [image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]],
             dtype=torch.float32,
