@@ -15,7 +15,8 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.io.write import write_map, write_mask
-from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, TextPipeline
+from lexiseg.pipelines.base import TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.results import TargetResult
 from lexiseg.text.phrases import check_phrase
 from lexiseg.values.arrays import BoolArray, FloatArray
