@@ -297,7 +297,7 @@ class TestBrokenWeights:
 
     def test_a_pth_of_another_model(self, tmp_path: Path) -> None:
         torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
-        with pytest.raises(UnknownModel, match=r"first keys are conv1\.weight; known: SAM \("):
+        with pytest.raises(UnknownModel, match=r"first keys are conv1\.weight; known: .*SAM \("):
             load_segmenter(str(tmp_path / "resnet.pth"), device="cpu")
 
     def test_code_in_a_pth_is_not_run(self, tmp_path: Path) -> None:
@@ -312,8 +312,8 @@ class TestBrokenWeights:
 
     def test_another_model_type(self, sam_copy: Path) -> None:
         config = json.loads((sam_copy / "config.json").read_text())
-        (sam_copy / "config.json").write_text(json.dumps({**config, "model_type": "sam2"}))
-        with pytest.raises(UnknownModel, match="sam2"):
+        (sam_copy / "config.json").write_text(json.dumps({**config, "model_type": "sam9"}))
+        with pytest.raises(UnknownModel, match="sam9"):
             load_segmenter(str(sam_copy), device="cpu")
 
     def test_a_processor_for_another_size(self, sam_copy: Path) -> None:
