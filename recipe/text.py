@@ -193,8 +193,13 @@ def text_config(old: Mapping[str, Any], *, context_length: int) -> dict[str, Any
 
 def small_text(text_tower: nn.Module) -> dict[str, Tensor]:
     """A text tower's state in fp16, its large arrays in 8 bits with a scale for each output channel."""
+    return small_state(text_tower.state_dict())
+
+
+def small_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in fp16, large arrays in 8 bits with a scale for each output channel; the arrays are copies."""
     state: dict[str, Tensor] = {}
-    for name, array in text_tower.state_dict().items():
+    for name, array in arrays.items():
         if array.is_floating_point() and array.ndim > 1 and array.numel() >= _MANY:
             state[name], state[name + SCALE] = pack(array)
         else:

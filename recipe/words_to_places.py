@@ -1,0 +1,173 @@
+"""Give a trained image tower its words: ``python -m recipe.words_to_places --concepts DIR --minilm DIR --out DIR``.
+
+`recipe.train next` leaves an image tower and the places of its concepts, without words.  Here a projection of a
+frozen sentence encoder learns to bring every wording of a concept to its place, and all that names none to nothing's.
+It costs minutes, so that new wordings need no new image tower.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
+from lexiseg.models.families import ModelFiles
+from lexiseg.models.weights.records import write_record
+from recipe.export import CONCEPTS, LICENCE
+from recipe.sets import KIND, load_sets
+from recipe.text import (
+    WEIGHTS,
+    TextSettings,
+    build_tower,
+    learn_projection,
+    sentence_embeddings,
+    small_state,
+    small_text,
+    text_config,
+    write_text_tower_files,
+)
+from recipe.wordings import Target, bare_key, load_frames, load_others, load_targets
+from recipe.wordings.phrases import NOTHING, Phrases, PhraseSettings, held_out_keys, training_phrases
+
+logger = logging.getLogger(__name__)
+
+REVISION = "11"
+FEWER = PhraseSettings(frames=5, denials=5, typos=2)
+"""Some fifty targets are known now: fewer phrases of each do."""
+TAUGHT_SINCE = frozenset(
+    "kidney cell nuclei spine tooth lumbar vertebra|blood vessels of the retina|skin melanoma|skin cancer|"
+    "thyroid cancer|kidney cancer|left ventricle of the heart on MRI|colon polyp|kidney|cell nuclei|spine|tooth|"
+    "lumbar vertebra|retina|heart muscle|cardiac muscle|renal tumor|lung infection".split("|")
+)
+"""What the four older sets' recipe calls organs and findings elsewhere, and a set shows now, in another wording."""
+_ORGANS_NOW = ("thyroid", "skin", "kidney")
+
+
+def all_known(targets: Sequence[Target]) -> list[Target]:
+    """The targets, each with a place of its own, but those that another stands for."""
+    return [target if target.lands_on else replace(target, known=True) for target in targets]
+
+
+def phrases_of_places(names: Sequence[str], *, settings: PhraseSettings, seed: int) -> Phrases:
+    """Every phrase that the projection learns from, with the concept on whose place it lands.
+
+    Args:
+        names: concepts that have a place; targets without one are an error.
+        settings: how many phrases.
+        seed: of every draw.
+
+    Raises:
+        ValueError: a wording's target has no place.
+    """
+    targets, others, frames = all_known(load_targets()), load_others(), load_frames()
+    drawn = training_phrases(targets, others, frames, settings=settings, seed=seed)
+    if strange := set(drawn.labels) - {*names, NOTHING}:
+        raise ValueError(f"{sorted(strange)} have wordings and no place; expected one of the tower's concepts")
+    named = {bare_key(w.text) for t in targets for w in t.wordings if w.kind == "target"}
+    found = Phrases()
+    for text, label in zip(drawn.texts, drawn.labels, strict=True):
+        if label != NOTHING or not names_something(text, named):
+            found.add(text, label, without=frozenset())
+    held_out = held_out_keys(targets, others)
+    kinds, _ = load_sets()
+    for kind in kinds.values():
+        for said in kind.says:
+            for frame in frames.plain:
+                found.add(frame.format(said), KIND + kind.name, without=held_out)
+    return found
+
+
+def names_something(text: str, named: set[str]) -> bool:
+    """Whether a phrase that was drawn as nothing names a concept by now."""
+    key = bare_key(text)
+    words = key.split()
+    findings = ("tumor", "cancer", "lesion", "mass", "carcinoma", "cyst", "nodule", "metastasis")
+    of_organ = any(organ in words for organ in _ORGANS_NOW) and any(finding in words for finding in findings)
+    short = len(words) <= 5
+    return key in named or any(bare_key(each) == key for each in TAUGHT_SINCE) or (of_organ and short)
+
+
+def embedded(texts: Sequence[str], tower: Any, tokenizer: Any, cache: Path) -> Tensor:
+    """Sentence embeddings (N, width), those of former runs from a file beside the new folder.
+
+    The file holds texts of the recipe's own making, nothing of a scan.
+    """
+    known: dict[str, Tensor] = {}
+    if cache.is_file():
+        kept = torch.load(cache, weights_only=True)
+        known = dict(zip(kept["texts"], kept["sentences"], strict=True))
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    logger.info("%d phrases, %d of them new", len(texts), len(new))
+    for start in range(0, len(new), 2000):
+        part = new[start : start + 2000]
+        known.update(zip(part, sentence_embeddings(tower, tokenizer(part)), strict=True))
+        torch.save({"texts": list(known), "sentences": torch.stack(list(known.values()))}, cache)
+        logger.info("%d of %d", min(start + 2000, len(new)), len(new))
+    return torch.stack([known[text] for text in texts])
+
+
+def train(
+    concepts: Path, minilm: Path, folder: Path, *, settings: TextSettings, phrase_settings: PhraseSettings, seed: int
+) -> None:
+    """All of it: from a trained image tower and the sentence encoder to an open_clip folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = json.loads((concepts / "concepts.json").read_text())
+    names, state = about["names"], load_file(concepts / CONCEPTS)
+    config = text_config(about["open_clip"], context_length=settings.context_length)
+    write_text_tower_files(minilm, folder)
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    torch.manual_seed(seed)
+    tower = build_tower(folder, minilm, config)
+    tokenizer = build_tokenizer(ModelFiles(str(folder), folder, offline=True))
+    phrases = phrases_of_places(names, settings=phrase_settings, seed=seed)
+    sentences = embedded(phrases.texts, tower, tokenizer, folder.parent / "sentences.pt")
+    numbers = {name: number for number, name in enumerate(names)}
+    tower.proj.requires_grad_(True)
+    learn_projection(
+        tower.proj,
+        sentences,
+        torch.tensor([numbers[label] for label in phrases.labels]),
+        functional.normalize(state["places"].float(), dim=1),
+        scale=float(state["logit_scale"].exp()),
+        bias=float(state["logit_bias"]),
+        settings=settings,
+        seed=seed,
+    )
+    write_folder(folder, state, tower, config)
+
+
+def write_folder(folder: Path, state: Mapping[str, Tensor], tower: Any, config: Mapping[str, Any]) -> None:
+    """The open_clip folder: image tower in 8 bits, scale, bias, and the text tower in 8 bits."""
+    kept = {f"text.{name}": array for name, array in small_text(tower).items()}
+    kept |= small_state({name: array for name, array in state.items() if name.startswith(("visual.", "logit_"))})
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+    write_record(folder, revision=REVISION, licence=LICENCE)
+
+
+def main(
+    *,
+    concepts: Annotated[Path, typer.Option(help="folder that `recipe.train next` exported")],
+    minilm: Annotated[Path, typer.Option(help="folder of all-MiniLM-L6-v2: config, tokenizer, model.safetensors")],
+    out: Annotated[Path, typer.Option(help="folder for the encoder; sentences.pt is kept beside it")],
+    threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
+    seed: Annotated[int, typer.Option(help="of every draw")] = 20261128,
+) -> None:
+    """Bring phrases to the places of an image tower's concepts, and write the encoder."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed)
+
+
+if __name__ == "__main__":
+    typer.run(main)
