@@ -29,7 +29,7 @@ import typer
 from rich.progress import track
 
 import lexiseg
-from common import auroc, boxes_of, interval, made_with, progress, score, scored_rows, table_head, table_row
+from common import auroc, interval, made_with, progress, score, scored_rows, table_head, table_row
 from lexiseg.pipelines.preset import merge_settings
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.overlap import dice
@@ -185,7 +185,7 @@ def matrix(report: Mapping[str, Any]) -> None:
 
 def names_of(data: Path, sets: str) -> Sequence[str]:
     """The sets that are asked for, or all that are there."""
-    found = [name for name in (*TRAINING_SETS, "lgg", *(n for n in SOURCES if n not in TRAINING_SETS))]
+    found = [*TRAINING_SETS, "lgg", *(n for n in SOURCES if n not in TRAINING_SETS)]
     return sets.split(",") if sets else [name for name in found if (data / name / "manifest.csv").is_file()]
 
 

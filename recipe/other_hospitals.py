@@ -30,7 +30,7 @@ def other_colours(x: Tensor, rng: np.random.Generator, *, grey: float) -> Tensor
 def fewer_pixels(x: Tensor, rng: np.random.Generator, *, least: int = 128) -> Tensor:
     """Pixels (..., R, R) as of a scan with fewer, from `least` on, enlarged again: bilinear or nearest."""
     side = x.shape[-1]
-    small = int(round(math.exp(rng.uniform(math.log(min(least, side)), math.log(side)))))
+    small = round(math.exp(rng.uniform(math.log(min(least, side)), math.log(side))))
     planes = x.reshape(1, -1, side, side)
     shrunk = functional.interpolate(planes, size=(small, small), mode="bilinear", antialias=True)
     if rng.random() < 0.25:

@@ -44,12 +44,13 @@ logger = logging.getLogger(__name__)
 REVISION = "11"
 FEWER = PhraseSettings(frames=5, denials=5, typos=2)
 """Some fifty targets are known now: fewer phrases of each do."""
-TAUGHT_SINCE = frozenset(
-    "kidney cell nuclei spine tooth lumbar vertebra|blood vessels of the retina|skin melanoma|skin cancer|"
-    "thyroid cancer|kidney cancer|left ventricle of the heart on MRI|colon polyp|kidney|cell nuclei|spine|tooth|"
-    "lumbar vertebra|retina|heart muscle|cardiac muscle|renal tumor|lung infection".split("|")
-)
+TAUGHT_SINCE = frozenset({
+    "kidney", "spine", "lumbar vertebra", "retina", "tooth", "cell nuclei", "colon polyp", "skin melanoma",
+    "skin cancer", "thyroid cancer", "kidney cancer", "renal tumor", "lung infection", "heart muscle",
+    "cardiac muscle", "blood vessels of the retina", "left ventricle of the heart on MRI",
+})  # fmt: skip
 """What the four older sets' recipe calls organs and findings elsewhere, and a set shows now, in another wording."""
+_TAUGHT_KEYS = frozenset(map(bare_key, TAUGHT_SINCE))
 _ORGANS_NOW = ("thyroid", "skin", "kidney")
 
 
@@ -94,7 +95,7 @@ def names_something(text: str, named: set[str]) -> bool:
     findings = ("tumor", "cancer", "lesion", "mass", "carcinoma", "cyst", "nodule", "metastasis")
     of_organ = any(organ in words for organ in _ORGANS_NOW) and any(finding in words for finding in findings)
     short = len(words) <= 5
-    return key in named or any(bare_key(each) == key for each in TAUGHT_SINCE) or (of_organ and short)
+    return key in named or key in _TAUGHT_KEYS or (of_organ and short)
 
 
 def embedded(texts: Sequence[str], tower: Any, tokenizer: Any, cache: Path) -> Tensor:

@@ -183,7 +183,9 @@ class TestPhrases:
         assert {"liver", "polyp", "optic cup", KIND + "eye", NOTHING} <= labels
 
     def test_what_a_set_shows_by_now_is_not_called_nothing(self) -> None:
-        nothing = {text for text, label in zip(self.PHRASES.texts, self.PHRASES.labels, strict=True) if label == NOTHING}
+        nothing = {
+            text for text, label in zip(self.PHRASES.texts, self.PHRASES.labels, strict=True) if label == NOTHING
+        }
         assert not nothing & {"liver", "thyroid nodule", "skin cancer", "kidney", "aorta", *TAUGHT_SINCE}
 
     def test_names(self) -> None:

@@ -27,7 +27,7 @@ class TestColours:
     def test_a_channel_keeps_its_order_of_pixels(self) -> None:
         x = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
         changed = other_colours(x, rng(), grey=0.0)
-        assert changed.shape == x.shape and 0 <= changed.min() and changed.max() <= 1
+        assert changed.shape == x.shape and changed.min() >= 0 and changed.max() <= 1
         assert not torch.allclose(changed, x)
 
     def test_grey_has_no_colour(self) -> None:
@@ -58,7 +58,7 @@ class TestLettering:
         changed = torch.stack([lettering(x, rng(seed)) for seed in range(10)])
         touched = (changed != 0.4).float().mean((-2, -1))
         assert 0 < touched.mean() < 0.3
-        assert 0 <= changed.min() and changed.max() <= 1
+        assert changed.min() >= 0 and changed.max() <= 1
 
 
 class TestViews:
@@ -74,7 +74,7 @@ class TestViews:
         for seed in range(12):
             view = augment(coloured(colour=colour), 64, rng(seed), self.ALL, 0.25)
             assert view.pixels.shape == ((3, 64, 64) if colour else (64, 64))
-            assert torch.isfinite(view.pixels).all() and 0 <= view.pixels.min() and view.pixels.max() <= 1
+            assert torch.isfinite(view.pixels).all() and view.pixels.min() >= 0 and view.pixels.max() <= 1
 
     def test_a_chance_of_zero_draws_nothing(self) -> None:
         one, other = rng(5), rng(5)

@@ -52,7 +52,10 @@ def write_rows(root: Path, name: str, rows: list[dict[str, str]], image: np.ndar
 
 
 def read(root: Path, name: str) -> Sample:
-    both = [*all_samples(root, 64, validation=False, names=[name]), *all_samples(root, 64, validation=True, names=[name])]
+    both = [
+        *all_samples(root, 64, validation=False, names=[name]),
+        *all_samples(root, 64, validation=True, names=[name]),
+    ]
     (sample,) = both
     return sample
 
@@ -121,7 +124,9 @@ class TestKnown:
             ("spine_mr", ("vertebrae",), "brain tumor", False),
         ],
     )  # fmt: skip
-    def test_present_absent_unknown(self, source: str, masks: tuple[str, ...], concept: str, expected: bool | None) -> None:
+    def test_present_absent_unknown(
+        self, source: str, masks: tuple[str, ...], concept: str, expected: bool | None
+    ) -> None:
         assert status(self.sample(source, *masks), concept) is expected
 
     def test_a_phantom_is_silent_about_other_kinds_alone(self) -> None:
@@ -144,18 +149,24 @@ class TestReading:
         assert np.array_equal(sample.masks["kidneys"], both) and both.sum() == 200
 
     def test_one_kidney_in_view_is_what_is_to_be_seen_of_both(self, tmp_path: Path) -> None:
-        write_rows(tmp_path, "organs_mr", [{"label": "left_kidney", "bbox": "40 10 50 20"}], np.full((64, 64), 9, np.uint8))
+        write_rows(
+            tmp_path, "organs_mr", [{"label": "left_kidney", "bbox": "40 10 50 20"}], np.full((64, 64), 9, np.uint8)
+        )
         sample = read(tmp_path, "organs_mr")
         assert np.array_equal(sample.masks["kidneys"], sample.masks["left kidney"])
         assert status(sample, "right kidney") is False
 
     def test_two_boxes_of_lungs_are_two_sides(self, tmp_path: Path) -> None:
-        write_rows(tmp_path, "lung_ct", [{"label": "lungs", "bbox": "5 5 20 60;40 5 55 60"}], np.full((64, 64), 9, np.uint8))
+        write_rows(
+            tmp_path, "lung_ct", [{"label": "lungs", "bbox": "5 5 20 60;40 5 55 60"}], np.full((64, 64), 9, np.uint8)
+        )
         sample = read(tmp_path, "lung_ct")
         assert np.nonzero(sample.masks["right lung"])[1].max() < 32 < np.nonzero(sample.masks["left lung"])[1].min()
 
     def test_lungs_that_touch_have_no_sides(self, tmp_path: Path) -> None:
-        write_rows(tmp_path, "lung_ct", [{"label": "lungs", "bbox": "5 5 35 60;30 5 55 60"}], np.full((64, 64), 9, np.uint8))
+        write_rows(
+            tmp_path, "lung_ct", [{"label": "lungs", "bbox": "5 5 35 60;30 5 55 60"}], np.full((64, 64), 9, np.uint8)
+        )
         sample = read(tmp_path, "lung_ct")
         assert set(sample.masks) == {"lungs"} and status(sample, "left lung") is None
 

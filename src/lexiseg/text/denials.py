@@ -10,10 +10,10 @@ import unicodedata
 
 from lexiseg.text.phrases import phrase_key
 
-_WORDS = frozenset(
-    "no not without absent absence lacking lacks lack excluding excludes except minus neither nor none never "
-    "isn't aren't cannot can't doesn't don't nothing".split()
-)
+_WORDS = frozenset({
+    "no", "not", "without", "absent", "absence", "lacking", "lacks", "lack", "excluding", "excludes", "except",
+    "minus", "neither", "nor", "none", "never", "isn't", "aren't", "cannot", "can't", "doesn't", "don't", "nothing",
+})  # fmt: skip
 _SEVERAL_WORDS = re.compile(
     r"\b(?:free of|negative for|ruled out|rule out|been excluded|is excluded|anything but|everything but|all but"
     r"|other than|outside(?: of)?(?: the)?|rather than|instead of)\b|\bfree$"
@@ -25,10 +25,13 @@ _HARMLESS = re.compile(
     r"|\bnot otherwise specified\b|\bno special type\b|\bnot the other\b|\bwithout (?:the )?skull\b"
     r"|\b(?:should|does|did|will|would) not (?:be|belong|heal|go|close)\b"
 )
-_OTHER_LANGUAGES = frozenset(
-    "der die das und mit ohne eine einer im zum le les du des avec sans une dans el los las del con sin una della "
-    "delle dello il gli nel het een zonder med utan och uten".split()
-)
+_OTHER_LANGUAGES = frozenset({
+    "der", "die", "das", "und", "mit", "ohne", "eine", "einer", "im", "zum",
+    "le", "les", "du", "des", "avec", "sans", "une", "dans",
+    "el", "los", "las", "del", "con", "sin", "una", "della", "delle", "dello", "il", "gli", "nel",
+    "het", "een", "zonder", "med", "utan", "och", "uten",
+})  # fmt: skip
+"""Words of grammar of languages in Latin letters: some are English too, two of them in one phrase hardly."""
 
 
 def is_denial(text: str) -> bool:

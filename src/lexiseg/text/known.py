@@ -139,7 +139,9 @@ def advice(text: str, vocabulary: Vocabulary | None = None) -> str:
         told = f"{text!r} asks for what is not there, so nothing is drawn and that is no finding"
         return f"{told}; {asked} and read whether it is present or absent"
     if is_foreign(text):
-        return f"{text!r} is not English, which is all that the bundled models read, so nothing is drawn; ask in English"
+        return (
+            f"{text!r} is not English, which is all that the bundled models read, so nothing is drawn; ask in English"
+        )
     if near:
         rest = f"the nearest known: {', '.join(map(repr, near))}"
     else:
