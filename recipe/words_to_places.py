@@ -29,6 +29,7 @@ from recipe.text import (
     WEIGHTS,
     TextSettings,
     build_tower,
+    check_minilm,
     learn_projection,
     sentence_embeddings,
     small_state,
@@ -167,6 +168,7 @@ def main(
     """Bring phrases to the places of an image tower's concepts, and write the encoder."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
+    check_minilm(minilm)
     train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed)
 
 
