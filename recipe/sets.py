@@ -154,7 +154,7 @@ def all_samples(
 
 def brightened(sample: Sample) -> Sample:
     """The sample as the preset shows it: the 99th percentile of what is not black is white."""
-    pixels = clip_bright(sample.image.astype(np.float32) / 255, BRIGHT)
+    pixels = clip_bright(sample.image.astype(np.float32) / np.float32(255), BRIGHT)
     image = np.round(pixels * 255).astype(np.uint8)
     return Sample(**{**vars(sample), "image": image})
 

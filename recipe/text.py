@@ -24,12 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE, pack, unpack
-from lexiseg.models.weights.records import sha256_of, write_record
+from lexiseg.models.weights.records import write_record
 from lexiseg.text.phrases import embed_phrases, phrase_set
 from recipe.concepts import elsewhere, nonsense
 from recipe.export import LICENCE

@@ -136,7 +136,7 @@ class TestSentences:
         torch.testing.assert_close(together, alone)
 
     def test_other_weights_than_the_recipes_are_refused(self, minilm: Path) -> None:
-        with pytest.raises(ValueError, match="has sha256 .*, expected 53aa5117"):
+        with pytest.raises(ValueError, match=r"has sha256 .*, expected 53aa5117"):
             check_minilm(minilm)
 
     def test_eight_bits_are_near(self) -> None:
