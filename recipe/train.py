@@ -39,6 +39,7 @@ class Which(StrEnum):
     segmenter = "segmenter"
     unet = "unet"
     next = "next"
+    next_second = "next_second"
     next_segmenter = "next_segmenter"
 
 
@@ -53,7 +54,7 @@ def training_samples(config: dict[str, Any], data: Path | None, which: Which = W
     """Real training samples (where a folder is given) and phantoms."""
     size, phantoms = config["store_size"], config["phantoms"]
     read = real_samples
-    if which in (Which.next, Which.next_segmenter):
+    if which.value.startswith("next"):
         read, phantoms = all_samples, round(phantoms * config[which.value]["phantom_share"])
     samples = [] if data is None else list(read(data, size, validation=False, fold=config["fold"]))
     logger.info("%d real training samples", len(samples))
@@ -70,7 +71,7 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
         from recipe.export import export_encoder
 
         return EncoderTask, export_encoder
-    if which is Which.next:
+    if which in (Which.next, Which.next_second):
         from recipe.concept_encoder import ConceptTask
         from recipe.export import export_concepts
 

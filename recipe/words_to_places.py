@@ -118,14 +118,68 @@ def embedded(texts: Sequence[str], tower: Any, tokenizer: Any, cache: Path) -> T
     return torch.stack([known[text] for text in texts])
 
 
+Trained = tuple[list[str], dict[str, Tensor], dict[str, Any]]
+"""Names of concepts, a `ConceptEncoder`'s weights, and the open_clip configuration of its image tower."""
+
+
+def read_concepts(folder: Path) -> Trained:
+    """What `recipe.train next` exported."""
+    about = json.loads((folder / "concepts.json").read_text())
+    return about["names"], load_file(folder / CONCEPTS), about["open_clip"]
+
+
+def side_by_side(towers: Sequence[Trained], architecture: str) -> Trained:
+    r"""Towers that were trained apart as one, whose log-odds are the mean of theirs.
+
+    With scales :math:`s_i`, shares :math:`w_i = s_i / \sum_j s_j` and unit places :math:`p_i` of a concept, its place
+    is all :math:`\sqrt{w_i}\, p_i` one after the other, the scale the mean of the :math:`s_i`
+    (`lexiseg.models.fpn.EnsembleTower`).
+
+    Args:
+        towers: at least one; all for the same concepts.
+        architecture: the ensemble's name in `lexiseg.models.fpn`, with these towers in this order.
+
+    Raises:
+        ValueError: they were trained for different concepts.
+    """
+    names, _, config = towers[0]
+    if len({tuple(each[0]) for each in towers}) > 1:
+        raise ValueError("the towers were trained for different concepts; expected the same names in the same order")
+    if len(towers) == 1:
+        return towers[0]
+    states = [state for _, state, _ in towers]
+    scales = torch.stack([state["logit_scale"] for state in states]).exp() / len(states)
+    w = scales / scales.sum()
+    places = [functional.normalize(state["places"].float(), dim=1) for state in states]
+    joined = {
+        "places": torch.cat([n * place for n, place in zip(w.sqrt(), places, strict=True)], 1),
+        "logit_scale": scales.sum().log(),
+        "logit_bias": torch.stack([state["logit_bias"] for state in states]).mean(),
+        "visual.trunk.shares": w,
+    }
+    own = "visual.trunk."
+    for number, state in enumerate(states):
+        tower = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
+        joined |= {f"{own}towers.{number}.{name}": value for name, value in tower.items()}
+    model = {**config["model_cfg"], "embed_dim": joined["places"].shape[1]}
+    model["vision_cfg"] = {**model["vision_cfg"], "timm_model_name": architecture}
+    return names, joined, {**config, "model_cfg": model}
+
+
 def train(
-    concepts: Path, minilm: Path, folder: Path, *, settings: TextSettings, phrase_settings: PhraseSettings, seed: int
+    concepts: Sequence[Path],
+    minilm: Path,
+    folder: Path,
+    *,
+    settings: TextSettings,
+    phrase_settings: PhraseSettings,
+    seed: int,
+    architecture: str = "",
 ) -> None:
-    """All of it: from a trained image tower and the sentence encoder to an open_clip folder."""
+    """All of it: from trained image towers and the sentence encoder to an open_clip folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = json.loads((concepts / "concepts.json").read_text())
-    names, state = about["names"], load_file(concepts / CONCEPTS)
-    config = text_config(about["open_clip"], context_length=settings.context_length)
+    names, state, about = side_by_side([read_concepts(each) for each in concepts], architecture)
+    config = text_config(about, context_length=settings.context_length)
     write_text_tower_files(minilm, folder)
     (folder / CONFIG_NAME).write_text(json.dumps(config))
     torch.manual_seed(seed)
@@ -159,9 +213,12 @@ def write_folder(folder: Path, state: Mapping[str, Tensor], tower: Any, config: 
 
 def main(
     *,
-    concepts: Annotated[Path, typer.Option(help="folder that `recipe.train next` exported")],
+    concepts: Annotated[
+        list[Path], typer.Option(help="folder that `recipe.train next` exported; twice for two towers")
+    ],
     minilm: Annotated[Path, typer.Option(help="folder of all-MiniLM-L6-v2: config, tokenizer, model.safetensors")],
     out: Annotated[Path, typer.Option(help="folder for the encoder; sentences.pt is kept beside it")],
+    tower: Annotated[str, typer.Option(help="of several, their ensemble's name")] = "fpn_lite2_tiny_vit_5m",
     threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
     seed: Annotated[int, typer.Option(help="of every draw")] = 20261128,
 ) -> None:
@@ -169,7 +226,7 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
     check_minilm(minilm)
-    train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed)
+    train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed, architecture=tower)
 
 
 if __name__ == "__main__":

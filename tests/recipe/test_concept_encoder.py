@@ -25,11 +25,12 @@ from recipe.concept_encoder import (
     supervise,
 )
 from recipe.data import Sample, phantom_samples
+from recipe.encoder import open_clip_config
 from recipe.export import export_concepts
 from recipe.sets import KIND, concepts, load_sets
 from recipe.train import CONFIG, loop_of
 from recipe.wordings.phrases import NOTHING, PhraseSettings
-from recipe.words_to_places import TAUGHT_SINCE, names_something, phrases_of_places, train
+from recipe.words_to_places import TAUGHT_SINCE, names_something, phrases_of_places, side_by_side, train
 from tests.recipe.test_text_tower import SETTINGS, minilm  # noqa: F401  (a fixture)
 
 SMALL: dict[str, Any] = {
@@ -164,7 +165,7 @@ class TestTraining:
 
     def test_it_gets_words_and_loads_by_the_ordinary_path(self, trained: Path, minilm: Path, tmp_path: Path) -> None:  # noqa: F811
         out = tmp_path / "clip"
-        train(trained / "model", minilm, out, settings=SETTINGS, phrase_settings=FEW, seed=0)
+        train([trained / "model"], minilm, out, settings=SETTINGS, phrase_settings=FEW, seed=0)
         encoder: Any = load_encoder(str(out), device="cpu", precision="float32")
         state = load_file(out / "open_clip_model.safetensors")
         assert any(name.startswith("visual.") and name.endswith(SCALE) for name in state)
@@ -173,6 +174,39 @@ class TestTraining:
         dense, whole = encoder.encode_dense_and_image(torch.rand(1, 3, 64, 64))
         assert dense.shape == (1, 80, 8, 8) and whole.shape == encoder.encode_text(["liver"]).shape == (1, 80)
         assert (out.parent / "sentences.pt").is_file()
+
+
+class TestSideBySide:
+    def tower(self, seed: int, architecture: str, scale: float) -> tuple[ConceptEncoder, Any]:
+        torch.manual_seed(seed)
+        settings = {**SMALL, "image_tower": architecture, "init_logit_scale": scale}
+        model = ConceptEncoder(settings, concepts()).eval()
+        return model, (list(model.names), dict(model.state_dict()), open_clip_config(settings))
+
+    def test_the_log_odds_are_the_mean_of_both(self) -> None:
+        one, first = self.tower(0, "fpn_efficientnet_lite2", 2.0)
+        other, second = self.tower(1, "fpn_tiny_vit_5m", 2.6)
+        _, state, config = side_by_side([first, second], "fpn_lite2_tiny_vit_5m")
+        settings = {**SMALL, "embed_dim": 160, "image_tower": "fpn_lite2_tiny_vit_5m"}
+        joined = ConceptEncoder(settings, concepts()).eval()
+        joined.load_state_dict(state)
+        assert config["model_cfg"] == open_clip_config(settings)["model_cfg"] | {"init_logit_scale": 2.0}
+        pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+        def log_odds(model: ConceptEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.inference_mode():
+                dense, whole, places = model(pixels, torch.zeros_like(model.places))
+                scale = model.logit_scale.exp()
+                return torch.einsum("behw,ke->bkhw", dense, places) * scale, whole @ places.T * scale
+
+        for both, each, again in zip(log_odds(joined), log_odds(one), log_odds(other), strict=True):
+            torch.testing.assert_close(both, (each + again) / 2, atol=1e-4, rtol=1e-4)
+
+    def test_one_is_itself_and_other_concepts_are_refused(self) -> None:
+        _, first = self.tower(0, "fpn_efficientnet_lite0", 2.0)
+        assert side_by_side([first], "") is first
+        with pytest.raises(ValueError, match="different concepts"):
+            side_by_side([first, (first[0][::-1], first[1], first[2])], "")
 
 
 class TestPhrases:
