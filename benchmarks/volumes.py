@@ -54,7 +54,7 @@ PHANTOMS = {
     "brain-mri": ("brain tumor", (range(1, 9), range(11, 15)), (range(21, 29), range(31, 37)), {"plane": "axial"}),
     "breast-ultrasound": ("breast tumor", (range(1, 5), range(11, 13)), (range(21, 25), range(31, 34)), {}),
 }
-"""Modality -> phrase, seeds that settings were chosen on (with the lesion, without), seeds that test them, attributes."""
+"""Modality -> phrase, seeds that chose settings (with the lesion, without), seeds that test them, attributes."""
 REAL = {
     "lgg_TCGA_CS_6667_20011105": ("brain tumor", "auto"),
     "lung_ct_1": ("lungs", "lung"),

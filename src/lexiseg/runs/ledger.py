@@ -271,7 +271,7 @@ def _whole_dicom(path: Path) -> bool:
     if dataset.Modality == "RTSTRUCT":
         return bool(dataset.get("ApprovalStatus"))
     bits = dataset.Rows * dataset.Columns * int(dataset.NumberOfFrames) * dataset.BitsAllocated
-    return len(dataset.PixelData) * 8 >= bits
+    return bool(len(dataset.PixelData) * 8 >= bits)
 
 
 def _whole_stl(path: Path) -> bool:
