@@ -13,7 +13,7 @@ from typing import Any
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
-from lexiseg.io.read import read_scan
+from lexiseg.io.sources import read_source
 from lexiseg.pipelines.results import Result
 from lexiseg.runs import ledger
 from lexiseg.runs.folder import only_run, remove_outputs, take_over
@@ -67,7 +67,7 @@ def segment_one(
     try:
         if item.error:
             raise LexisegError(item.error)
-        scan = read_scan(item.path, id=item.id)
+        scan = read_source(item.source, id=item.id)
         keep = options.save_stages or observe is not None
         ask: Any = pipeline  # yardsticks take one argument more than a `Pipeline` promises
         result: Result = ask(scan, item.phrases, keep_stages=keep, progress=tell, **_truth(pipeline, item, scan))
@@ -78,7 +78,7 @@ def segment_one(
         written = write_outputs(
             result, scan, planes, out, item.name, stages=options.save_stages, overlay=options.overlay
         )
-        ledger.finish(out, item.id, item.path, item.shown, written)
+        ledger.finish(out, item.id, item.source.files, item.shown, written)
     except UnwritableResult:
         # The next scan would meet the same full disk.
         raise
@@ -161,6 +161,7 @@ def run_batch(
     progress: Callable[[RunProgress], None] | None = None,
     observe: Observe | None = None,
     tuned: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Segment scans into a folder: masks, results.csv and run.json.
 
@@ -177,6 +178,7 @@ def run_batch(
         options: see `RunOptions`.
         progress: called often, with how far it is.
         observe: called with each scan and its result, stages kept, before the files are written.
+        reading: what was asked for of folders and volumes, for the record; see `SourceOptions.record`.
         tuned: how the pipeline's settings were chosen without labels, for the record; None for fixed ones.
 
     Raises:
@@ -192,7 +194,7 @@ def run_batch(
         precision=_precision(pipeline),
         seed=options.seed,
         phrases=phrases,
-        options={"save_stages": options.save_stages, "overlay": options.overlay},
+        options={"save_stages": options.save_stages, "overlay": options.overlay, **(reading or {})},
     )
     with only_run(out):
         # The table first: old rows beside a new record would pass for the new run's.

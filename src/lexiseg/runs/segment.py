@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lexiseg.errors import UsageError
+from lexiseg.io.sources import SourceOptions
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
@@ -150,6 +151,7 @@ class RunRequest:
         tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
             `tune_label_free` on some of the scans.
         options: see `RunOptions`.
+        reading: which series of a folder, and which volume of several.
     """
 
     out: Path
@@ -163,6 +165,7 @@ class RunRequest:
     precision: str = "auto"
     tune: str = "fixed"
     options: RunOptions = field(default_factory=RunOptions)
+    reading: SourceOptions = field(default_factory=SourceOptions)
 
 
 def segment_files(
@@ -193,7 +196,9 @@ def segment_files(
     if preset.encoder == "bundled":
         for text in phrases:
             refuse_several(text, bundled_vocabulary())
-    items = gather_items(request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases)
+    items = gather_items(
+        request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases, reading=request.reading
+    )
     if preset.needs_truth and not any(item.mask for item in items):
         raise UsageError(
             f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
@@ -219,4 +224,5 @@ def segment_files(
         progress=progress,
         observe=observe,
         tuned=tuned,
+        reading=request.reading.record(),
     )

@@ -41,7 +41,7 @@ def settings_record(
     precision: str,
     seed: int,
     phrases: Sequence[str],
-    options: Mapping[str, bool],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides a run's results, as plain values.
 
@@ -53,7 +53,7 @@ def settings_record(
         precision: of the models.
         seed: of the run.
         phrases: asked of every scan; empty where a manifest says them.
-        options: what was written besides masks.
+        options: what was written besides masks, and what was read of folders and volumes.
     """
     models = {role: _nameless(provenance[role]) for role in ("encoder", "segmenter")}
     return {
