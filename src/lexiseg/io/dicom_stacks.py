@@ -18,6 +18,8 @@ from lexiseg.values.geometry import Geometry
 _SAME_PLACE = 0.01
 # Of the step: how far a slice may lie from an even grid, and of a pixel, from a straight stack.
 _EVEN = 0.1
+# mm, and of the step: positions that were written with one decimal are even too.
+_ROUNDED, _ROUNDED_MOST = 0.1, 0.25
 # Of a gap: how far it may be from a whole number of steps, to be slices that are missing.
 _WHOLE = 0.01
 # Of a pixel: slices further from a straight line are no volume.
@@ -64,7 +66,9 @@ def stacks_of(frames: Sequence[FrameRecord], *, rows: int, columns: int, frame_o
     axes = _Axes.of(first.orientation)
     if first.spacing is None or min(first.spacing) <= 0:
         raise UnreadableScan("its Pixel Spacing is missing or no length above 0; export it again")
-    sets = _told_apart(_by_place(frames, axes.normal))
+    mixed = _by_place(frames, axes.normal)
+    _refuse_side_by_side(mixed, min(first.spacing))
+    sets = _told_apart(mixed)
     stacks = []
     for index, (places, told) in enumerate(sets):
         stack = _stack(places, axes, (rows, columns), frame_of_reference)
@@ -164,7 +168,7 @@ def _stack(places: Places, axes: _Axes, size: tuple[int, int], frame_of_referenc
     spacing = kept[0].spacing
     assert spacing is not None
     positions = np.array([_position(frame) for frame in kept])
-    _refuse_crooked(places, positions, min(spacing), notes)
+    _refuse_crooked(positions, min(spacing), notes)
     along = (positions - positions[0]) @ axes.normal
     indices, distances = _grid(along, notes)
     step = (positions[-1] - positions[0]) / indices[-1]
@@ -190,11 +194,14 @@ def _stack(places: Places, axes: _Axes, size: tuple[int, int], frame_of_referenc
     return Stack(tuple(frames), geometry, tuple(copies), notes)
 
 
-def _refuse_crooked(places: Places, positions: NDArray[np.float64], pixel: float, notes: dict[str, str]) -> None:
+def _refuse_side_by_side(places: Places, pixel: float) -> None:
     for place in places:
         for frame in place[1:]:
             if np.linalg.norm(_position(frame) - _position(place[0])) > max(_SAME_PLACE, _EVEN * pixel):
                 raise UnreadableScan("slices lie side by side in one plane; expected a stack: choose its files by name")
+
+
+def _refuse_crooked(positions: NDArray[np.float64], pixel: float, notes: dict[str, str]) -> None:
     line = positions[-1] - positions[0]
     line /= np.linalg.norm(line)
     rest = positions - positions[0]
@@ -219,7 +226,8 @@ def _grid(along: NDArray[np.float64], notes: dict[str, str]) -> tuple[NDArray[np
     off = float(np.abs(along - indices * mean).max())
     whole = np.abs(gaps - steps * step) <= _WHOLE * gaps
     missing = int(indices[-1]) + 1 - len(along)
-    if off <= _EVEN * mean and (missing == 0 or (whole[steps > 1].all() and missing <= len(along))):
+    even = max(_EVEN * mean, min(_ROUNDED, _ROUNDED_MOST * mean))
+    if off <= even and (missing == 0 or (whole[steps > 1].all() and missing <= len(along))):
         if missing:
             places = ", ".join(str(k + 1) for k in sorted(set(range(int(indices[-1]) + 1)) - set(indices.tolist()))[:5])
             more = ", ..." if missing > 5 else ""

@@ -25,7 +25,13 @@ MAX_PIXELS = 2**27
 MAX_VOXELS = 2**29
 """The default limit of a volume: 512 x 512 x 2048 voxels, 2 GiB as float32."""
 
-READERS = ("lexiseg.io.images:ImageReader", "lexiseg.io.nifti:NiftiReader", "lexiseg.io.dicom:DicomReader")
+READERS = (
+    "lexiseg.io.images:ImageReader",
+    "lexiseg.io.nifti:NiftiReader",
+    "lexiseg.io.itk:NrrdReader",
+    "lexiseg.io.itk:MetaReader",
+    "lexiseg.io.dicom:DicomReader",
+)
 """Each as "module:class", imported when it is asked: the surest signatures first, since DICOM without its preamble
 can only be guessed.  A new format adds its line here."""
 
@@ -161,7 +167,22 @@ def reader_of(path: Path, head: bytes) -> Reader:
 
 
 def companions(path: Path) -> tuple[Path, ...]:
-    """The other files that a file is made of, such as the .img of a .hdr."""
+    """The other files that a file is made of: the .img of a .hdr, the data of a .nhdr or .mhd."""
+    suffix = path.suffix.lower()
+    if suffix in (".hdr", ".img"):
+        from lexiseg.io.nifti import other_half
+
+        half = other_half(path)
+        return () if half is None else (half,)
+    if suffix in (".nhdr", ".mhd", ".nrrd", ".mha"):
+        from lexiseg.io.grid_headers import meta_header, nrrd_header
+
+        try:
+            data = (meta_header if suffix in (".mhd", ".mha") else nrrd_header)(path).data
+        # Whatever is wrong with it, reading it tells.
+        except (UnreadableScan, OSError, ValueError):
+            return ()
+        return () if data == path else (data,)
     return ()
 
 
@@ -237,7 +258,9 @@ def readers() -> Iterator[Reader]:
 def _no_reader(path: Path) -> str:
     suffix = scan_suffix(path) or path.suffix
     named = f"its name ends in {suffix} but its" if suffix else "its"
-    return f"{named} content is not PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI; check or convert the file"
+    return (
+        f"{named} content is not PNG, JPEG, TIFF, BMP, WebP, DICOM, NIfTI, NRRD or MetaImage; check or convert the file"
+    )
 
 
 def _damage(error: Exception) -> str:
