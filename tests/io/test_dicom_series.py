@@ -112,7 +112,7 @@ class TestPlaces:
         write_series(tmp_path, VALUES, affine, edit=rounded)
         volume = read_volume(tmp_path)
         assert volume.geometry.regular
-        assert volume.notes["spacing"].startswith("slices lie up to 0.05")
+        assert volume.notes["spacing"].startswith("slices lie up to 0.067 mm off")
 
     def test_a_file_that_is_named_is_one_image(self, tmp_path: Path) -> None:
         files = write_series(tmp_path, VALUES, AFFINES["axial"])

@@ -68,7 +68,9 @@ def find_sources(
                 raise
             sources = [Source.failed(each, str(error))]
         for source in sources:
-            found.setdefault((source.shown if source.error else "", *map(place_of, source.files)), source)
+            # A zip is one file of many scans.
+            places = source.files if len(source.files) > 1 else (source.place,)
+            found.setdefault(tuple(map(place_of, places)), source)
     if passed:
         logger.warning("%s", counted(passed))
     return list(found.values())
@@ -219,6 +221,7 @@ def _survey(path: Path, options: SourceOptions) -> _Survey:
         files = [_of_found(each, options, archive, keep) for each in plain]
     study, broken = study_of([each for each in found if each.dicom and not each.kind], path, options, archive, keep)
     files += [_of_found(each, options, archive, keep) for each in broken]
+    files.sort(key=lambda source: source.place.parts)
     return _Survey(files=files, study=study, beside=beside, passed=passed)
 
 
