@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _NUMBERS = {
     "ImagerPixelSpacing": 2,
     "NominalScannedPixelSpacing": 2,
 }
+# VRs of text, which is ASCII unless another character set is in use.
+_ASCII = ("DS", "IS", "UI", "CS", "TM", "LO", "SH", "DA", "PN", None)
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _LIFTED = (*_NUMBERS, *_TABLES, "VOILUTFunction", "RescaleType")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -88,13 +91,57 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         return None
 
 
-def integer_of(dataset: Dataset, keyword: str) -> int | None:
-    """An element's first whole number, also where its VR is another than the standard's; None where there is none."""
+@cache
+def _tag_of(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword) or 0)
+
+
+def _written(dataset: Dataset, keyword: str) -> str | None:
+    """An element of ASCII as it is written, several values with backslashes between; None of any other.
+
+    A study has thousands of files, and pydicom's conversion of an element takes longer than reading it.
+    """
+    from pydicom.dataelem import RawDataElement
+
+    item: Any = dataset.get_item(_tag_of(keyword))
+    # Its VR is None where the file does not say it.
+    if not isinstance(item, RawDataElement) or item.VR not in _ASCII or not isinstance(item.value, bytes):
+        return None
+    if item.VR is None and (_vr_of(keyword) not in _ASCII or item.length == 0xFFFFFFFF):
+        return None
+    try:
+        return item.value.decode("ascii").strip("\0 ")
+    except UnicodeDecodeError:
+        return None
+
+
+@cache
+def _vr_of(keyword: str) -> str:
     from pydicom.datadict import dictionary_VR
 
+    return str(dictionary_VR(keyword))
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An element as text, several values with backslashes between; "" where it is absent or cannot be parsed."""
+    written = _written(dataset, keyword)
+    if written is not None:
+        return written
     value = value_of(dataset, keyword)
+    if value is None:
+        return ""
+    several = hasattr(value, "__iter__") and not isinstance(value, str | bytes) and type(value).__name__ == "MultiValue"
+    return "\\".join(map(str, value)) if several else str(value).strip()
+
+
+def integer_of(dataset: Dataset, keyword: str) -> int | None:
+    """An element's first whole number, also where its VR is another than the standard's; None where there is none."""
+    value = _written(dataset, keyword) or value_of(dataset, keyword)
     # Bytes of an unknown VR: text where the standard has text.
-    if isinstance(value, bytes) and dictionary_VR(keyword) not in ("DS", "IS"):
+    if isinstance(value, bytes) and _vr_of(keyword) not in ("DS", "IS"):
         return int.from_bytes(value, "little") if len(value) in (2, 4) else None
     numbers = _parsed(value, 1)
     return int(numbers[0]) if numbers is not None and numbers[0].is_integer() else None
@@ -108,7 +155,8 @@ def unit_of(dataset: Dataset) -> str:
 
 def numbers_of(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
     """All of an element's numbers; None where one is not finite or no number, or where there is none."""
-    value = value_of(dataset, keyword)
+    written = _written(dataset, keyword)
+    value = value_of(dataset, keyword) if written is None else written.split("\\")
     count = 1 if value is None or isinstance(value, str | bytes) or not hasattr(value, "__len__") else len(value)
     if isinstance(value, bytes):
         count = value.count(b"\\") + 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.io.dicom_fields import integer_of, macros_of, numbers_of, value_of
+from lexiseg.io.dicom_fields import integer_of, macros_of, numbers_of, text_of, value_of
 from lexiseg.io.dicom_files import read_header, refuse_no_image
 from lexiseg.io.dicom_instances import Frame
 from lexiseg.io.dicom_spacing import pixel_spacing
@@ -126,29 +127,49 @@ def dicom_header(path: Path) -> DicomHeader:
     Raises:
         UnreadableScan: it is no image; the reason alone.  pydicom may raise anything on damaged files.
     """
-    return header_of(read_header(path, list(_TAGS)), path)
+    return header_of(read_header(path, _tags()), path)
+
+
+@cache
+def _tags() -> list[Any]:
+    """`_TAGS` as pydicom looks them up, found once for many files."""
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return [Tag(tag_for_keyword(name) or 0) for name in _TAGS]
+
+
+@cache
+def _names() -> dict[int, tuple[str, str]]:
+    """Of each tag that places a frame or tells it apart, its keyword and the canonical one."""
+    from pydicom.datadict import tag_for_keyword
+
+    wanted = {name: name for name in _PLACED} | {
+        name: canonical for canonical, names in SEPARATORS.items() for name in names
+    }
+    return {tag_for_keyword(name) or 0: (name, canonical) for name, canonical in wanted.items()}
 
 
 def header_of(dataset: Dataset, path: Path) -> DicomHeader:
     """See `dicom_header`, of a dataset."""
     refuse_no_image(dataset)
-    kinds = [str(part).upper() for part in _listed(value_of(dataset, "ImageType"))]
+    kinds = text_of(dataset, "ImageType").upper().split("\\")
     return DicomHeader(
         path=path,
-        instance=_text(dataset, "SOPInstanceUID"),
-        series=_text(dataset, "SeriesInstanceUID"),
+        instance=text_of(dataset, "SOPInstanceUID"),
+        series=text_of(dataset, "SeriesInstanceUID"),
         series_number=integer_of(dataset, "SeriesNumber"),
-        description=_text(dataset, "SeriesDescription"),
-        modality=_text(dataset, "Modality").upper(),
-        frame_of_reference=_text(dataset, "FrameOfReferenceUID"),
-        patient=tuple(_text(dataset, name) for name in _IDENTITY),
+        description=str(value_of(dataset, "SeriesDescription") or "").strip(),
+        modality=text_of(dataset, "Modality").upper(),
+        frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
+        patient=tuple(text_of(dataset, name) for name in _IDENTITY),
         rows=integer_of(dataset, "Rows") or 0,
         columns=integer_of(dataset, "Columns") or 0,
         samples=integer_of(dataset, "SamplesPerPixel") or 1,
         pixel_spacing=pixel_spacing(dataset),
         localizer="LOCALIZER" in kinds,
         mosaic="MOSAIC" in kinds,
-        concatenation=_text(dataset, "ConcatenationUID"),
+        concatenation=text_of(dataset, "ConcatenationUID"),
         count=max(1, integer_of(dataset, "NumberOfFrames") or 1),
         frames=tuple(_frames(dataset, path)),
     )
@@ -173,29 +194,22 @@ def _frames(dataset: Dataset, path: Path) -> Iterator[FrameRecord]:
         )
 
 
-_WANTED = {name: canonical for canonical, names in SEPARATORS.items() for name in names}
-
-
 def _found(datasets: Any) -> dict[str, Any]:
     """By canonical name, what these datasets say; a later one goes before an earlier one."""
     found: dict[str, Any] = {}
+    names = _names()
     for dataset in datasets:
-        for name in _PLACED:
-            if name in dataset:
-                found[name] = numbers_of(dataset, name)
-        for name, canonical in _WANTED.items():
-            if name in dataset and (value := value_of(dataset, name)) is not None:
-                found[canonical] = str(value)
+        # By what is there: most of what is looked for is not.
+        for tag in dataset.keys():  # noqa: SIM118  (a Dataset iterates values)
+            if tag not in names:
+                continue
+            keyword, name = names[tag]
+            if name in _PLACED:
+                found[name] = numbers_of(dataset, keyword)
+            elif text := text_of(dataset, keyword):
+                found[name] = text
     return found
 
 
 def _vector(numbers: Any, count: int) -> Vector | None:
     return numbers if numbers is not None and len(numbers) == count else None
-
-
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
-
-
-def _text(dataset: Dataset, keyword: str) -> str:
-    return str(value_of(dataset, keyword) or "").strip()
