@@ -13,6 +13,7 @@ from lexiseg.cli import (
     demo,
     evaluate,
     finetune,
+    info,
     models,
     presets,
     retrieve,
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("segment")(segment.segment)
+app.command("info")(info.info)
 app.command("demo")(demo.demo)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
