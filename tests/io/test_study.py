@@ -274,6 +274,14 @@ class TestFolders:
         files[0].chmod(0)
         assert len(find_sources([tmp_path])) == 2
 
+    def test_a_zip_in_a_folder_is_not_opened_and_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_picture(tmp_path / "a.png")
+        packed(tmp_path / "old.zip", tmp_path)
+        assert [source.place.name for source in find_sources([tmp_path])] == ["a.png"]
+        assert [record.message for record in caplog.records] == ["passed over: 1 zip"]
+
     def test_a_source_of_a_file_holds_it_alone(self, tmp_path: Path) -> None:
         write_picture(tmp_path / "a.png")
         source = Source.of_file(tmp_path / "a.png")
