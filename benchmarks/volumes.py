@@ -48,11 +48,10 @@ STEPS: Mapping[str, Mapping[str, Any]] = {
     "gated, gaps closed, smoothed": {"gate": 0.9, "max_gap": 10, "smoothing": 2},
     "gated, largest piece": {"gate": 0.9, "keep": "largest"},
     "propagated": {"propagate": True},
-    "propagated, smoothed": {"propagate": True, "smoothing": 2},
 }
 PHANTOMS = {
-    "brain-mri": ("brain tumor", (range(1, 9), range(11, 15)), (range(21, 29), range(31, 37)), {"plane": "axial"}),
-    "breast-ultrasound": ("breast tumor", (range(1, 5), range(11, 13)), (range(21, 25), range(31, 34)), {}),
+    "brain-mri": ("brain tumor", (range(1, 9), range(11, 15)), (range(21, 25), range(31, 34)), {"plane": "axial"}),
+    "breast-ultrasound": ("breast tumor", (range(1, 5), range(11, 13)), (range(21, 23), range(31, 33)), {}),
 }
 """Modality -> phrase, seeds that chose settings (with the lesion, without), seeds that test them, attributes."""
 REAL = {
