@@ -255,7 +255,7 @@ def main(
     slices: Annotated[int, typer.Option(help="of a phantom volume: 24, or of the full-size CT: 300")] = 0,
     choose: Annotated[bool, typer.Option(help="the phantoms that settings were chosen on")] = False,
     fullsize: Annotated[bool, typer.Option(help="time, memory and resume of a large CT instead")] = False,
-    out: Annotated[Path | None, typer.Option(help="also write the numbers as JSON")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON of the numbers; what it has already is not done again")] = None,
 ) -> None:
     """Print the tables."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
@@ -267,14 +267,19 @@ def main(
             ratio(path, preset)
         return
     models = lexiseg.load(preset).pipeline
-    rows: dict[str, list[dict[str, dict[str, float]]]] = {}
+    rows: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    if out is not None and out.exists():
+        rows = json.loads(out.read_text())
     for case in (*phantoms(slices or 24, choose=choose), *(real(volumes) if volumes is not None else ())):
+        group = rows.setdefault(case.group, {})
+        if case.scan.id in group:
+            continue
         began = time.perf_counter()
-        rows.setdefault(case.group, []).append(answers(case, models, preset))
+        group[case.scan.id] = answers(case, models, preset)
         progress.print(f"{case.group} {case.scan.id}: {time.perf_counter() - began:.1f} s")
-    print_steps(rows)
-    if out is not None:
-        out.write_text(json.dumps(rows, indent=1) + "\n")
+        if out is not None:
+            out.write_text(json.dumps(rows, indent=1) + "\n")
+    print_steps({group: list(found.values()) for group, found in rows.items()})
 
 
 if __name__ == "__main__":
