@@ -18,7 +18,7 @@ from lexiseg.datasets.phantoms.registry import generate
 MODULES = (
     "lexiseg",
     "lexiseg.api",
-    "lexiseg.session",
+    "lexiseg.session.session",
     "lexiseg.io.masks",
     "lexiseg.io.objects",
     "lexiseg.io.read",
