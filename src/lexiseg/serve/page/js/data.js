@@ -1,0 +1,137 @@
+// Planes and masks, fetched once and kept within bounds.
+
+import { bytesOf, outline, stamp, unpack } from "../core/bits.js";
+import { heat } from "../core/tones.js";
+import * as api from "./api.js";
+
+const MOST_BYTES = 256 * 2 ** 20;
+const MOST_LAYERS = 600;
+
+const planes = new Map();
+let bytes = 0;
+const layers = new Map();
+
+function touch(map, key) {
+  const value = map.get(key);
+  if (value !== undefined) {
+    map.delete(key);
+    map.set(key, value);
+  }
+  return value;
+}
+
+/** A plane's values; the least recently seen are forgotten first. */
+export async function planeOf(scan, axis, k) {
+  const key = `${scan.id}/${axis}/${k}`;
+  const known = touch(planes, key);
+  if (known) return known;
+  const asked = api.plane(scan, axis, k);
+  planes.set(key, asked);
+  try {
+    const plane = await asked;
+    bytes += plane.data.byteLength;
+    plane.key = key;
+    for (const [old, promise] of planes) {
+      if (bytes <= MOST_BYTES || planes.size < 8) break;
+      planes.delete(old);
+      promise.then((gone) => { bytes -= gone.data.byteLength; }, () => {});
+    }
+    return plane;
+  } catch (error) {
+    planes.delete(key);
+    throw error;
+  }
+}
+
+const keyOf = (scan, target, axis, k) => `${scan}/${target}/${axis}/${k}`;
+
+/** What is drawn of a target in a plane: mask, its outline and colour, prompts, and what else was asked for. */
+export async function layersOf(scan, target, axis, k, wanted) {
+  const key = keyOf(scan.id, target.id, axis, k);
+  const known = touch(layers, key);
+  if (known && wanted.every((name) => known.has.has(name))) return dress(known, target.colour);
+  const born = epoch;
+  const reply = await api.get(
+    `/scans/${scan.id}/targets/${target.id}/planes/${encodeURIComponent(axis)}/${k}?layers=${wanted.join(",")}`,
+  );
+  const made = {
+    has: new Set(wanted),
+    mask: unpack(reply.mask),
+    region: unpack(reply.region),
+    heat: heatOf(reply.saliency),
+    boxes: reply.boxes ?? [],
+    points: reply.points ?? [],
+    candidates: reply.candidates ?? 0,
+  };
+  // An edit answered meanwhile knows better.
+  if (born === epoch) {
+    layers.set(key, made);
+    if (layers.size > MOST_LAYERS) layers.delete(layers.keys().next().value);
+  }
+  return dress(made, target.colour);
+}
+
+/** What is known of a target in a plane now; undefined where it has to be fetched. */
+export function knownLayers(scan, target, axis, k, wanted) {
+  const known = touch(layers, keyOf(scan.id, target.id, axis, k));
+  return known && wanted.every((name) => known.has.has(name)) ? dress(known, target.colour) : undefined;
+}
+
+export function knownPlane(scan, axis, k) {
+  return planes.has(`${scan.id}/${axis}/${k}`);
+}
+
+// Counts answers that changed masks: a mask that was asked for before one and came after it is not kept.
+let epoch = 0;
+
+/** Take the masks of an answer, and forget what it made old. */
+export function takeChanges(scan, target, changed) {
+  epoch += 1;
+  const axes = new Set(Object.keys(changed).map((place) => place.split("/")[0]));
+  const prefix = `${scan.id}/${target.id}/`;
+  for (const key of [...layers.keys()]) {
+    if (!key.startsWith(prefix)) continue;
+    const [axis, k] = key.slice(prefix.length).split("/");
+    const mask = changed[`${axis}/${k}`];
+    if (mask !== undefined) {
+      const known = layers.get(key);
+      // Prompts and candidates of a changed plane are asked for again; its mask is here.
+      known.mask = unpack(mask);
+      known.stamp = known.path = null;
+      known.has.delete("prompts");
+      dress(known, target.colour);
+    } else if (axes.size && !axes.has(axis)) {
+      layers.delete(key);
+    }
+  }
+  for (const [place, mask] of Object.entries(changed)) {
+    const [axis, k] = place.split("/");
+    const key = keyOf(scan.id, target.id, axis, k);
+    if (!layers.has(key)) {
+      layers.set(key, { has: new Set(["mask"]), mask: unpack(mask), region: null, heat: null, boxes: [], points: [], candidates: 0 });
+    }
+  }
+}
+
+/** Forget all that is drawn of a scan, or of one target of it. */
+export function forget(scan, target = null) {
+  epoch += 1;
+  const prefix = target ? `${scan.id}/${target.id}/` : `${scan.id}/`;
+  for (const key of [...layers.keys()]) if (key.startsWith(prefix)) layers.delete(key);
+}
+
+function dress(known, colour) {
+  if (known.mask && (!known.stamp || known.colour !== colour)) {
+    known.stamp = stamp(known.mask, colour);
+    known.path ??= outline(known.mask);
+    known.colour = colour;
+  }
+  if (!known.mask) known.stamp = known.path = null;
+  if (known.region && !known.border) known.border = outline(known.region);
+  return known;
+}
+
+function heatOf(saliency) {
+  if (!saliency?.data) return null;
+  return heat(bytesOf(saliency.data), saliency.width, saliency.height);
+}

@@ -1,0 +1,56 @@
+// One line to the person at the screen: an error that stays until it is closed, or a note that passes.
+
+import { $ } from "./dom.js";
+
+let timer = 0;
+
+/** An error: said at once, kept until closed or until the next one. */
+export function complain(error) {
+  const line = error instanceof Error ? error.message : String(error);
+  // A fault of the page itself is worth its trace in the console; an answer of the server says all in its line.
+  if (error instanceof Error && !error.status && error.name !== "Refused") console.error(error);
+  $("#alert-text").textContent = line;
+  $("#alert").hidden = false;
+}
+
+export function calm() {
+  $("#alert").hidden = true;
+  $("#alert-text").textContent = "";
+}
+
+/** A note: read out politely, gone after a while. */
+export function note(line, seconds = 4) {
+  const place = $("#note");
+  place.textContent = line;
+  place.classList.add("shown");
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    place.classList.remove("shown");
+    place.textContent = "";
+  }, seconds * 1000);
+}
+
+let working = 0;
+
+/** Show that the server works while a promise is open; at once would flicker, so after a third of a second. */
+export async function busy(promise) {
+  working += 1;
+  const wait = setTimeout(() => $("#busy").classList.add("shown"), 300);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(wait);
+    working -= 1;
+    if (!working) $("#busy").classList.remove("shown");
+  }
+}
+
+/** Do something, and say in one line what went wrong. */
+export async function trying(work) {
+  try {
+    return await work();
+  } catch (error) {
+    complain(error);
+    return undefined;
+  }
+}
