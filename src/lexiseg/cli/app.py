@@ -17,6 +17,7 @@ from lexiseg.cli import (
     presets,
     retrieve,
     segment,
+    serve,
     students,
     train,
 )
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("pseudo-label")(students.pseudo_label)

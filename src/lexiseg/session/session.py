@@ -15,10 +15,11 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.io.write import write_map, write_mask
-from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, TextPipeline
+from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, StageTimer, TextPipeline
 from lexiseg.pipelines.results import TargetResult
 from lexiseg.session import drawing
 from lexiseg.session.deltas import Delta, Grid
+from lexiseg.session.later import Later
 from lexiseg.session.target import COLOURS, Edit, Found, Look, Origin, Place, Replace
 from lexiseg.session.views import Views
 from lexiseg.text.phrases import check_phrase
@@ -66,7 +67,7 @@ class Session:
     "axial", "coronal" and "sagittal"; a stack in time has "frames". Where no axis is named, it is the one of acquisition.
 
     Args:
-        pipeline: from `lexiseg.pipelines.loading.load`.
+        pipeline: from `lexiseg.pipelines.loading.load`, or one that is loaded later.
         scan: an image or a volume.
         encodings: where encodings are kept, shared with other sessions or this one's own.
         record: told every change as plain values before it happens; what it raises stops the change. See `replay`.
@@ -83,7 +84,7 @@ class Session:
 
     def __init__(
         self,
-        pipeline: TextPipeline,
+        pipeline: TextPipeline | Later,
         scan: Scan,
         *,
         encodings: EncodingCache | None = None,
@@ -103,6 +104,7 @@ class Session:
         self._past: list[tuple[Step, Target | None]] = []
         self._future: list[tuple[Step, Target | None]] = []
         self._offered: dict[tuple[int, Place], BoolArray] = {}
+        self._evidence: dict[tuple[int, Place, str], tuple[FloatArray, BoolArray] | None] = {}
 
     # What there is.
 
@@ -184,10 +186,41 @@ class Session:
         target, place = self._at(name, plane, axis)
         return self._asked(target, place)
 
+    def evidence(
+        self, name: str | int, plane: int, *, axis: str | None = None, pipeline: TextPipeline | Later | None = None
+    ) -> tuple[FloatArray, BoolArray] | None:
+        """Where a target's phrase is in a plane as the encoder sees it, and the region that is made of that.
+
+        Kept from the answer where there is one plane; asked anew otherwise, and kept for the plane asked last.
+
+        Args:
+            name: the target.
+            plane: its index.
+            axis: of the plane.
+            pipeline: that answered the phrase, where it is not the session's.
+
+        Returns:
+            float32 (h, w) in [0, 1] and bool (h, w); None for a target without a phrase, or a pipeline without a map.
+        """
+        target, place = self._at(name, plane, axis)
+        found = target.origin.found
+        if found is None:
+            return None
+        if target.result is not None and target.result.saliency and target.result.region:
+            return target.result.saliency[0].map, target.result.region[0].mask
+        key = target.id, place, found.phrase
+        if key not in self._evidence:
+            asking = self._asking(pipeline or self.pipeline)
+            segmenter = CachedSegmenter(asking.segmenter, self._encodings)
+            item = asking.segment_plane(self.views.plane(*place), (found.phrase,), segmenter, StageTimer()).items[0]
+            map, region = item.saliency, item.region
+            self._evidence = {key: None if map is None or region is None else (map.map, region.mask)}
+        return self._evidence[key]
+
     # What a person does.
 
     def ask(
-        self, phrase: str, *, pipeline: TextPipeline | None = None, progress: Progress | None = None
+        self, phrase: str, *, pipeline: TextPipeline | Later | None = None, progress: Progress | None = None
     ) -> TargetResult:
         """Segment by words, in the whole scan; what was drawn before for the same phrase is replaced.
 
@@ -680,8 +713,9 @@ class Session:
             raise UsageError(f"a line has shape {line.shape}; expected one or more finite points (n, 2)")
         return line
 
-    def _asking(self, pipeline: TextPipeline) -> TextPipeline:
+    def _asking(self, given: TextPipeline | Later) -> TextPipeline:
         """The pipeline without its threshold: presence is compared when a mask is looked at."""
+        pipeline = given.real() if isinstance(given, Later) else given
         if pipeline.threshold is None:
             return pipeline
         if id(pipeline) not in self._open:

@@ -1,0 +1,160 @@
+"""The application: one process, one port, everything that is shared by its visitors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from lexiseg.errors import LexisegError
+from lexiseg.serve.guard import Guard
+from lexiseg.serve.jobs import Jobs
+from lexiseg.serve.models import Models
+from lexiseg.serve.problems import status_of
+from lexiseg.serve.reading import read_source
+from lexiseg.serve.scans import Scans, Source
+from lexiseg.serve.settings import ServeSettings
+from lexiseg.serve.state import State
+from lexiseg.version import __version__
+
+if TYPE_CHECKING:
+    from lexiseg.values.scans import Scan
+
+logger = logging.getLogger(__name__)
+
+API = "/api/v1"
+
+
+class Server:
+    """What is shared by all requests.
+
+    Args:
+        settings: see `ServeSettings`.
+        state: the launch's folder.
+        models: presets; those of the settings when None.
+
+    Attributes:
+        scans, jobs, models, settings: see their classes.
+        clicks: held while a click asks the models: one after the other each is answered sooner than all at once.
+    """
+
+    def __init__(self, settings: ServeSettings, state: State, models: Models | None = None) -> None:
+        self.settings, self.state = settings, state
+        limits = settings.limits
+        self.models = models or Models(settings.preset, device=settings.device, encodings=limits.encodings)
+        self.jobs = Jobs(queue=limits.queue, waiting=limits.waiting)
+        self.clicks = threading.Lock()
+        self.scans = Scans(state, self.models, limits, self.read)
+
+    def read(self, source: Source, folder: Path) -> Scan:
+        """The scan of a source."""
+        return read_source(source, folder, self.settings.limits)
+
+    def close(self) -> None:
+        """Stop the work, and let go of the folder."""
+        self.jobs.close()
+        self.state.close()
+
+
+def server_of(request: Request) -> Server:
+    """The server of a request."""
+    found: Server = request.app.state.server
+    return found
+
+
+def visitor_of(request: Request) -> str:
+    """The key of who is asking."""
+    return str(request.state.visitor)
+
+
+def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
+    """The application of a server.
+
+    Args:
+        server: what its requests share; it is closed when the application ends.
+        port: that it is reached at.
+        token: what visitors must bring; None for none.
+    """
+    from lexiseg.serve import routes_edits, routes_scans, routes_work
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        import anyio.to_thread
+
+        # Requests wait for each other's clicks in threads; twenty people and their pictures need more than 40.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 100
+        server.models.warm()
+        yield
+        server.close()
+
+    app = FastAPI(
+        title="lexiseg",
+        version=__version__,
+        summary="Say what to segment; correct it; take the mask.",
+        openapi_url=f"{API}/openapi.json",
+        # Their pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+    )
+    app.state.server = server
+    for routes in (routes_work, routes_scans, routes_edits):
+        app.include_router(routes.router, prefix=API)
+    _say_problems(app)
+
+    @app.get("/healthz", include_in_schema=False)
+    def healthz() -> dict[str, Any]:
+        return {"status": "ok", "version": __version__}
+
+    page = resources.files("lexiseg.serve") / "page"
+    app.mount("/", StaticFiles(directory=str(page), html=True, check_dir=False), name="page")
+    uploading = (f"{API}/scans",)
+    app.add_middleware(
+        Guard,
+        token=token,
+        names=server.settings.names,
+        port=port,
+        uploads=server.settings.limits.bytes,
+        takes_uploads=lambda path: path in uploading,
+        known=server.scans.known,
+    )
+    return app
+
+
+def _say_problems(app: FastAPI) -> None:
+    """Every problem is one line under "error"."""
+
+    @app.exception_handler(LexisegError)
+    def refused(request: Request, error: LexisegError) -> Response:
+        return _problem(status_of(error), str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        return _problem(422, f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    def missing(request: Request, error: HTTPException) -> Response:
+        return _problem(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        from lexiseg.runs.batch import internal_error
+
+        logger.debug("a request failed", exc_info=error)
+        return _problem(500, internal_error(error))
+
+
+def _problem(status: int, line: str) -> JSONResponse:
+    return JSONResponse({"error": " ".join(line.split())}, status_code=status)
