@@ -123,13 +123,14 @@ export function upload(files, progress) {
  */
 export async function follow(job, heard, signal) {
   const reply = await reach(`/jobs/${job}/events`, { signal, headers: { Accept: "text/event-stream" } });
-  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = reply.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   let last = null;
   for (;;) {
     const { value, done } = await reader.read();
     if (done) break;
-    rest += value.replaceAll("\r\n", "\n");
+    rest += decoder.decode(value, { stream: true }).replaceAll("\r\n", "\n");
     const parts = rest.split("\n\n");
     rest = parts.pop();
     for (const part of parts) {

@@ -25,7 +25,14 @@ function fitting(text) {
   return fits.sort((a, b) => Number(own(b)) - Number(own(a))).slice(0, 8);
 }
 
-const same = (a, b) => Boolean(a && b) && a.toLowerCase() === b.toLowerCase();
+// DICOM's codes, as people say them.
+const CODES = { mr: "mri", us: "ultrasound", cr: "xray", dx: "xray" };
+const plain = (name) => {
+  const letters = name.toLowerCase().replace(/[^a-z0-9]/g, "");
+  return CODES[letters] ?? letters;
+};
+/** Whether a scan's modality ("breast-ultrasound", "MR") is one of a phrase's ("ultrasound", "MRI"). */
+const same = (ofPhrase, ofScan) => Boolean(ofPhrase && ofScan) && plain(ofScan).endsWith(plain(ofPhrase));
 
 function suggest(open = true) {
   const list = $("#suggestions");
@@ -64,7 +71,7 @@ function hint() {
   const places = target ? modalityOf(target) : [];
   const elsewhere = places.length && state.scan?.modality && !places.some((name) => same(name, state.scan.modality));
   $("#modality-hint").textContent = elsewhere
-    ? `The models know “${target.phrase}” in ${places.join(", ")}; this scan is ${state.scan.modality}.`
+    ? `The models know “${target.phrase}” in ${places.join(", ")}; this scan is ${state.scan.modality.replaceAll("-", " ")}.`
     : target && places.length ? `Known in ${places.join(", ")}.` : "";
 }
 
@@ -95,7 +102,7 @@ export async function ask(phrase, preset) {
   }
   const stop = new AbortController();
   running = { stop };
-  progress({ text: "Sending…" });
+  progress({ text: "sending" });
   try {
     const { job } = await api.send("POST", `/scans/${scan.id}/ask`, preset ? { phrase, preset } : { phrase });
     running.job = job;
@@ -129,14 +136,14 @@ function progress(event) {
   $("#ask-go").disabled = event !== null;
   if (!event) return;
   const bar = $("#job-bar");
-  if (event.total) {
+  if (event.total && event.state === "running" && event.done > 0) {
     bar.max = event.total;
     bar.value = event.done;
   } else {
     bar.removeAttribute("value");
   }
-  const words = event.text || { queued: "Waiting for another answer…", running: "Looking…" }[event.state] || "Working…";
-  $("#job-text").textContent = words;
+  const words = event.text ? event.text[0].toUpperCase() + event.text.slice(1) : "Working";
+  $("#job-text").textContent = event.state === "queued" ? `${words}: waiting for another answer` : words;
 }
 
 async function cancel() {

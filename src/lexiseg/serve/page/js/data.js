@@ -132,6 +132,6 @@ function dress(known, colour) {
 }
 
 function heatOf(saliency) {
-  if (!saliency?.data) return null;
-  return heat(bytesOf(saliency.data), saliency.width, saliency.height);
+  if (!saliency?.values) return null;
+  return heat(bytesOf(saliency.values), saliency.width, saliency.height);
 }

@@ -32,9 +32,18 @@ function take(scan, reply, target) {
   if (state.scan?.id !== scan.id) return;
   remember(reply);
   const changed = reply.target ?? target;
-  if (reply.target) takeTarget(reply.target);
+  takeTargets(reply);
   if (changed) takeChanges(scan, changed, reply.changed ?? {});
   tell("targets");
+}
+
+function takeTargets(reply) {
+  if (reply.targets) {
+    state.scan.targets = reply.targets;
+    if (!activeTarget()) state.active = reply.targets.at(-1)?.id ?? null;
+  } else if (reply.target) {
+    takeTarget(reply.target);
+  }
 }
 
 /** A target to edit: the active one, or a new one where the scan has none. */
@@ -105,7 +114,7 @@ function drop(mark) {
 
 /** Follow a long change to its end, then take the scan as it is. */
 async function finish(scan, job, target) {
-  await api.follow(job, (event) => note(event.text ? `${event.text} ${event.done} of ${event.total}` : "Working…"));
+  await api.follow(job, (event) => note(`${event.text || "working"}, ${Math.round((100 * event.done) / Math.max(event.total, 1e-9))} %`));
   forget(scan, target);
   await reload(scan);
 }
@@ -124,9 +133,12 @@ async function back(way) {
   try {
     const reply = await busy(inOrder(() => api.send("POST", `/scans/${scan.id}/${way}`)));
     take(scan, reply, null);
-    // A change may have been the coming or going of a target: the list is taken anew.
-    forget(scan);
-    await reload(scan);
+    if (!reply.targets) await reload(scan);
+    if (!Object.keys(reply.changed ?? {}).length) {
+      // Not an edit of planes: a target came or went, or the threshold moved.
+      forget(scan);
+      tell("targets");
+    }
     tell("edited", scan.id);
     calm();
   } catch (error) {
@@ -153,7 +165,8 @@ export async function setThreshold(value) {
         remember(reply);
         scan.threshold = sent;
         forget(scan);
-        await reload(scan);
+        takeTargets(reply);
+        tell("targets");
       }
       if (threshold === sent) threshold = null;
     }
@@ -188,6 +201,7 @@ export async function remove(target) {
     await inOrder(() => api.send("DELETE", `/scans/${scan.id}/targets/${target.id}`));
     forget(scan, target);
     await reload(scan);
+    calm();
     note(`${target.name} is removed; undo brings it back.`);
   } catch (error) {
     complain(error);

@@ -30,7 +30,7 @@ function open() {
   const shown = groups.filter((group) => group !== "Worklist" || state.worklist);
   const dialog = $("#help");
   dialog.replaceChildren(
-    el("h2", { id: "help-title", text: "Keys and mouse" }),
+    el("h2", { id: "help-title", tabindex: "-1", autofocus: true, text: "Keys and mouse" }),
     el("div", { class: "help-columns" },
       list("Mouse", MOUSE), list("On the scan", BOARD),
       ...shown.map((group) => list(group, KEYS.filter((key) => key.group === group)

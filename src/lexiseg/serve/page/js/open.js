@@ -27,7 +27,7 @@ async function sendFiles(files) {
   bar.hidden = false;
   bar.value = 0;
   try {
-    const { scans } = await busy(api.upload(files, (share) => {
+    const { scans, refused } = await busy(api.upload(files, (share) => {
       if (share < 1) bar.value = share;
       else bar.removeAttribute("value");
     }));
@@ -35,6 +35,7 @@ async function sendFiles(files) {
     calm();
     if (scans.length) await openScan(scans[0]);
     if (scans.length > 1) tell("drawer", true);
+    if (refused?.length) complain(refused[0] + (refused.length > 1 ? ` (and ${refused.length - 1} more files)` : ""));
   } catch (error) {
     complain(error);
   } finally {

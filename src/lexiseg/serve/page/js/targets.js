@@ -14,13 +14,16 @@ function choose(target) {
 function sizeOf(target) {
   if (Number.isFinite(target.volume_mm3) && target.volume_mm3 > 0) return `${short(target.volume_mm3 / 1000)} ml`;
   if (Number.isFinite(target.area_mm2) && target.area_mm2 > 0) return `${short(target.area_mm2)} mm²`;
-  if (Number.isFinite(target.pixels) && target.pixels > 0) return `${target.pixels} px`;
+  if (target.pixels > 0) return `${target.pixels} px`;
+  if (target.voxels > 0) return `${target.voxels} voxels`;
   return "";
 }
 
+/** Presence where the words do not say it already, and confidence. */
 function numbers(target) {
-  if (target.presence === null || target.presence === undefined) return "drawn by hand";
-  return `presence ${two(target.presence)} · confidence ${two(target.confidence)}`;
+  if (!Number.isFinite(target.presence)) return "";
+  const said = (target.words ?? "").includes(two(target.presence));
+  return [said ? "" : `presence ${two(target.presence)}`, `confidence ${two(target.confidence)}`].filter(Boolean).join(" · ");
 }
 
 const VERDICTS = { present: "present", absent: "absent", unknown: "unknown" };
@@ -33,9 +36,10 @@ function row(target) {
   const name = el("button", { type: "button", class: "target-name", "aria-pressed": String(active),
     title: "Edits go to the selected target", on: { click: () => choose(target), dblclick: () => rename(target) } },
   el("span", { class: "target-title", text: target.name }),
-  el("span", { class: `verdict ${VERDICTS[target.verdict] ?? ""}`, text: target.words || target.verdict || "" }),
-  el("span", { class: "dim small-text", text: [numbers(target), sizeOf(target)].filter(Boolean).join(" · ") }),
-  state.about.presets?.length > 1 && target.preset ? el("span", { class: "dim small-text", text: `models: ${target.preset}` }) : null);
+  el("span", { class: `verdict ${target.edited ? "" : (VERDICTS[target.verdict] ?? "")}`,
+    text: [target.words || target.verdict, sizeOf(target)].filter(Boolean).join(" · ") }),
+  el("span", { class: "dim small-text", text: numbers(target) }),
+  target.preset && target.preset !== state.scan.preset ? el("span", { class: "dim small-text", text: `models: ${target.preset}` }) : null);
   const tools = el("div", { class: "target-tools" },
     iconButton(hidden ? "hidden" : "eye", `${hidden ? "Show" : "Hide"} ${target.name}`,
       () => change(target, { visible: hidden }), { "aria-pressed": String(!hidden) }),
@@ -56,7 +60,7 @@ function more(target) {
   const button = (name, words, run) => el("button", { type: "button", class: "button small quiet", on: { click: run } }, icon(name), words);
   box.append(button("correct", "Rename", () => rename(target)));
   if (many) {
-    box.append(button("spread", "Propagate", () => propagate()));
+    if (state.about.propagate) box.append(button("spread", "Propagate", propagate));
     const at = target.slices?.[first.axis] ?? [];
     if (at.length) box.append(button("after", "Next slice with it", () => nextSlice(first.axis, at)));
   }

@@ -178,7 +178,7 @@ function sceneOf(pane) {
     layers,
     style: show.style,
     opacity: show.opacity,
-    cross: firm || hasPlanes() ? { x: seen.x, y: seen.y, firm } : null,
+    cross: firm || state.tool === "cross" || (state.layout === "three" && panes.length > 1) ? { x: seen.x, y: seen.y, firm } : null,
     letters: axis.letters ?? null,
     marks: [...state.pending, ...state.tapes, ...(state.hover ? [state.hover] : [])].filter(here),
   };
