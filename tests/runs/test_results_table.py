@@ -21,7 +21,7 @@ class TestRow:
     def test_columns_are_the_contract(self) -> None:
         assert ",".join(COLUMNS) == (
             "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error,notes,"
-            "verdict,area_px,area_mm2,slices,volume_mm3"
+            "verdict,area_px,area_mm2,slices,volume_mm3,reviewed,review,review_seconds"
         )
 
     def test_sizes_of_images_and_volumes(self) -> None:

@@ -166,8 +166,13 @@ COLUMNS = (
     "area_mm2",
     "slices",
     "volume_mm3",
+    "reviewed",
+    "review",
+    "review_seconds",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
+_REVIEW = 3
+"""How many of them, at the end, older tables lack: their cells are then empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +198,9 @@ class Row:
         area_mm2: the same in mm2, where the spacing is known.
         slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
         volume_mm3: of a volume's mask, where the spacing is known.
+        reviewed: "true" once a person looked at the scan; "" before.
+        review: what the person said: "accepted", "corrected", "rejected" or "skipped".
+        review_seconds: how long the scan was looked at.
     """
 
     id: str
@@ -212,6 +220,9 @@ class Row:
     area_mm2: str = ""
     slices: str = ""
     volume_mm3: str = ""
+    reviewed: str = ""
+    review: str = ""
+    review_seconds: str = ""
 
     def to_line(self) -> str:
         """The row as CSV, with its line break and no other."""
@@ -225,6 +236,8 @@ class Row:
             UsageError: the line has another number of cells, or a status that is none.
         """
         cells = next(csv.reader([line]), [])
+        if len(cells) == len(COLUMNS) - _REVIEW:
+            cells += [""] * _REVIEW
         if len(cells) != len(COLUMNS) or cells[COLUMNS.index("status")] not in ("ok", "failed"):
             raise UsageError(
                 f"a line has {len(cells)} cells or no status; expected the {len(COLUMNS)} columns {','.join(COLUMNS)}"
@@ -275,6 +288,7 @@ def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
 
 RESULTS_NAME = "results.csv"
 _HEADER = csv_line(COLUMNS)
+_OLDER = csv_line(COLUMNS[:-_REVIEW])
 
 
 def read_results(path: Path) -> list[Row]:
@@ -292,7 +306,7 @@ def read_results(path: Path) -> list[Row]:
     if not lines:
         return []
     header = lines[0].replace("\r\n", "\n")
-    if header != _HEADER:
+    if header not in (_HEADER, _OLDER):
         whose = "another version of lexiseg" if _HEADER.startswith(header.rstrip("\n")) else "no lexiseg"
         raise UsageError(f"{path}: it was written by {whose}; choose another folder or move it away")
     try:

@@ -28,6 +28,7 @@ from lexiseg.serve.state import State
 from lexiseg.version import __version__
 
 if TYPE_CHECKING:
+    from lexiseg.serve.worklist import Worklist
     from lexiseg.values.scans import Scan
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Server:
 
     Attributes:
         scans, jobs, models, settings: see their classes.
+        opening: held while a scan of the worklist is opened: a visitor has it once.
         clicks: held while a click asks the models: one after the other each is answered sooner than all at once.
     """
 
@@ -53,17 +55,47 @@ class Server:
         limits = settings.limits
         self.models = models or Models(settings.preset, device=settings.device, encodings=limits.encodings)
         self.jobs = Jobs(queue=limits.queue, waiting=limits.waiting)
-        self.clicks = threading.Lock()
+        self.clicks, self.opening = threading.Lock(), threading.Lock()
+        self.worklist: Worklist | None = None
+        if settings.folder is not None or settings.results is not None or settings.manifest is not None:
+            from lexiseg.serve.worklist import Worklist
+
+            self.worklist = Worklist(settings, self.models)
         self.scans = Scans(state, self.models, limits, self.read)
 
     def read(self, source: Source, folder: Path) -> Scan:
-        """The scan of a source."""
+        """The scan of a source.
+
+        Raises:
+            UnreadableScan: it cannot be read.
+        """
+        if source.origin:
+            return self._of_worklist(source.origin)
         return read_source(source, folder, self.settings.limits)
+
+    def start(self) -> None:
+        """Load the models and segment the worklist, both in the background."""
+        self.models.warm()
+        if self.worklist is not None:
+            self.worklist.start()
 
     def close(self) -> None:
         """Stop the work, and let go of the folder."""
         self.jobs.close()
+        if self.worklist is not None:
+            self.worklist.close()
         self.state.close()
+
+    def _of_worklist(self, id: str) -> Scan:
+        from lexiseg.errors import UnreadableScan
+        from lexiseg.io.read import read_scan
+
+        item = None if self.worklist is None else self.worklist.of(id)
+        if item is None:
+            raise UnreadableScan(f"{id}: it is not in the worklist of this server")
+        if item.error:
+            raise UnreadableScan(item.error)
+        return read_scan(item.path, id=item.id)
 
 
 def server_of(request: Request) -> Server:
@@ -85,7 +117,7 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
         port: that it is reached at.
         token: what visitors must bring; None for none.
     """
-    from lexiseg.serve import routes_edits, routes_scans, routes_work
+    from lexiseg.serve import routes_edits, routes_scans, routes_work, routes_worklist
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -93,7 +125,7 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
 
         # Requests wait for each other's clicks in threads; twenty people and their pictures need more than 40.
         anyio.to_thread.current_default_thread_limiter().total_tokens = 100
-        server.models.warm()
+        server.start()
         yield
         server.close()
 
@@ -108,7 +140,7 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
         lifespan=life,
     )
     app.state.server = server
-    for routes in (routes_work, routes_scans, routes_edits):
+    for routes in (routes_work, routes_scans, routes_edits, routes_worklist):
         app.include_router(routes.router, prefix=API)
     _say_problems(app)
 

@@ -115,6 +115,8 @@ def words(session: Session, target: Target) -> str:
         return f"{'present' if found.presence >= 0.8 else 'probably present'}, {number}"
     if not session.below(target.id):
         return f"nothing stands out, {number}"
+    if found.threshold is not None and found.presence >= found.threshold:
+        return f"below your threshold, {number}"
     return f"{'absent' if found.presence < 0.05 else 'probably absent'}, {number}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lexiseg.errors import LexisegError, UsageError
-from lexiseg.pipelines.preset import load_preset, preset_names
+from lexiseg.pipelines.preset import Preset, load_preset, preset_names
 
 if TYPE_CHECKING:
     from lexiseg.pipelines.base import EncodingCache, TextPipeline
@@ -23,16 +24,25 @@ class Models:
         default: the preset's name or file that answers unless another is asked for.
         device: see `lexiseg.load`.
         encodings: bytes of encodings that are kept.
+        load: makes a preset's pipeline; `lexiseg.pipelines.loading.load` when None.
 
     Raises:
         UsageError: the preset is unknown, or a yardstick that needs true masks.
     """
 
-    def __init__(self, default: str, *, device: str = "auto", encodings: int = 2**29) -> None:
+    def __init__(
+        self,
+        default: str,
+        *,
+        device: str = "auto",
+        encodings: int = 2**29,
+        load: Callable[[Preset], TextPipeline] | None = None,
+    ) -> None:
         chosen = load_preset(default)
         if chosen.needs_truth:
             raise UsageError(f"the preset {chosen.name!r} needs true masks; expected one that a phrase is enough for")
         self.default, self._device, self._limit = chosen.name, device, encodings
+        self._maker = load
         named = {name: load_preset(name) for name in preset_names()}
         self.presets = {name: preset for name, preset in {**named, chosen.name: chosen}.items()
                         if not preset.needs_truth}  # fmt: skip
@@ -84,6 +94,8 @@ class Models:
         threading.Thread(target=load, name="models", daemon=True).start()
 
     def _load(self, name: str) -> TextPipeline:
+        if self._maker is not None:
+            return self._maker(self.presets[name])
         from lexiseg.pipelines import loading
 
         # Presets that name the same models share them.

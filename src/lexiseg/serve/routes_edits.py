@@ -40,8 +40,12 @@ def ask(request: Request, scan: str, asked: AskRequest) -> JSONResponse:
         pipeline = preset.real()
         with entry.lock:
             session = server.scans.session(entry)
-            session.ask(phrase, pipeline=pipeline, progress=tell)
-            target = session.all_targets()[-1]
+        # Without the lock: the scan can be looked at and corrected meanwhile.
+        found = session.find(phrase, pipeline=pipeline, progress=tell)
+        tell(1.0)
+        with entry.lock:
+            session = server.scans.session(entry)
+            target = session.target(session.place(found, pipeline=pipeline))
             return {"target": target_record(session, target), "version": entry.version}
 
     job = server.jobs.submit(Job(visitor, work, f"looking for {phrase}"))

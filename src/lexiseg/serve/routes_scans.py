@@ -148,7 +148,7 @@ def _open_files(server: Server, visitor: str, files: list[UploadFile]) -> tuple[
         label = label_of(file.filename or "scan")
         folder = server.scans.place(visitor)
         try:
-            stored = stored_name(number, label)
+            stored = stored_name(number, file.filename or "")
             _store(file, folder / stored)
             source = Source(name=label, files=(stored,), preset=server.models.default)
             scan = read_source(source, folder, server.settings.limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib import util
 from typing import Any
 
@@ -46,7 +46,7 @@ def about(request: Request) -> dict[str, Any]:
                    "phrase": limits.phrase},
         "formats": list(FORMATS),
         "view3d": util.find_spec("ipyniivue") is not None,
-        "folder": server.settings.folder is not None or server.settings.results is not None,
+        "folder": server.worklist is not None,
     }  # fmt: skip
 
 
@@ -68,10 +68,11 @@ def cancel(request: Request, job: str) -> dict[str, Any]:
 async def events(request: Request, job: str) -> StreamingResponse:
     """How far a job is, told whenever it changes (server-sent events); closing the stream cancels the job."""
     found = _job(request, job)
-    return StreamingResponse(_told(found), media_type="text/event-stream")
+    return StreamingResponse(told_while_it_runs(found), media_type="text/event-stream")
 
 
-async def _told(job: Job) -> AsyncIterator[str]:
+async def told_while_it_runs(job: Job) -> AsyncGenerator[str, None]:
+    """Server-sent events of a job until it is over; a stream that is closed before cancels it."""
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-Phrase = Annotated[str, Field(min_length=1, max_length=200, examples=["breast tumor"])]
+from lexiseg.serve.settings import Limits
+
+Phrase = Annotated[str, Field(min_length=1, max_length=Limits().phrase, examples=["breast tumor"])]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$", examples=["#e69f00"])]
 Point = tuple[FiniteFloat, FiniteFloat]
 

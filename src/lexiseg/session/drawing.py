@@ -111,27 +111,25 @@ def _within(points: FloatArray, box: FloatArray) -> BoolArray:
     return found
 
 
-def correct(current: BoolArray, before: BoolArray, after: BoolArray, points: FloatArray, *, inside: bool) -> BoolArray:
-    """A plane's mask after a prompt: what the segmenter changed its mind about is changed, the rest stands.
+def correct(current: BoolArray, drawn: BoolArray, points: FloatArray, *, inside: bool) -> BoolArray:
+    """A plane's mask after points: each adds, or takes away, the one piece under it that the segmenter gives another side.
 
-    So what was painted, or found by other means, is not lost by a click elsewhere. The points themselves are
-    obeyed whatever the segmenter says: where its two answers do not bring one to its side, the piece of `after` there
-    is put in, or the piece of the mask there that `after` does not share is taken out.
+    So a point that says "inside" never takes anything away, one that says "outside" never adds, and what was painted
+    or found elsewhere stands. Where the segmenter does not follow a point, a small disc around it is obeyed.
 
     Args:
         current: bool (h, w), the mask as it is.
-        before: what the segmenter draws by the prompts without these points.
-        after: what it draws with them.
+        drawn: what the segmenter draws by all prompts, these points among them.
         points: (n, 2), x y of the new points.
         inside: whether they say "inside".
     """
-    mask: BoolArray = (current | (after & ~before)) & ~(before & ~after)
+    mask = current.copy()
     for x, y in np.floor(points).astype(int):
         if mask[y, x] == inside:
             continue
-        pieces = after if inside else mask & ~after
-        if pieces[y, x]:
-            numbered, _ = ndimage.label(pieces)
+        changing = drawn & ~mask if inside else mask & ~drawn
+        if changing[y, x]:
+            numbered, _ = ndimage.label(changing)
             piece = numbered == numbered[y, x]
         else:
             piece = disc(mask.shape, np.array([[x + 0.5, y + 0.5]]), max(1.0, min(mask.shape) / 128))

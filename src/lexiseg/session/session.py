@@ -236,18 +236,56 @@ class Session:
             BadPhrase: the phrase is empty or has no letter.
             UsageError: its target is locked.
         """
+        found = self.find(phrase, pipeline=pipeline, progress=progress)
+        self.place(found, pipeline=pipeline)
+        return found
+
+    def find(
+        self, phrase: str, *, pipeline: TextPipeline | Later | None = None, progress: Progress | None = None
+    ) -> TargetResult:
+        """What `ask` finds; nothing is changed, so another thread may use the session meanwhile.
+
+        Raises:
+            BadPhrase: the phrase is empty or has no letter.
+            UsageError: its target is locked.
+        """
         words = check_phrase(phrase)
         chosen = pipeline or self.pipeline
-        name = words if chosen.preset.name == self.pipeline.preset.name else f"{words} ({chosen.preset.name})"
-        target = self._named(name)
+        target = self._named(self._name_of(words, chosen))
         if target is not None:
             self._unlocked(target)
         keep = isinstance(self.scan, Image)
         asking = self._asking(chosen)
-        result = asking(self.scan, words, encodings=self._encodings, keep_stages=keep, progress=progress).targets[0]
+        return asking(self.scan, words, encodings=self._encodings, keep_stages=keep, progress=progress).targets[0]
+
+    def place(self, result: TargetResult, *, pipeline: TextPipeline | Later | None = None) -> int:
+        """Take what `find` found as a target; its id.
+
+        Raises:
+            UsageError: its target is locked.
+        """
+        chosen = pipeline or self.pipeline
+        name = self._name_of(result.phrase, chosen)
+        target = self._named(name)
+        if target is not None:
+            self._unlocked(target)
         found = Found.of(result, preset=chosen.preset.name, threshold=chosen.threshold)
-        self._begin(target, name, Origin(found)).result = result
-        return result
+        made = self._begin(target, name, Origin(found))
+        made.result = result
+        return made.id
+
+    def take(self, found: Found) -> int:
+        """Take what was found elsewhere, by an earlier run say, as a target named by its phrase; its id.
+
+        Raises:
+            UsageError: its mask is not of the scan's shape, or its target is locked.
+        """
+        if found.shape != self.scan.shape:
+            raise UsageError(f"the mask has shape {found.shape}, expected the scan's {self.scan.shape}")
+        target = self._named(found.phrase)
+        if target is not None:
+            self._unlocked(target)
+        return self._begin(target, found.phrase, Origin(found)).id
 
     def add(self, name: str) -> int:
         """Begin a target that nothing is drawn of; its id.
@@ -295,7 +333,9 @@ class Session:
     def click(
         self, name: str | int, plane: int, x: float, y: float, *, inside: bool = True, axis: str | None = None
     ) -> BoolArray:
-        """Add a point, in pixels of the plane (a pixel's centre lies at +0.5), and draw the plane again.
+        """Add a point, in pixels of the plane (a pixel's centre lies at +0.5), and with it the piece that it asks for.
+
+        A point inside only adds, one outside only takes away; see `lexiseg.session.drawing.correct`.
 
         Returns:
             The plane's new mask, bool (h, w).
@@ -308,7 +348,7 @@ class Session:
     def scribble(
         self, name: str | int, plane: int, points: FloatArray, *, inside: bool = True, axis: str | None = None
     ) -> BoolArray:
-        """Add some points along a line through `points` (n, 2) as one step, and draw the plane again.
+        """Add some points along a line through `points` (n, 2) as one step; see `click`.
 
         Returns:
             The plane's new mask, bool (h, w).
@@ -320,7 +360,7 @@ class Session:
         return self._point(name, plane, axis, drawing.sampled(line), inside=inside, kind="scribble")
 
     def box(self, name: str | int, plane: int, box: Box, *, axis: str | None = None) -> BoolArray:
-        """Add a box x0 y0 x1 y1, end-exclusive, in pixels of the plane, and draw the plane again.
+        """Add a box x0 y0 x1 y1, end-exclusive, in pixels of the plane, and with it what the segmenter outlines there.
 
         Returns:
             The plane's new mask, bool (h, w).
@@ -645,10 +685,9 @@ class Session:
         self._unlocked(target)
         shown: Plane = self.views.plane(*place)
         segmenter = CachedSegmenter(self.pipeline.segmenter, self._encodings)
-        before = drawing.draw_prompts(segmenter, shown.pixels, self._asked(target, place))
-        after = drawing.draw_prompts(segmenter, shown.pixels, prompts)
+        drawn = drawing.draw_prompts(segmenter, shown.pixels, prompts)
         current = self.plane_mask(target.id, place[1], place[0])
-        mask = drawing.correct(current, before, after, points, inside=inside)
+        mask = drawing.correct(current, drawn, points, inside=inside) if len(points) else current | drawn
         return self._put(target, place, mask, kind, prompts=prompts)
 
     def _offer(self, target: Target, place: Place) -> BoolArray:
@@ -688,6 +727,11 @@ class Session:
     def _at(self, name: str | int, plane: int, axis: str | None) -> tuple[Target, Place]:
         target = self.target(name)
         return target, self.views.place(axis, plane)
+
+    def _name_of(self, phrase: str, pipeline: TextPipeline | Later) -> str:
+        """A target's name; another preset's than the session's is in it."""
+        other = pipeline.preset.name != self.pipeline.preset.name
+        return f"{phrase} ({pipeline.preset.name})" if other else phrase
 
     def _named(self, name: str) -> Target | None:
         return next((target for target in self._targets.values() if target.look.name == name), None)

@@ -61,6 +61,13 @@ class Found:
             prompts={index: each for index, each in enumerate(result.prompts) if not each.empty},
         )
 
+    @classmethod
+    def of_mask(
+        cls, phrase: str, mask: BoolArray, *, preset: str, presence: float, confidence: float, known: bool
+    ) -> Self:
+        """What an earlier run found, as its files say; its threshold is in the mask already."""
+        return cls(phrase, preset, mask.shape, squeeze(mask), presence, confidence, known)
+
     def mask(self) -> BoolArray:
         """The mask, bool of the scan's shape."""
         return unsqueeze(self.squeezed, self.shape)

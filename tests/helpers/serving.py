@@ -1,0 +1,174 @@
+"""Servers for tests: in this process with a fake pipeline, or as a command of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
+from PIL import Image as Pillow
+from scans_of import preset_of
+from starlette.testclient import TestClient
+
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.preset import Preset
+from lexiseg.serve.app import Server, make_app
+from lexiseg.serve.models import Models
+from lexiseg.serve.settings import ServeSettings
+from lexiseg.serve.state import State
+
+SIZE = 64
+RED = (16, 16, 32, 48)
+PORT = 7860
+BASE = f"http://127.0.0.1:{PORT}"
+FAKE = preset_of(
+    "demo",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+"""Of a phrase that names a colour, the pixels of that colour."""
+
+
+def fake_models(pipeline: Any = None) -> Models:
+    """Presets "demo" and "other", answered without any weights."""
+
+    def load(preset: Preset) -> Any:
+        return pipeline or MedclipSam(preset, NamedColours(), FakeSegmenter())
+
+    models = Models("demo", load=load)
+    models.presets = {"demo": FAKE, "other": Preset(**{**vars(FAKE), "name": "other"})}
+    return models
+
+
+@contextmanager
+def serving(
+    folder: Path, *, models: Models | None = None, token: str | None = None, kept: bool = True, **settings: Any
+) -> Iterator[tuple[Server, TestClient]]:
+    """A server in this process, and a browser's client of it."""
+    given = ServeSettings(port=PORT, token=token, state=folder if kept else None, **settings)
+    server = Server(given, State(given.state, port=PORT, root=folder), models or fake_models())
+    app = make_app(server, port=PORT, token=token)
+    with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
+        yield server, client
+
+
+def browser(client: TestClient) -> TestClient:
+    """Another browser at the same server."""
+    return TestClient(client.app, base_url=BASE, raise_server_exceptions=False)
+
+
+def picture(box: tuple[int, int, int, int] = RED, size: int = SIZE) -> bytes:
+    """A PNG that is black but for a red box x0 y0 x1 y1."""
+    x0, y0, x1, y1 = box
+    pixels = np.zeros((size, size, 3), np.uint8)
+    pixels[y0:y1, x0:x1] = (255, 0, 0)
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def sent(client: TestClient, content: bytes | None = None, name: str = "scan.png") -> dict[str, Any]:
+    """Send one scan; what is told of it."""
+    reply = client.post("/api/v1/scans", files=[("files", (name, content or picture(), "image/png"))])
+    assert reply.status_code == 201, reply.text
+    scan: dict[str, Any] = reply.json()["scans"][0]
+    return scan
+
+
+def asked(client: TestClient, scan: str, phrase: str, **more: Any) -> dict[str, Any]:
+    """Ask for a phrase and wait; what is told of the job."""
+    reply = client.post(f"/api/v1/scans/{scan}/ask", json={"phrase": phrase, **more})
+    assert reply.status_code == 202, reply.text
+    return finished(client, reply.json()["job"])
+
+
+def finished(client: Any, job: str, seconds: float = 60) -> dict[str, Any]:
+    """Wait for a job."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        told: dict[str, Any] = client.get(f"/api/v1/jobs/{job}").json()
+        if told["state"] in ("done", "failed", "cancelled"):
+            return told
+        time.sleep(0.02)
+    raise AssertionError(f"the job is still {told}")
+
+
+def unpacked(record: dict[str, Any], shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    """A mask as the interface tells it, bool (h, w): written anew, as a client would."""
+    import base64
+
+    x0, y0, x1, y1 = record["box"]
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(record["bits"]), np.uint8))
+    mask = np.zeros(shape, np.bool_)
+    mask[y0:y1, x0:x1] = bits[: (y1 - y0) * (x1 - x0)].reshape(y1 - y0, x1 - x0).astype(np.bool_)
+    return mask
+
+
+def boxed(x0: int, y0: int, x1: int, y1: int, shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
+    """A mask that is a box."""
+    mask = np.zeros(shape, np.bool_)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+class Command:
+    """`lexiseg serve` as a process; `client` is a browser's."""
+
+    def __init__(self, *options: str, state_home: Path, cookies: Any = None, cwd: Path | None = None) -> None:
+        env = {**os.environ, "XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        code = "from lexiseg.cli.main import run; run()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", "--no-open", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=env,
+            cwd=cwd,
+        )
+        self.lines: list[str] = []
+        self._told: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.address = self._address()
+        self.client = httpx.Client(base_url=self.address, cookies=cookies, timeout=60)
+
+    def kill(self) -> None:
+        """As the kernel does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        self.client.close()
+
+    def stop(self) -> int:
+        """As Ctrl-C does; the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(30)
+        self.client.close()
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._told.put(line)
+        self._told.put(None)
+
+    def _address(self) -> str:
+        while (line := self._told.get(timeout=60)) is not None:
+            if found := re.search(r"http://\S+", line):
+                return found[0]
+        raise AssertionError("".join(self.lines))
