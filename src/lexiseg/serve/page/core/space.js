@@ -19,7 +19,8 @@ export class Space {
     for (const [axis, { count, height, width }] of Object.entries(axes)) {
       [count, height, width].forEach((length, i) => {
         this.length[this.#name(axis, i)] = length;
-        this.at[this.#name(axis, i)] = length / 2;
+        // On the centre of a voxel, so that no plane stands between two.
+        this.at[this.#name(axis, i)] = Math.floor(length / 2) + 0.5;
       });
     }
   }

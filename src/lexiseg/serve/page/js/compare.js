@@ -20,7 +20,7 @@ function choose() {
     dialog.close();
     layout("compare");
     for (const preset of new Set(state.compare)) {
-      const there = state.scan.targets.some((target) => target.name === words && (target.preset ?? state.scan.preset) === preset);
+      const there = state.scan.targets.some((target) => target.phrase === words && target.preset === preset);
       if (words && !there) await ask(words, preset);
     }
   };

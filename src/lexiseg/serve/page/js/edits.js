@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { forget, takeChanges } from "./data.js";
+import { $ } from "./dom.js";
 import { activeTarget, on, state, takeScan, takeTarget, tell } from "./state.js";
 import { busy, calm, complain, note } from "./say.js";
 
@@ -11,10 +12,11 @@ let waiting = 0;
 /** Do one thing after the other: an edit that overtakes another would be another edit. */
 function inOrder(work) {
   waiting += 1;
+  $("#stage").setAttribute("aria-busy", "true");
   const done = queue.then(work);
   queue = done.catch(() => {}).finally(() => {
     waiting -= 1;
-    if (!waiting) tell("settled");
+    if (!waiting) $("#stage").setAttribute("aria-busy", "false");
   });
   return done;
 }

@@ -82,7 +82,8 @@ function targetsOf(pane) {
   const { targets } = state.scan;
   const visible = targets.filter((target) => target.visible !== false);
   if (pane.side === null) return visible;
-  return visible.filter((target) => (target.preset ?? state.scan.preset) === state.compare[pane.side]);
+  // What a person drew belongs to no preset, and is seen on both sides.
+  return visible.filter((target) => !target.preset || target.preset === state.compare[pane.side]);
 }
 
 /** Fetch and draw what each pane should show now. */
