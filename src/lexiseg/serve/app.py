@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from lexiseg.errors import LexisegError
@@ -179,6 +180,10 @@ def _say_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def missing(request: Request, error: HTTPException) -> Response:
         return _problem(error.status_code, str(error.detail))
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:

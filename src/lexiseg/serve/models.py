@@ -90,6 +90,8 @@ class Models:
                 self.get().real()
             except LexisegError as error:
                 logger.warning("%s", error)
+            except Exception:  # whoever asks is told; at shutdown nobody does
+                logger.debug("the models could not be loaded", exc_info=True)
 
         threading.Thread(target=load, name="models", daemon=True).start()
 

@@ -93,9 +93,9 @@ def serve(settings: ServeSettings, *, told: Callable[[str], None]) -> None:
         sock.close()
         raise
     app = make_app(server, port=port, token=token)
-    # Access logs would hold names and phrases.
+    # Neither access logs nor tracebacks: both would hold names and phrases. What goes wrong is logged by the app.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="on"
+        app, log_level="critical", access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="on"
     )
     running = _Telling(config, lambda: told(address(settings, port, token)))
     try:

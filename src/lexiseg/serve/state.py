@@ -52,7 +52,8 @@ class State:
             raise UnwritableResult(
                 f"{self.folder}: it cannot be made or used ({error.strerror}); choose another with --state"
             ) from error
-        self._lock = FileLock(self.folder / _LOCK, timeout=0, mode=0o600)
+        # Closed by another thread than the one that made it.
+        self._lock = FileLock(self.folder / _LOCK, timeout=0, mode=0o600, thread_local=False)
         try:
             self._lock.acquire()
         except Timeout as error:

@@ -8,10 +8,13 @@ import numpy as np
 from scipy import ndimage
 
 from lexiseg.pipelines.base import CachedSegmenter
+from lexiseg.session.deltas import box_of
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts
 
 _SAMPLED = 8
+_MUCH = 0.25
+"""The share of a mask above which a point outside is taken to mean less."""
 
 
 def draw_prompts(segmenter: CachedSegmenter, pixels: FloatArray, prompts: Prompts) -> BoolArray:
@@ -111,30 +114,71 @@ def _within(points: FloatArray, box: FloatArray) -> BoolArray:
     return found
 
 
-def correct(current: BoolArray, drawn: BoolArray, points: FloatArray, *, inside: bool) -> BoolArray:
+def correct(
+    segmenter: CachedSegmenter,
+    pixels: FloatArray,
+    current: BoolArray,
+    prompts: Prompts,
+    points: FloatArray,
+    *,
+    inside: bool,
+) -> BoolArray:
     """A plane's mask after points: each adds, or takes away, the one piece under it that the segmenter gives another side.
 
     So a point that says "inside" never takes anything away, one that says "outside" never adds, and what was painted
-    or found elsewhere stands. Where the segmenter does not follow a point, a small disc around it is obeyed.
+    or found elsewhere stands. Where the answer to all prompts does not follow a point inside, the point is asked alone;
+    where it would take away much of the mask, the segmenter looks closer, and the smaller piece counts. Where no answer
+    follows the point, a small disc around it does.
 
     Args:
+        segmenter: encodes the plane once.
+        pixels: float32 (h, w) or (h, w, 3) in [0, 1].
         current: bool (h, w), the mask as it is.
-        drawn: what the segmenter draws by all prompts, these points among them.
+        prompts: of the plane, the new points among them.
         points: (n, 2), x y of the new points.
         inside: whether they say "inside".
     """
+    drawn = draw_prompts(segmenter, pixels, prompts)
     mask = current.copy()
-    for x, y in np.floor(points).astype(int):
+    for point in points:
+        x, y = (int(value) for value in np.floor(point))
         if mask[y, x] == inside:
             continue
-        changing = drawn & ~mask if inside else mask & ~drawn
-        if changing[y, x]:
-            numbered, _ = ndimage.label(changing)
-            piece = numbered == numbered[y, x]
-        else:
+        piece = _touching(drawn & ~mask if inside else mask & ~drawn, x, y)
+        if inside and not piece.any():
+            alone = Prompts(points=point[None].astype(np.float32), labels=np.ones(1, np.int64))
+            piece = _touching(draw_prompts(segmenter, pixels, alone) & ~mask, x, y)
+        elif not inside and piece.sum() > _MUCH * mask.sum():
+            closer = _touching(mask & ~_closer(segmenter, pixels, mask, prompts, point), x, y)
+            piece = closer if 0 < closer.sum() < piece.sum() else piece
+        if not piece.any():
             piece = disc(mask.shape, np.array([[x + 0.5, y + 0.5]]), max(1.0, min(mask.shape) / 128))
         mask = mask | piece if inside else mask & ~piece
     return mask
+
+
+def _closer(
+    segmenter: CachedSegmenter, pixels: FloatArray, mask: BoolArray, prompts: Prompts, point: FloatArray
+) -> BoolArray:
+    """The piece of a mask under a point, drawn anew in the half of the plane around the point; the rest as it is."""
+    height, width = mask.shape
+    x, y = (float(value) for value in point)
+    half = max(height, width) / 4
+    x0, y0, x1, y1 = int(max(0, x - half)), int(max(0, y - half)), int(min(width, x + half)), int(min(height, y + half))
+    box = np.array(box_of(_touching(mask, int(x), int(y))[y0:y1, x0:x1]), np.float32)
+    corner = np.array([x0, y0], np.float32)
+    near = _within(prompts.points, np.array([x0, y0, x1, y1], np.float32))
+    shown = Prompts(box[None], prompts.points[near] - corner, prompts.labels[near])
+    found = mask.copy()
+    found[y0:y1, x0:x1] = draw_prompts(segmenter, np.ascontiguousarray(pixels[y0:y1, x0:x1]), shown)
+    return found
+
+
+def _touching(mask: BoolArray, x: int, y: int) -> BoolArray:
+    """The connected piece under a pixel; empty where there is none."""
+    numbered, _ = ndimage.label(mask)
+    found: BoolArray = (numbered == numbered[y, x]) & (numbered[y, x] > 0)
+    return found
 
 
 def disc(shape: tuple[int, ...], points: FloatArray, radius: float) -> BoolArray:

@@ -685,9 +685,11 @@ class Session:
         self._unlocked(target)
         shown: Plane = self.views.plane(*place)
         segmenter = CachedSegmenter(self.pipeline.segmenter, self._encodings)
-        drawn = drawing.draw_prompts(segmenter, shown.pixels, prompts)
         current = self.plane_mask(target.id, place[1], place[0])
-        mask = drawing.correct(current, drawn, points, inside=inside) if len(points) else current | drawn
+        if len(points):
+            mask = drawing.correct(segmenter, shown.pixels, current, prompts, points, inside=inside)
+        else:
+            mask = current | drawing.draw_prompts(segmenter, shown.pixels, prompts)
         return self._put(target, place, mask, kind, prompts=prompts)
 
     def _offer(self, target: Target, place: Place) -> BoolArray:
