@@ -27,7 +27,7 @@ export const KEYS = [
   { key: ",", group: "Slices", words: "Previous slice (also Page up)", run: () => step(focusedPane(), -1) },
   { key: ".", group: "Slices", words: "Next slice (also Page down)", run: () => step(focusedPane(), 1) },
   { key: "/", group: "Page", words: "Type a phrase", run: () => $("#phrase").focus(), always: true },
-  { key: "?", group: "Page", words: "This list", run: () => tell("help"), always: true },
+  { key: "?", group: "Page", words: "This list", run: () => tell("help"), always: true, page: true },
 ];
 
 function flip() {
@@ -166,20 +166,19 @@ export function watchKeys() {
       escape();
       return;
     }
-    if (!state.scan && letter !== "?") return;
     const pane = panes.find((each) => each.canvas === event.target);
     if (pane && onCanvas(event, pane)) {
       event.preventDefault();
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-    if (event.key === "PageUp" || event.key === "PageDown") {
+    if (state.scan && (event.key === "PageUp" || event.key === "PageDown")) {
       event.preventDefault();
       step(focusedPane(), event.key === "PageUp" ? -1 : 1);
       return;
     }
     const known = KEYS.find((each) => each.key === letter || (each.key === "+" && letter === "="));
-    if (!known || (known.ready && !known.ready()) || (!state.singleKeys && !known.always)) return;
+    if (!known || (!state.scan && !known.page) || (known.ready && !known.ready()) || (!state.singleKeys && !known.always)) return;
     // A letter on a button or in a list is the list's own where it is Space or Enter alone.
     event.preventDefault();
     known.run();

@@ -40,21 +40,25 @@ async function copy(text, words) {
   }
 }
 
-/** The command and the Python that give this answer, to be read before they are copied. */
+/** Show texts to be read and copied: [what it is, the text] each. */
+export function showSnippets(title, texts) {
+  const dialog = $("#snippets");
+  const block = ([words, text]) => el("div", { class: "snippet" },
+    el("div", { class: "card-head" }, el("h3", { text: words }),
+      el("button", { type: "button", class: "button small", on: { click: () => copy(text, words) } }, icon("copy"), "Copy")),
+    el("pre", { tabindex: "0", role: "group", "aria-label": words, text }));
+  dialog.replaceChildren(
+    el("h2", { id: "snippets-title", text: title }), ...texts.map(block),
+    el("form", { method: "dialog" }, el("button", { class: "button", text: "Close" })));
+  dialog.showModal();
+}
+
+/** The command and the Python that give this answer. */
 async function snippets() {
   const { scan } = state;
   try {
     const { command, python } = await api.get(`/scans/${scan.id}/command`);
-    const dialog = $("#snippets");
-    const block = (words, text) => el("div", { class: "snippet" },
-      el("div", { class: "card-head" }, el("h3", { text: words }),
-        el("button", { type: "button", class: "button small", on: { click: () => copy(text, words) } }, icon("copy"), "Copy")),
-      el("pre", { tabindex: "0", "aria-label": words, text }));
-    dialog.replaceChildren(
-      el("h2", { id: "snippets-title", text: "The same answer elsewhere" }),
-      block("Command", command), block("Python", python),
-      el("form", { method: "dialog" }, el("button", { class: "button", text: "Close" })));
-    dialog.showModal();
+    showSnippets("The same answer elsewhere", [["Command", command], ["Python", python]]);
   } catch (error) {
     complain(error);
   }

@@ -8,8 +8,9 @@ import { openScan, renderScans } from "./scans.js";
 import { on, state, takeScan } from "./state.js";
 import { busy, calm, complain, note } from "./say.js";
 import { pickFiles } from "./open.js";
+import { showSnippets } from "./take.js";
 
-const STATES = { todo: "todo", accepted: "accept", corrected: "correct", rejected: "reject", skipped: "skip" };
+const STATES = { failed: "warning", todo: "todo", accepted: "accept", corrected: "correct", rejected: "reject", skipped: "skip" };
 const VERDICTS = [
   ["a", "accepted", "Accept", "accept"],
   ["c", "corrected", "Corrected", "correct"],
@@ -34,16 +35,26 @@ function pause(stopped) {
   }
 }
 
+let polling = 0;
+
 async function load() {
+  clearTimeout(polling);
   state.worklist = await api.get("/worklist");
   render();
+  const { error, segmented, total } = state.worklist;
+  if (error) complain(error);
+  // Models are still at it: the list fills as they go.
+  else if (segmented < total) polling = setTimeout(() => load().catch(complain), 3000);
 }
 
 async function show({ item, scan }) {
   if (!scan) {
     state.item = null;
     await load();
-    note("The worklist is done: every scan has a verdict, or somebody else has it open.", 8);
+    const { segmented, total } = state.worklist;
+    note(segmented < total
+      ? "The next scan is not ready yet: the models are still looking. Press N in a moment."
+      : "Nothing is left to review: every scan has a verdict, or somebody else has it open.", 8);
     return;
   }
   state.item = item ?? state.worklist.items.find((each) => each.id === scan.item);
@@ -106,9 +117,11 @@ async function verdict(word) {
 function row(item) {
   const current = state.item?.id === item.id;
   const presence = item.presence === null || item.presence === undefined ? "" : `presence ${two(item.presence)}`;
-  const words = [item.verdict, presence, item.seconds ? clock(item.seconds) : "", item.taken_by_other ? "open elsewhere" : ""];
+  const waits = item.state === "todo" && item.segmented === false ? "waiting for the models" : "";
+  const words = [waits, item.error, item.verdict, presence, item.seconds ? clock(item.seconds) : "", item.taken_by_other ? "open elsewhere" : ""];
   return el("li", { class: `work-row ${item.state}${current ? " active" : ""}` },
-    el("button", { type: "button", class: "scan-open", "aria-current": current ? "true" : null, disabled: Boolean(item.taken_by_other),
+    el("button", { type: "button", class: "scan-open", "aria-current": current ? "true" : null, disabled: Boolean(item.taken_by_other) || item.state === "failed",
+      title: item.error || null,
       on: { click: () => open(item) } },
     icon(STATES[item.state] ?? "todo"),
     el("span", { class: "scan-title", text: item.name }),
@@ -122,12 +135,24 @@ function render() {
   if (!worklist) return;
   $("#work-progress").max = Math.max(1, worklist.total);
   $("#work-progress").value = worklist.done;
-  $("#work-words").textContent = `${worklist.done} of ${worklist.total} reviewed`;
+  const ready = worklist.segmented < worklist.total ? ` · ${worklist.segmented} answered by the models` : "";
+  $("#work-words").textContent = `${worklist.done} of ${worklist.total} reviewed${ready}`;
+  $("#work-export").hidden = !worklist.done;
   $("#work-list").replaceChildren(...worklist.items.map(row));
   $("#work-list .active")?.scrollIntoView({ block: "nearest" });
   const bar = $("#verdicts");
   bar.hidden = !item;
   $("#work-next").hidden = Boolean(item);
+}
+
+/** Have the server write what training takes, and say what to type. */
+async function exportAll() {
+  try {
+    const { train, evaluate } = await busy(api.send("POST", "/worklist/export"));
+    showSnippets("The reviewed masks elsewhere", [["Train a student", train], ["Compare before and after", evaluate]]);
+  } catch (error) {
+    complain(error);
+  }
 }
 
 function toggle(open) {
@@ -148,7 +173,9 @@ export async function setUpWorklist() {
           "aria-keyshortcuts": key, title: `${words} (${key.toUpperCase()})`, on: { click: () => verdict(word) } },
         icon(picture), words, el("kbd", { text: key.toUpperCase() })))),
       el("button", { type: "button", class: "button primary wide", id: "work-next", text: "Begin with the most doubtful", on: { click: next } }),
-      el("ol", { class: "list", id: "work-list" })),
+      el("ol", { class: "list", id: "work-list" }),
+      el("button", { type: "button", class: "button small wide", id: "work-export", hidden: true, on: { click: exportAll } },
+        icon("down"), "Manifest for training")),
     el("section", { "aria-labelledby": "scans-title" },
       el("div", { class: "card-head" }, el("h2", { id: "scans-title", text: "Open scans" }),
         el("button", { type: "button", class: "button small quiet", on: { click: pickFiles } }, icon("plus"), "Open")),
@@ -162,7 +189,7 @@ export async function setUpWorklist() {
     KEYS.push({ key, group: "Worklist", words: `${words}, and go to the next scan`, run: () => verdict(word),
       ready: () => state.item !== null });
   }
-  KEYS.push({ key: "n", group: "Worklist", words: "Open the next scan", run: next, always: true, ready: () => state.worklist !== null && state.item === null });
+  KEYS.push({ key: "n", group: "Worklist", words: "Open the next scan", run: next, page: true, ready: () => state.worklist !== null && state.item === null });
   on("edited", (scan) => { if (state.item && state.scan?.id === scan) changed = state.scan.can_undo !== false; });
   on("scan", render);
   document.addEventListener("visibilitychange", () => pause(document.visibilityState === "hidden"));
