@@ -58,11 +58,11 @@ def fake_models(pipeline: Any = None) -> Models:
 
 @contextmanager
 def serving(
-    folder: Path, *, models: Models | None = None, token: str | None = None, kept: bool = True, **settings: Any
+    place: Path, /, *, models: Models | None = None, token: str | None = None, kept: bool = True, **settings: Any
 ) -> Iterator[tuple[Server, TestClient]]:
     """A server in this process, and a browser's client of it."""
-    given = ServeSettings(port=PORT, token=token, state=folder if kept else None, **settings)
-    server = Server(given, State(given.state, port=PORT, root=folder), models or fake_models())
+    given = ServeSettings(port=PORT, token=token, state=place if kept else None, **settings)
+    server = Server(given, State(given.state, port=PORT, root=place), models or fake_models())
     app = make_app(server, port=PORT, token=token)
     with TestClient(app, base_url=BASE, raise_server_exceptions=False) as client:
         yield server, client

@@ -214,7 +214,7 @@ class Review:
                 by_slug.setdefault((f"_{slug}" if several else "", phrase), []).append(row)
         written = []
         for slug, rows in _merged(by_slug).items():
-            written.append(write_manifest(self._own / f"manifest{slug}.csv", rows))
+            written.append(write_manifest(rows, self._own / f"manifest{slug}.csv"))
         return written
 
     def _image(self, item: RunItem) -> Path:
