@@ -16,7 +16,7 @@ from scans_of import preset_of, volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import EncodedImage
-from lexiseg.pipelines.base import EncodingCache
+from lexiseg.pipelines.cache import EncodingCache
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.session import Session
 from lexiseg.values.scans import Image

@@ -22,7 +22,8 @@ from lexiseg.pipelines import loading
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.results import Result
-from lexiseg.runs.outputs import write_outputs
+from lexiseg.runs.formats import parse_formats
+from lexiseg.runs.outputs import OutputOptions, write_outputs
 from lexiseg.runs.pictures import overlay_picture
 from lexiseg.session import Session
 from lexiseg.values.scans import Planes, Scan
@@ -40,19 +41,23 @@ class Segmentation(Result):
     scan: Scan | None = None
     shown: Planes | None = None
 
-    def save(self, folder: str | Path, *, overlay: bool = False, stages: bool = False) -> Path:
+    def save(
+        self, folder: str | Path, *, overlay: bool = False, stages: bool = False, formats: Sequence[str] = ()
+    ) -> Path:
         """Write the masks as `lexiseg segment` does: NAME_mask.png or .nii.gz, and what is asked for.
 
         Args:
             folder: made if missing.
             overlay: write NAME_overlay.png too.
             stages: write saliency, region and prompts too; needs a call with `keep_stages`.
+            formats: "png", "nifti", "nrrd", "dicom-seg", "rtstruct" and "stl"; by the scan's kind when empty.
 
         Returns:
             The folder.
 
         Raises:
-            UsageError: stages are asked for and were not kept.
+            UsageError: stages are asked for and were not kept, or there is no such format.
+            FormatMismatch: none of the formats can hold the scan.
             UnwritableResult: the file system refused.
 
         Example:
@@ -64,7 +69,8 @@ class Segmentation(Result):
         if stages and not all(target.saliency for target in self.targets):
             raise UsageError("stages were not kept; expected a call with keep_stages=True")
         folder = Path(folder)
-        write_outputs(self, self.scan, self.shown, folder, safe_id(self.id), stages=stages, overlay=overlay)
+        options = OutputOptions(stages=stages, overlay=overlay, formats=parse_formats(formats)[0])
+        write_outputs(self, self.scan, self.shown, folder, safe_id(self.id), options=options)
         return folder
 
     def overlay(self) -> NDArray[np.uint8]:

@@ -47,6 +47,10 @@ class UnwritableResult(LexisegError):
     """A result could not be written (full disk, missing permission); nothing half-written is left."""
 
 
+class FormatMismatch(LexisegError):
+    """A file format cannot hold a scan's masks as they are (a structure set of a PNG): nothing was written in it."""
+
+
 class BrokenWeights(LexisegError):
     """A checkpoint is truncated, has the wrong keys or shapes, or does not match its checksum."""
 

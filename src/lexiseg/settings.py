@@ -19,8 +19,10 @@ RENAMED: Mapping[tuple[str, str], str] = {
     ("retrieval", "trim"): "min_saliency",
     ("crops", "prompt"): "visual_prompt",
     ("volume", "axis"): "plane",
-    ("volume", "drop_lone"): "drop_isolated",
-    ("volume", "retry_gaps"): "fill_gaps",
+    ("volume", "drop_lone"): "min_slices (2 for true)",
+    ("volume", "drop_isolated"): "min_slices (2 for true)",
+    ("volume", "retry_gaps"): "max_gap (mm)",
+    ("volume", "fill_gaps"): "max_gap (mm)",
     ("volume", "overlap"): "min_overlap",
 }
 """(section, former name) -> the name of today, for files written before."""

@@ -22,6 +22,7 @@ class Query:
     points: np.ndarray | None
     labels: np.ndarray | None
     multimask: bool
+    masks: np.ndarray | None = None
 
 
 class FakeSegmenter:
@@ -43,6 +44,13 @@ class FakeSegmenter:
         self.iou, self.blind, self.sure = tuple(iou), blind, sure
         self.encoded: list[tuple[int, ...]] = []
         self.asked: list[Query] = []
+        self.takes_masks = True
+
+    def encode_many(self, scans: Sequence[FloatArray]) -> list[EncodedImage]:
+        return [self.encode(pixels) for pixels in scans]
+
+    def shrink(self, mask: np.ndarray, image: EncodedImage) -> np.ndarray:
+        return np.where(mask, 10, -10).astype(np.float32)
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
@@ -55,9 +63,10 @@ class FakeSegmenter:
         boxes: np.ndarray | None = None,
         points: np.ndarray | None = None,
         labels: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        self.asked.append(Query(boxes, points, labels, multimask))
+        self.asked.append(Query(boxes, points, labels, multimask, masks))
         iou = self.iou[(len(self.asked) - 1) % len(self.iou)]
         filled = np.zeros(image.shape, np.bool_)
         if boxes is not None:

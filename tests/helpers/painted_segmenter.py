@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,14 @@ class PaintedSegmenter:
         self.decoded: list[int] = []
         self.upsampled = 0
 
+    takes_masks = False
+
+    def encode_many(self, scans: Sequence[FloatArray]) -> list[EncodedImage]:
+        return [self.encode(pixels) for pixels in scans]
+
+    def shrink(self, mask: np.ndarray, image: EncodedImage) -> np.ndarray:
+        raise NotImplementedError("it reads no masks")
+
     def encode(self, pixels: FloatArray) -> EncodedImage:
         self.encoded.append(pixels.shape)
         shape = (int(pixels.shape[0]), int(pixels.shape[1]))
@@ -63,9 +72,10 @@ class PaintedSegmenter:
         boxes: np.ndarray | None = None,
         points: np.ndarray | None = None,
         labels: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        assert boxes is None and points is not None and labels is not None and multimask
+        assert boxes is None and masks is None and points is not None and labels is not None and multimask
         self.decoded.append(len(points))
         side = -(-max(image.shape) // self.shrink)
         found = torch.zeros(len(points), 3, side, side)

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from lexiseg.errors import UnwritableResult
+from lexiseg.errors import FormatMismatch, UnwritableResult, UsageError
+from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.names import OUTPUT_SUFFIXES
 from lexiseg.io.read import read_scan
-from lexiseg.io.write import WRITERS, Writer, write_map, write_mask, writer_of
+from lexiseg.io.write import WRITERS, Writer, default_formats, write_map, write_mask, writer_of
 from lexiseg.values import scans
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.masks import Mask
@@ -217,10 +219,29 @@ class TestMaps:
 
 class TestWriters:
     def test_each_is_a_writer_of_its_suffix(self) -> None:
-        assert all(isinstance(writer, Writer) for writer in WRITERS.values())
-        assert {name: writer.suffix for name, writer in WRITERS.items()} == {"png": ".png", "nifti": ".nii.gz"}
+        writers = [writer_of(name) for name in WRITERS]
+        assert all(isinstance(writer, Writer) for writer in writers)
+        assert tuple(writer.suffix for writer in writers) == OUTPUT_SUFFIXES
+
+    def test_an_unknown_format_is_named_with_those_there_are(self) -> None:
+        with pytest.raises(UsageError, match=r"no format 'mgz'; expected one of png, nifti, nrrd, dicom-seg"):
+            writer_of("mgz")
 
     def test_follow_the_kind_of_scan(self) -> None:
-        volume = scans.Volume(np.zeros((3, 4, 5)), Geometry.of_spacing((3, 4, 5)))
-        assert writer_of(scan_of((4, 5, 3))) is WRITERS["png"]
-        assert writer_of(volume) is WRITERS["nifti"]
+        def volume(**more: Any) -> scans.Volume:
+            return scans.Volume(np.zeros((3, 4, 5)), Geometry.of_spacing((3, 4, 5)), **more)
+
+        assert default_formats(scan_of((4, 5, 3))) == ("png",)
+        assert default_formats(volume()) == ("nifti",)
+        assert default_formats(volume(notes={"format": "NRRD"})) == ("nrrd", "nifti")
+        assert default_formats(volume(header=DicomInstances(()))) == ("nifti", "dicom-seg")
+        # A DICOM file that is named is one picture, as it has always been.
+        assert default_formats(scan_of((4, 5), header=DicomInstances(()))) == ("png",)
+
+    def test_an_array_format_that_cannot_hold_the_slices_is_an_error(self, tmp_path: Path) -> None:
+        geometry = Geometry((3, 4, 5), np.eye(4), positions=(0.0, 1.0, 5.0))
+        with pytest.raises(FormatMismatch, match="nifti cannot hold its mask: its slices have unequal distances"):
+            write_mask(np.ones((3, 4, 5), bool), scans.Volume(np.zeros((3, 4, 5)), geometry), tmp_path)
+        with pytest.raises(UsageError, match="the format stl holds no arrays"):
+            write_mask(np.ones((4, 5), bool), scan_of((4, 5)), tmp_path, format="stl")
+        assert not list(tmp_path.iterdir())

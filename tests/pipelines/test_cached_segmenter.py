@@ -7,7 +7,7 @@ import torch
 from fake_segmenter import FakeSegmenter, Query
 
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.pipelines.base import CachedSegmenter
+from lexiseg.pipelines.cache import CachedSegmenter
 
 
 def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
@@ -58,3 +58,25 @@ def test_answers_to_many_prompts_at_once_are_not_kept() -> None:
         for _ in range(2):
             segmenter.decode(scan, points=asked)
         assert len(inner.asked) == calls
+
+
+def test_many_scans_are_encoded_at_once_and_none_twice() -> None:
+    inner = FakeSegmenter()
+    segmenter = CachedSegmenter(inner)
+    scans = [np.full((4, 4), value, np.float32) for value in (0.1, 0.2, 0.3, 0.1)]
+    first = segmenter.encode(scans[1])
+    found = segmenter.encode_many(scans, at_once=1)
+    assert found[1] is first and found[0] is found[3]
+    assert len(inner.encoded) == 3
+    assert segmenter.encode(scans[2]) is found[2]
+
+
+def test_a_mask_is_part_of_the_question() -> None:
+    inner = FakeSegmenter()
+    segmenter = CachedSegmenter(inner)
+    scan = segmenter.encode(np.zeros((20, 30), np.float32))
+    box = np.array([[2, 3, 8, 9]], np.float32)
+    mask = segmenter.shrink(np.ones((20, 30), np.bool_), scan)[None]
+    asked = [segmenter.decode(scan, boxes=box, masks=each) for each in (None, mask, -mask, mask)]
+    assert asked[1] is asked[3] and len({id(each) for each in asked}) == 3
+    np.testing.assert_array_equal(inner.asked[1].masks, mask)

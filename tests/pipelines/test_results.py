@@ -66,21 +66,6 @@ class TestLabelMap:
 
 
 class TestSliceResult:
-    def test_light_keeps_what_later_planes_ask_for(self) -> None:
-        region = Region(row(1, 0), np.array([[0.7, 0.2]], np.float32))
-        made = SliceResult.of(
-            saliency=Saliency(region.probability, "a", 0.0),
-            region=region,
-            prompts=Prompts(boxes=np.zeros((1, 4), np.float32)),
-            estimate=MaskEstimate(row(1, 0), 0.9, region.probability),
-            presence=0.8,
-            agreement=0.6,
-        )
-        light = made.light()
-        assert (light.saliency, light.region, light.estimate.probability) == (None, None, None)
-        assert light.weights.tolist() == made.weights.tolist() == [np.float32(0.7)]
-        assert (light.presence, light.agreement, light.present) == (0.8, 0.6, True)
-
     def test_what_drew_nothing_asked_nothing(self) -> None:
         region = Region(row(0, 0), np.zeros((1, 2), np.float32))
         made = SliceResult.of(

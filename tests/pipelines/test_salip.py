@@ -225,12 +225,12 @@ class TestVolume:
         assert len(proposed) == 6
 
     def test_a_lone_slice_is_dropped_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
-        assert self.drawn(volume, drop_isolated=True) == [False, True, True, True, False, False]
+        assert self.drawn(volume, min_slices=2) == [False, True, True, True, False, False]
 
     def test_a_gap_is_asked_again_where_asked(self, volume: Scan, proposed: list[Any]) -> None:
         volume.values[2] = 0
-        assert self.drawn(volume, fill_gaps=True) == [False, True, True, True, False, True]
-        assert self.drawn(volume, fill_gaps=False) == [False, True, False, True, False, True]
+        assert self.drawn(volume, max_gap=1) == [False, True, True, True, False, True]
+        assert self.drawn(volume, max_gap=0) == [False, True, False, True, False, True]
 
     def test_proposals_are_not_piled_up_unless_asked(self, volume: Scan, proposed: list[Any]) -> None:
         assert pipeline()(volume, "bright").proposals == ()
@@ -254,7 +254,16 @@ class TestSettings:
             ("mask", {"fusion": "sam"}, "mask: fusion is 'sam'"),
             ("presence", {"threshold": 2}, "presence: threshold is 2"),
             ("volume", {"plane": "x"}, "volume: plane is 'x'; expected one of auto, axial"),
-            ("volume", {"drop_isolated": 1}, "volume: drop_isolated is 1"),
+            ("volume", {"drop_isolated": True}, "drop_isolated' any more: it is called min_slices"),
+            ("volume", {"fill_gaps": True}, "fill_gaps' any more: it is called max_gap (mm)"),
+            ("volume", {"min_slices": 0}, "volume: min_slices is 0"),
+            ("volume", {"min_slices": True}, "volume: min_slices is True"),
+            ("volume", {"batch": -1}, "volume: batch is -1"),
+            ("volume", {"gate": 1.5}, "volume: gate is 1.5"),
+            ("volume", {"max_gap": float("inf")}, "volume: max_gap is inf; expected mm"),
+            ("volume", {"smoothing": "2"}, "volume: smoothing is '2'"),
+            ("volume", {"keep": "two"}, "volume: keep is 'two'; expected all or largest"),
+            ("volume", {"propagate": 1}, "volume: propagate is 1"),
             ("volume", {"min_overlap": 0}, "volume: min_overlap is 0"),
             ("regions", {"method": "crf"}, "the pipeline 'salip' reads no section regions"),
         ],

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scans_of import volume_of
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.pipelines.results import TargetResult
-from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, sizes, write_results
+from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, write_results
 from lexiseg.values.masks import Prompts
-from lexiseg.values.scans import Image
 
 
 def row(name: str, **fields: str) -> Row:
@@ -21,17 +19,8 @@ class TestRow:
     def test_columns_are_the_contract(self) -> None:
         assert ",".join(COLUMNS) == (
             "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error,notes,"
-            "verdict,area_px,area_mm2,slices,volume_mm3,reviewed,review,review_seconds"
+            "verdict,area_px,area_mm2,slices,volume_mm3,diameter_mm,reviewed,review,review_seconds"
         )
-
-    def test_sizes_of_images_and_volumes(self) -> None:
-        mask = np.zeros((4, 5), np.bool_)
-        mask[1:3, 2:4] = True
-        plain, spaced = Image(np.zeros((4, 5), np.float32)), Image(np.zeros((4, 5), np.float32), spacing=(0.5, 2.0))
-        assert sizes(mask, plain) == {"area_px": "4", "area_mm2": ""}
-        assert sizes(mask, spaced) == {"area_px": "4", "area_mm2": "4.00"}
-        volume = volume_of(np.zeros((3, 4, 5), np.float32), spacing=(3.0, 0.5, 2.0))
-        assert sizes(np.stack([mask, mask, mask & False]), volume) == {"slices": "2", "volume_mm3": "24.00"}
 
     def test_a_line_reads_back(self) -> None:
         original = row("x", present="true", boxes="1 2 3 4;5 6 7 8")

@@ -108,7 +108,7 @@ class TestFailures:
         def full(*_: object, **__: object) -> None:
             raise UnwritableResult("the disk is full")
 
-        monkeypatch.setattr("lexiseg.runs.outputs.write_mask", full)
+        monkeypatch.setattr("lexiseg.runs.outputs._write", full)
         with pytest.raises(UnwritableResult):
             run(scans, tmp_path / "out")
         assert results(tmp_path / "out") == []

@@ -11,13 +11,13 @@ from PIL import Image as Pillow
 
 from lexiseg.io.names import slugs
 from lexiseg.io.read import read_scan
-from lexiseg.runs.outputs import write_outputs
+from lexiseg.runs.outputs import OutputOptions, write_outputs
 from lexiseg.values.scans import Image, Scan
 
 
 def write(scan: Scan, folder: Path, *phrases: str) -> set[str]:
     result = FakePipeline()(scan, phrases, keep_stages=True)
-    write_outputs(result, scan, scan.planes(), folder, "x", stages=True, overlay=True)
+    write_outputs(result, scan, scan.planes(), folder, "x", options=OutputOptions(stages=True, overlay=True))
     return {path.name for path in folder.iterdir()}
 
 

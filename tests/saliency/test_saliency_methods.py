@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -149,3 +151,37 @@ def test_nowhere_positive_is_nothing_found(encoder: FakeEncoder, scan: FloatArra
     method = method_class("gradcam")()
     (phrase,) = embed_phrases(encoder, [PhraseSet("heart", ("heart",))])
     assert not method.activate(encoder, torch.full((4, 5), -1.0), phrase).any()
+
+
+class TestManyAtOnce:
+    @pytest.mark.parametrize("framing", ["letterbox", "pyramid"])
+    @pytest.mark.parametrize(("name", "options"), [("dense", {}), ("dense", {"shifts": 2}), ("gradcam", {})])
+    def test_answers_are_those_of_one_by_one(
+        self, encoder: FakeEncoder, phrases: list[PhraseSet], name: str, options: dict[str, Any], framing: str
+    ) -> None:
+        asking: SaliencyMethod = method_class(name)(framing=framing, **options)
+        scans = list(np.random.default_rng(7).random((3, 45, 61), dtype=np.float32))
+        embedded = embed_phrases(encoder, phrases)
+        together = asking.explain_many(encoder, scans, embedded)
+        for many, alone in zip(together, [asking.explain(encoder, scan, embedded) for scan in scans], strict=True):
+            for first, second in zip(many, alone, strict=True):
+                # The same sums in another order: some ulps of numbers in [0, 1].
+                np.testing.assert_allclose(first.map, second.map, atol=1e-5)
+                assert first.evidence == pytest.approx(second.evidence, abs=1e-4)
+                assert (first.phrase, first.layer) == (second.phrase, second.layer)
+        if name == "dense" and not options:
+            assert encoder.dense_calls[: 1 if framing == "letterbox" else 3][-1] == 3
+
+    def test_a_single_scan_takes_the_path_of_a_single_scan(
+        self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
+    ) -> None:
+        embedded = embed_phrases(encoder, phrases)
+        method: SaliencyMethod = method_class("dense")()
+        ((first, *_),) = method.explain_many(encoder, [scan], embedded)
+        assert first.map.tobytes() == method.explain(encoder, scan, embedded)[0].map.tobytes()
+
+    def test_scans_of_several_shapes_are_refused(
+        self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
+    ) -> None:
+        with pytest.raises(ValueError, match="several shapes"):
+            method_class("dense")().explain_many(encoder, [scan, scan[1:]], embed_phrases(encoder, phrases))

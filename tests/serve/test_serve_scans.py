@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from serving import BASE, RED, SIZE, asked, boxed, browser, fake_models, picture, sent, serving, unpacked
+from serving import BASE, RED, SIZE, asked, boxed, browser, fake_models, finished, picture, sent, serving, unpacked
 from starlette.testclient import TestClient
 
 
@@ -23,6 +23,15 @@ def client(tmp_path: Path) -> Any:
 
 def edit(client: TestClient, scan: str, target: int, **change: Any) -> Any:
     return client.post(f"/api/v1/scans/{scan}/targets/{target}/edits", json=change)
+
+
+def volume(client: TestClient, folder: Path) -> dict[str, Any]:
+    """A CT of 7 slices of 30 rows and 20 columns, stored as it is shown, 4 mm thick."""
+    values = np.linspace(-1000, 3000, 20 * 30 * 7).reshape(20, 30, 7).astype(np.int16)
+    image = nib.Nifti1Image(values, np.diag([-1.0, -1.0, 4.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, folder / "ct.nii.gz")
+    return sent(client, (folder / "ct.nii.gz").read_bytes(), "ct.nii.gz")
 
 
 class TestOneScan:
@@ -52,11 +61,8 @@ class TestOneScan:
         np.testing.assert_array_equal(pixels, np.asarray(Pillow.open(io.BytesIO(picture()))))
 
     def test_grey_values_come_back_within_half_a_step(self, client: TestClient, tmp_path: Path) -> None:
-        values = np.linspace(-1000, 3000, 20 * 30 * 7).reshape(20, 30, 7).astype(np.int16)
-        image = nib.Nifti1Image(values, np.diag([-1.0, -1.0, 4.0, 1.0]))
-        image.header.set_xyzt_units("mm")
-        nib.save(image, tmp_path / "ct.nii.gz")
-        scan = sent(client, (tmp_path / "ct.nii.gz").read_bytes(), "ct.nii.gz")
+        scan = volume(client, tmp_path)
+        values = np.asarray(nib.load(tmp_path / "ct.nii.gz").dataobj)
         assert scan["kind"] == "volume" and scan["acquired"] == "axial" and set(scan["axes"]) == {
             "axial", "coronal", "sagittal"}  # fmt: skip
         assert scan["axes"]["axial"] == {"count": 7, "height": 30, "width": 20, "spacing": [1.0, 1.0]}
@@ -100,6 +106,20 @@ class TestOneScan:
         assert refused.status_code == 400 and "'blood' is locked" in refused.json()["error"]
         client.patch(path, json={"locked": False})
         assert edit(client, scan["id"], 1, kind="fill").status_code == 200
+
+    def test_a_mask_is_carried_to_its_neighbours_as_one_step(self, client: TestClient, tmp_path: Path) -> None:
+        scan = volume(client, tmp_path)["id"]
+        client.post(f"/api/v1/scans/{scan}/targets", json={"name": "vessel"})
+        empty = edit(client, scan, 1, kind="propagate", plane=3)
+        assert "there is no mask" in finished(client, empty.json()["job"])["error"]
+        edit(client, scan, 1, kind="box", plane=3, box=[4, 4, 12, 12])
+        reply = edit(client, scan, 1, kind="propagate", plane=3)
+        told = finished(client, reply.json()["job"])
+        assert told["state"] == "done" and len(told["changed"]) >= 2 and told["can_undo"]
+        reached = client.get(f"/api/v1/scans/{scan}").json()["targets"][0]["slices"]["axial"]
+        assert len(reached) == 1 + len(told["changed"])
+        client.post(f"/api/v1/scans/{scan}/undo")
+        assert client.get(f"/api/v1/scans/{scan}").json()["targets"][0]["slices"]["axial"] == [3]
 
     def test_every_edit(self, client: TestClient) -> None:
         scan = sent(client)["id"]
@@ -145,7 +165,7 @@ class TestTakeAway:
         overlay = client.get(f"/api/v1/scans/{scan}/export?format=overlay")
         assert Pillow.open(io.BytesIO(overlay.content)).size == (SIZE, SIZE)
         refused = client.get(f"/api/v1/scans/{scan}/export?format=nifti")
-        assert refused.status_code == 400 and "taken as png" in refused.json()["error"]
+        assert refused.status_code == 400 and "cannot hold this scan's mask" in refused.json()["error"]
 
     def test_several_targets_are_a_zip(self, client: TestClient) -> None:
         import zipfile
@@ -155,7 +175,26 @@ class TestTakeAway:
         asked(client, scan, "green")
         reply = client.get(f"/api/v1/scans/{scan}/export?format=png")
         with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
-            assert sorted(archive.namelist()) == ["scan_mask_green.png", "scan_mask_red.png"]
+            assert {"scan_mask_green.png", "scan_mask_red.png", "scan_labels.png"} <= set(archive.namelist())
+
+    def test_a_volume(self, client: TestClient, tmp_path: Path) -> None:
+        import nrrd
+
+        scan = volume(client, tmp_path)["id"]
+        client.post(f"/api/v1/scans/{scan}/targets", json={"name": "vessel"})
+        edit(client, scan, 1, kind="box", axis="axial", plane=2, box=[4, 4, 9, 9])
+        edit(client, scan, 1, kind="paint", axis="coronal", plane=20, points=[[10.5, 3.5]], radius=0)
+        for format, read in (("nifti", nib.load), ("nrrd", nrrd.read)):
+            reply = client.get(f"/api/v1/scans/{scan}/export?format={format}")
+            assert reply.status_code == 200, reply.text
+            name = reply.headers["content-disposition"].partition('"')[2].rstrip('"')
+            (tmp_path / name).write_bytes(reply.content)
+            found = read(str(tmp_path / name))
+            values = np.asarray(found.dataobj) if format == "nifti" else found[0]
+            assert values.shape == (20, 30, 7) and values.sum() == 25 + 1
+            assert values[4:9, 4:9, 2].all()
+        told = client.get(f"/api/v1/scans/{scan}").json()["targets"][0]
+        assert told["slices"]["axial"] == [2, 3] and told["volume_mm3"] == 26 * 4
 
     def test_words_that_repeat_it(self, client: TestClient) -> None:
         scan = sent(client, name="my scan.png")["id"]

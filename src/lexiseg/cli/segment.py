@@ -37,6 +37,14 @@ class Axis(StrEnum):
     sagittal = "sagittal"
 
 
+class SegType(StrEnum):
+    """How a DICOM SEG stores its pixels."""
+
+    binary = "binary"
+    labelmap = "labelmap"
+    fractional = "fractional"
+
+
 class Tune(StrEnum):
     """How a preset's settings become a run's."""
 
@@ -74,6 +82,18 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     save_stages: Annotated[bool, typer.Option("--save-stages", help="Write saliency, region and prompts too.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="png, nifti, nrrd, dicom-seg, rtstruct, stl, coco, nnunet; several by commas; else by the scan.",
+        ),
+    ] = None,
+    seg_type: Annotated[SegType, typer.Option("--seg-type", help="Of DICOM SEG.")] = SegType.binary,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="Pseudonyms for identifiers and UIDs in DICOM SEG and RTSTRUCT.")
+    ] = False,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting of the preset."),
@@ -105,8 +125,8 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """Segment scans by a phrase.
 
     Writes NAME_mask.png (0 and 255, the scan's size) for each NAME.ext, or NAME_mask.nii.gz for a volume,
-    results.csv, files.csv and run.json. Where several phrases are asked each has its own NAME_mask_PHRASE,
-    and NAME_labels.png tells them apart (k is the k-th phrase).
+    results.csv, files.csv and run.json. A DICOM series also gets NAME_mask.seg.dcm. Where several phrases are
+    asked each has its own NAME_mask_PHRASE, and NAME_labels.png tells them apart (k is the k-th phrase).
 
     DIR is the run's own: without --resume, what an earlier run wrote there is removed, and said.
 
@@ -116,7 +136,10 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     """
     set_up_logging(log_level, quiet=quiet)
     with reporting(interrupted="stopped; the same command with --resume continues"):
+        from lexiseg.runs.formats import parse_formats
         from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
+
+        each, together = parse_formats(formats or ())
 
         changes = preset_changes(setting, threshold=threshold, encoder=encoder, segmenter=segmenter)
         looks = {"plane": plane.value if plane is not None else None, "window": window}
@@ -132,7 +155,16 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             changes=changes,
             device=device,
             tune=tune.value,
-            options=RunOptions(save_stages=save_stages, overlay=overlay, resume=resume, seed=seed),
+            options=RunOptions(
+                save_stages=save_stages,
+                overlay=overlay,
+                resume=resume,
+                seed=seed,
+                formats=each,
+                exports=together,
+                seg_type=seg_type.value,
+                deidentify=deidentify,
+            ),
         )
         with run_bar(quiet=quiet) as (tell, fetched):
             summary = segment_files(request, progress=tell, fetched=fetched)

@@ -1,10 +1,10 @@
-"""nnU-Net's raw layout."""
+"""Scans with masks in other programs' layouts: nnU-Net's raw data sets, and COCO's annotations."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,30 +14,51 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lexiseg.datasets.label_maps import read_labels
+from lexiseg.datasets.label_maps import laid_over, read_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
+from lexiseg.io.nifti import nifti_bytes
 from lexiseg.io.read import read_scan
+from lexiseg.values import scans
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.scans import Volume
+
+ANNOTATIONS = "annotations.json"
+DATASET = "Dataset501_lexiseg"
+"""The folder of images; nnU-Net calls data sets by their number."""
+VOLUMES = "Dataset502_lexiseg_volumes"
+"""The folder of volumes, which have another file ending."""
+EXPORT_NAMES = frozenset((ANNOTATIONS, DATASET, VOLUMES))
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
-    """A scan of 8 bits with its labels.
+class Example:
+    """A scan with the masks of its targets.
 
     Attributes:
-        image: uint8 (H, W) or (H, W, 3).
-        labels: uint8 (H, W).
+        scan: it; its id names the files.
+        file: where it lies.
+        masks: bool, of the scan's shape, by the number of the target, from 1; they may overlap.
+        split: "train" or "val".
     """
 
-    image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    scan: scans.Scan
+    file: Path
+    masks: Mapping[int, BoolArray]
+    split: str = "train"
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """The masks as one label map, the smaller ones over the larger ones."""
+        if not self.masks:
+            return np.zeros(self.scan.shape, np.uint8)
+        numbers = np.array([0, *self.masks], np.uint8)
+        found: NDArray[np.uint8] = numbers[laid_over(list(self.masks.values()))]
+        return found
 
 
-def read_pixels(row: ManifestRow, *, targets: int) -> Pixels:
+def example_of(row: ManifestRow, *, targets: int) -> Example:
     """Read a row's scan and mask.
 
     Raises:
@@ -46,42 +67,53 @@ def read_pixels(row: ManifestRow, *, targets: int) -> Pixels:
     if row.error or row.mask is None:
         raise UnreadableScan(row.error or f"{printable(row.id)}: it has no mask")
     scan = read_scan(row.image, id=row.id)
-    if isinstance(scan, Volume):
+    if isinstance(scan, scans.Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image")
-    image = np.rint(scan.pixels * 255).astype(np.uint8)
-    return Pixels(image, read_labels(row.mask, targets=targets, shape=scan.shape))
-
-
-ANNOTATIONS = "annotations.json"
+    labels = read_labels(row.mask, targets=targets, shape=scan.shape)
+    masks = {number: labels == number for number in range(1, targets + 1)}
+    return Example(scan, row.image, masks, row.extra.get("split", "train"))
 
 
 def export_coco(rows: Sequence[ManifestRow], names: Sequence[str], folder: Path) -> Path:
-    """Write annotations.json, with one annotation for each target in each scan.
-
-    Masks are run lengths, uncompressed: {"counts": [...], "size": [H, W]}, which pycocotools reads. file_name
-    is relative to `folder`. Source of the layout: the data format of cocodataset.org.
+    """`write_coco` of a manifest's rows.
 
     Args:
         rows: images with masks; see `read_labels`.
         names: of the targets; the k-th is the category k.
         folder: where to.
 
-    Returns:
-        The file.
-
     Raises:
         UnreadableScan: a scan or mask cannot be read.
         UnwritableResult: the file system refused.
     """
+    return write_coco((example_of(row, targets=len(names)) for row in rows), names, folder)
+
+
+def write_coco(examples: Iterable[Example], names: Sequence[str], folder: Path, *, beside: Path | None = None) -> Path:
+    """Write annotations.json, with one annotation for each target in each scan.
+
+    Masks are run lengths, uncompressed: {"counts": [...], "size": [H, W]}, which pycocotools reads. file_name
+    is relative to the folder. Source of the layout: the data format of cocodataset.org.
+
+    Args:
+        examples: images.
+        names: of the targets; the k-th is the category k.
+        folder: where to.
+        beside: the folder that file_name is relative to; `folder` when None.
+
+    Returns:
+        The file.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, row in enumerate(rows, start=1):
-        labels = read_pixels(row, targets=len(names)).labels
-        height, width = labels.shape
-        file_name = Path(os.path.relpath(row.image, folder)).as_posix()
+    for number, example in enumerate(examples, start=1):
+        height, width = example.scan.shape[-2:]
+        file_name = Path(os.path.relpath(example.file, beside or folder)).as_posix()
         images.append({"id": number, "file_name": file_name, "height": height, "width": width})
-        for category in range(1, len(names) + 1):
-            mask = labels == category
+        for category, mask in sorted(example.masks.items()):
             if mask.any():
                 annotations.append(
                     {"id": len(annotations) + 1, "image_id": number, "category_id": category} | _shape_of(mask)
@@ -119,17 +151,10 @@ def _shape_of(mask: BoolArray) -> dict[str, Any]:
     }
 
 
-DATASET = "Dataset501_lexiseg"
-"""The folder's name; nnU-Net calls data sets by their number."""
-
-
 def export_nnunet(rows: Sequence[ManifestRow], names: Sequence[str], folder: Path) -> Path:
-    """Write imagesTr/ID_0000.png, labelsTr/ID.png, dataset.json and splits_final.json.
+    """`write_nnunet` of a manifest's rows, with splits_final.json.
 
-    Labels are 0 for the background and k for the k-th name. Grey scans have one channel; where any scan is
-    coloured all have three, in one file, as nnU-Net's reader of PNG expects. splits_final.json holds the
-    rows' column split as the one fold; nnU-Net looks for it in its preprocessed folder. Source of the layout:
-    the nnU-Net v2 documentation, dataset_format.md.
+    splits_final.json holds the rows' column split as the one fold; nnU-Net looks for it in its preprocessed folder.
 
     Args:
         rows: images with masks; see `read_labels`.
@@ -144,29 +169,76 @@ def export_nnunet(rows: Sequence[ManifestRow], names: Sequence[str], folder: Pat
         UnwritableResult: the file system refused.
     """
     place = folder / DATASET
-    pixels = [(row, read_pixels(row, targets=len(names))) for row in rows]
-    colour = any(each.image.ndim == 3 for _, each in pixels)
-    for row, each in pixels:
-        image = each.image
-        if colour and image.ndim == 2:
-            image = np.repeat(image[..., None], 3, axis=2)
-        _png(image, place / "imagesTr" / f"{safe_id(row.id)}_0000.png")
-        _png(each.labels, place / "labelsTr" / f"{safe_id(row.id)}.png")
-    channels = ("red", "green", "blue") if colour else ("grey",)
-    _json(
-        {
-            "channel_names": {str(k): name for k, name in enumerate(channels)},
-            "labels": {"background": 0, **{name: k for k, name in enumerate(names, start=1)}},
-            "numTraining": len(rows),
-            "file_ending": ".png",
-        },
-        place / "dataset.json",
-    )
+    write_nnunet((example_of(row, targets=len(names)) for row in rows), names, place)
     parts = {
         part: [safe_id(row.id) for row in rows if row.extra.get("split", "train") == part] for part in ("train", "val")
     }
     _json([parts], place / "splits_final.json")
     return place
+
+
+def write_nnunet(examples: Iterable[Example], names: Sequence[str], place: Path) -> Path:
+    """Write imagesTr/ID_0000.png, labelsTr/ID.png and dataset.json; of volumes .nii.gz in their own units.
+
+    Labels are 0 for the background and k for the k-th name. Grey images have one channel; where any is
+    coloured all have three, in one file, as nnU-Net's reader of PNG expects. Source of the layout:
+    the nnU-Net v2 documentation, dataset_format.md.
+
+    Args:
+        examples: images alone, or volumes alone.
+        names: of the targets.
+        place: the data set's folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    grey: list[Path] = []
+    count, ending, colour = 0, ".png", False
+    for example in examples:
+        count += 1
+        scan, name = example.scan, safe_id(example.scan.id)
+        if isinstance(scan, scans.Volume):
+            ending = ".nii.gz"
+            image, labels = nifti_bytes(_stored(scan.values), scan), nifti_bytes(example.labels, scan)
+            _bytes(image, place / "imagesTr" / f"{name}_0000{ending}")
+            _bytes(labels, place / "labelsTr" / f"{name}{ending}")
+            continue
+        pixels = np.rint(scan.pixels * 255).astype(np.uint8)
+        path = place / "imagesTr" / f"{name}_0000.png"
+        _png(pixels, path)
+        _png(example.labels, place / "labelsTr" / f"{name}.png")
+        if pixels.ndim == 3:
+            colour = True
+        else:
+            grey.append(path)
+    for path in grey if colour else ():
+        with Image.open(path) as picture:
+            _png(np.asarray(picture.convert("RGB")), path)
+    channels = ("red", "green", "blue") if colour else ("grey",)
+    _json(
+        {
+            "channel_names": {str(k): name for k, name in enumerate(channels)},
+            "labels": {"background": 0, **{name: k for k, name in enumerate(names, start=1)}},
+            "numTraining": count,
+            "file_ending": ending,
+        },
+        place / "dataset.json",
+    )
+    return place
+
+
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Values in a type that NIfTI has and nnU-Net reads."""
+    if values.dtype in (np.uint8, np.int16, np.int32, np.float32):
+        return values
+    return values.astype(np.uint8 if values.dtype == np.bool_ else np.float32)
+
+
+def _bytes(content: bytes, path: Path) -> None:
+    atomic_write(path, lambda file: file.write(content))
 
 
 def _png(values: NDArray[np.uint8], path: Path) -> None:

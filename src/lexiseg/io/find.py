@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lexiseg.errors import UsageError
-from lexiseg.io.names import HEAD_BYTES, OUTPUT_KINDS, SCAN_SUFFIXES, is_dicom, printable, scan_suffix
+from lexiseg.io.names import HEAD_BYTES, OUTPUT_KINDS, OUTPUT_SUFFIXES, SCAN_SUFFIXES, is_dicom, printable, scan_suffix
 
 logger = logging.getLogger(__name__)
 
-_OWN_SUFFIXES = (".png", ".nii.gz")
 _OWN = re.compile(rf"(?P<name>.+)_(?:{'|'.join(OUTPUT_KINDS)})")
 _OWN_MASK = re.compile(r"(?P<name>.+_mask)_[^_]+")
 
@@ -120,8 +119,8 @@ def _refuse(error: OSError) -> None:
 
 
 def _is_own_output(name: str, beside: set[str]) -> bool:
-    suffix = scan_suffix(name)
-    if suffix not in _OWN_SUFFIXES:
+    suffix = next((each for each in OUTPUT_SUFFIXES if name.lower().endswith(each)), "")
+    if not suffix:
         return False
     stem = name[: -len(suffix)]
     # A phrase's own mask lies beside the mask of all: NAME_mask_SLUG alone may be anybody's name.

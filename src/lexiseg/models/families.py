@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("lexiseg.models.encoders.open_clip",),
-    "segmenter": ("lexiseg.models.segmenters.sam",),
+    "segmenter": (
+        "lexiseg.models.segmenters.mobile_sam",
+        "lexiseg.models.segmenters.sam",
+    ),
 }
 """Modules, asked in this order and imported when their turn comes: what is more particular comes first."""
 

@@ -148,8 +148,9 @@ def load_segmenter(
     """Load a promptable segmenter.
 
     Args:
-        ref: "bundled"; "hf-hub:ORG/REPO" or "ORG/REPO" (facebook/sam-vit-base, wanglab/medsam-vit-base, ...);
-            "local-dir:FOLDER" or a folder of a transformers SamModel; or an original sam_vit_*.pth file.
+        ref: "bundled" or "mobile-sam", which ship; "hf-hub:ORG/REPO" or "ORG/REPO" (facebook/sam-vit-base,
+            wanglab/medsam-vit-base, ...); "local-dir:FOLDER" or a folder that transformers wrote; or an original
+            checkpoint file (sam_vit_*.pth, mobile_sam.pt).
         device: as for `load_encoder`, and so are the other arguments.
         precision: as for `load_encoder`.
         revision: as for `load_encoder`.

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.values.arrays import FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 
 @runtime_checkable
@@ -187,8 +187,15 @@ class Segmenter(Protocol):
     def device(self) -> torch.device:
         """Where the weights are."""
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether it was taught to read a mask as a prompt; one that was not must be asked by boxes and points."""
+
     def encode(self, pixels: FloatArray) -> EncodedImage:
         """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3)."""
+
+    def encode_many(self, scans: Sequence[FloatArray]) -> list[EncodedImage]:
+        """Encode several scans of any sizes in one forward; equal to `encode` up to rounding."""
 
     def decode(
         self,
@@ -197,6 +204,7 @@ class Segmenter(Protocol):
         boxes: np.ndarray | None = None,
         points: np.ndarray | None = None,
         labels: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
         """Masks for N prompts.
@@ -206,8 +214,30 @@ class Segmenter(Protocol):
             boxes: (N, 4) x0 y0 x1 y1 in scan pixels, end-exclusive; or None.
             points: (N, P, 2) x y in scan pixels (a pixel's centre is at +0.5); or None.
             labels: (N, P) 1 inside, 0 outside, -1 padding; with points only.
+            masks: (N, h, w) logits at the model's low resolution, as `shrink` makes them of a mask; beside boxes
+                or points, or None.
             multimask: three candidates for each prompt instead of one.
+
+        Raises:
+            UnsupportedByModel: masks are given to a segmenter that was not taught to read them.
         """
+
+    def shrink(self, mask: BoolArray, image: EncodedImage) -> np.ndarray:
+        """A mask on the scan's grid, bool (H, W), as logits (h, w) for `decode`; the way back of `upsample`."""
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W); threshold at 0."""
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What a segmenter with a memory of earlier planes offers besides (SAM 2 and its like).
+
+    Where a segmenter has it, a target is carried from plane to plane by the memory, else by prompts.
+    """
+
+    def remember(self, image: EncodedImage, mask: BoolArray, memory: Any = None) -> Any:
+        """A memory with one more plane, whose mask is bool (H, W); the first one where there is none."""
+
+    def follow(self, image: EncodedImage, memory: Any) -> Decoded:
+        """The target in another plane: one prompt's candidate, N = M = 1."""

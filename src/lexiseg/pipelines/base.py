@@ -2,140 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Lock
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from lexiseg.errors import BadPhrase
-from lexiseg.models.protocols import Decoded, EncodedImage, Encoder, Segmenter
-from lexiseg.pipelines.fusion import Redraw, encode_queries, make_consistent, segment_queries
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, MaskSettings, Preset
-from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, dice, label_map, target_result
+from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.models.protocols import Encoder, Segmenter
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
+from lexiseg.pipelines.packed import Journal, PackedSlices, pack
+from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
+from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
-from lexiseg.values.arrays import FloatArray
-from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.scans import Plane, Planes, Scan
-
-Key = tuple[tuple[int, ...], bytes]
-
-
-class EncodingCache:
-    """Encodings of planes and of windows in them, the least recently used forgotten first; for several threads.
-
-    An encoding is found by its pixels, so a scan seen through another window is another one.
-
-    Args:
-        limit: bytes that are kept at most; one encoding is kept whatever its size.
-    """
-
-    def __init__(self, limit: int = 2**28) -> None:
-        self._limit, self._used = limit, 0
-        self._kept: OrderedDict[Key, tuple[EncodedImage, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Key) -> EncodedImage | None:
-        """The encoding of a key; None where it is not kept."""
-        with self._lock:
-            if key not in self._kept:
-                return None
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
-
-    def put(self, key: Key, image: EncodedImage) -> None:
-        """Keep an encoding."""
-        with self._lock:
-            if key in self._kept:
-                return
-            self._kept[key] = image, image.nbytes
-            self._used += image.nbytes
-            while self._used > self._limit and len(self._kept) > 1:
-                _, (_, size) = self._kept.popitem(last=False)
-                self._used -= size
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all encodings that are kept."""
-        return self._used
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-
-class CachedSegmenter:
-    """A `Segmenter` around another one, which keeps its answers, and encodings of a plane and its windows.
-
-    It is made anew for each plane and used by one thread, so that no answer outlives it.
-
-    Args:
-        segmenter: that does the work.
-        encodings: that outlive it; its own when None.
-    """
-
-    def __init__(self, segmenter: Segmenter, encodings: EncodingCache | None = None) -> None:
-        self._segmenter = segmenter
-        self._encodings = encodings
-        self._own: dict[Key, EncodedImage] = {}
-        # the encoding is kept with its answer: while it lives, no other one has its id
-        self._answers: dict[Hashable, tuple[EncodedImage, Decoded]] = {}
-
-    @property
-    def name(self) -> str:
-        """The name of the segmenter inside."""
-        return self._segmenter.name
-
-    @property
-    def device(self) -> torch.device:
-        """Where its weights are."""
-        return self._segmenter.device
-
-    def encode(self, pixels: FloatArray) -> EncodedImage:
-        """As the segmenter does, or what it gave for the same pixels before."""
-        key = pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()
-        found = self._own.get(key)
-        if found is None and self._encodings is not None:
-            found = self._encodings.get(key)
-        if found is None:
-            found = self._segmenter.encode(pixels)
-            if self._encodings is not None:
-                self._encodings.put(key, found)
-        self._own[key] = found
-        return found
-
-    def decode(
-        self,
-        image: EncodedImage,
-        *,
-        boxes: np.ndarray | None = None,
-        points: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-        multimask: bool = False,
-    ) -> Decoded:
-        """As the segmenter does, or what it answered to the same prompts before."""
-        asked = (None if each is None else each.tobytes() for each in (boxes, points, labels))
-        key = (id(image), multimask, *asked)
-        if key in self._answers:
-            return self._answers[key][1]
-        decoded = self._segmenter.decode(image, boxes=boxes, points=points, labels=labels, multimask=multimask)
-        # a proposal generator asks hundreds at once and never again: keeping those would only fill memory
-        if len(decoded.logits) == 1:
-            self._answers[key] = image, decoded
-        return decoded
-
-    def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
-        """As the segmenter does."""
-        return self._segmenter.upsample(logits, image)
-
 
 Progress = Callable[[float], None]
 """Called with the share of a scan's work that is done, 0 to 1."""
@@ -164,7 +48,7 @@ class StageTimer:
         return {**self._spent, "total": time.perf_counter() - self._began}
 
 
-SegmentPlane = Callable[[Plane, tuple[str, ...], CachedSegmenter, StageTimer], PlaneResults]
+SegmentPlanes = Callable[[Sequence[Plane], tuple[str, ...], CachedSegmenter, StageTimer], list[PlaneResults]]
 
 
 class TextPipeline(ABC):
@@ -176,6 +60,9 @@ class TextPipeline(ABC):
         preset: its settings, which are read when the pipeline is made.
         encoder: the vision-language model.
         segmenter: the promptable segmenter.
+
+    Raises:
+        UsageError: the preset asks for what the pipeline cannot do.
 
     Attributes:
         needs_encoder: False for a pipeline that does not look at the phrase.
@@ -191,6 +78,11 @@ class TextPipeline(ABC):
         self._phrases: OrderedDict[str, PhraseEmbedding] = OrderedDict()
         self._lock = Lock()
         self._volume = preset["volume"]
+        if self._volume.propagate and not self.needs_encoder:
+            raise UsageError(
+                f"volume: propagate is true, and the pipeline {preset.pipeline!r} does not say how sure it is of a "
+                "slice; expected one that reads the phrase"
+            )
 
     @abstractmethod
     def segment_plane(
@@ -205,6 +97,12 @@ class TextPipeline(ABC):
             timer: where the time goes.
         """
 
+    def segment_planes(
+        self, planes: Sequence[Plane], asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+    ) -> list[PlaneResults]:
+        """Hook: all phrases in a few planes of one shape; by default one plane after the other."""
+        return [self.segment_plane(plane, asked, segmenter, timer) for plane in planes]
+
     def __call__(
         self,
         scan: Scan,
@@ -213,6 +111,7 @@ class TextPipeline(ABC):
         keep_stages: bool = False,
         progress: Progress | None = None,
         encodings: EncodingCache | None = None,
+        journal: Journal | None = None,
     ) -> Result:
         """Segment a scan.
 
@@ -222,6 +121,8 @@ class TextPipeline(ABC):
             keep_stages: keep what each stage made of each plane in the result.
             progress: called with the share done.
             encodings: kept from call to call; None keeps them for a plane's time alone.
+            journal: where a volume's finished slices are written down, and what it has of them already is not
+                done again; without effect where stages are kept, and for an image.
 
         Raises:
             BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, is asked twice, or
@@ -229,7 +130,13 @@ class TextPipeline(ABC):
             UnreadableScan: the window means nothing for the scan's values.
         """
         return self._run(
-            scan, phrases, self.segment_plane, keep_stages=keep_stages, progress=progress, encodings=encodings
+            scan,
+            phrases,
+            self.segment_planes,
+            keep_stages=keep_stages,
+            progress=progress,
+            encodings=encodings,
+            journal=journal,
         )
 
     def planes(self, scan: Scan) -> Planes:
@@ -240,43 +147,68 @@ class TextPipeline(ABC):
         self,
         scan: Scan,
         phrases: str | Sequence[str],
-        segment: SegmentPlane,
+        segment: SegmentPlanes,
         *,
         keep_stages: bool,
         progress: Progress | None,
         encodings: EncodingCache | None,
+        journal: Journal | None = None,
     ) -> Result:
         asked = check_phrases(phrases)
         known = [self._knows(text) for text in asked]
         timer = StageTimer()
         planes = self.planes(scan)
-        keep = keep_stages or len(planes) == 1
-        done: list[PlaneResults] = []
-        for plane in planes:
-            answers = segment(plane, asked, CachedSegmenter(self.segmenter, encodings), timer)
-            done.append(answers if keep else answers.light())
+        answers: list[PlaneResults] = []
+        packed: list[tuple[bytes, ...]] = []
+        light = len(planes) > 1 and not keep_stages
+        recalled = journal.recall() if journal is not None and light else {}
+        for part in self._parts(len(planes)):
+            if light and all(index in recalled for index in part):
+                packed += [recalled[index] for index in part]
+            else:
+                made = segment(
+                    [planes[index] for index in part], asked, CachedSegmenter(self.segmenter, encodings), timer
+                )
+                if light:
+                    packed += [self._pack(each) for each in made]
+                    for index in part if journal is not None else ():
+                        assert journal is not None
+                        journal.keep(index, packed[index])
+                else:
+                    answers += made
             if progress is not None:
-                progress((plane.index + 1) / len(planes))
-        redraw = self._redraw(planes, timer, encodings)
-        by_phrase = [
-            make_consistent([answers.items[k] for answers in done], self._volume, redraw)
-            if known[k]
-            else [answers.items[k].emptied() for answers in done]
-            for k in range(len(asked))
-        ]
-        threshold = self.threshold
+                progress(part.stop / len(planes))
+        steps = VolumeSteps.of(self, planes, timer, encodings)
+        by_phrase: list[Sequence[SliceResult]] = []
+        targets = []
+        for k, (text, sure) in enumerate(zip(asked, known, strict=True)):
+            slices: Sequence[SliceResult] = (
+                PackedSlices([each[k] for each in packed]) if light else [each.items[k] for each in answers]
+            )
+            slices = steps(slices) if sure else [each.emptied() for each in slices]
+            targets.append(target_result(text, slices, planes, threshold=self.threshold, keep=keep_stages, known=sure))
+            # Of several phrases one at a time is held as masks.
+            by_phrase.append(PackedSlices([self._pack_one(each, len(asked)) for each in slices]) if light else slices)
         return Result(
             id=scan.id,
-            targets=tuple(
-                target_result(text, slices, planes, threshold=threshold, keep=keep_stages, known=sure)
-                for text, slices, sure in zip(asked, by_phrase, known, strict=True)
-            ),
+            targets=tuple(targets),
             mask=label_map(by_phrase, planes, asked),
             seconds=timer.seconds(),
             provenance=self.provenance,
-            planes=planes.record(),
-            proposals=tuple(each.proposals for each in done if each.proposals is not None) if keep_stages else (),
+            planes={**planes.record(), **steps.notes()},
+            proposals=tuple(each.proposals for each in answers if each.proposals is not None) if keep_stages else (),
         )
+
+    def _parts(self, count: int) -> list[range]:
+        """Planes that go through the models at once, always cut alike: a resumed run sees the same."""
+        size = self._volume.batch or (1 if self.segmenter.device.type == "cpu" else 8)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def _pack(self, results: PlaneResults) -> tuple[bytes, ...]:
+        return tuple(self._pack_one(each, len(results.items)) for each in results.items)
+
+    def _pack_one(self, of: SliceResult, phrases: int) -> bytes:
+        return pack(of, weights=phrases > 1, probability=self._volume.smoothing > 0)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -319,30 +251,6 @@ class TextPipeline(ABC):
             while len(self._phrases) > _PHRASES_KEPT:
                 self._phrases.popitem(last=False)
         return [known[text] for text in asked]
-
-    def _redraw(self, planes: Planes, timer: StageTimer, encodings: EncodingCache | None) -> Redraw | None:
-        """How a plane is drawn once more from its neighbours' prompts; None where no segmenter draws."""
-        sections = PIPELINE_SECTIONS[self.preset.pipeline]
-        settings = self.preset["mask"] if "mask" in sections else MaskSettings()
-        if settings.fusion == "region":
-            return None
-
-        def again(index: int, prompts: Prompts, expected: Region, gap: SliceResult) -> SliceResult:
-            segmenter = CachedSegmenter(self.segmenter, encodings)
-            with timer("segmenter"):
-                queries = encode_queries(segmenter, planes[index].pixels, prompts, settings)
-            with timer("mask"):
-                estimate = segment_queries(segmenter, queries, expected, settings)
-            return replace(
-                gap,
-                prompts=prompts,
-                estimate=estimate,
-                weights=expected.probability[estimate.mask],
-                agreement=dice(estimate.mask, expected.mask),
-                region=None if gap.region is None else expected,
-            )
-
-        return again
 
 
 def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from lexiseg.errors import UsageError
-from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.base import Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
+from lexiseg.pipelines.packed import Journal
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, Result, SliceResult
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposal, Proposals
@@ -70,6 +72,7 @@ class OracleBox(TextPipeline):
         keep_stages: bool = False,
         progress: Progress | None = None,
         encodings: EncodingCache | None = None,
+        journal: Journal | None = None,
         truth: BoolArray | None = None,
     ) -> Result:
         """Segment a scan as any pipeline does, told its true mask.
@@ -79,7 +82,7 @@ class OracleBox(TextPipeline):
             phrases: one or several, which all get the same answer.
             keep_stages: keep what each stage made of each plane in the result.
             progress: called with the share done.
-            encodings: as for any pipeline.
+            encodings, journal: as for any pipeline.
             truth: bool, of the scan's shape.
 
         Raises:
@@ -95,10 +98,20 @@ class OracleBox(TextPipeline):
             raise ValueError(f"the true mask has shape {truth.shape}, its scan {scan.shape}")
         true = self.planes(scan).cut(truth)
 
-        def told(plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer) -> PlaneResults:
-            return self._told(true[plane.index], plane, asked, segmenter, timer)
+        def told(
+            planes: Sequence[Plane], asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+        ) -> list[PlaneResults]:
+            return [self._told(true[plane.index], plane, asked, segmenter, timer) for plane in planes]
 
-        return self._run(scan, phrases, told, keep_stages=keep_stages, progress=progress, encodings=encodings)
+        return self._run(
+            scan,
+            phrases,
+            told,
+            keep_stages=keep_stages,
+            progress=progress,
+            encodings=encodings,
+            journal=journal,
+        )
 
     def segment_plane(
         self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer

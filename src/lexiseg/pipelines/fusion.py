@@ -1,17 +1,16 @@
-"""From prompts to the final mask, and what neighbouring planes say of each other."""
+"""From prompts to the final mask."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lexiseg.models.protocols import EncodedImage, Segmenter
-from lexiseg.pipelines.preset import MaskSettings, VolumeSettings
-from lexiseg.pipelines.results import MaskEstimate, SliceResult
-from lexiseg.regions.refine import prompts_from_region
+from lexiseg.pipelines.preset import MaskSettings
+from lexiseg.pipelines.results import MaskEstimate
 from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region
@@ -26,7 +25,7 @@ class Query:
     Attributes:
         image: the window as the segmenter encoded it.
         window: rows and columns of the scan that it shows.
-        boxes, points, labels: as `Segmenter.decode` takes them, in the window's pixels.
+        boxes, points, labels, masks: as `Segmenter.decode` takes them, in the window's pixels.
     """
 
     image: EncodedImage
@@ -34,6 +33,7 @@ class Query:
     boxes: np.ndarray | None = None
     points: np.ndarray | None = None
     labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
 
 QueryViews = tuple[Query, ...]
@@ -41,7 +41,12 @@ QueryViews = tuple[Query, ...]
 
 
 def encode_queries(
-    segmenter: Segmenter, pixels: FloatArray, prompts: Prompts, settings: MaskSettings
+    segmenter: Segmenter,
+    pixels: FloatArray,
+    prompts: Prompts,
+    settings: MaskSettings,
+    *,
+    like: BoolArray | None = None,
 ) -> list[QueryViews]:
     """Encode what the prompts ask about: the scan, or windows around each box.
 
@@ -52,6 +57,8 @@ def encode_queries(
         pixels: of the scan, (H, W) or (H, W, 3).
         prompts: not empty, in the scan's pixels.
         settings: see `MaskSettings`.
+        like: a mask that the answer should be like, bool (H, W), asked beside the boxes where the segmenter reads
+            masks.
 
     Returns:
         For each box, or once for all points, the question as each window shows it; none where the region
@@ -60,20 +67,48 @@ def encode_queries(
     if settings.fusion == "region":
         return []
     height, width = pixels.shape[:2]
-    whole = (slice(0, height), slice(0, width))
     if not len(prompts.boxes):
         shown = segmenter.encode(pixels)
+        whole = (slice(0, height), slice(0, width))
         return [(Query(shown, whole, None, prompts.points[None], prompts.labels[None]),)]
-    asked = []
-    for box in prompts.boxes:
-        windows = [_window(box, height, width, scale) if scale else whole for scale in settings.windows]
-        different = [window for k, window in enumerate(windows) if window not in windows[:k]]
-        asked.append(tuple(_ask_in(window, segmenter, pixels, box, prompts) for window in different))
-    return asked
+    return [
+        tuple(
+            _ask_in(window, segmenter, pixels, box, prompts, like=like)
+            for window in _windows(box, height, width, settings)
+        )
+        for box in prompts.boxes
+    ]
+
+
+def query_windows(pixels: FloatArray, prompts: Prompts, settings: MaskSettings) -> list[FloatArray]:
+    """What `encode_queries` will have encoded: pixels of the scan or of windows in it, repeated where it repeats."""
+    if settings.fusion == "region":
+        return []
+    if not len(prompts.boxes):
+        return [pixels]
+    height, width = pixels.shape[:2]
+    return [
+        np.ascontiguousarray(pixels[window])
+        for box in prompts.boxes
+        for window in _windows(box, height, width, settings)
+    ]
+
+
+def _windows(box: np.ndarray, height: int, width: int, settings: MaskSettings) -> list[tuple[slice, slice]]:
+    """The windows that a box is asked in, each once."""
+    whole = (slice(0, height), slice(0, width))
+    found = [_window(box, height, width, scale) if scale else whole for scale in settings.windows]
+    return [window for k, window in enumerate(found) if window not in found[:k]]
 
 
 def _ask_in(
-    window: tuple[slice, slice], segmenter: Segmenter, pixels: FloatArray, box: np.ndarray, prompts: Prompts
+    window: tuple[slice, slice],
+    segmenter: Segmenter,
+    pixels: FloatArray,
+    box: np.ndarray,
+    prompts: Prompts,
+    *,
+    like: BoolArray | None,
 ) -> Query:
     """A box and its points, in the window's pixels."""
     corner = np.array([window[1].start, window[0].start], np.float32)
@@ -83,12 +118,14 @@ def _ask_in(
     near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
     near &= (x >= corner[0]) & (x < window[1].stop) & (y >= corner[1]) & (y < window[0].stop)
     points, labels = prompts.points[near] - corner, prompts.labels[near]
+    image = segmenter.encode(np.ascontiguousarray(pixels[window]))
     return Query(
-        segmenter.encode(np.ascontiguousarray(pixels[window])),
+        image,
         window,
         (box - np.tile(corner, 2))[None],
         points[None] if near.any() else None,
         labels[None] if near.any() else None,
+        segmenter.shrink(like[window], image)[None] if like is not None and segmenter.takes_masks else None,
     )
 
 
@@ -149,8 +186,13 @@ def segment_best(
     if settings.fusion == "average":
         share = np.float32(_share(region.mask, settings))
         probability = share * probability + (1 - share) * region.probability
+    return best, MaskEstimate(clean_answer(probability, settings), iou, probability)
+
+
+def clean_answer(probability: FloatArray, settings: MaskSettings) -> BoolArray:
+    """The mask that the settings cut from a probability."""
     mask = best_by_expected_dice(probability) if settings.binarize == "expected-dice" else probability > 0.5
-    return best, MaskEstimate(_clean(mask, settings), iou, probability)
+    return _clean(mask, settings)
 
 
 def _outline(
@@ -184,7 +226,12 @@ def _mean_of_views(
 def _answer(segmenter: Segmenter, asked: Query, region: Region, settings: MaskSettings) -> tuple[FloatArray, float]:
     """The probability in the window, of the candidate that fits the region best, and its estimated IoU."""
     decoded = segmenter.decode(
-        asked.image, boxes=asked.boxes, points=asked.points, labels=asked.labels, multimask=settings.multimask
+        asked.image,
+        boxes=asked.boxes,
+        points=asked.points,
+        labels=asked.labels,
+        masks=asked.masks,
+        multimask=settings.multimask,
     )
     candidates = segmenter.upsample(decoded.logits[0], asked.image).sigmoid().float().cpu().numpy()
     overlaps = [_overlap(candidate > 0.5, region.mask[asked.window]) for candidate in candidates]
@@ -207,66 +254,3 @@ def _overlap(candidate: BoolArray, region: BoolArray) -> float:
 
 def _clean(mask: BoolArray, settings: MaskSettings) -> BoolArray:
     return clean_mask(mask, min_area=settings.min_area, fill_holes=settings.fill_holes)
-
-
-Redraw = Callable[[int, Prompts, Region, SliceResult], SliceResult]
-"""Asks the segmenter again: (plane, prompts, what the neighbours expect, the empty answer) -> another one."""
-
-
-def make_consistent(
-    slices: Sequence[SliceResult], settings: VolumeSettings, redraw: Redraw | None = None
-) -> list[SliceResult]:
-    """One phrase's planes after they have been compared with their neighbours.
-
-    Gaps are filled first, then isolated planes are emptied, so that a plane with a filled neighbour is not
-    alone.  Each step looks at the planes as they were before it: their order does not matter.
-
-    Args:
-        slices: in the order of the planes.
-        settings: see `VolumeSettings`; a volume of one plane has no neighbours and stays as it is.
-        redraw: see `Redraw`; None fills no gap.
-    """
-    kept = list(slices)
-    if len(kept) == 1:
-        return kept
-    if settings.fill_gaps and redraw is not None:
-        kept = _fill_gaps(kept, settings.min_overlap, redraw)
-    return _drop_isolated(kept, settings.min_overlap) if settings.drop_isolated else kept
-
-
-def _fill_gaps(slices: list[SliceResult], least: float, redraw: Redraw) -> list[SliceResult]:
-    filled = list(slices)
-    for index in range(1, len(slices) - 1):
-        before, gap, after = slices[index - 1 : index + 2]
-        if gap.present or not _shared(before.estimate.mask, after.estimate.mask) >= least:
-            continue
-        prompts, expected = _between(before, after)
-        again = redraw(index, prompts, expected, gap)
-        if all(_shared(again.estimate.mask, each.estimate.mask) >= least for each in (before, after)):
-            filled[index] = again
-    return filled
-
-
-def _drop_isolated(slices: list[SliceResult], least: float) -> list[SliceResult]:
-    masks = [each.estimate.mask for each in slices]
-
-    def alone(index: int) -> bool:
-        beside = masks[max(0, index - 1) : index] + masks[index + 1 : index + 2]
-        return not any(_shared(masks[index], mask) >= least for mask in beside)
-
-    return [each.emptied() if each.present and alone(index) else each for index, each in enumerate(slices)]
-
-
-def _between(before: SliceResult, after: SliceResult) -> tuple[Prompts, Region]:
-    """The mean of the two neighbours' boxes, and what either of them has."""
-    hulls = [prompts_from_region(answer.estimate.mask, boxes="hull").boxes for answer in (before, after)]
-    either = before.estimate.mask | after.estimate.mask
-    expected = (before.estimate.mask.astype(np.float32) + after.estimate.mask) / np.float32(2)
-    boxes = (hulls[0] + hulls[1]) / np.float32(2)
-    return Prompts(boxes=boxes.astype(np.float32)), Region(either, expected.astype(np.float32))
-
-
-def _shared(first: BoolArray, second: BoolArray) -> float:
-    """What share of the smaller mask lies in the other; 0 where one is empty."""
-    smaller = min(int(first.sum()), int(second.sum()))
-    return int((first & second).sum()) / smaller if smaller else 0.0

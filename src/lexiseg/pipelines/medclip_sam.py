@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.base import CachedSegmenter, StageTimer, TextPipeline
-from lexiseg.pipelines.fusion import encode_queries, segment_best
+from lexiseg.pipelines.base import StageTimer, TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter
+from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
 from lexiseg.regions.refine import refine
@@ -13,6 +17,23 @@ from lexiseg.saliency.settings import make_method
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """One phrase in one plane before anything is drawn.
+
+    Attributes:
+        saliency: where the phrase is.
+        region: the saliency, refined.
+        presence: how much speaks for the phrase.
+        choices: what the segmenter could be asked, and what it is the prompts of; none of an absent phrase.
+    """
+
+    saliency: Saliency
+    region: Region
+    presence: float
+    choices: list[tuple[Prompts, BoolArray]]
 
 
 class MedclipSam(TextPipeline):
@@ -45,30 +66,61 @@ class MedclipSam(TextPipeline):
         self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
     ) -> PlaneResults:
         """See `TextPipeline.segment_plane`; the segmenter encodes the whole of a plane once at most."""
+        return self.segment_planes([plane], asked, segmenter, timer)[0]
+
+    def segment_planes(
+        self, planes: Sequence[Plane], asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
+    ) -> list[PlaneResults]:
+        """See `TextPipeline.segment_planes`; planes go through either model together."""
         with timer("text"):
             embedded = self.embed(asked)
         with timer("saliency"):
-            found = self._method.explain(self.encoder, plane.pixels, embedded)
-        return PlaneResults(tuple(self._segment(plane, saliency, segmenter, timer) for saliency in found))
+            found = self._method.explain_many(self.encoder, [plane.pixels for plane in planes], embedded)
+        drafts = [
+            [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
+        ]
+        if len(planes) > 1:
+            with timer("segmenter"):
+                segmenter.encode_many(
+                    [
+                        window
+                        for plane, of in zip(planes, drafts, strict=True)
+                        for draft in of
+                        for prompts, _ in draft.choices
+                        for window in query_windows(plane.pixels, prompts, self._mask)
+                    ],
+                    len(planes),
+                )
+        return [
+            PlaneResults(tuple(self._draw(plane, draft, segmenter, timer) for draft in of))
+            for plane, of in zip(planes, drafts, strict=True)
+        ]
 
-    def _segment(self, plane: Plane, saliency: Saliency, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:
+    def _draft(self, plane: Plane, saliency: Saliency, timer: StageTimer) -> _Draft:
         with timer("region"):
             region = refine(saliency, plane.pixels, self._refiner)
             choices = self._choices(region, saliency)
         presence = presence_score(saliency.evidence, settings=self._presence)
-        prompts, estimate = Prompts(), MaskEstimate.nothing(plane.shape)
-        if choices and not (self.threshold is not None and presence < self.threshold):
+        if self.threshold is not None and presence < self.threshold:
+            choices = []
+        return _Draft(saliency, region, presence, choices)
+
+    def _draw(self, plane: Plane, draft: _Draft, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:
+        prompts, estimate, region = Prompts(), MaskEstimate.nothing(plane.shape), draft.region
+        if draft.choices:
             with timer("segmenter"):
-                queries = [(encode_queries(segmenter, plane.pixels, each, self._mask), of) for each, of in choices]
+                queries = [
+                    (encode_queries(segmenter, plane.pixels, each, self._mask), of) for each, of in draft.choices
+                ]
             with timer("mask"):
                 best, estimate = segment_best(segmenter, queries, region, self._mask)
-            prompts = choices[best][0]
+            prompts = draft.choices[best][0]
         return SliceResult.of(
-            saliency=saliency,
+            saliency=draft.saliency,
             region=region,
             prompts=prompts,
             estimate=estimate,
-            presence=presence,
+            presence=draft.presence,
             agreement=dice(estimate.mask, region.mask),
         )
 

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
 from lexiseg.errors import UnknownPreset, UsageError
+from lexiseg.pipelines.volume_settings import PropagationSettings, VolumeSettings
 from lexiseg.proposals.settings import CropSettings, ProposalSettings, RetrievalSettings
 from lexiseg.regions.refine import REFINERS, HullSettings, PromptSettings
 from lexiseg.saliency.settings import SALIENCY_SETTINGS, PresenceSettings
 from lexiseg.settings import read_settings
-from lexiseg.values.geometry import PlaneName
-from lexiseg.values.window import check_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,41 +101,6 @@ class MaskSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeSettings:
-    """How a volume is cut, and what its slices may say of each other.
-
-    Attributes:
-        plane: the plane in which a volume is looked at: auto (of acquisition), axial, coronal or sagittal.
-        window: which values are black and white: auto, file, percentiles, lung, soft-tissue, bone, brain, or
-            CENTRE,WIDTH; see `lexiseg.values.window.check_window`. An image whose file has units takes it too.
-        drop_isolated: empty a slice whose mask overlaps neither neighbour's: a structure of the body spans
-            slices, a slip of the encoder mostly does not.
-        fill_gaps: ask the segmenter once more in an empty slice between two that have the target, with the
-            box that lies between theirs, and keep what overlaps both.
-        min_overlap: the share of the smaller mask that counts as overlapping, above 0 and at most 1.
-
-    Raises:
-        UsageError: a value that a setting cannot take.
-    """
-
-    plane: PlaneName = "auto"
-    window: str = "auto"
-    drop_isolated: bool = False
-    fill_gaps: bool = False
-    min_overlap: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.plane not in get_args(PlaneName):
-            raise UsageError(f"volume: plane is {self.plane!r}; expected one of {', '.join(get_args(PlaneName))}")
-        check_window(self.window)
-        for name in ("drop_isolated", "fill_gaps"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"volume: {name} is {getattr(self, name)!r}; expected true or false")
-        if not 0 < self.min_overlap <= 1:
-            raise UsageError(f"volume: min_overlap is {self.min_overlap}; expected above 0 and at most 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class PickSettings:
     """Which proposal is taken without a phrase.
 
@@ -179,6 +143,7 @@ PIPELINE_SECTIONS: Mapping[str, Mapping[str, type[Any] | OneOf]] = {
         "mask": MaskSettings,
         "presence": PresenceSettings,
         "volume": VolumeSettings,
+        "propagation": PropagationSettings,
     },
     "salip": {
         "phrases": PhraseSettings,
@@ -190,6 +155,7 @@ PIPELINE_SECTIONS: Mapping[str, Mapping[str, type[Any] | OneOf]] = {
         "mask": MaskSettings,
         "presence": PresenceSettings,
         "volume": VolumeSettings,
+        "propagation": PropagationSettings,
     },
     "sam-unprompted": {"proposals": ProposalSettings, "retrieval": PickSettings, "volume": VolumeSettings},
     "sam-box": {"prompts": PromptSettings, "mask": MaskSettings, "volume": VolumeSettings},

@@ -95,15 +95,18 @@ class SliceResult:
         """Whether anything was drawn."""
         return bool(self.estimate.mask.any())
 
+    @property
+    def confidence(self) -> float:
+        """Of what is drawn: the geometric mean of the segmenter's estimate and the second judge's; NaN where undefined.
+
+        0 where nothing is drawn.
+        """
+        return math.sqrt(max(0.0, min(1.0, self.estimate.iou)) * self.agreement) if self.present else 0.0
+
     def emptied(self) -> SliceResult:
         """The same evidence, with nothing asked and nothing drawn."""
         nothing = MaskEstimate.nothing(self.estimate.mask.shape)
         return replace(self, prompts=Prompts(), estimate=nothing, weights=self.weights[:0], agreement=0.0)
-
-    def light(self) -> SliceResult:
-        """Without the maps of its stages, so that a volume's planes fit in memory."""
-        estimate = replace(self.estimate, probability=None)
-        return replace(self, estimate=estimate, saliency=None, region=None, matches=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +120,6 @@ class PlaneResults:
 
     items: tuple[SliceResult, ...]
     proposals: Proposals | None = None
-
-    def light(self) -> PlaneResults:
-        """Without the maps and regions of its stages."""
-        return PlaneResults(tuple(item.light() for item in self.items))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexiseg.models.protocols import Encoder, Segmenter
-from lexiseg.pipelines.base import CachedSegmenter, StageTimer, TextPipeline, check_phrases
+from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult

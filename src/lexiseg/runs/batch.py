@@ -13,14 +13,18 @@ from typing import Any
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
+from lexiseg.io.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.read import read_scan
+from lexiseg.io.segments import WriteOptions
 from lexiseg.pipelines.results import Result
 from lexiseg.runs import ledger
+from lexiseg.runs.exports import write_exports
 from lexiseg.runs.folder import only_run, remove_outputs, take_over
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.notes import Notices, lost_to_others
-from lexiseg.runs.outputs import write_outputs
+from lexiseg.runs.outputs import OutputOptions, write_outputs
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
+from lexiseg.runs.sizes import sizes
 from lexiseg.runs.table import (
     RESULTS_NAME,
     Row,
@@ -29,7 +33,6 @@ from lexiseg.runs.table import (
     now,
     number,
     settings_record,
-    sizes,
     write_record,
     write_results,
 )
@@ -46,6 +49,7 @@ def segment_one(
     *,
     options: RunOptions,
     tell: Callable[[float], None],
+    outputs: OutputOptions | None = None,
     observe: Observe | None = None,
     notices: Notices | None = None,
 ) -> list[Row]:
@@ -57,6 +61,7 @@ def segment_one(
         out: the run's folder.
         options: see `RunOptions`.
         tell: called with the share of the scan's work that is done.
+        outputs: what is written, and how; by the options when None.
         observe: see `run_batch`.
         notices: told of the result, for what is said once a run.
 
@@ -67,18 +72,18 @@ def segment_one(
     try:
         if item.error:
             raise LexisegError(item.error)
-        scan = read_scan(item.path, id=item.id)
-        keep = options.save_stages or observe is not None
+        scan = _read(item)
+        outputs = outputs or output_options(options)
+        # Probabilities of a volume's planes are kept with the stages alone.
+        keep = options.save_stages or observe is not None or options.seg_type == "fractional"
         ask: Any = pipeline  # yardsticks take one argument more than a `Pipeline` promises
         result: Result = ask(scan, item.phrases, keep_stages=keep, progress=tell, **_truth(pipeline, item, scan))
         if observe is not None:
             observe(item, scan, result)
         planes = pipeline.planes(scan)
         ledger.begin(out, item.id, item.phrases)
-        written = write_outputs(
-            result, scan, planes, out, item.name, stages=options.save_stages, overlay=options.overlay
-        )
-        ledger.finish(out, item.id, item.path, item.shown, written)
+        written = write_outputs(result, scan, planes, out, item.name, options=outputs)
+        ledger.finish(out, item.id, item.path, item.shown, written.paths)
     except UnwritableResult:
         # The next scan would meet the same full disk.
         raise
@@ -93,12 +98,30 @@ def segment_one(
         logger.info("%s: done in %s s", item.shown, seconds)
         if notices is not None:
             notices.take(result)
-        return _rows(item, pipeline.preset.name, result, scan, seconds)
+            notices.take_left_out(written.left_out)
+        common = {"preset": pipeline.preset.name, "seconds": seconds}
+        return _rows(item, result, scan, {**scan.notes, **result.planes, **written.notes}, common)
     logger.warning("%s", reason)
     remove_outputs(out, item.name, item.phrases)
     seconds = number(time.perf_counter() - began, 3)
     common = {"id": item.id, "image": item.shown, "preset": pipeline.preset.name, "seconds": seconds}
     return [Row(**common, text=text, status="failed", error=reason) for text in item.phrases or ("",)]
+
+
+def _read(item: RunItem) -> Scan:
+    return read_scan(item.path, id=item.id)
+
+
+def output_options(options: RunOptions, pseudonyms: Pseudonyms | None = None) -> OutputOptions:
+    """What a run writes of each scan."""
+    return OutputOptions(
+        stages=options.save_stages,
+        overlay=options.overlay,
+        formats=options.formats,
+        # Of these, what is written of all scans together is made.
+        arrays_too=bool(options.exports),
+        writing=WriteOptions(seg_type=options.seg_type, pseudonyms=pseudonyms),
+    )
 
 
 def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
@@ -110,28 +133,27 @@ def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
     return {"truth": read_mask(item.mask, scan)}
 
 
-def _rows(item: RunItem, preset: str, result: Result, scan: Scan, seconds: str) -> list[Row]:
-    common = {name: text for name, text in {**scan.notes, **result.planes}.items() if text}
+def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], common: Mapping[str, Any]) -> list[Row]:
+    told = {name: text for name, text in notes.items() if text}
     lost = lost_to_others(result)
 
-    def notes(phrase: str) -> str:
+    def notes_of(phrase: str) -> str:
         own = {"labels": str(lost[phrase])} if phrase in lost else {}
-        return "; ".join(f"{name}: {text}" for name, text in {**common, **own}.items())
+        return "; ".join(f"{name}: {text}" for name, text in {**told, **own}.items())
 
     return [
         Row(
             id=item.id,
             image=item.shown,
             text=target.phrase,
-            preset=preset,
             present="true" if target.present else "false",
             presence=number(target.presence),
             confidence=number(target.confidence),
             boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
-            seconds=seconds,
-            notes=notes(target.phrase),
+            notes=notes_of(target.phrase),
             verdict=target.verdict,
             **sizes(target.mask, scan),
+            **common,
         )
         for target in result.targets
     ]
@@ -186,13 +208,15 @@ def run_batch(
     """
     options = options or RunOptions()
     began, started = time.perf_counter(), now()
+    pseudonyms = own_pseudonyms() if options.deidentify else None
+    outputs = output_options(options, pseudonyms)
     settings = settings_record(
         pipeline.provenance,
         device=str(pipeline.encoder.device),
         precision=_precision(pipeline),
         seed=options.seed,
         phrases=phrases,
-        options={"save_stages": options.save_stages, "overlay": options.overlay},
+        options=options.record(pseudonyms),
     )
     with only_run(out):
         # The table first: old rows beside a new record would pass for the new run's.
@@ -208,12 +232,22 @@ def run_batch(
             teller.begin(item)
             with _resumable():
                 rows = segment_one(
-                    pipeline, item, out, options=options, tell=teller.share, observe=observe, notices=notices
+                    pipeline,
+                    item,
+                    out,
+                    options=options,
+                    outputs=outputs,
+                    tell=teller.share,
+                    observe=observe,
+                    notices=notices,
                 )
                 append_results(table, rows)
             kept.rows[item.id] = rows
             teller.end(failed=not rows[0].ok)
         notices.say_overlaps()
+        notices.say_left_out()
+        with _resumable():
+            write_exports(out, options.exports, items, kept.rows, _read)
         write_results(table, kept.in_order(items))
         seconds = time.perf_counter() - began
         done = [kept.rows[item.id] for item in items if kept.rows[item.id][0].ok]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,18 +19,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lexiseg.datasets.exports import EXPORT_NAMES
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import remove_torn
-from lexiseg.io.names import printable, safe_id, slugs
+from lexiseg.io.names import OUTPUT_SUFFIXES, printable, safe_id, slugs
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.ledger import FILES_NAME, Ledger, State, read_ledger, write_ledger
+from lexiseg.runs.ledger import FILES_NAME, RUN, Ledger, State, read_ledger, write_ledger
 from lexiseg.runs.table import RECORD_NAME, RESULTS_NAME, Row, read_record, read_results, refuse_other, write_results
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".png", ".nii.gz")
-_ONCE = ("labels.png", "overlay.png", "proposals.png", "proposals.json", *(f"uncertainty{end}" for end in _SUFFIXES))
-_OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in _SUFFIXES))
+_GRIDS = (".png", ".nii.gz", ".nrrd")
+_ONCE = ("labels.png", "overlay.png", "proposals.png", "proposals.json", *(f"uncertainty{end}" for end in _GRIDS))
+_OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in _GRIDS))
 
 
 def output_names(name: str, own: Sequence[str] = ()) -> list[str]:
@@ -40,7 +42,7 @@ def output_names(name: str, own: Sequence[str] = ()) -> list[str]:
         own: its phrases' slugs, where there are several.
     """
     own = own if len(own) > 1 else ()
-    masks = [f"{name}_mask{slug}{end}" for slug in ("", *(f"_{each}" for each in own)) for end in _SUFFIXES]
+    masks = [f"{name}_mask{slug}{end}" for slug in ("", *(f"_{each}" for each in own)) for end in OUTPUT_SUFFIXES]
     stems = [f"{name}_{each}" for each in own] or [name]
     stages = [f"{stem}_{end}" for stem in stems for end in _OF_A_PHRASE]
     return [*masks, *(f"{name}_{end}" for end in _ONCE), *stages]
@@ -74,13 +76,16 @@ def only_run(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_folder(out: Path, items: Sequence[RunItem], *, resume: bool | None = None) -> None:
+def check_folder(
+    out: Path, items: Sequence[RunItem], *, resume: bool | None = None, exports: Sequence[str] = ()
+) -> None:
     """Make the results' folder and see that it can be written to, before any model is loaded.
 
     Args:
         out: the folder.
         items: of the run.
         resume: see `RunOptions`; None where that is decided later.
+        exports: names of files and folders that are of all scans together.
 
     Raises:
         UnwritableResult: the file system refuses.
@@ -96,8 +101,9 @@ def check_folder(out: Path, items: Sequence[RunItem], *, resume: bool | None = N
         except OSError as error:
             raise _unwritable(out, error) from error
         holdings.refuse_foreign(items)
+        holdings.refuse_foreign_exports(exports)
         if resume is not None:
-            wanted = [item.id for item in items] if resume else holdings.ids
+            wanted = [RUN, *(item.id for item in items)] if resume else holdings.ids
             holdings.refuse_changed(wanted)
 
 
@@ -166,7 +172,8 @@ def take_over(out: Path, items: Sequence[RunItem], settings: dict[str, Any], *, 
     # The files first: files without a row would belong to nobody after a kill.
     removed = holdings.remove(gone)
     if removed and not resume:
-        told = f"files of an earlier run are removed: {removed}, of {len(gone)} scans; --resume would have kept them"
+        scans = sum(scan != RUN for scan in gone)
+        told = f"files of an earlier run are removed: {removed}, of {scans} scans; --resume would have kept them"
         logger.warning("%s: %s", printable(str(out)), told)
     earlier = Earlier(rows, done, before)
     write_results(out / RESULTS_NAME, earlier.in_order(items))
@@ -214,6 +221,8 @@ class _Holdings:
         listed = self.ledger.names(id)
         if listed is not None:
             return listed
+        if id == RUN:
+            return [name for name in self.ledger.slugs.get(RUN, ()) if name in EXPORT_NAMES]
         own = self.ledger.slugs.get(id) or slugs([row.text for row in self.rows.get(id, ())])
         return [name for name in output_names(safe_id(id), own) if name in self.present]
 
@@ -223,7 +232,7 @@ class _Holdings:
             bool(rows)
             and tuple(row.text for row in rows) == item.phrases
             and all(row.ok and row.image == item.shown for row in rows)
-            and bool(self.ledger.names(item.id))
+            and self.ledger.finished(item.id)
             and self.ledger.input_is_same(item.id, item.path)
             and all(state is State.SAME for state in self.ledger.states(item.id, self.folder).values())
         )
@@ -240,6 +249,15 @@ class _Holdings:
                         "choose another folder"
                     )
 
+    def refuse_foreign_exports(self, names: Iterable[str]) -> None:
+        owned = {name.partition("/")[0] for name in self.names(RUN)}
+        for name in names:
+            if name in self.present and name not in owned:
+                raise UsageError(
+                    f"{printable(str(self.folder))}: {name} is there and no run of lexiseg wrote it; "
+                    "choose another folder"
+                )
+
     def refuse_changed(self, ids: Iterable[str]) -> None:
         for scan in ids:
             for name, state in self.ledger.states(scan, self.folder).items():
@@ -251,7 +269,11 @@ class _Holdings:
 
     def say_what_changed(self, ids: Iterable[str]) -> None:
         """One line on scans that had been done and are not any more."""
-        lost = [scan for scan in ids if self.ledger.names(scan) and all(row.ok for row in self.rows.get(scan, ()))]
+        lost = [
+            scan
+            for scan in ids
+            if scan != RUN and self.ledger.finished(scan) and all(row.ok for row in self.rows.get(scan, ()))
+        ]
         if lost:
             told = (
                 "scans are done again, since they or what was written of them is not what it was: "
@@ -260,14 +282,29 @@ class _Holdings:
             logger.warning("%s: %s", printable(str(self.folder)), told)
 
     def remove(self, ids: Iterable[str]) -> int:
-        names = [name for scan in ids for name in self.names(scan) if name in self.present]
+        names = [name for scan in ids for name in self.names(scan) if self._is_own(name)]
         _remove(self.folder, names)
         return len(names)
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a listed file lies in the folder itself, or in a data set that a run made there."""
+        top, _, rest = name.partition("/")
+        if top not in self.present:
+            return False
+        if not rest:
+            return True
+        place = self.folder / top
+        return (
+            top in EXPORT_NAMES
+            and not place.is_symlink()
+            and (self.folder / name).parent.resolve().is_relative_to(place.resolve())
+            and os.path.lexists(self.folder / name)
+        )
 
 
 def has_mask(folder: Path, name: str) -> bool:
     """Whether a scan's mask is there."""
-    return any((folder / f"{name}_mask{end}").is_file() for end in _SUFFIXES)
+    return any((folder / f"{name}_mask{end}").is_file() for end in _GRIDS)
 
 
 def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:
@@ -280,8 +317,18 @@ def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
+    parents: set[Path] = set()
     for name in names:
+        path = folder / name
         try:
-            (folder / name).unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                # A data set that was announced, and not finished.
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise UnwritableResult(f"{folder}: the earlier {name} cannot be removed ({error.strerror})") from error
+        parents.update(place for place in path.parents if place != folder and place.is_relative_to(folder))
+    for place in sorted(parents, key=lambda each: -len(each.parts)):
+        with suppress(OSError):  # somebody put a file there: it stays
+            place.rmdir()

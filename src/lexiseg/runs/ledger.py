@@ -26,11 +26,13 @@ from lexiseg.runs.table import append_lines, csv_line
 logger = logging.getLogger(__name__)
 
 FILES_NAME = "files.csv"
+RUN = ""
+"""The id under which files are listed that are of no one scan, such as a data set of all of them."""
 COLUMNS = ("id", "role", "file", "size", "mtime_ns", "sha256")
 _HEADER = csv_line(COLUMNS)
 # The chunk IEND (PNG 11.2.5), which decoders do without.
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-_BEGUN, _INPUT, _OUTPUT = "begun", "input", "output"
+_BEGUN, _INPUT, _OUTPUT, _NOTHING = "begun", "input", "output", "nothing"
 
 
 class State(Enum):
@@ -50,8 +52,8 @@ class Entry:
 
     Attributes:
         id: the scan's.
-        role: "input" for the scan's own file, "output" for one that was written, "begun" for the
-            announcement that files of this scan are about to be written.
+        role: "input" for the scan's own file, "output" for one that was written, "nothing" where none was,
+            "begun" for the announcement that files of this scan are about to be written.
         file: the output's name; the input as it was given; of an announcement the phrases' slugs.
         size: in bytes.
         mtime_ns: when it was last modified, in nanoseconds.
@@ -117,6 +119,10 @@ class Ledger:
         found = self.entries.get(id)
         return None if not found else [each.file for each in found if each.role == _OUTPUT]
 
+    def finished(self, id: str) -> bool:
+        """Whether a scan's outputs are known: at least one, or that there were none."""
+        return any(each.role in (_OUTPUT, _NOTHING) for each in self.entries.get(id, ()))
+
     def input_is_same(self, id: str, path: Path) -> bool:
         """Whether a scan's own file is what it was."""
         return any(each.role == _INPUT and each.is_same(path) for each in self.entries.get(id, ()))
@@ -157,6 +163,31 @@ def finish(folder: Path, id: str, source: Path, shown: str, outputs: Sequence[Pa
     try:
         entries = [Entry.of(path, id=id, role=_OUTPUT, file=path.name) for path in outputs]
         entries.insert(0, Entry.of(source, id=id, role=_INPUT, file=shown))
+    except OSError as error:
+        raise UnwritableResult(f"{folder}: what was written cannot be read again ({error.strerror})") from error
+    if not outputs:
+        # Such as a SEG of what is absent.
+        entries.append(Entry(id=id, role=_NOTHING, file=""))
+    append_lines(folder / FILES_NAME, [entry.to_line() for entry in entries])
+
+
+def begin_exports(folder: Path, names: Sequence[str]) -> None:
+    """Announce files or folders, by name, of all scans together.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    append_lines(folder / FILES_NAME, [Entry(id=RUN, role=_BEGUN, file=" ".join(names)).to_line()])
+
+
+def finish_exports(folder: Path, outputs: Sequence[Path]) -> None:
+    """Record files of all scans together as they are now; they lie in `folder`, at any depth.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    try:
+        entries = [Entry.of(path, id=RUN, role=_OUTPUT, file=path.relative_to(folder).as_posix()) for path in outputs]
     except OSError as error:
         raise UnwritableResult(f"{folder}: what was written cannot be read again ({error.strerror})") from error
     append_lines(folder / FILES_NAME, [entry.to_line() for entry in entries])
@@ -202,22 +233,60 @@ def write_ledger(folder: Path, ledger: Ledger) -> Path:
 
 def _is_whole(path: Path) -> bool:
     """Whether a file of ours can be read to its end."""
+    check = next((each for suffix, each in _WHOLE.items() if path.name.endswith(suffix)), _whole_json)
     try:
-        if path.name.endswith(".gz"):
-            with gzip.open(path) as stream:
-                while stream.read(2**20):
-                    pass
-        elif path.suffix == ".png":
-            if not path.read_bytes().endswith(_PNG_END):
-                return False
-            with Pillow.open(path) as picture:
-                picture.load()
-        else:
-            content = path.read_bytes()
-            json.loads(content)
-            return content.endswith(b"\n")
+        return check(path)
     # The decoders raise anything at all on damaged files.
     except Exception:
         logger.debug("%s cannot be read", path.name, exc_info=True)
         return False
+
+
+def _whole_gzip(path: Path) -> bool:
+    with gzip.open(path) as stream:
+        while stream.read(2**20):
+            pass
     return True
+
+
+def _whole_png(path: Path) -> bool:
+    if not path.read_bytes().endswith(_PNG_END):
+        return False
+    with Pillow.open(path) as picture:
+        picture.load()
+    return True
+
+
+def _whole_nrrd(path: Path) -> bool:
+    content = path.read_bytes()
+    gzip.decompress(content[content.index(b"\n\n") + 2 :])
+    return True
+
+
+def _whole_dicom(path: Path) -> bool:
+    import pydicom
+
+    dataset = pydicom.dcmread(path)
+    size = dataset.get("Rows", 0) * dataset.get("Columns", 0) * int(dataset.get("NumberOfFrames") or 1)
+    expected = (size * dataset.get("BitsAllocated", 8) + 7) // 8
+    return len(dataset.get("PixelData", b"")) >= expected and len(list(dataset.iterall())) > 0
+
+
+def _whole_stl(path: Path) -> bool:
+    content = path.read_bytes()
+    return len(content) == 84 + 50 * int.from_bytes(content[80:84], "little")
+
+
+def _whole_json(path: Path) -> bool:
+    content = path.read_bytes()
+    json.loads(content)
+    return content.endswith(b"\n")
+
+
+_WHOLE = {
+    ".gz": _whole_gzip,
+    ".png": _whole_png,
+    ".nrrd": _whole_nrrd,
+    ".dcm": _whole_dicom,
+    ".stl": _whole_stl,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,7 @@ class Notices:
         self._unknown: set[str] = set()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
+        self._left_out: dict[str, int] = {}
         self._unit = "pixels"
 
     def take(self, result: Result) -> None:
@@ -66,6 +68,17 @@ class Notices:
         for phrase, each in lost.items():
             self._lost[phrase] = self._lost.get(phrase, 0) + sum(each.to.values())
             self._unit = each.unit
+
+    def take_left_out(self, formats: Sequence[str]) -> None:
+        """Count the formats that could not hold a scan."""
+        for each in formats:
+            self._left_out[each] = self._left_out.get(each, 0) + 1
+
+    def say_left_out(self) -> None:
+        """One line on formats that scans were not written in."""
+        if self._left_out:
+            counted = ", ".join(f"{each} of {count} scans" for each, count in sorted(self._left_out.items()))
+            logger.warning("formats that cannot hold a scan are left out: %s; the column notes says why", counted)
 
     def say_overlaps(self) -> None:
         """One line on what the label maps lost."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
 
+from lexiseg.errors import FormatMismatch
 from lexiseg.files import atomic_write
 from lexiseg.io.names import slugs
-from lexiseg.io.write import write_map, write_mask
+from lexiseg.io.segments import Segment, Segments, WriteOptions
+from lexiseg.io.write import default_formats, grid_writer_of, write_map, writer_of
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.proposals.files import proposals_record
 from lexiseg.runs.pictures import overlay_picture, proposals_picture
@@ -18,13 +22,49 @@ from lexiseg.values.masks import Prompts
 from lexiseg.values.scans import Image, Planes, Scan
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is written of each scan.
+
+    Attributes:
+        stages: NAME_saliency, NAME_region and NAME_prompts; of several phrases each has its slug after
+            the name.  Where regions were proposed, also NAME_proposals.json, which says too which of them
+            each phrase retrieved, and for an image NAME_proposals.png.
+        overlay: NAME_overlay.png.
+        formats: of the masks; see `lexiseg.io.write.default_formats` for none.
+        arrays_too: PNG or NIfTI besides, where one of them can hold the scan.
+        writing: how they are written.
+    """
+
+    stages: bool = False
+    overlay: bool = False
+    formats: tuple[str, ...] = ()
+    arrays_too: bool = False
+    writing: WriteOptions = field(default_factory=WriteOptions)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of a scan.
+
+    Attributes:
+        paths: the mask of all phrases last.
+        notes: by format, why it was left out, or what it could not hold.
+        left_out: the formats that could not hold the scan.
+    """
+
+    paths: list[Path]
+    notes: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+
 def write_outputs(
-    result: Result, scan: Scan, planes: Planes, folder: Path, name: str, *, stages: bool, overlay: bool
-) -> list[Path]:
-    """Write a scan's mask and, where asked for, its stages and a picture, each file in one step.
+    result: Result, scan: Scan, planes: Planes, folder: Path, name: str, *, options: OutputOptions | None = None
+) -> Written:
+    """Write a scan's masks and, where asked for, its stages and a picture, each file in one step.
 
     Of several phrases each has its own mask, NAME_mask_SLUG, beside the mask of all and the label map, in
-    which a pixel belongs to one phrase alone.
+    which a pixel belongs to one phrase alone. A DICOM SEG or structure set holds all phrases.
 
     An uncertainty that the result has is written as NAME_uncertainty.
 
@@ -36,46 +76,86 @@ def write_outputs(
         planes: of the scan, as the result's pipeline saw them.
         folder: where to.
         name: what the files' names begin with.
-        stages: write NAME_saliency, NAME_region and NAME_prompts; of several phrases each has its slug after
-            the name.  Where regions were proposed, also NAME_proposals.json, which says too which of them
-            each phrase retrieved, and for an image NAME_proposals.png.
-        overlay: write NAME_overlay.png.
-
-    Returns:
-        What was written, in that order.
+        options: see `OutputOptions`.
 
     Raises:
+        FormatMismatch: none of the formats can hold the scan; one line.
         UnwritableResult: the file system refused.
     """
+    options = options or OutputOptions()
     several = len(result.targets) > 1
     own = slugs([target.phrase for target in result.targets])
     written: list[Path] = []
-    if stages:
+    notes: dict[str, str] = {}
+    formats = options.formats or default_formats(scan)
+    if options.arrays_too and not any(each in ("png", "nifti") for each in formats):
+        writer = grid_writer_of(scan)
+        formats = (*formats, *(each for each in ("png", "nifti") if isinstance(writer, type(writer_of(each)))))
+    gridded = grid_writer_of(scan, formats) is not None
+    if not gridded and (options.stages or result.uncertainty is not None):
+        notes["stages"] = "maps are left out: no format holds arrays of such slices"
+    if options.stages:
         for target, slug in zip(result.targets, own, strict=True):
-            written += _write_stages(target, scan, planes, folder, f"{name}_{slug}" if several else name)
+            stem = f"{name}_{slug}" if several else name
+            written += _write_stages(target, scan, planes, folder / stem, formats=formats, maps=gridded)
         if result.proposals:
             written += _write_proposals(result, scan, planes, folder, name)
-    if overlay:
+    if options.overlay:
         picture = Pillow.fromarray(overlay_picture(result, planes))
         written.append(atomic_write(folder / f"{name}_overlay.png", lambda file: picture.save(file, format="PNG")))
-    if result.uncertainty is not None:
-        written.append(write_map(result.uncertainty, scan, folder, stem=name, kind="uncertainty"))
-    if several:
-        for target, slug in zip(result.targets, own, strict=True):
-            written.append(write_mask(target.mask, scan, folder, stem=name, slug=slug))
-        if isinstance(scan, Image):
-            written.append(folder / f"{name}_labels.png")  # written along with the mask
-    return [*written, write_mask(result.mask, scan, folder, stem=name)]
+    if result.uncertainty is not None and gridded:
+        written.append(write_map(result.uncertainty, scan, folder, stem=name, kind="uncertainty", formats=formats))
+    segments = Segments(
+        scan=scan,
+        items=tuple(
+            Segment(target.phrase, slug, target.mask, target.probability)
+            for target, slug in zip(result.targets, own, strict=True)
+        ),
+        labels=result.mask.labels,
+        provenance=result.provenance,
+    )
+    left_out = []
+    # The first format is the scan's own, so that its mask comes last.
+    for each in reversed(formats):
+        try:
+            for end, content in _files(each, segments, options.writing, notes):
+                written.append(_write(folder / f"{name}_{end}", content))
+        except FormatMismatch as error:
+            notes[each] = f"left out: {error}"
+            left_out.append(each)
+    if len(left_out) == len(formats):
+        reasons = "; ".join(f"{each}: {notes[each].removeprefix('left out: ')}" for each in formats)
+        raise FormatMismatch(f"{name}: no format that was asked for can hold its mask ({reasons})")
+    return Written(written, notes, tuple(left_out))
 
 
-def _write_stages(target: TargetResult, scan: Scan, planes: Planes, folder: Path, stem: str) -> list[Path]:
+def _files(form: str, segments: Segments, options: WriteOptions, notes: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Each file's end with its suffix, and its content."""
+    writer = writer_of(form)
+    if reason := writer.why_not(segments.scan):
+        raise FormatMismatch(reason)
+    for end, content in writer.files(segments, options, notes):
+        yield f"{end}{writer.suffix}", content
+
+
+def _write(path: Path, content: bytes) -> Path:
+    return atomic_write(path, lambda file: file.write(content))
+
+
+def _write_stages(
+    target: TargetResult, scan: Scan, planes: Planes, base: Path, *, formats: Sequence[str], maps: bool
+) -> list[Path]:
+    folder, stem = base.parent, base.name
+    content = json.dumps(_prompts_record(target, scan), indent=2, allow_nan=False) + "\n"
+    prompts = atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode()))
+    if not maps:
+        return [prompts]
     saliency = planes.assemble([each.map for each in target.saliency])
     region = planes.assemble([each.mask for each in target.region])
-    content = json.dumps(_prompts_record(target, scan), indent=2, allow_nan=False) + "\n"
     return [
-        write_map(saliency, scan, folder, stem=stem, kind="saliency"),
-        write_map(region, scan, folder, stem=stem, kind="region"),
-        atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode())),
+        write_map(saliency, scan, folder, stem=stem, kind="saliency", formats=formats),
+        write_map(region, scan, folder, stem=stem, kind="region", formats=formats),
+        prompts,
     ]
 
 

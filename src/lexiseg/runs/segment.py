@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lexiseg.errors import UsageError
+from lexiseg.io.pseudonyms import own_pseudonyms
+from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
+from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 
 if TYPE_CHECKING:
+    from lexiseg.io.pseudonyms import Pseudonyms
     from lexiseg.pipelines.results import Result
     from lexiseg.runs.batch import Observe
     from lexiseg.values.scans import Planes, Scan
@@ -56,12 +60,39 @@ class RunOptions:
         resume: keep what an earlier run of the same folder, settings and weights has done; failed scans are
             tried again.
         seed: of every random number.
+        formats: of each scan's masks; by the scan's kind when empty, see `lexiseg.io.write.default_formats`.
+        exports: "coco" and "nnunet", written at the end of all scans together. Masks in the scans' own kind are
+            written too, of which they are made.
+        seg_type: "binary", "labelmap" or "fractional" of DICOM SEG.
+        deidentify: DICOM SEG and structure sets get pseudonyms in the place of identifiers and UIDs.
+
+    Raises:
+        UsageError: there is no such format or type.
     """
 
     save_stages: bool = False
     overlay: bool = False
     resume: bool = False
     seed: int = 0
+    formats: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    seg_type: SegType = "binary"
+    deidentify: bool = False
+
+    def __post_init__(self) -> None:
+        if parse_formats((*self.formats, *self.exports)) != (self.formats, self.exports):
+            raise UsageError("formats of one scan and of all scans are mixed up; expected `parse_formats` of them")
+        WriteOptions(seg_type=self.seg_type)
+
+    def record(self, pseudonyms: Pseudonyms | None = None) -> dict[str, Any]:
+        """What decides which files there are, for run.json."""
+        return {
+            "save_stages": self.save_stages,
+            "overlay": self.overlay,
+            "formats": [*self.formats, *self.exports] or "by kind",
+            "seg_type": self.seg_type,
+            "deidentify": pseudonyms.fingerprint if pseudonyms is not None else False,
+        }
 
 
 @dataclass(frozen=True)
@@ -198,7 +229,9 @@ def segment_files(
         raise UsageError(
             f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
         )
-    check_folder(request.out, items, resume=request.options.resume)
+    if request.options.deidentify:
+        own_pseudonyms()
+    check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
     from lexiseg.models.loading import resolve_device
     from lexiseg.pipelines import loading

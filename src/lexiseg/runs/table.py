@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
-from lexiseg.values.arrays import BoolArray
-from lexiseg.values.scans import Scan, Volume
 from lexiseg.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def settings_record(
     precision: str,
     seed: int,
     phrases: Sequence[str],
-    options: Mapping[str, bool],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides a run's results, as plain values.
 
@@ -53,7 +51,7 @@ def settings_record(
         precision: of the models.
         seed: of the run.
         phrases: asked of every scan; empty where a manifest says them.
-        options: what was written besides masks.
+        options: what was written, and how.
     """
     models = {role: _nameless(provenance[role]) for role in ("encoder", "segmenter")}
     return {
@@ -166,13 +164,14 @@ COLUMNS = (
     "area_mm2",
     "slices",
     "volume_mm3",
+    "diameter_mm",
     "reviewed",
     "review",
     "review_seconds",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
-_REVIEW = 3
-"""How many of them, at the end, older tables lack: their cells are then empty."""
+_FIRST = 17
+"""How many of them the first tables had: the cells that an older one lacks are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +197,7 @@ class Row:
         area_mm2: the same in mm2, where the spacing is known.
         slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
         volume_mm3: of a volume's mask, where the spacing is known.
+        diameter_mm: the largest of one connected piece of the mask, see `lexiseg.runs.sizes.largest_diameter`.
         reviewed: "true" once a person looked at the scan; "" before.
         review: what the person said: "accepted", "corrected", "rejected" or "skipped".
         review_seconds: how long the scan was looked at.
@@ -220,6 +220,7 @@ class Row:
     area_mm2: str = ""
     slices: str = ""
     volume_mm3: str = ""
+    diameter_mm: str = ""
     reviewed: str = ""
     review: str = ""
     review_seconds: str = ""
@@ -236,8 +237,8 @@ class Row:
             UsageError: the line has another number of cells, or a status that is none.
         """
         cells = next(csv.reader([line]), [])
-        if len(cells) == len(COLUMNS) - _REVIEW:
-            cells += [""] * _REVIEW
+        if _FIRST <= len(cells) < len(COLUMNS):
+            cells += [""] * (len(COLUMNS) - len(cells))
         if len(cells) != len(COLUMNS) or cells[COLUMNS.index("status")] not in ("ok", "failed"):
             raise UsageError(
                 f"a line has {len(cells)} cells or no status; expected the {len(COLUMNS)} columns {','.join(COLUMNS)}"
@@ -271,24 +272,9 @@ def boxes_cell(target: TargetResult, *, volume: bool) -> str:
     )
 
 
-def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
-    """The cells of `Row` that say how large a mask is.
-
-    Args:
-        mask: bool, of the scan's shape.
-        scan: what it is of.
-    """
-    count = int(mask.sum())
-    spacing = scan.spacing
-    size = "" if spacing is None else f"{count * math.prod(spacing):.2f}"
-    if isinstance(scan, Volume):
-        return {"slices": str(int(mask.any(axis=(1, 2)).sum())), "volume_mm3": size}
-    return {"area_px": str(count), "area_mm2": size}
-
-
 RESULTS_NAME = "results.csv"
 _HEADER = csv_line(COLUMNS)
-_OLDER = csv_line(COLUMNS[:-_REVIEW])
+_OLDER = tuple(csv_line(COLUMNS[:count]) for count in range(_FIRST, len(COLUMNS)))
 
 
 def read_results(path: Path) -> list[Row]:
@@ -306,7 +292,7 @@ def read_results(path: Path) -> list[Row]:
     if not lines:
         return []
     header = lines[0].replace("\r\n", "\n")
-    if header not in (_HEADER, _OLDER):
+    if header not in (_HEADER, *_OLDER):
         whose = "another version of lexiseg" if _HEADER.startswith(header.rstrip("\n")) else "no lexiseg"
         raise UsageError(f"{path}: it was written by {whose}; choose another folder or move it away")
     try:

@@ -88,11 +88,22 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
     ) -> Raw:
         """One forward where the tower allows it, with shifts their square and one more; for all phrases."""
-        dense, whole = self._encoded(encoder, view)
-        positions, embedding = dense.permute(1, 2, 0), whole.detach().float()
-        maps = [self._log_odds(encoder, positions, phrase) for phrase in phrases]
+        found = self._maps(encoder, *self._encoded(encoder, view), phrases)
         progress(1.0)
-        return Raw(torch.stack(maps), embedding, "dense")
+        return found
+
+    def compute_many(self, encoder: Encoder, views: Tensor, phrases: Sequence[PhraseEmbedding]) -> list[Raw]:
+        """One forward of all views; with shifts, which are a batch by themselves, one view after the other."""
+        if self.shifts > 1:
+            return super().compute_many(encoder, views, phrases)
+        dense, whole = encoder.encode_dense_and_image(views)
+        return [self._maps(encoder, dense[k].detach().float(), whole[k : k + 1], phrases) for k in range(len(views))]
+
+    def _maps(self, encoder: Encoder, dense: Tensor, whole: Tensor, phrases: Sequence[PhraseEmbedding]) -> Raw:
+        """What positions (E, h, w) and the view's embedding (1, E) say of each phrase."""
+        positions = dense.permute(1, 2, 0)
+        maps = [self._log_odds(encoder, positions, phrase) for phrase in phrases]
+        return Raw(torch.stack(maps), whole.detach().float(), "dense")
 
     def activate(self, encoder: Encoder, raw: Tensor, phrase: PhraseEmbedding) -> Tensor:
         """Log-odds to a probability; or the stretch."""

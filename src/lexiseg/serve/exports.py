@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexiseg.errors import UsageError
-from lexiseg.values.scans import Image, Volume
+from lexiseg.errors import FormatMismatch, UsageError
 
 if TYPE_CHECKING:
     from lexiseg.session import Session
@@ -28,20 +27,23 @@ def export_files(session: Session, format: str, ids: Sequence[str]) -> Files:
 
     Args:
         session: its masks as they are now.
-        format: one of `FORMATS`.
+        format: one of `formats()`.
         ids: of the targets; all that are there when empty.
 
     Raises:
-        UsageError: no such format or target, none at all, or the format cannot hold this scan.
+        UsageError: no such format or target, or none at all.
+        FormatMismatch: the format cannot hold this scan.
     """
-    if format not in FORMATS:
-        raise UsageError(f"there is no format {format!r}; expected one of {', '.join(FORMATS)}")
+    if format not in formats():
+        raise UsageError(f"there is no format {format!r}; expected one of {', '.join(formats())}")
     if not all(each.isdigit() for each in ids):
         raise UsageError("targets are named by their ids, such as 1,2")
     targets = [session.target(int(each)) for each in ids] or session.all_targets()
     if not targets:
         raise UsageError("there is no target yet; ask for one or draw one before you take it away")
-    return FORMATS[format](session, targets)
+    if format in _OWN:
+        return _OWN[format](session, targets)
+    return _by_writer(session, format, targets)
 
 
 def packed(files: Files, stem: str, format: str) -> tuple[str, str, bytes]:
@@ -58,37 +60,36 @@ def packed(files: Files, stem: str, format: str) -> tuple[str, str, bytes]:
     return f"{safe_id(stem)}_{format}.zip", _KINDS[".zip"], archive.getvalue()
 
 
-def stems(session: Session, targets: Sequence[Target]) -> list[str]:
-    """What each target's file is called, without its end."""
+def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> Files:
+    """By one of the writers that `lexiseg segment` has."""
     from lexiseg.io.names import safe_id, slugs
-
-    base = safe_id(session.scan.id)
-    if len(targets) == 1:
-        return [f"{base}_mask"]
-    return [f"{base}_mask_{slug}" for slug in slugs([target.look.name for target in targets])]
-
-
-def _written(session: Session, targets: Sequence[Target], wanted: type) -> Files:
-    """By the writer of the scan's kind."""
+    from lexiseg.io.segments import Segment, Segments, WriteOptions
     from lexiseg.io.write import writer_of
 
-    kind, other = ("a volume", "nifti") if isinstance(session.scan, Volume) else ("an image", "png")
-    if not isinstance(session.scan, wanted):
-        raise UsageError(f"the scan is {kind}, whose masks are taken as {other}")
-    writer = writer_of(session.scan)
-    shown = 255 if isinstance(session.scan, Image) else 1
-    return {
-        f"{stem}{writer.suffix}": writer.mask(np.where(session.mask(target.id), np.uint8(shown), np.uint8(0)), session.scan)
-        for target, stem in zip(targets, stems(session, targets), strict=True)
-    }
-
-
-def _png(session: Session, targets: Sequence[Target]) -> Files:
-    return _written(session, targets, Image)
-
-
-def _nifti(session: Session, targets: Sequence[Target]) -> Files:
-    return _written(session, targets, Volume)
+    writer = writer_of(format)
+    if reason := writer.why_not(session.scan):
+        raise FormatMismatch(f"{format} cannot hold this scan's mask: {reason}; choose another format")
+    names = [target.look.name for target in targets]
+    items = tuple(
+        Segment(name, slug, session.mask(target.id), None if target.result is None or target.edited else
+                target.result.probability)
+        for target, name, slug in zip(targets, names, slugs(names), strict=True)
+    )  # fmt: skip
+    labels = np.zeros(session.scan.shape, np.uint8)
+    for number, item in enumerate(items, start=1):
+        labels[item.mask & (labels == 0)] = number
+    provenance = {} if not session.real_pipeline else session.real_pipeline.provenance
+    segments = Segments(session.scan, items, labels, provenance)
+    base, notes = safe_id(session.scan.id), dict[str, str]()
+    try:
+        files = {f"{base}_{end}{writer.suffix}": content for end, content in writer.files(segments, WriteOptions(), notes)}
+    except FormatMismatch as error:
+        raise FormatMismatch(f"{format} cannot hold this scan's mask: {error}; choose another format") from error
+    if not files:
+        raise FormatMismatch(f"{format} holds no empty mask; draw something, or choose another format")
+    if notes:
+        files["notes.txt"] = "".join(f"{name}: {text}\n" for name, text in notes.items()).encode()
+    return files
 
 
 def _coco(session: Session, targets: Sequence[Target]) -> Files:
@@ -125,7 +126,9 @@ def _coco(session: Session, targets: Sequence[Target]) -> Files:
         "annotations": annotations,
         "categories": [{"id": k, "name": target.look.name} for k, target in enumerate(targets, start=1)],
     }
-    return {f"{stems(session, targets[:1])[0].removesuffix('_mask')}_coco.json": (json.dumps(content) + "\n").encode()}
+    from lexiseg.io.names import safe_id
+
+    return {f"{safe_id(session.scan.id)}_coco.json": (json.dumps(content) + "\n").encode()}
 
 
 def _overlay(session: Session, targets: Sequence[Target]) -> Files:
@@ -147,13 +150,14 @@ def _overlay(session: Session, targets: Sequence[Target]) -> Files:
     return {f"{safe_id(session.scan.id)}_overlay.png": file.getvalue()}
 
 
-FORMATS: Mapping[str, Callable[[Session, Sequence[Target]], Files]] = {
-    "png": _png,
-    "nifti": _nifti,
-    "coco": _coco,
-    "overlay": _overlay,
-}
-"""Name -> function of (session, targets) that makes the files."""
+_OWN: Mapping[str, Callable[[Session, Sequence[Target]], Files]] = {"coco": _coco, "overlay": _overlay}
+
+
+def formats() -> tuple[str, ...]:
+    """What masks can be taken as."""
+    from lexiseg.io.write import WRITERS
+
+    return (*WRITERS, *_OWN)
 
 
 def as_command(session: Session, name: str) -> str:

@@ -11,7 +11,8 @@ from lexiseg.errors import LexisegError, UsageError
 from lexiseg.pipelines.preset import Preset, load_preset, preset_names
 
 if TYPE_CHECKING:
-    from lexiseg.pipelines.base import EncodingCache, TextPipeline
+    from lexiseg.pipelines.base import TextPipeline
+    from lexiseg.pipelines.cache import EncodingCache
     from lexiseg.session.later import Later
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Models:
     @property
     def encodings(self) -> EncodingCache:
         """What planes were encoded to, of all visitors."""
-        from lexiseg.pipelines.base import EncodingCache
+        from lexiseg.pipelines.cache import EncodingCache
 
         with self._lock:
             if self._encodings is None:

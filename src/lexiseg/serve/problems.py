@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
+from lexiseg.errors import FormatMismatch, LexisegError, UnreadableScan, UnwritableResult, UsageError
 
 
 class Refused(LexisegError):
@@ -29,6 +29,6 @@ def status_of(error: LexisegError) -> int:
         return error.status
     if isinstance(error, UnwritableResult):
         return 507
-    if isinstance(error, UsageError):
+    if isinstance(error, (UsageError, FormatMismatch)):
         return 400
     return 422 if isinstance(error, UnreadableScan) else 500

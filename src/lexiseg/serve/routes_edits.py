@@ -14,7 +14,7 @@ from lexiseg.errors import UsageError
 from lexiseg.serve.app import Server, server_of, visitor_of
 from lexiseg.serve.jobs import Job
 from lexiseg.serve.scans import Entry
-from lexiseg.serve.schemas import AskRequest, EditRequest, LookRequest, TargetRequest, ThresholdRequest
+from lexiseg.serve.schemas import AskRequest, EditRequest, LookRequest, Propagate, TargetRequest, ThresholdRequest
 
 if TYPE_CHECKING:
     from lexiseg.session import Session
@@ -120,9 +120,11 @@ def candidates(request: Request, scan: str, target: int, axis: str, plane: int) 
         return {"version": entry.version, "masks": [mask_record(mask) for mask in offered]}
 
 
-@router.post("/scans/{scan}/targets/{target}/edits")
-def edit(request: Request, scan: str, target: int, change: EditRequest) -> dict[str, Any]:
+@router.post("/scans/{scan}/targets/{target}/edits", response_model=None)
+def edit(request: Request, scan: str, target: int, change: EditRequest) -> dict[str, Any] | JSONResponse:
     """Correct a target in a plane."""
+    if change.kind == "propagate":
+        return _propagated(request, scan, target, change)
 
     def work(session: Session) -> None:
         where: dict[str, Any] = {"axis": change.axis}
@@ -170,6 +172,28 @@ def threshold(request: Request, scan: str, wanted: ThresholdRequest) -> dict[str
         session.threshold = wanted.value
 
     return _changed(request, scan, work)
+
+
+def _propagated(request: Request, scan: str, target: int, change: Propagate) -> JSONResponse:
+    server, visitor = server_of(request), visitor_of(request)
+    entry = server.scans.get(visitor, scan)
+    with entry.lock:
+        session = server.scans.session(entry)
+        axis, plane = session.views.place(change.axis, change.plane)
+        session.editable(target)
+
+    def work(tell: Callable[[float], None]) -> dict[str, Any]:
+        began = time.perf_counter()
+        tell(0.0)
+        masks = session.carry(target, plane, axis=axis)
+        tell(1.0)
+        with entry.lock:
+            now = server.scans.session(entry)
+            now.put(target, masks, axis=axis, kind="propagate")
+            return _told(server, entry, now, [(target, (axis, index)) for index in sorted(masks)], began)
+
+    job = server.jobs.submit(Job(visitor, work, "carrying the mask to its neighbours"))
+    return JSONResponse({"job": job.id}, 202)
 
 
 def _with(request: Request, scan: str, work: Callable[[Session], int]) -> dict[str, Any]:

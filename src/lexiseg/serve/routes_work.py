@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from lexiseg.serve import phantoms
 from lexiseg.serve.app import server_of, visitor_of
-from lexiseg.serve.exports import FORMATS
+from lexiseg.serve.exports import formats
 from lexiseg.serve.jobs import Job
 from lexiseg.serve.problems import not_found
 from lexiseg.values.window import NAMED_WINDOWS
@@ -44,7 +44,8 @@ def about(request: Request) -> dict[str, Any]:
         "windows": {name: list(values) for name, values in NAMED_WINDOWS.items()},
         "limits": {"bytes": limits.bytes, "pixels": limits.pixels, "voxels": limits.voxels, "files": limits.files,
                    "phrase": limits.phrase},
-        "formats": list(FORMATS),
+        "formats": list(formats()),
+        "propagate": True,
         "view3d": util.find_spec("ipyniivue") is not None,
         "folder": server.worklist is not None,
     }  # fmt: skip

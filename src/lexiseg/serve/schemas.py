@@ -120,7 +120,13 @@ class Clear(Edit):
     kind: Literal["clear"]
 
 
+class Propagate(Edit):
+    """Carry the plane's mask to its neighbours: a job, whose result is what the other edits reply."""
+
+    kind: Literal["propagate"]
+
+
 EditRequest = Annotated[
-    Click | BoxEdit | Scribble | Paint | Fill | Keep | Choose | Clear, Field(discriminator="kind")
+    Click | BoxEdit | Scribble | Paint | Fill | Keep | Choose | Clear | Propagate, Field(discriminator="kind")
 ]
 """One of the edits, by its kind."""

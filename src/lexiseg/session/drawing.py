@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from lexiseg.pipelines.base import CachedSegmenter
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.session.deltas import box_of
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts

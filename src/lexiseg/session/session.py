@@ -15,7 +15,9 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.io.write import write_map, write_mask
-from lexiseg.pipelines.base import CachedSegmenter, EncodingCache, Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.base import Progress, StageTimer, TextPipeline
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
+from lexiseg.pipelines.propagation import propagate
 from lexiseg.pipelines.results import TargetResult
 from lexiseg.session import drawing
 from lexiseg.session.deltas import Delta, Grid
@@ -109,6 +111,13 @@ class Session:
     # What there is.
 
     @property
+    def real_pipeline(self) -> TextPipeline | None:
+        """The session's pipeline; None where it was not loaded yet."""
+        if isinstance(self.pipeline, Later):
+            return self.pipeline.real() if self.pipeline.ready else None
+        return self.pipeline
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets, in the order in which they came."""
         return tuple(target.look.name for target in self.all_targets())
@@ -130,6 +139,14 @@ class Session:
             known = ", ".join(self.targets) or "none yet"
             raise UsageError(f"there is no target {name!r}; expected one of {known}")
         return found
+
+    def editable(self, name: str | int) -> None:
+        """Pass where a target may be edited.
+
+        Raises:
+            UsageError: there is none, or it is locked.
+        """
+        self._unlocked(self.target(name))
 
     @property
     def threshold(self) -> float | None:
@@ -458,6 +475,34 @@ class Session:
             delta = Delta.between(*place, self.plane_mask(name, index, axis), mask)
             deltas += [] if delta is None else [delta]
         self._do(Edit(target.id, kind, tuple(deltas), cleared=self.below(name)))
+
+    def carry(self, name: str | int, plane: int, *, axis: str | None = None) -> dict[int, BoolArray]:
+        """The mask of a plane carried to its neighbours by the segmenter, as far as it does not lose it.
+
+        Nothing is changed, so another thread may use the session meanwhile; `put` takes the masks.
+
+        Returns:
+            Index -> bool (h, w), of the planes that it reached, without the first.
+
+        Raises:
+            UsageError: no such target or plane, or there is no mask in it.
+        """
+        _, place = self._at(name, plane, axis)
+        mask = self.plane_mask(name, plane, axis)
+        if not mask.any():
+            raise UsageError(f"there is no mask in plane {plane}; draw one before it is carried to its neighbours")
+        return propagate(self.pipeline.segmenter, self.views.planes(place[0]), plane, mask, encodings=self._encodings)
+
+    def propagate(self, name: str | int, plane: int, *, axis: str | None = None) -> list[int]:
+        """Carry the mask of a plane to its neighbours, as one step; the planes that it reached.
+
+        Raises:
+            UsageError: see `carry`; or the target is locked.
+        """
+        self._unlocked(self.target(name))
+        masks = self.carry(name, plane, axis=axis)
+        self.put(name, masks, axis=axis, kind="propagate")
+        return sorted(masks)
 
     def candidates(self, name: str | int, plane: int, *, axis: str | None = None) -> BoolArray:
         """What the plane's mask may be instead, bool (n, h, w), best rated first; n is 3, or 0 where nobody asked."""

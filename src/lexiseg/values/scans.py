@@ -78,6 +78,23 @@ class Planes(Sequence[Plane]):
     def __iter__(self) -> Iterator[Plane]:
         return (self[k] for k in range(len(self)))
 
+    @property
+    def positions(self) -> tuple[float, ...] | None:
+        """mm of each plane along the normal, from the first; None of an image, or where no distance is known.
+
+        Example:
+            >>> grid = Geometry.of_spacing((2, 3, 4), (5.0, 1.0, 1.0))
+            >>> Volume(np.arange(24.0).reshape(2, 3, 4), grid).planes().positions
+            (0.0, 5.0)
+        """
+        if self.axes is None or not isinstance(self._scan, Volume) or self._scan.spacing is None:
+            return None
+        axis, flip = self.axes.axes[0], self.axes.flips[0]
+        own = self._scan.geometry.positions if axis == 0 else None
+        if own is None:
+            return tuple(index * self._scan.spacing[axis] for index in range(len(self)))
+        return tuple(own[-1] - each for each in own[::-1]) if flip else own
+
     def record(self) -> dict[str, str]:
         """Plane and window as they were used, in words."""
         return {

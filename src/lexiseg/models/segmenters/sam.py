@@ -6,25 +6,28 @@ networks for eyes, `sam_decoder` is the mask decoder for many prompts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.models.segmenters.sam_decoder import decode_prompts, share_image
+from lexiseg.models.segmenters.sam_decoder import SharedImage, decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo
-from lexiseg.values.arrays import FloatArray
+from lexiseg.values.arrays import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from lexiseg.models.families import ModelFiles
 
 NAME = "SAM (config.json of model_type 'sam' or 'sam_tower'; a sam_vit_*.pth)"
 _MARK = "image_encoder.pos_embed"
+_SURE = 10.0  # logit of what a mask prompt is sure of
 _CACHED_ELEMENTS = 1 << 20  # 4 MiB of image tokens, of which the decoder holds a few copies
 
 
@@ -90,6 +93,7 @@ class SamSegmenter:
         self._dtype = resolve_precision(precision, device)
         self._size = int(model.config.vision_config.image_size)
         self._batch = prompt_batch or _prompts_at_once(model.config, device)
+        self._takes_masks = _was_taught_masks(model)
         self.weights = weights
 
     @property
@@ -112,12 +116,41 @@ class SamSegmenter:
         """The number format of the image encoder's matrix products: "float32" or "bfloat16"."""
         return str(self._dtype).removeprefix("torch.")
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether its mask prompts were trained: weights whose norms are as they were initialised were not."""
+        return self._takes_masks
+
     def encode(self, pixels: FloatArray) -> SamImage:
         """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3); grey is put in all three channels.
 
         Raises:
             ValueError: the array has another shape.
         """
+        return self.encode_many([pixels])[0]
+
+    def encode_many(self, scans: Sequence[FloatArray]) -> list[SamImage]:
+        """Encode several scans in one forward: each is padded to the same square.
+
+        Raises:
+            ValueError: an array has another shape than `encode` takes, or there is none.
+        """
+        if not scans:
+            raise ValueError("got no scan to encode, expected at least one")
+        prepared = [self._prepare(pixels) for pixels in scans]
+        batch = torch.cat([values for values, _ in prepared]).to(self._device)
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            embeddings = self._model.get_image_embeddings(batch)
+        return [
+            # A copy of its own: a view would keep the whole batch in memory.
+            SamImage(
+                _grid_of(pixels), embeddings[k : k + 1].float().clone() if len(scans) > 1 else embeddings.float(), shape
+            )
+            for k, (pixels, (_, shape)) in enumerate(zip(scans, prepared, strict=True))
+        ]
+
+    def _prepare(self, pixels: FloatArray) -> tuple[Tensor, tuple[int, int]]:
+        """A scan in the padded square (1, 3, S, S), and how much of it the scan fills."""
         if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
             raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
         colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
@@ -128,10 +161,8 @@ class SamSegmenter:
             input_data_format="channels_first",
             return_tensors="pt",
         )
-        with torch.inference_mode(), autocast(self._device, self._dtype):
-            embedding = self._model.get_image_embeddings(prepared["pixel_values"].to(self._device))
         height, width = (int(side) for side in prepared["reshaped_input_sizes"][0])
-        return SamImage((int(pixels.shape[0]), int(pixels.shape[1])), embedding.float(), (height, width))
+        return prepared["pixel_values"], (height, width)
 
     def decode(
         self,
@@ -140,9 +171,10 @@ class SamSegmenter:
         boxes: np.ndarray | None = None,
         points: np.ndarray | None = None,
         labels: np.ndarray | None = None,
+        masks: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        """Masks for N prompts, boxes (N, 4), points (N, P, 2) with labels (N, P), or both.
+        """Masks for N prompts, boxes (N, 4), points (N, P, 2) with labels (N, P), or both; and masks (N, h, w).
 
         Coordinates are scaled as SAM scales them: by the resized scan's size over the scan's, for each axis.
         SAM counts points by pixel index and adds the half pixel itself, so a point loses its half pixel
@@ -151,15 +183,18 @@ class SamSegmenter:
         Raises:
             ValueError: no prompt at all, or shapes that do not go together.
             TypeError: the image was encoded by a segmenter of another family.
+            UnsupportedByModel: masks are given, and its weights for them were never trained.
         """
         image = _own(image)
         count = _check_prompts(boxes, points, labels)
-        low = 4 * int(self._model.config.prompt_encoder_config.image_embedding_size)
+        low = self._low
+        if masks is not None:
+            self._check_masks(masks, (count, low, low))
         grid = self._grid(image, low)
         if count == 0:
-            masks = 3 if multimask else 1
-            empty = torch.zeros(0, masks, low, low, device=self._device)
-            return Decoded(empty, torch.zeros(0, masks, device=self._device), grid)
+            each = 3 if multimask else 1
+            empty = torch.zeros(0, each, low, low, device=self._device)
+            return Decoded(empty, torch.zeros(0, each, device=self._device), grid)
         scale = torch.tensor(
             [image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]],
             dtype=torch.float32,
@@ -171,18 +206,64 @@ class SamSegmenter:
         logits: list[Tensor] = []
         ious: list[Tensor] = []
         with torch.inference_mode():
-            shared = share_image(self._model, image.embedding.to(self._device))
+            embedding = image.embedding.to(self._device)
             prompts, _ = self._model.prompt_encoder(
                 None if where is None else where[None],
                 None if signs is None else signs[None],
                 None if corners is None else corners[None],
                 None,
             )
-            for part in torch.split(prompts[0], self._batch):
+            for part, shared in self._questions(prompts[0], embedding, masks):
                 drawn, estimates = decode_prompts(self._model, shared, part, multimask=multimask)
                 logits.append(drawn)
                 ious.append(estimates)
         return Decoded(torch.cat(logits), torch.cat(ious), grid)
+
+    def _questions(
+        self, prompts: Tensor, embedding: Tensor, masks: np.ndarray | None
+    ) -> Iterator[tuple[Tensor, SharedImage]]:
+        """Prompts that are decoded at once, with the image as they see it: each mask makes it another one."""
+        if masks is None:
+            shared = share_image(self._model, embedding)
+            for part in torch.split(prompts, self._batch):
+                yield part, shared
+            return
+        seen = self._model.prompt_encoder.mask_embed(self._tensor(masks)[:, None])
+        for part, dense in zip(torch.split(prompts, 1), torch.split(seen, 1), strict=True):
+            yield part, share_image(self._model, embedding, dense)
+
+    @property
+    def _low(self) -> int:
+        """Side of the model's low resolution."""
+        return 4 * int(self._model.config.prompt_encoder_config.image_embedding_size)
+
+    def _check_masks(self, masks: np.ndarray, expected: tuple[int, ...]) -> None:
+        if not self._takes_masks:
+            raise UnsupportedByModel(
+                f"{self._name}: it was not taught to read masks as prompts; ask it by boxes and points"
+            )
+        if np.shape(masks) != expected:
+            raise ValueError(f"got masks of shape {np.shape(masks)}, expected {expected}")
+
+    def shrink(self, mask: BoolArray, image: EncodedImage) -> np.ndarray:
+        """A mask on the scan's grid as logits (h, w): 10 where all of a cell is inside, -10 where nothing is.
+
+        SAM was taught by logits of its own answers, which are about as large. Bilinear with antialiasing to the
+        resized scan, the padding outside, the mean of each cell.
+
+        Raises:
+            TypeError: as `decode`.
+            ValueError: the mask has another shape than the scan.
+        """
+        image = _own(image)
+        if mask.shape != image.shape:
+            raise ValueError(f"got a mask of shape {mask.shape}, expected {image.shape}")
+        whole = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
+        seen = interpolate(whole, image.input_shape, mode="bilinear", align_corners=False, antialias=True)
+        square = torch.zeros(1, 1, self._size, self._size)
+        square[..., : image.input_shape[0], : image.input_shape[1]] = seen.clamp(0, 1)
+        share = adaptive_avg_pool2d(square, self._low)[0, 0]
+        return ((2 * share - 1) * _SURE).numpy()
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W), as SAM does it.
@@ -222,6 +303,15 @@ def _own(image: EncodedImage) -> SamImage:
     if not isinstance(image, SamImage):
         raise TypeError(f"got a {type(image).__name__}; expected what a segmenter of SAM's family encoded")
     return image
+
+
+def _grid_of(pixels: FloatArray) -> tuple[int, int]:
+    return int(pixels.shape[0]), int(pixels.shape[1])
+
+
+def _was_taught_masks(model: Any) -> bool:
+    norm = model.prompt_encoder.mask_embed.layer_norm1
+    return not (bool((norm.weight == 1).all()) and bool((norm.bias == 0).all()))
 
 
 def _prompts_at_once(config: Any, device: torch.device) -> int:

@@ -59,12 +59,8 @@ def load_sam_checkpoint(path: Path) -> tuple[Any, Any]:
     Raises:
         BrokenWeights: the file is truncated, holds more than tensors, or is no SAM checkpoint.
     """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise BrokenWeights(f"{path} is not a checkpoint of tensors: {one_line(error)}") from error
-    state = stored.get("model", stored) if isinstance(stored, dict) else {}
-    if not all(isinstance(value, Tensor) for value in state.values()) or "image_encoder.pos_embed" not in state:
+    state = read_checkpoint(path)
+    if "image_encoder.pos_embed" not in state:
         raise BrokenWeights(f"{path} is not an original SAM checkpoint: it has no tensor image_encoder.pos_embed")
     try:
         config = infer_config(state)
@@ -72,6 +68,24 @@ def load_sam_checkpoint(path: Path) -> tuple[Any, Any]:
         raise BrokenWeights(f"{path} is not a whole SAM checkpoint: missing or odd tensor {error}") from error
     model = build_sam(config, rename(state), source=path)
     return model, default_processor(config["vision_config"]["image_size"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of torch's own format, or of its part `model`; no code in the file is run.
+
+    Raises:
+        BrokenWeights: the file is truncated, or holds more than tensors.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BrokenWeights(f"{path} is not a checkpoint of tensors: {one_line(error)}") from error
+    state = stored.get("model", stored) if isinstance(stored, dict) else {}
+    odd = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if odd is not None or not state:
+        found = f"{odd!r} is a {type(state[odd]).__name__}" if odd is not None else "there is none"
+        raise BrokenWeights(f"{path} is not a checkpoint of tensors: {found}")
+    return dict(state)
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,15 +126,12 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     windows = {side for side in sides if side != grid}
     if len(windows) > 1:
         raise ValueError(f"attn.rel_pos_h (windows of {sorted(windows)} tokens)")
-    channels = state["image_encoder.neck.0.weight"].shape[0]
-    decoder_depth = _count(state, r"mask_decoder\.transformer\.layers\.(\d+)\.")
-    cross = state["mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight"].shape
-    head = "mask_decoder.iou_prediction_head.layers"
+    channels = int(state["image_encoder.neck.0.weight"].shape[0])
     image_size = int(grid * patch)
     return {
         "vision_config": {
             "hidden_size": int(width),
-            "output_channels": int(channels),
+            "output_channels": channels,
             "num_hidden_layers": depth,
             "num_attention_heads": int(width // rows[0][1]),
             "image_size": image_size,
@@ -130,17 +141,29 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "global_attn_indexes": [i for i, side in enumerate(sides) if side == grid],
             "num_pos_feats": int(state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1]),
         },
+        **prompt_and_decoder_config(state, channels=channels, image_size=image_size, patch_size=int(patch)),
+    }
+
+
+def prompt_and_decoder_config(
+    state: Mapping[str, Tensor], *, channels: int, image_size: int, patch_size: int
+) -> dict[str, Any]:
+    """`prompt_encoder_config` and `mask_decoder_config` that the shapes tell; raises as `infer_config`."""
+    cross = state["mask_decoder.transformer.layers.0.cross_attn_token_to_image.q_proj.weight"].shape
+    head = "mask_decoder.iou_prediction_head.layers"
+    return {
         "prompt_encoder_config": {
-            "hidden_size": int(channels),
+            "hidden_size": channels,
             "image_size": image_size,
-            "patch_size": int(patch),
+            "patch_size": patch_size,
+            "image_embedding_size": image_size // patch_size,
             "mask_input_channels": int(state["prompt_encoder.mask_downscaling.3.weight"].shape[0]),
             "num_point_embeddings": _count(state, r"prompt_encoder\.point_embeddings\.(\d+)\."),
         },
         "mask_decoder_config": {
-            "hidden_size": int(channels),
+            "hidden_size": channels,
             "mlp_dim": int(state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0]),
-            "num_hidden_layers": decoder_depth,
+            "num_hidden_layers": _count(state, r"mask_decoder\.transformer\.layers\.(\d+)\."),
             "num_attention_heads": _DECODER_HEADS,
             "attention_downsample_rate": int(cross[1] // cross[0]),
             "num_multimask_outputs": int(state["mask_decoder.mask_tokens.weight"].shape[0]) - 1,

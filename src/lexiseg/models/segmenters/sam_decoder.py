@@ -17,7 +17,7 @@ class SharedImage:
     With L = h w image tokens of C channels, and attention heads of d channels:
 
     Attributes:
-        tokens: (L, C), the encoder's embedding with the embedding of "no mask given" added.
+        tokens: (L, C), the encoder's embedding with that of the mask prompt, or of "no mask given", added.
         positions: (L, C), the positional encoding.
         keys: (heads, L, d), what the first layer's prompt tokens compare themselves with.
         values: (heads, L, d), what they collect.
@@ -33,17 +33,18 @@ class SharedImage:
     grid: tuple[int, int]
 
 
-def share_image(model: Any, embedding: Tensor) -> SharedImage:
+def share_image(model: Any, embedding: Tensor, mask: Tensor | None = None) -> SharedImage:
     """Do once what a SamModel does again for every prompt.
 
     Args:
         model: a SamModel.
         embedding: (1, C, h, w) from its image encoder.
+        mask: (1, C, h, w) a mask as its prompt encoder embeds it; None for "no mask given".
     """
     first = model.mask_decoder.transformer.layers[0]
     into, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-    no_mask = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-    tokens = (embedding + no_mask)[0].flatten(1).T.contiguous()
+    seen = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1) if mask is None else mask
+    tokens = (embedding + seen)[0].flatten(1).T.contiguous()
     positions = model.get_image_wide_positional_embeddings()[0].flatten(1).T.contiguous()
     placed = tokens + positions
     return SharedImage(

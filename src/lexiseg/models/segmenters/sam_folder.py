@@ -17,6 +17,8 @@ from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.fpn import current_name
+from lexiseg.models.segmenters.sam_pixels import PillowProcessor
+from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 from lexiseg.models.weights.int8 import unpack
 
 
@@ -107,7 +109,11 @@ def load_sam_folder(files: ModelFiles) -> tuple[Any, Any]:
         BrokenWeights: the weights are truncated, or do not fit the configuration.
     """
     model = build_sam(files.config, _read(files.weights), source=files.weights)
-    return model, _processor(files.place, model.config.vision_config.image_size)
+    vision = model.config.vision_config
+    processor = _processor(files.place, vision.image_size)
+    if getattr(vision, "image_tower", "") == MOBILE_SAM_TOWER:
+        return model, PillowProcessor(vision.image_size)
+    return model, processor
 
 
 def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Path) -> Any:

@@ -18,7 +18,11 @@ Kind = Literal["encoder", "segmenter"]
 HUB_PREFIX = "hf-hub:"
 FOLDER_PREFIX = "local-dir:"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_BUNDLED_FOLDERS: dict[Kind, str] = {"encoder": "clip", "segmenter": "sam"}
+BUNDLED: dict[Kind, dict[str, str]] = {
+    "encoder": {"bundled": "clip"},
+    "segmenter": {"bundled": "sam", "mobile-sam": "mobile_sam"},
+}
+"""The models that ship: by kind, what to ask for and the folder that holds it."""
 
 _TRUE = {"1", "true", "yes", "on"}
 
@@ -59,16 +63,21 @@ def pulled_folder(repo: str) -> Path:
     return models_home() / repo.replace("/", "--")
 
 
-def bundled_folder(kind: Kind) -> Path:
-    """The folder of the model that ships with the package, whether it exists or not."""
-    return Path(str(resources.files("lexiseg.bundled"))) / _BUNDLED_FOLDERS[kind]
+def bundled_folder(kind: Kind, name: str = "bundled") -> Path:
+    """The folder of a model that ships with the package, whether it exists or not.
+
+    Args:
+        kind: "encoder" or "segmenter".
+        name: one of `BUNDLED[kind]`.
+    """
+    return Path(str(resources.files("lexiseg.bundled"))) / BUNDLED[kind][name]
 
 
 def parse_reference(text: str, kind: Kind) -> Reference:
     """Understand a model's name; the network is not asked.
 
     Args:
-        text: "bundled"; "hf-hub:ORG/REPO"; "local-dir:FOLDER"; a folder's path; for segmenters a checkpoint
+        text: a name of `BUNDLED`; "hf-hub:ORG/REPO"; "local-dir:FOLDER"; a folder's path; for segmenters a checkpoint
             file's path; for encoders "ARCHITECTURE", "ARCHITECTURE:TAG" or "ARCHITECTURE/TAG" of open_clip;
             or "ORG/REPO" of the hub.  A path that exists wins over a repository of the same name.
         kind: what is looked for.
@@ -77,10 +86,10 @@ def parse_reference(text: str, kind: Kind) -> Reference:
         UnknownModel: the name is none of these.
     """
     name = text.strip()
-    if name == "bundled":
-        folder = bundled_folder(kind)
+    if name in BUNDLED[kind]:
+        folder = bundled_folder(kind, name)
         if not folder.is_dir():
-            raise UnknownModel(f"the bundled {kind} is missing from this installation: reinstall lexiseg")
+            raise UnknownModel(f"the {kind} {name!r} is missing from this installation: reinstall lexiseg")
         return Reference(text, "folder", path=folder)
     if name.startswith(HUB_PREFIX):
         repo = name.removeprefix(HUB_PREFIX)
@@ -99,7 +108,7 @@ def parse_reference(text: str, kind: Kind) -> Reference:
         return Reference(text, "architecture", architecture=architecture)
     if _REPO.fullmatch(name):
         return Reference(text, "hub", repo=name)
-    known = "bundled, hf-hub:ORG/REPO, a folder, " + (
+    known = f"{', '.join(BUNDLED[kind])}, hf-hub:ORG/REPO, a folder, " + (
         "an open_clip ARCHITECTURE:TAG" if kind == "encoder" else "a checkpoint file"
     )
     raise UnknownModel(f"unknown {kind} {text!r}: expected {known}; see `lexiseg models list`")

@@ -12,6 +12,7 @@ from lexiseg.errors import UnknownModel
 from lexiseg.files import sha256_of
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import (
+    BUNDLED,
     KNOWN_MODELS,
     FolderRecord,
     Kind,
@@ -26,6 +27,10 @@ from lexiseg.models.weights.records import (
 
 State = Literal["bundled", "pulled", "hub cache", "not here"]
 _KINDS: tuple[Kind, ...] = ("encoder", "segmenter")
+_NOTES = {
+    "bundled": "ships with lexiseg; small, for trying it out",
+    "mobile-sam": "ships with lexiseg; MobileSAM, of photographs, draws whatever is clicked or boxed",
+}
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -96,7 +101,7 @@ class ModelCheck:
 
 def list_models() -> list[ModelStatus]:
     """The bundled models, the known ones, and whatever else was pulled, each with where it is."""
-    rows = [_bundled(kind) for kind in _KINDS]
+    rows = [_bundled(kind, name) for kind, name in _ships()]
     rows += [_known(model) for model in KNOWN_MODELS]
     home = models_home()
     for folder in sorted(home.iterdir()) if home.is_dir() else ():
@@ -113,7 +118,7 @@ def check_model(ref: str) -> ModelCheck:
     """Recompute the checksums of a model on this disk.
 
     Args:
-        ref: "bundled" (both models), a folder, a file, or the id of a pulled or cached model.
+        ref: "bundled" (every model that ships), a folder, a file, or the id of a pulled or cached model.
 
     Raises:
         UnknownModel: there is no such model on this disk.
@@ -135,8 +140,12 @@ def check_model(ref: str) -> ModelCheck:
     return ModelCheck(ref, path, True, files)
 
 
+def _ships() -> list[tuple[Kind, str]]:
+    return [(kind, name) for kind in _KINDS for name in BUNDLED[kind]]
+
+
 def _check_bundled() -> ModelCheck:
-    checks = [check_model(str(_existing(kind))) for kind in _KINDS]
+    checks = [check_model(str(_existing(kind, name))) for kind, name in _ships()]
     files = tuple(
         FileCheck(f"{check.path.name}/{file.name}", file.recorded, file.found)
         for check in checks
@@ -145,10 +154,10 @@ def _check_bundled() -> ModelCheck:
     return ModelCheck("bundled", checks[0].path.parent, all(check.recorded for check in checks), files)
 
 
-def _existing(kind: Kind) -> Path:
-    folder = bundled_folder(kind)
+def _existing(kind: Kind, name: str) -> Path:
+    folder = bundled_folder(kind, name)
     if not folder.is_dir():
-        raise UnknownModel(f"the bundled {kind} is missing from this installation: reinstall lexiseg")
+        raise UnknownModel(f"the {kind} {name!r} is missing from this installation: reinstall lexiseg")
     return folder
 
 
@@ -166,14 +175,14 @@ def _find(ref: str) -> Path:
     raise UnknownModel(f"{ref!r} is not on this machine: run `lexiseg models pull {reference.repo}`")
 
 
-def _bundled(kind: Kind) -> ModelStatus:
-    folder = bundled_folder(kind)
+def _bundled(kind: Kind, name: str) -> ModelStatus:
+    folder = bundled_folder(kind, name)
     here = folder.is_dir()
     record = read_record(folder) if here else None
-    note = "ships with lexiseg; small, for trying it out"
+    note = _NOTES[name]
     licence = record.licence if record else ""
     return _row(
-        "bundled",
+        name,
         kind,
         "bundled" if here else "not here",
         folder if here else None,

@@ -1,0 +1,219 @@
+"""What the slices of a volume say of each other: which stay empty, which gaps close, which pieces go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lexiseg.pipelines.results import MaskEstimate, SliceResult, dice
+from lexiseg.pipelines.volume_settings import VolumeSettings
+from lexiseg.regions.refine import prompts_from_region
+from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import Prompts, Region
+from lexiseg.values.scans import Planes
+
+Redraw = Callable[[int, Prompts, Region, SliceResult], SliceResult]
+"""Asks the segmenter again: (plane, prompts, what the neighbours expect, the empty answer) -> another one."""
+
+Recut = Callable[[FloatArray], BoolArray]
+"""The mask of a probability, both (h, w)."""
+
+
+def skipped_steps(settings: VolumeSettings, planes: Planes) -> tuple[str, ...]:
+    """Names of the settings in mm that are asked for and have no effect, since no distance is known."""
+    if planes.positions is not None:
+        return ()
+    wanted = {"max_gap": settings.max_gap, "min_volume": settings.min_volume, "smoothing": settings.smoothing}
+    return tuple(name for name, value in wanted.items() if value > 0)
+
+
+def surety(of: SliceResult) -> float:
+    """How sure a slice is of its target: confidence times presence; 0 where nothing is drawn, NaN where undefined."""
+    return of.confidence * of.presence if of.present else 0.0
+
+
+def close_gaps(
+    slices: Sequence[SliceResult], thickness: NDArray[np.float64], settings: VolumeSettings, redraw: Redraw
+) -> list[SliceResult]:
+    """Ask once more in empty slices between two that have the target; all of a gap, or nothing of it.
+
+    Args:
+        slices: of a phrase, in order.
+        thickness: mm of each.
+        settings: their `max_gap` and `min_overlap`.
+        redraw: see `Redraw`.
+    """
+    filled = list(slices)
+    drawn = [k for k, each in enumerate(slices) if each.present]
+    for before, after in pairwise(drawn):
+        empty = range(before + 1, after)
+        ends = slices[before].estimate.mask, slices[after].estimate.mask
+        if not empty or thickness[empty.start : empty.stop].sum() > settings.max_gap:
+            continue
+        if shared(*ends) < settings.min_overlap:
+            continue
+        # Along the normal from the middle of one end to the middle of the other.
+        middles = np.cumsum(thickness) - thickness / 2
+        way = (middles[empty.start : empty.stop] - middles[before]) / (middles[after] - middles[before])
+        again = [redraw(k, *_between(ends, float(share)), slices[k]) for k, share in zip(empty, way, strict=True)]
+        if all(shared(each.estimate.mask, end) >= settings.min_overlap for each in again for end in ends):
+            filled[empty.start : empty.stop] = again
+    return filled
+
+
+def drop_pieces(
+    slices: Sequence[SliceResult], thickness: NDArray[np.float64] | None, area: float, settings: VolumeSettings
+) -> list[SliceResult]:
+    """Empty the pieces of the target, in three dimensions, that the settings do not keep.
+
+    Args:
+        slices: of a phrase, in order.
+        thickness: mm of each; None where nobody knows: sizes are then counts of voxels, and no mm3 are asked for.
+        area: mm2 of a pixel; of no effect without a thickness.
+        settings: their `gate`, `min_slices`, `min_volume`, `min_share` and `keep`.
+    """
+    masks = [each.estimate.mask for each in slices]
+    boxes = [_box(mask) for mask in masks]
+    seen = [box for box in boxes if box is not None]
+    if not seen or not _drops(settings):
+        return list(slices)
+    rows = slice(min(box[0].start for box in seen), max(box[0].stop for box in seen))
+    columns = slice(min(box[1].start for box in seen), max(box[1].stop for box in seen))
+    labels, spans, sizes = _pieces([mask[rows, columns] for mask in masks], thickness, area)
+    kept = (spans >= settings.min_slices) & _sure_enough(slices, labels, len(spans), settings.gate)
+    if thickness is not None:
+        kept &= sizes >= settings.min_volume
+    if kept.any():
+        kept &= sizes >= settings.min_share * sizes[kept].max()
+        if settings.keep == "largest":
+            kept &= np.arange(len(sizes)) == int(np.argmax(np.where(kept, sizes, -1)))
+    # Label 0 is the background.
+    passes = np.concatenate([[False], kept])
+    found = []
+    for each, mask, of in zip(slices, masks, labels, strict=True):
+        left = np.zeros_like(mask)
+        left[rows, columns] = passes[of]
+        found.append(each if not (mask & ~left).any() else with_mask(each, left))
+    return found
+
+
+def _drops(settings: VolumeSettings) -> bool:
+    return (
+        settings.gate > 0
+        or settings.min_slices > 1
+        or settings.min_volume > 0
+        or settings.min_share > 0
+        or settings.keep == "largest"
+    )
+
+
+def _sure_enough(slices: Sequence[SliceResult], labels: NDArray[Any], count: int, share: float) -> NDArray[np.bool_]:
+    """Which of the pieces have a slice that is nearly as sure as the surest of all."""
+    sure = np.array([surety(each) for each in slices])
+    if share == 0 or not np.isfinite(sure).all():
+        return np.ones(count, np.bool_)
+    peaks = np.zeros(count + 1)
+    for of, value in zip(labels, sure, strict=True):
+        peaks[np.unique(of)] = np.maximum(peaks[np.unique(of)], value)
+    return np.asarray(peaks[1:] >= share * sure.max())
+
+
+def _pieces(
+    masks: Sequence[BoolArray], thickness: NDArray[np.float64] | None, area: float
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64]]:
+    """Labels (N, h, w) from 1, and of each piece how many slices it spans and its mm3, or voxels."""
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
+    touching = np.zeros((3, 3, 3), np.bool_)
+    touching[1] = True
+    touching[:, 1, 1] = True
+    labels, count = ndimage.label(np.stack(masks), structure=touching)
+    spans = np.zeros(count, np.int64)
+    sizes = np.zeros(count, np.float64)
+    for k, of in enumerate(labels):
+        pixels = np.bincount(of.ravel(), minlength=count + 1)[1:]
+        spans += pixels > 0
+        sizes += pixels * (1.0 if thickness is None else area * thickness[k])
+    return labels, spans, sizes
+
+
+def smooth(
+    slices: Sequence[SliceResult], positions: NDArray[np.float64], deviation: float, recut: Recut
+) -> list[SliceResult]:
+    """Average probabilities along the normal over the slices that are drawn, and cut the masks anew.
+
+    Empty slices have no part in it: they neither receive nor give, so that no end grows or is worn away.
+
+    Args:
+        slices: of a phrase, in order, with their probabilities.
+        positions: mm of each along the normal.
+        deviation: mm, of the Gaussian; slices farther than three of them have no weight.
+        recut: see `Recut`.
+    """
+    drawn = [k for k, each in enumerate(slices) if each.present and each.estimate.probability is not None]
+    found = list(slices)
+    for k in drawn:
+        near = [j for j in drawn if abs(positions[j] - positions[k]) <= 3 * deviation]
+        if len(near) < 2:
+            continue
+        away = (positions[near] - positions[k]) / deviation
+        weights = np.exp(-(away**2) / 2)
+        weights /= weights.sum()
+        mean = np.zeros(slices[k].estimate.mask.shape, np.float32)
+        for weight, j in zip(weights, near, strict=True):
+            probability = slices[j].estimate.probability
+            assert probability is not None
+            mean += np.float32(weight) * probability
+        mask = recut(mean)
+        if mask.any():
+            found[k] = with_mask(slices[k], mask, probability=mean)
+    return found
+
+
+def thickness_of(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """mm that each slice stands for: half of the way to its neighbours; at an end, that to the one it has."""
+    if len(positions) == 1:
+        return np.ones(1)
+    gaps = np.diff(positions)
+    padded = np.concatenate([gaps[:1], gaps, gaps[-1:]])
+    return np.asarray((padded[:-1] + padded[1:]) / 2)
+
+
+def with_mask(of: SliceResult, mask: BoolArray, *, probability: FloatArray | None = None) -> SliceResult:
+    """A slice with another mask; pixels that are new have the mean weight of those that were there."""
+    if not mask.any():
+        return of.emptied()
+    before = of.estimate.mask
+    weights = np.full(before.shape, np.float32(of.weights.mean()) if of.weights.size else np.float32(0))
+    weights[before] = of.weights
+    # How far the second judge agrees is not measured again: it holds for the mask that it saw.
+    agreement = of.agreement if of.region is None else dice(mask, of.region.mask)
+    estimate = MaskEstimate(mask, of.estimate.iou, of.estimate.probability if probability is None else probability)
+    return replace(of, estimate=estimate, weights=weights[mask], agreement=agreement)
+
+
+def shared(first: BoolArray, second: BoolArray) -> float:
+    """What share of the smaller mask lies in the other; 0 where one is empty."""
+    smaller = min(int(first.sum()), int(second.sum()))
+    return int((first & second).sum()) / smaller if smaller else 0.0
+
+
+def _between(ends: tuple[BoolArray, BoolArray], way: float) -> tuple[Prompts, Region]:
+    """The two ends' boxes and masks, weighed by how near each is: `way` is 0 at the first and 1 at the other."""
+    first, second = (prompts_from_region(mask, boxes="hull").boxes for mask in ends)
+    before, after = ends
+    expected = np.float32(1 - way) * before + np.float32(way) * after
+    boxes = np.float32(1 - way) * first + np.float32(way) * second
+    return Prompts(boxes=boxes.astype(np.float32)), Region(before | after, expected.astype(np.float32))
+
+
+def _box(mask: BoolArray) -> tuple[slice, slice] | None:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

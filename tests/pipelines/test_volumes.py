@@ -1,0 +1,165 @@
+"""What a pipeline makes of a volume: slices together, steps between them, and what is written down on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_saliency_encoder import NamedColours
+from scans_of import preset_of, volume_of
+from seeing_segmenter import SeeingSegmenter
+
+from lexiseg.errors import UsageError
+from lexiseg.pipelines.baselines import NoEncoder, Unprompted
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.results import Result
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Volume
+from lexiseg.values.window import ValueRange
+
+SIZE = 64
+PRESET = preset_of(
+    "test",
+    saliency={"method": "dense"},
+    regions={"method": "threshold"},
+    prompts={"boxes": "all"},
+    presence={"threshold": 0.5, "global_weight": 0.0},
+)
+
+
+class Colours(NamedColours):
+    """Counts the images of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def encode_dense_and_image(self, pixels: Any) -> Any:
+        self.sizes.append(len(pixels))
+        return super().encode_dense_and_image(pixels)
+
+
+def bright(*slices: int, depth: int = 7) -> np.ndarray:
+    """A bright square in some of the slices, moving by a pixel a slice."""
+    pixels = np.zeros((depth, SIZE, SIZE), np.float32)
+    for k in slices:
+        pixels[k, 16 : 48 - k, 16 + k : 40] = 0.8
+    return pixels
+
+
+def pipeline(encoder: Any = None, segmenter: Any = None, **volume: Any) -> MedclipSam:
+    return MedclipSam(PRESET.override(volume=volume), encoder or Colours(), segmenter or SeeingSegmenter())
+
+
+def drawn(result: Result) -> list[bool]:
+    return [bool(mask.any()) for mask in result.targets[0].mask]
+
+
+class TestBatches:
+    @pytest.mark.parametrize("batch", [2, 3, 7, 20])
+    def test_masks_and_numbers_are_those_of_one_by_one(self, batch: int) -> None:
+        scan = volume_of(bright(1, 2, 3, 5), id="volume")
+        alone, together = pipeline(batch=1)(scan, "bright"), pipeline(batch=batch)(scan, "bright")
+        np.testing.assert_array_equal(alone["bright"].mask, together["bright"].mask)
+        assert alone["bright"].presence == pytest.approx(together["bright"].presence, abs=1e-5)
+        assert drawn(alone) == [False, True, True, True, False, True, False]
+
+    def test_both_models_see_so_many_at_once(self) -> None:
+        encoder, segmenter = Colours(), SeeingSegmenter()
+        pipeline(encoder, segmenter, batch=3)(volume_of(bright(1, 2, 3, 5)), "bright")
+        assert encoder.sizes == [3, 3, 1]
+        assert segmenter.at_once == [2, 2]  # slices 1 and 2, then 3 and 5: a single plane is encoded as ever
+
+    def test_one_at_a_time_on_a_cpu_unless_asked(self) -> None:
+        encoder, segmenter = Colours(), SeeingSegmenter()
+        pipeline(encoder, segmenter)(volume_of(bright(1, 2)), "bright")
+        assert encoder.sizes == [1] * 7 and segmenter.at_once == []
+
+
+class Notebook:
+    """A journal in memory."""
+
+    def __init__(self, kept: Mapping[int, tuple[bytes, ...]] | None = None) -> None:
+        self.kept = dict(kept or {})
+
+    def recall(self) -> Mapping[int, tuple[bytes, ...]]:
+        return dict(self.kept)
+
+    def keep(self, index: int, slices: tuple[bytes, ...]) -> None:
+        self.kept[index] = slices
+
+
+class TestJournal:
+    def test_what_is_written_down_is_not_done_again(self) -> None:
+        scan = volume_of(bright(1, 2, 3, 5))
+        book, encoder = Notebook(), Colours()
+        whole = pipeline(batch=2)(scan, ["bright", "dark"], journal=book)
+        assert sorted(book.kept) == list(range(7))
+        half = Notebook({k: v for k, v in book.kept.items() if k < 5})
+        resumed = pipeline(encoder, batch=2)(scan, ["bright", "dark"], journal=half)
+        # Slice 4 was written down without 5, with which it goes through the models.
+        assert encoder.sizes == [2, 1]
+        assert resumed.mask.labels.tobytes() == whole.mask.labels.tobytes()
+        for first, second in zip(resumed.targets, whole.targets, strict=True):
+            assert first.mask.tobytes() == second.mask.tobytes()
+            assert (first.presence, first.confidence) == (second.presence, second.confidence)
+        assert half.kept == book.kept
+
+    def test_stages_are_not_written_down(self) -> None:
+        book = Notebook()
+        result = pipeline()(volume_of(bright(1, 2)), "bright", keep_stages=True, journal=book)
+        assert book.kept == {} and len(result["bright"].saliency) == 7
+
+    def test_masks_are_the_same_with_and_without_stages(self) -> None:
+        scan = volume_of(bright(1, 3, 5), spacing=(5.0, 1.0, 1.0))
+        settings = {"gate": 0.9, "max_gap": 5, "min_slices": 2}
+        light = pipeline(**settings)(scan, "bright")
+        heavy = pipeline(**settings)(scan, "bright", keep_stages=True)
+        np.testing.assert_array_equal(light["bright"].mask, heavy["bright"].mask)
+        np.testing.assert_array_equal(light.mask.labels, heavy.mask.labels)
+
+
+class TestSteps:
+    def test_a_gap_is_closed_by_mm(self) -> None:
+        scan = volume_of(bright(1, 2, 4, 5), spacing=(5.0, 1.0, 1.0))
+        for gap, closed in ((5, True), (4.9, False)):
+            assert drawn(pipeline(max_gap=gap)(scan, "bright"))[3] == closed
+
+    def test_steps_in_mm_are_left_out_with_a_note_where_slices_follow_in_time(self) -> None:
+        values = bright(1, 2, 4, 5)
+        geometry = Geometry(values.shape, np.diag([1.0, 1.0, 1.0, 1.0]), time=True)
+        scan = Volume(values, geometry, window=ValueRange(0.0, 1.0, "as made"))
+        result = pipeline(max_gap=100, smoothing=2, min_slices=2)(scan, "bright")
+        assert result.planes["volume"] == "max_gap, smoothing left out, no distance is known"
+        assert drawn(result) == [False, True, True, False, True, True, False]
+        assert "volume" not in pipeline(min_slices=2)(scan, "bright").planes
+
+    def test_smoothing_keeps_what_is_sure(self) -> None:
+        scan = volume_of(bright(1, 2, 3), spacing=(0.5, 1.0, 1.0))
+        rough, smooth = (pipeline(smoothing=s)(scan, "bright")["bright"].mask for s in (0, 2))
+        assert drawn(pipeline(smoothing=2)(scan, "bright")) == [False, True, True, True, False, False, False]
+        # Slices half a mm apart become what most of them have: outlines move by a row and a column a slice.
+        assert 0 < np.count_nonzero(rough ^ smooth) < 0.1 * rough.sum()
+
+    def test_an_image_has_no_neighbours(self) -> None:
+        scan = volume_of(bright(0, depth=1))
+        assert drawn(pipeline(min_slices=2, gate=1.0, keep="largest")(scan, "bright")) == [True]
+
+
+class TestPropagation:
+    def test_the_surest_slices_are_carried_and_the_others_emptied(self) -> None:
+        """The far square is as sure as any, and is a beginning of its own; the segmenter finds what text missed."""
+        pixels = bright(1, 2, 3)
+        pixels[6, 16:40, 16:40] = 0.8
+        missed = pixels.copy()
+        missed[2] *= 0.76  # 0.61: the segmenter sees it, and text is not sure of it
+        result = pipeline(propagate=True)(volume_of(missed, spacing=(5.0, 1.0, 1.0)), "bright")
+        assert drawn(result) == [False, True, True, True, False, False, True]
+        assert "propagation" in result.seconds
+
+    def test_a_pipeline_that_is_never_sure_refuses(self) -> None:
+        preset = preset_of("x", pipeline="sam-unprompted", volume={"propagate": True})
+        with pytest.raises(UsageError, match="propagate is true, and the pipeline 'sam-unprompted'"):
+            Unprompted(preset, NoEncoder(None, "float32"), SeeingSegmenter())  # type: ignore[arg-type]
