@@ -17,12 +17,9 @@ function windows() {
 }
 
 export function resetWindow() {
-  const { scan } = state;
   const [first] = windows();
-  state.window = { ...first, name: first.name };
+  state.window = { ...first };
   state.invert = false;
-  $("#window-name")?.replaceChildren();
-  return scan;
 }
 
 function chooseWindow(name) {

@@ -82,13 +82,15 @@ async function discard(scan) {
 export function renderScans() {
   const list = $("#scan-list");
   if (!list) return;
-  list.replaceChildren(...state.scans.map((scan) => el("li", { class: "scan-row" },
+  // Scans of the worklist stand there.
+  const own = state.scans.filter((scan) => !scan.item);
+  list.replaceChildren(...own.map((scan) => el("li", { class: "scan-row" },
     el("button", { type: "button", class: "scan-open", "aria-current": scan.id === state.scan?.id ? "true" : null,
       on: { click: () => { state.item = null; openScan(scan); } } },
     el("span", { class: "scan-title", text: scan.name }),
     el("span", { class: "dim small-text", text: [scan.modality, (scan.shape ?? []).join(" × ")].filter(Boolean).join(" · ") })),
     iconButton("close", `Close ${scan.name} and remove its files`, () => confirmDiscard(scan)))));
-  $("#scan-none").hidden = state.scans.length > 0;
+  $("#scan-none").hidden = own.length > 0;
 }
 
 /** A scan with work on it asks once more before it goes. */

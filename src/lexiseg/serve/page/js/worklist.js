@@ -116,16 +116,16 @@ async function verdict(word) {
 
 function row(item) {
   const current = state.item?.id === item.id;
-  const presence = item.presence === null || item.presence === undefined ? "" : `presence ${two(item.presence)}`;
+  const answer = [item.verdict, Number.isFinite(item.presence) ? two(item.presence) : ""].filter(Boolean).join(", ");
   const waits = item.state === "todo" && item.segmented === false ? "waiting for the models" : "";
-  const words = [waits, item.error, item.verdict, presence, item.seconds ? clock(item.seconds) : "", item.taken_by_other ? "open elsewhere" : ""];
+  const words = [item.state === "todo" ? "" : item.state, waits, item.error, answer, item.seconds ? clock(item.seconds) : "", item.taken_by_other ? "open elsewhere" : ""];
   return el("li", { class: `work-row ${item.state}${current ? " active" : ""}` },
     el("button", { type: "button", class: "scan-open", "aria-current": current ? "true" : null, disabled: Boolean(item.taken_by_other) || item.state === "failed",
       title: item.error || null,
       on: { click: () => open(item) } },
     icon(STATES[item.state] ?? "todo"),
     el("span", { class: "scan-title", text: item.name }),
-    el("span", { class: "dim small-text", text: [item.state, ...words].filter(Boolean).join(" · ") })));
+    el("span", { class: "dim small-text", text: words.filter(Boolean).join(" · ") })));
 }
 
 function render() {
