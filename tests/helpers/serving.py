@@ -127,6 +127,32 @@ def boxed(x0: int, y0: int, x1: int, y1: int, shape: tuple[int, int] = (SIZE, SI
     return mask
 
 
+@contextmanager
+def live(place: Path, /, *, token: str | None = None, **more: Any) -> Iterator[tuple[Server, str]]:
+    """A server that listens, in a thread of this process, and its address."""
+    import socket
+
+    import uvicorn
+
+    settings = ServeSettings(port=0, token=token, state=place, **{k: v for k, v in more.items() if k != "models"})
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        server = Server(settings, State(place, port=port), more.get("models") or fake_models())
+        app = make_app(server, port=port, token=token)
+        running = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        until = time.monotonic() + 30
+        while not running.started and time.monotonic() < until:
+            time.sleep(0.01)
+        try:
+            yield server, f"http://127.0.0.1:{port}"
+        finally:
+            running.should_exit = True
+            thread.join(30)
+
+
 class Command:
     """`lexiseg serve` as a process; `client` is a browser's."""
 

@@ -119,6 +119,7 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
         token: what visitors must bring; None for none.
     """
     from lexiseg.serve import routes_edits, routes_scans, routes_work, routes_worklist
+    from lexiseg.serve.protocols import protocols
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -140,26 +141,31 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=life,
     )
-    app.state.server = server
+    app.state.server, app.state.token = server, token
     for routes in (routes_work, routes_scans, routes_edits, routes_worklist):
         app.include_router(routes.router, prefix=API)
+    spoken = protocols()
+    for protocol in spoken:
+        app.include_router(protocol.router)
     _say_problems(app)
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.get("/healthz")
     def healthz() -> dict[str, Any]:
-        return {"status": "ok", "version": __version__}
+        """Whether the server answers."""
+        return {"ok": True, "status": "UP", "version": __version__}
 
     page = resources.files("lexiseg.serve") / "page"
     app.mount("/", StaticFiles(directory=str(page), html=True, check_dir=False), name="page")
-    uploading = (f"{API}/scans",)
+    uploading = (f"{API}/scans", *(path for protocol in spoken for path in protocol.uploads))
     app.add_middleware(
         Guard,
         token=token,
         names=server.settings.names,
         port=port,
         uploads=server.settings.limits.bytes,
-        takes_uploads=lambda path: path in uploading,
+        takes_uploads=lambda path: path.startswith(uploading) and not path.startswith(f"{API}/scans/"),
         known=server.scans.known,
+        open=("/healthz", *(path for protocol in spoken for path in protocol.open)),
     )
     return app
 

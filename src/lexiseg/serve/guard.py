@@ -37,7 +37,6 @@ HEADERS = {
 _SMALL_BODY = 2**21
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _SECRET = re.compile(r"[0-9a-f]{64}")
-_OPEN = ("/healthz",)
 
 
 class Guard:
@@ -47,7 +46,7 @@ class Guard:
       reach the server by a name that it points here.
     - A request that changes anything must not come from another site's page (Origin, Sec-Fetch-Site).
     - Where there is a token, a visitor must bring it: once in the address of the page, which sets a cookie, or in
-      every request as "Authorization: Bearer TOKEN".
+      every request as "Authorization: Bearer TOKEN" or "Token: TOKEN".
     - Each browser has a secret cookie; scans belong to its holder. `scope["state"]["visitor"]` is a key made of it.
     - Bodies are bounded.
 
@@ -59,6 +58,7 @@ class Guard:
         uploads: bytes that paths with uploads take.
         takes_uploads: whether a path takes uploads.
         known: whether a visitor's key is known here; a cookie of somebody unknown is replaced.
+        open: paths that answer without a token.
     """
 
     def __init__(
@@ -71,12 +71,14 @@ class Guard:
         uploads: int,
         takes_uploads: Callable[[str], bool],
         known: Callable[[str], bool],
+        open: Iterable[str] = (),
     ) -> None:
         self._app, self._token = app, token
         own = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
         self._names, self._uploads, self._takes, self._known = own, uploads, takes_uploads, known
         self._cookie, self._access = f"lexiseg_{port}", f"lexiseg_access_{port}"
         self._issued: set[str] = set()
+        self._open = frozenset(open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it with one line."""
@@ -92,8 +94,8 @@ class Guard:
             self._check_origin(scope["method"], headers)
             limit = self._uploads if self._takes(scope["path"]) else _SMALL_BODY
             _check_length(headers, limit)
-            if scope["path"] in _OPEN:
-                await self._app(scope, receive, _with_headers(send, new))
+            if scope["path"] in self._open:
+                await self._app(scope, _bounded(receive, limit), _with_headers(send, new))
                 return
             entering = self._check_token(scope, headers, cookies, new)
         except Refused as error:
@@ -129,7 +131,7 @@ class Guard:
         if self._token is None:
             return False
         given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
-        bearer = headers.get("authorization", "")
+        bearer = headers.get("authorization", "") or (f"Bearer {headers['token']}" if "token" in headers else "")
         if given and scope["path"] == "/" and _same(given, self._token):
             new.append(_cookie(self._access, _proof(self._token)))
             return True

@@ -38,12 +38,14 @@ class Job:
         share: how much is done.
         result: of a job that is done.
         error: of one that failed, one line.
+        about: whatever its owner wants to remember.
     """
 
     def __init__(self, owner: str, work: Callable[[Callable[[float], None]], dict[str, Any]], text: str) -> None:
         self.id, self.owner, self.work, self.text = secrets.token_hex(8), owner, work, text
         self.state, self.share, self.error = "queued", 0.0, ""
         self.result: dict[str, Any] = {}
+        self.about: dict[str, Any] = {}
         self.ended = 0.0
         self._wanted = True
         self._changed = threading.Condition()
