@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-
 import json
 import sys
 from collections.abc import Iterator
@@ -60,7 +59,9 @@ class MonaiClient:
             body = text
         return self._sent(method, path, body, headers)
 
-    def multipart(self, method: str, path: str, fields: dict[str, str], files: dict[str, Path]) -> tuple[int, bytes, Any]:
+    def multipart(
+        self, method: str, path: str, fields: dict[str, str], files: dict[str, Path]
+    ) -> tuple[int, bytes, Any]:
         limit = "----------lImIt_of_THE_fIle_eW_$"
         body = bytearray()
         for name, value in fields.items():
@@ -70,7 +71,9 @@ class MonaiClient:
             body += f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + file.read_bytes() + b"\r\n"
         body += f"--{limit}--\r\n\r\n".encode()
         kind = f"multipart/form-data; boundary={limit}"
-        return self._sent(method, path, bytes(body), {**self.headers, "content-type": kind, "content-length": str(len(body))})
+        return self._sent(
+            method, path, bytes(body), {**self.headers, "content-type": kind, "content-length": str(len(body))}
+        )
 
     def _sent(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, bytes, Any]:
         connection = http.client.HTTPConnection(self._at.hostname, self._at.port, timeout=60)
@@ -146,7 +149,9 @@ class TestMonaiLabel:
         assert status == 200 and json.loads(content) == {"image": "case 1"}
         status, content, headers = client.method("GET", "/datastore/image?image=case+1")
         assert content == volume.read_bytes() and "attachment" in headers["content-disposition"]
-        status, content, _ = client.multipart("PUT", "/datastore/label?image=case+1&tag=final", fields, {"label": volume})
+        status, content, _ = client.multipart(
+            "PUT", "/datastore/label?image=case+1&tag=final", fields, {"label": volume}
+        )
         assert status == 200, content
         status, content, headers = client.method("GET", "/datastore/label?label=case+1&tag=final")
         assert content == volume.read_bytes() and headers["content-disposition"].endswith('case 1.nii.gz"')
@@ -195,7 +200,9 @@ class TestMonaiLabel:
     def test_slicers_own_client(self, address: str, volume: Path, tmp_path: Path) -> None:
         if sys.version_info >= (3, 13):
             pytest.skip("monailabel's client needs the module cgi, which Python 3.13 has not")
-        module = pytest.importorskip("monailabel.client.client", reason="monailabel is not installed (3D Slicer's client)")
+        module = pytest.importorskip(
+            "monailabel.client.client", reason="monailabel is not installed (3D Slicer's client)"
+        )
         client = module.MONAILabelClient(address, tmpdir=str(tmp_path), client_id="me")
         assert not client.auth_enabled() and "lexiseg_text" in client.info()["models"]
         session = client.create_session(str(volume))["session_id"]
@@ -275,7 +282,7 @@ class TestXAnyLabeling:
             assert client.get("/v1/models/lexiseg/info").json()["success"]
             image = "data:image/png;base64," + base64.b64encode(picture()).decode()
             told = client.post("/v1/predict", json={"model": "lexiseg", "image": image,
-                                                    "params": {"text_prompt": "red,green", "conf_threshold": 0.5}})  # fmt: skip
+                                                    "params": {"text_prompt": "red,green", "conf_threshold": 0.5}})  # fmt: skip  # noqa: E501
             (shape,) = told.json()["data"]["shapes"]
             assert shape["label"] == "red" and shape["shape_type"] == "polygon"
             x, y = np.array(shape["points"]).T
@@ -365,4 +372,3 @@ def test_a_voxel_is_found_in_its_plane_whatever_the_orientation() -> None:
         marked = np.zeros(scan.shape, np.bool_)
         marked[k, j, i] = True
         assert session.planes.cut(marked)[index][int(y), int(x)]
-

@@ -184,13 +184,13 @@ class TestTakeAway:
         client.post(f"/api/v1/scans/{scan}/targets", json={"name": "vessel"})
         edit(client, scan, 1, kind="box", axis="axial", plane=2, box=[4, 4, 9, 9])
         edit(client, scan, 1, kind="paint", axis="coronal", plane=20, points=[[10.5, 3.5]], radius=0)
-        for format, read in (("nifti", nib.load), ("nrrd", nrrd.read)):
-            reply = client.get(f"/api/v1/scans/{scan}/export?format={format}")
+        for kind, read in (("nifti", nib.load), ("nrrd", nrrd.read)):
+            reply = client.get(f"/api/v1/scans/{scan}/export?format={kind}")
             assert reply.status_code == 200, reply.text
             name = reply.headers["content-disposition"].partition('"')[2].rstrip('"')
             (tmp_path / name).write_bytes(reply.content)
             found = read(str(tmp_path / name))
-            values = np.asarray(found.dataobj) if format == "nifti" else found[0]
+            values = np.asarray(found.dataobj) if kind == "nifti" else found[0]
             assert values.shape == (20, 30, 7) and values.sum() == 25 + 1
             assert values[4:9, 4:9, 2].all()
         told = client.get(f"/api/v1/scans/{scan}").json()["targets"][0]
@@ -262,7 +262,7 @@ class TestBadInput:
         with serving(tmp_path / "state") as (_, client):
             assert sent(client, name="../../up.png")["name"] == "up.png"
             assert sent(client, name="/abs/<b>" + "y" * 500 + ".png")["name"] == "<b>" + "y" * 117
-            stored = [path for path in tmp_path.rglob("*.png")]
+            stored = list(tmp_path.rglob("*.png"))
             assert [path.name for path in stored] == ["000000.png", "000000.png"]
             assert all(path.is_relative_to(tmp_path / "state") for path in stored)
 

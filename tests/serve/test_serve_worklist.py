@@ -110,8 +110,9 @@ class TestWorklist:
             assert [Path(path).name for path in manifests] == ["manifest_red.csv", "manifest_green.csv"]
 
     def test_what_cannot_be_started(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="give --text to segment"), serving(
-            tmp_path / "state", folder=folder, results=tmp_path / "out"
+        with (
+            pytest.raises(UsageError, match="give --text to segment"),
+            serving(tmp_path / "state", folder=folder, results=tmp_path / "out"),
         ):
             pass
         with serving(tmp_path / "plain") as (_, client):

@@ -19,10 +19,14 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", metavar="DIR", help="Where the worklist's masks and results.csv go, or a finished run."),
+        typer.Option(
+            "--results", metavar="DIR", help="Where the worklist's masks and results.csv go, or a finished run."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")] = 7860,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="0.0.0.0 lets others in, who need the token.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="0.0.0.0 lets others in, who need the token.")
+    ] = "127.0.0.1",
     token: Annotated[
         str | None, typer.Option("--token", metavar="TOKEN", help='What visitors must bring; "new" makes one.')
     ] = None,
@@ -52,7 +56,7 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
         settings = ServeSettings(
             host=host,
             port=port,
-            token="" if token == "new" else token,
+            token="" if token == "new" else token,  # noqa: S105  (not a password: a word)
             preset=preset,
             device=device,
             folder=folder,

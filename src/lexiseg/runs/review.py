@@ -1,4 +1,4 @@
-"""A finished run looked through by people: doubtful scans first, verdicts, and what training and measuring take of it."""
+"""A finished run looked through by people: doubtful scans first, verdicts, and what training takes of it."""
 
 from __future__ import annotations
 
@@ -78,13 +78,15 @@ def items_of(rows: Sequence[Row], base: Path) -> list[RunItem]:
     for row in rows:
         by_id.setdefault(row.id, []).append(row)
     items = []
-    for id, own in by_id.items():
+    for name, own in by_id.items():
         shown = own[0].image
         places = [place for place in (Path(shown), base / shown, base / Path(shown).name) if place.is_file()]
         lost = f"{shown}: the scan is not there; start in the folder that the run was started in, or name --folder"
         error = next((row.error for row in own if not row.ok), "") or ("" if places else lost)
         phrases = tuple(row.text for row in own)
-        items.append(RunItem(id=id, path=places[0] if places else Path(shown), shown=shown, phrases=phrases, error=error))
+        items.append(
+            RunItem(id=name, path=places[0] if places else Path(shown), shown=shown, phrases=phrases, error=error)
+        )
     return items
 
 
@@ -271,5 +273,3 @@ def _cell(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-

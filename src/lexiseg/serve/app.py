@@ -23,7 +23,7 @@ from lexiseg.serve.jobs import Jobs
 from lexiseg.serve.models import Models
 from lexiseg.serve.problems import status_of
 from lexiseg.serve.reading import read_source
-from lexiseg.serve.scans import Scans, Source
+from lexiseg.serve.scans import Entry, Scans, Source
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.state import State
 from lexiseg.version import __version__
@@ -73,6 +73,17 @@ class Server:
         if source.origin:
             return self._of_worklist(source.origin)
         return read_source(source, folder, self.settings.limits)
+
+    def entry(self, visitor: str, scan: str) -> Entry:
+        """A visitor's scan; one of the worklist stays with who uses it.
+
+        Raises:
+            Refused: there is none of this id, or it is another visitor's.
+        """
+        found = self.scans.get(visitor, scan)
+        if found.source.origin and self.worklist is not None:
+            self.worklist.renew(found.source.origin, visitor)
+        return found
 
     def start(self) -> None:
         """Load the models and segment the worklist, both in the background."""

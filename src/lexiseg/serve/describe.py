@@ -16,7 +16,7 @@ from lexiseg.values.window import DicomWindow
 if TYPE_CHECKING:
     from lexiseg.serve.scans import Entry
     from lexiseg.session import Session
-    from lexiseg.session.session import Target
+    from lexiseg.session.target import Target
     from lexiseg.session.views import Views
     from lexiseg.values.masks import Prompts
 
@@ -99,7 +99,7 @@ def verdict(session: Session, target: Target) -> str:
     return "present" if session.present(target.id) else "absent"
 
 
-def words(session: Session, target: Target) -> str:
+def words(session: Session, target: Target) -> str:  # noqa: PLR0911  (a line for each kind of answer)
     """The answer for a person, with presence as a number where there is one."""
     found = target.origin.found
     if target.edited or found is None:
@@ -176,8 +176,9 @@ def ranges(scan: Scan, shown: NDArray[Any], session: Session) -> tuple[float, fl
     return min(lowest, window["low"]), max(highest, window["high"]), window
 
 
-def plane_bytes(scan: Scan, views: Views, axis: str, index: int, low: float, high: float) -> tuple[bytes, int, int]:
+def plane_bytes(scan: Scan, views: Views, place: tuple[str, int], span: tuple[float, float]) -> tuple[bytes, int, int]:
     """A plane as it is sent: uint16 little endian, or uint8 RGB; with its height and width."""
+    (axis, index), (low, high) = place, span
     shown = shown_values(scan)
     plane = views.axes[axis].cut(shown if isinstance(scan, Volume) else shown[None])[index]
     height, width = plane.shape[:2]

@@ -16,7 +16,7 @@ from lexiseg.errors import FormatMismatch, UsageError
 
 if TYPE_CHECKING:
     from lexiseg.session import Session
-    from lexiseg.session.session import Target
+    from lexiseg.session.target import Target
 
 Files = dict[str, bytes]
 _KINDS = {".png": "image/png", ".json": "application/json", ".zip": "application/zip"}
@@ -82,7 +82,9 @@ def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> File
     segments = Segments(session.scan, items, labels, provenance)
     base, notes = safe_id(session.scan.id), dict[str, str]()
     try:
-        files = {f"{base}_{end}{writer.suffix}": content for end, content in writer.files(segments, WriteOptions(), notes)}
+        files = {
+            f"{base}_{end}{writer.suffix}": content for end, content in writer.files(segments, WriteOptions(), notes)
+        }
     except FormatMismatch as error:
         raise FormatMismatch(f"{format} cannot hold this scan's mask: {error}; choose another format") from error
     if not files:
@@ -139,7 +141,10 @@ def _overlay(session: Session, targets: Sequence[Target]) -> Files:
     from lexiseg.io.pictures import overlay
 
     masks = {target.id: session.mask(target.id) for target in targets}
-    sizes = [sum(int(cut.sum()) for cut in parts) for parts in zip(*(session.planes.cut(mask) for mask in masks.values()), strict=True)]
+    sizes = [
+        sum(int(cut.sum()) for cut in parts)
+        for parts in zip(*(session.planes.cut(mask) for mask in masks.values()), strict=True)
+    ]
     index = int(np.argmax(sizes))
     labels = np.zeros(session.views.shape(session.views.acquired), np.uint8)
     for number, mask in enumerate(masks.values(), start=1):

@@ -124,9 +124,7 @@ class Guard:
         if foreign:
             raise Refused(403, "the request comes from another site's page; use the page of this server")
 
-    def _check_token(
-        self, scope: Scope, headers: dict[str, str], cookies: dict[str, str], new: list[str]
-    ) -> bool:
+    def _check_token(self, scope: Scope, headers: dict[str, str], cookies: dict[str, str], new: list[str]) -> bool:
         """Whether the visitor has just come in by the address with the token."""
         if self._token is None:
             return False

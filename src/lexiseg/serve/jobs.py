@@ -178,9 +178,9 @@ class Jobs:
 
     def _forget(self) -> None:
         now = time.monotonic()
-        for id, job in list(self._jobs.items()):
+        for key, job in list(self._jobs.items()):
             if job.over and now - job.ended > _KEPT:
-                del self._jobs[id]
+                del self._jobs[key]
 
     def _next(self) -> Job | None:
         with self._changed:

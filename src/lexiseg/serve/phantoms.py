@@ -52,9 +52,10 @@ def phantom_scan(id: str) -> Image:
     if id not in OFFERS:
         raise UsageError(f"there is no phantom {id!r}; expected one of {', '.join(OFFERS)}")
     offer = OFFERS[id]
-    return generate(offer.modality, offer.seed, target=True, **dict(offer.attributes)).scan
+    attributes: dict[str, Any] = dict(offer.attributes)
+    return generate(offer.modality, offer.seed, target=True, **attributes).scan
 
 
 def listed() -> list[dict[str, Any]]:
     """What is told of them."""
-    return [{"id": id, "title": each.title, "phrase": each.phrase} for id, each in OFFERS.items()]
+    return [{"id": name, "title": each.title, "phrase": each.phrase} for name, each in OFFERS.items()]

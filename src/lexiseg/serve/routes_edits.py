@@ -29,7 +29,7 @@ def ask(request: Request, scan: str, asked: AskRequest) -> JSONResponse:
     from lexiseg.text.phrases import check_phrase
 
     server, visitor = server_of(request), visitor_of(request)
-    entry = server.scans.get(visitor, scan)
+    entry = server.entry(visitor, scan)
     phrase = check_phrase(asked.phrase)
     preset = server.models.get(asked.preset)
 
@@ -76,7 +76,7 @@ def remove(request: Request, scan: str, target: int) -> dict[str, Any]:
 
 
 @router.get("/scans/{scan}/targets/{target}/planes/{axis}/{plane}")
-def plane_of_target(
+def plane_of_target(  # noqa: PLR0917  (the path's parts)
     request: Request,
     scan: str,
     target: int,
@@ -88,7 +88,7 @@ def plane_of_target(
     from lexiseg.serve.describe import mask_record, prompts_lists, saliency_record
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     wanted = set(layers.split(","))
     if wanted - {"mask", "saliency", "region", "prompts"}:
         raise UsageError(f"layers is {layers!r}; expected some of mask,saliency,region,prompts")
@@ -113,7 +113,7 @@ def candidates(request: Request, scan: str, target: int, axis: str, plane: int) 
     from lexiseg.serve.describe import mask_record
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock, server.clicks:
         session = server.scans.session(entry)
         offered = session.candidates(target, plane, axis=axis)
@@ -176,7 +176,7 @@ def threshold(request: Request, scan: str, wanted: ThresholdRequest) -> dict[str
 
 def _propagated(request: Request, scan: str, target: int, change: Propagate) -> JSONResponse:
     server, visitor = server_of(request), visitor_of(request)
-    entry = server.scans.get(visitor, scan)
+    entry = server.entry(visitor, scan)
     with entry.lock:
         session = server.scans.session(entry)
         axis, plane = session.views.place(change.axis, change.plane)
@@ -200,7 +200,7 @@ def _with(request: Request, scan: str, work: Callable[[Session], int]) -> dict[s
     from lexiseg.serve.describe import target_record
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
         return target_record(session, session.target(work(session)))
@@ -217,7 +217,7 @@ def _changed(
     """Do a change, and tell what it changed: planes of targets, and every target where planes are not known."""
     began = time.perf_counter()
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
         touched = list(places(session))
@@ -236,9 +236,9 @@ def _told(
 
     known = {target.id: target for target in session.all_targets()}
     changed = {
-        f"{axis}/{plane}": mask_record(session.plane_mask(id, plane, axis))
-        for id, (axis, plane) in touched
-        if id in known
+        f"{axis}/{plane}": mask_record(session.plane_mask(number, plane, axis))
+        for number, (axis, plane) in touched
+        if number in known
     }
     one = known.get(touched[0][0]) if touched else None
     return {

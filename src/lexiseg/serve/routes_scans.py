@@ -35,7 +35,9 @@ async def send(request: Request) -> JSONResponse:
         try:
             wanted = PhantomRequest.model_validate(await request.json())
         except (ValidationError, ValueError) as error:
-            raise Refused(422, 'the body is no request for a phantom; expected {"phantom": "breast-ultrasound"}') from error
+            raise Refused(
+                422, 'the body is no request for a phantom; expected {"phantom": "breast-ultrasound"}'
+            ) from error
         made = [await run_in_threadpool(_open_phantom, server, visitor, wanted.phantom)]
         return JSONResponse({"scans": made}, 201)
     limits = server.settings.limits
@@ -65,7 +67,7 @@ def all_scans(request: Request) -> list[dict[str, Any]]:
 def one_scan(request: Request, scan: str) -> dict[str, Any]:
     """A scan, with its targets."""
     server = server_of(request)
-    return told_of(server, server.scans.get(visitor_of(request), scan))
+    return told_of(server, server.entry(visitor_of(request), scan))
 
 
 @router.delete("/scans/{scan}", status_code=204)
@@ -80,13 +82,13 @@ def one_plane(request: Request, scan: str, axis: str, plane: int) -> Response:
     from lexiseg.serve.describe import plane_bytes, ranges, shown_values
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
         name, index = session.views.place(axis, plane)
         if entry.range is None:
             entry.range = ranges(session.scan, shown_values(session.scan), session)[:2]
-        content, height, width = plane_bytes(session.scan, session.views, name, index, *entry.range)
+        content, height, width = plane_bytes(session.scan, session.views, (name, index), entry.range)
     channels = "3" if len(content) == 3 * height * width else "1"
     headers = {"X-Height": str(height), "X-Width": str(width), "X-Channels": channels,
                "Cache-Control": "private, max-age=3600"}  # fmt: skip
@@ -104,7 +106,7 @@ def export(
     from lexiseg.serve.exports import export_files, packed
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
         files = export_files(session, format, [part for part in targets.split(",") if part])
@@ -119,7 +121,7 @@ def command(request: Request, scan: str) -> dict[str, str]:
     from lexiseg.serve.exports import as_command, as_python
 
     server = server_of(request)
-    entry = server.scans.get(visitor_of(request), scan)
+    entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
         return {"command": as_command(session, entry.source.name), "python": as_python(session, entry.source.name)}

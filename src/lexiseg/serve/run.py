@@ -52,7 +52,7 @@ def token_of(settings: ServeSettings) -> str | None:
 
 def address(settings: ServeSettings, port: int, token: str | None) -> str:
     """What is to be opened in a browser."""
-    host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)
+    host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)  # noqa: S104  (compared, not bound)
     named = f"[{host}]" if ":" in host else host
     return f"http://{named}:{port}/" + (f"?token={token}" if token else "")
 

@@ -116,7 +116,9 @@ class Worklist:
     def told(self, visitor: str) -> dict[str, Any]:
         """The whole list, doubtful first."""
         rows, now = self._table(), time.monotonic()
-        items = [self._told(number, item, rows.get(item.id, []), visitor, now) for number, item in enumerate(self.items)]
+        items = [
+            self._told(number, item, rows.get(item.id, []), visitor, now) for number, item in enumerate(self.items)
+        ]
         items.sort(key=lambda each: (each["state"] == "failed", -(each["doubt"] or 0.0), each["id"]))
         done = sum(each["state"] in ("accepted", "corrected", "rejected") for each in items)
         return {
@@ -145,6 +147,12 @@ class Worklist:
                 return False
             self._leases[id] = _Lease(visitor, time.monotonic() + LEASE)
             return True
+
+    def renew(self, id: str, visitor: str) -> None:
+        """Keep a scan that the visitor has; nothing happens where it has it no more."""
+        with self._lock:
+            if (held := self._leases.get(id)) is not None and held.visitor == visitor:
+                held.until = time.monotonic() + LEASE
 
     def hold(self, id: str, visitor: str) -> None:
         """Take a scan, or keep it.
@@ -194,9 +202,7 @@ class Worklist:
         if verdict == "accepted" and edited:
             verdict = "corrected"
         empty = np.zeros(session.scan.shape, np.bool_)
-        masks = {
-            phrase: session.mask(phrase) if phrase in session.targets else empty for phrase in item.phrases
-        }
+        masks = {phrase: session.mask(phrase) if phrase in session.targets else empty for phrase in item.phrases}
         said = self.review.say(item, verdict, seconds, masks, session.scan)
         return {"state": said.review, "seconds": said.seconds}
 
@@ -258,7 +264,7 @@ class Worklist:
         except LexisegError as error:
             self.error = " ".join(str(error).split())
             logger.warning("the worklist is not segmented: %s", self.error)
-        except Exception as error:  # the list is there all the same
+        except Exception as error:  # noqa: BLE001  (the list is there all the same)
             self.error = internal_error(error)
             logger.warning("the worklist is not segmented: %s", self.error)
 

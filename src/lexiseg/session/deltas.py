@@ -160,7 +160,7 @@ class Grid:
         return int(self._counts[0].sum())
 
     def _seen(self, axes: PlaneAxes, which: int) -> NDArray[np.int64]:
-        counts = self._counts[axes.axes[which]]
+        counts: NDArray[np.int64] = self._counts[axes.axes[which]]
         return counts[::-1] if axes.flips[which] else counts
 
     def _add(self, axes: PlaneAxes, which: int, where: slice, gained: NDArray[np.int64]) -> None:

@@ -123,12 +123,12 @@ def correct(
     *,
     inside: bool,
 ) -> BoolArray:
-    """A plane's mask after points: each adds, or takes away, the one piece under it that the segmenter gives another side.
+    """A plane's mask after points: each adds, or takes away, the piece under it that the segmenter sees otherwise.
 
     So a point that says "inside" never takes anything away, one that says "outside" never adds, and what was painted
-    or found elsewhere stands. Where the answer to all prompts does not follow a point inside, the point is asked alone;
-    where it would take away much of the mask, the segmenter looks closer, and the smaller piece counts. Where no answer
-    follows the point, a small disc around it does.
+    or found elsewhere stands. Where the answer to all prompts does not follow a point inside, the point is asked
+    alone; where one outside would take away much of the mask, the segmenter looks closer, and the smaller piece
+    counts. Where no answer follows the point, a small disc around it does.
 
     Args:
         segmenter: encodes the plane once.

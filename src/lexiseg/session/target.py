@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from lexiseg.pipelines.results import TargetResult
-from lexiseg.session.deltas import Delta, squeeze, unsqueeze
+from lexiseg.session.deltas import Delta, Grid, squeeze, unsqueeze
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts
 
@@ -197,6 +197,33 @@ class Replace:
         found = record["found"]
         after = None if record["gone"] else Origin(None if found is None else Found.from_dict(found))
         return cls(int(record["target"]), after)
+
+
+class Target:
+    """A named target of a session, as it is now.
+
+    Attributes:
+        id: unique in the session, from 1.
+        look: how it is called and shown.
+        origin: where it comes from.
+        steps: how many edits it has; its presence hides only what has none.
+        prompts: what was asked in planes, by the text or a person.
+        asked: planes in which a person asked.
+        result: the pipeline's answer with its maps, of this process; None after a reload.
+    """
+
+    def __init__(self, id: int, look: Look, origin: Origin) -> None:
+        self.id, self.look, self.origin = id, look, origin
+        self.steps = 0
+        self.prompts: dict[Place, Prompts] = {}
+        self.asked: dict[Place, int] = {}
+        self.result: TargetResult | None = None
+        self.grid: Grid | None = None
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person changed its pixels."""
+        return self.steps > 0
 
 
 def prompts_record(prompts: Prompts) -> dict[str, Any]:

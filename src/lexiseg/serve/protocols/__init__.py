@@ -1,4 +1,4 @@
-"""Other programs' protocols, one file each, on the same process and port; each is a router and which paths it serves."""
+"""Other programs' protocols, one file each, in the same process and at the same port."""
 
 from __future__ import annotations
 

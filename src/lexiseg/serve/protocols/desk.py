@@ -69,7 +69,9 @@ class Desk:
         with entry.lock:
             return server.scans.session(entry).scan
 
-    def work(self, server: Server, do: Callable[[Callable[[float], None]], dict[str, Any]], text: str) -> dict[str, Any]:
+    def work(
+        self, server: Server, do: Callable[[Callable[[float], None]], dict[str, Any]], text: str
+    ) -> dict[str, Any]:
         """Have something done in turn with everybody's jobs, and wait for it.
 
         Raises:
@@ -136,7 +138,9 @@ def in_plane(session: Session, point: tuple[float, float, float]) -> tuple[int, 
     shape = session.views.grid_shape
     index = (k, j, i)
     if not all(0 <= round(value) < side for value, side in zip(index, shape, strict=True)):
-        raise UsageError(f"the point ({i:g}, {j:g}, {k:g}) lies outside the scan of {shape[2]} x {shape[1]} x {shape[0]}")
+        raise UsageError(
+            f"the point ({i:g}, {j:g}, {k:g}) lies outside the scan of {shape[2]} x {shape[1]} x {shape[0]}"
+        )
     axes = session.views.axes[session.views.acquired]
     places = [shape[axis] - 1 - round(index[axis]) if flip else round(index[axis])
               for axis, flip in zip(axes.axes, axes.flips, strict=True)]  # fmt: skip

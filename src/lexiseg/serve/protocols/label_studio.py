@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from collections.abc import Callable
 from typing import Annotated, Any
 from xml.etree import ElementTree
@@ -50,10 +51,11 @@ def predict(request: Request, wanted: PredictRequest) -> dict[str, Any]:
     """A mask of each label of the project's brush, for each task; never fewer results than tasks."""
     server = server_of(request)
     brush = _brush(wanted.label_config)
-    return {"results": [_of_task(server, task, *brush) for task in wanted.tasks]}
+    return {"results": [_of_task(server, task, brush) for task in wanted.tasks]}
 
 
-def _of_task(server: Server, task: dict[str, Any], name: str, to: str, key: str, labels: list[str]) -> dict[str, Any]:
+def _of_task(server: Server, task: dict[str, Any], brush: tuple[str, str, str, list[str]]) -> dict[str, Any]:
+    name, to, key, labels = brush
     entry = _DESK.take(server, io.BytesIO(_content(task.get("data", {}).get(key))), "task")
     try:
         scan = _DESK.scan(server, entry)
@@ -78,7 +80,7 @@ def _of_task(server: Server, task: dict[str, Any], name: str, to: str, key: str,
         for each in found
         if each.mask.any()
     ]
-    scores = [each.confidence for each in found if each.mask.any() and each.confidence == each.confidence]
+    scores = [each.confidence for each in found if each.mask.any() and not math.isnan(each.confidence)]
     return {"result": result, "score": min(scores, default=0.0), "model_version": f"lexiseg {__version__}"}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,15 +118,18 @@ def end_session(request: Request, id: str) -> dict[str, Any]:
 
 @router.put("/datastore/")
 @router.put("/datastore/image")
-def add_image(request: Request, file: UploadFile, image: str = "", params: Annotated[str, Form()] = "{}") -> dict[str, str]:
+def add_image(
+    request: Request, file: UploadFile, image: str = "", params: Annotated[str, Form()] = "{}"
+) -> dict[str, str]:
     """Send a scan to stay under an id."""
     server = server_of(request)
     entry = _DESK.take(server, file.file, f"{label_of(image)}_{label_of(file.filename or '')}" if image else
                        file.filename or "scan")  # fmt: skip
     wanted = label_of(image) if image else entry.id
     with server.opening:
-        for id in [id for id, known in _images(server).items() if id == wanted and not known.startswith(_LIST)]:
-            server.scans.remove(_DESK.visitor, _images(server)[id])
+        known = _images(server).get(wanted, _LIST)
+        if not known.startswith(_LIST):
+            server.scans.remove(_DESK.visitor, known)
         _remember(server, wanted, entry.id)
     return {"image": wanted}
 
@@ -137,9 +141,9 @@ def datastore(request: Request, output: str = "") -> dict[str, Any]:
     if output != "all":
         return _status(server)
     objects = {
-        id: {"image": {"ext": "", "info": {}}, "labels": {tag: {"ext": path.name.partition(".")[2], "info": {}}
-             for tag, path in _labels(server, id).items()}}
-        for id in _images(server)
+        each: {"image": {"ext": "", "info": {}}, "labels": {tag: {"ext": path.name.partition(".")[2], "info": {}}
+             for tag, path in _labels(server, each).items()}}
+        for each in _images(server)
     }  # fmt: skip
     return {"name": "lexiseg", "description": "", "objects": objects}
 
@@ -207,7 +211,7 @@ def training() -> Response:
 
 
 @router.post("/infer/{model}")
-def infer(
+def infer(  # noqa: PLR0917  (the client's fields)
     request: Request,
     model: str,
     image: str = "",
@@ -251,17 +255,17 @@ def _by_clicks(server: Server, scan: Scan, given: dict[str, Any], tell: Callable
     tell(0.0)
     name = str(given.get("label") or "target")[:200]
     session = _DESK.blank(server, scan)
-    id = session.add(name if any(character.isalpha() for character in name) else f"target {name}")
+    target = session.add(name if any(character.isalpha() for character in name) else f"target {name}")
     touched: dict[int, None] = {}
     for key, inside in (("foreground", True), ("background", False)):
         for point in voxels_of(given.get(key)):
             index, x, y = in_plane(session, point)
-            session.click(id, index, x, y, inside=inside)
+            session.click(target, index, x, y, inside=inside)
             touched[index] = None
     if str(given.get("propagate", "")).lower() in ("true", "1", "yes"):
-        for index in [index for index in touched if session.plane_mask(id, index).any()][:1]:
-            session.propagate(id, index)
-    return {"masks": {name: session.mask(id)}, "told": {}}
+        for index in [index for index in touched if session.plane_mask(target, index).any()][:1]:
+            session.propagate(target, index)
+    return {"masks": {name: session.mask(target)}, "told": {}}
 
 
 def _threshold(given: dict[str, Any]) -> float | None:
@@ -375,7 +379,7 @@ def _session(entry: Entry) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    return None if value != value else round(float(value), 4)
+    return None if math.isnan(value) else round(float(value), 4)
 
 
 PROTOCOL = Protocol(

@@ -1,7 +1,7 @@
 """VoxTell's jobs, as its napari plug-in speaks them: a volume up, free-text prompts, masks in RAS back.
 
-Written from the requests that its client makes (napari-voxtell 0.2.0, napari_voxtell/remote). Arrays travel as it frames
-them, compressed by blosc2 (the extra `lexiseg[voxtell]`).
+Written from the requests that its client makes (napari-voxtell 0.2.0, napari_voxtell/remote). Arrays travel as it
+frames them, compressed by blosc2 (the extra `lexiseg[voxtell]`).
 """
 
 from __future__ import annotations
@@ -122,7 +122,14 @@ def packed(array: NDArray[Any]) -> bytes:
     """
     blosc2 = _blosc2()
     raw, kind = np.ascontiguousarray(array).tobytes(), array.dtype.str.encode()
-    parts = [_MAGIC, bytes([len(kind)]), kind, bytes([array.ndim]), *(_long(side) for side in array.shape), _long(len(raw))]
+    parts = [
+        _MAGIC,
+        bytes([len(kind)]),
+        kind,
+        bytes([array.ndim]),
+        *(_long(side) for side in array.shape),
+        _long(len(raw)),
+    ]
     for at in range(0, len(raw), _CHUNK):
         chunk = raw[at : at + _CHUNK]
         small = blosc2.compress(chunk, typesize=array.dtype.itemsize)
@@ -247,9 +254,10 @@ async def _told(job: Job) -> AsyncGenerator[str, None]:
                 last = done
                 yield json.dumps({"done": done, "total": count}) + "\n"
             await asyncio.sleep(_PAUSE)
-        status = {"failed": "error"}.get(job.state, job.state)
-        yield json.dumps({"status": status, "done": count, "total": count, **({"message": job.error} if job.error else {})}
-                         ) + "\n"  # fmt: skip
+        last_line = {"status": {"failed": "error"}.get(job.state, job.state), "done": count, "total": count}
+        if job.error:
+            last_line["message"] = job.error
+        yield json.dumps(last_line) + "\n"
     finally:
         if not job.over:
             job.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -70,9 +71,14 @@ def predict(request: Request, wanted: PredictRequest) -> dict[str, Any]:
         marks = wanted.params.get("marks") or []
 
         def work(tell: Callable[[float], None]) -> dict[str, Any]:
-            return {"shapes": _by_marks(server, scan, marks) if marks else _by_text(server, scan, phrases, wanted, tell)}
+            return {
+                "shapes": _by_marks(server, scan, marks) if marks else _by_text(server, scan, phrases, wanted, tell)
+            }
 
-        return {"success": True, "data": {**_DESK.work(server, work, "X-AnyLabeling"), "description": "", "replace": True}}
+        return {
+            "success": True,
+            "data": {**_DESK.work(server, work, "X-AnyLabeling"), "description": "", "replace": True},
+        }
     finally:
         server.scans.remove(_DESK.visitor, entry.id)
 
@@ -88,16 +94,16 @@ def _by_text(
 
 def _by_marks(server: Server, scan: Scan, marks: Any) -> list[dict[str, Any]]:
     session = _DESK.blank(server, scan)
-    id = session.add("object")
+    target = session.add("object")
     for mark in marks if isinstance(marks, list) else []:
         kind, data = mark.get("type"), [float(value) for value in mark.get("data", [])]
         if kind == "point" and len(data) == 2:
-            session.click(id, 0, data[0], data[1], inside=bool(mark.get("label", 1)))
+            session.click(target, 0, data[0], data[1], inside=bool(mark.get("label", 1)))
         elif kind == "rectangle" and len(data) == 4:
-            session.box(id, 0, (data[0], data[1], data[2], data[3]))
+            session.box(target, 0, (data[0], data[1], data[2], data[3]))
         else:
             raise UsageError("a mark is no point of two numbers and no rectangle of four")
-    return _shapes(session.mask(id), "object", 1.0)
+    return _shapes(session.mask(target), "object", 1.0)
 
 
 def _shapes(mask: BoolArray, label: str, score: float) -> list[dict[str, Any]]:
@@ -110,7 +116,7 @@ def _shapes(mask: BoolArray, label: str, score: float) -> list[dict[str, Any]]:
         points = approximate_polygon(outline[:, ::-1] - 0.5, tolerance=0.5)
         if len(points) > 3:
             shapes.append({"label": label, "shape_type": "polygon", "points": points.round(2).tolist(),
-                           "score": None if score != score else round(float(score), 4), "description": "",
+                           "score": None if math.isnan(score) else round(float(score), 4), "description": "",
                            "attributes": {}})  # fmt: skip
     return shapes
 
