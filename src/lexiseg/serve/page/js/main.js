@@ -16,6 +16,7 @@ import { calm, complain } from "./say.js";
 import { openScan, placeOf, setUpScans } from "./scans.js";
 import { setUpSlices } from "./slices.js";
 import { on, state, tell } from "./state.js";
+import { setUpSurface } from "./surface.js";
 import { setUpTake } from "./take.js";
 import { setUpTargets } from "./targets.js";
 import { watchViewer } from "./viewer.js";
@@ -36,6 +37,7 @@ async function begin() {
   setUpOpen();
   setUpHelp();
   setUpCompare();
+  setUpSurface();
   on("panes", listenAll);
   watchViewer();
   watchEdits();

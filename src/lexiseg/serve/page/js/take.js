@@ -7,6 +7,7 @@ import { busy, calm, complain, note } from "./say.js";
 
 const WORDS = {
   png: "PNG", nifti: "NIfTI", nrrd: "NRRD", "dicom-seg": "DICOM SEG", rtstruct: "RTSTRUCT", coco: "COCO", overlay: "Overlay picture",
+  stl: "STL surface",
 };
 
 const formats = () => (state.about.formats ?? []).map((each) => (typeof each === "string" ? { name: each } : each));
