@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import queue
-import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
@@ -30,10 +23,12 @@ from lexiseg.serve.app import Server, make_app
 from lexiseg.serve.models import Models
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.state import State
+from serve_process import Command
 
 SIZE = 64
 RED = (16, 16, 32, 48)
 PORT = 7860
+__all__ = ["Command"]
 BASE = f"http://127.0.0.1:{PORT}"
 FAKE = preset_of(
     "demo",
@@ -151,50 +146,3 @@ def live(place: Path, /, *, token: str | None = None, **more: Any) -> Iterator[t
         finally:
             running.should_exit = True
             thread.join(30)
-
-
-class Command:
-    """`lexiseg serve` as a process; `client` is a browser's."""
-
-    def __init__(self, *options: str, state_home: Path, cookies: Any = None, cwd: Path | None = None) -> None:
-        env = {**os.environ, "XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        code = "from lexiseg.cli.main import run; run()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--no-open", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=env,
-            cwd=cwd,
-        )
-        self.lines: list[str] = []
-        self._told: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.address = self._address()
-        self.client = httpx.Client(base_url=self.address, cookies=cookies, timeout=60)
-
-    def kill(self) -> None:
-        """As the kernel does."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
-        self.client.close()
-
-    def stop(self) -> int:
-        """As Ctrl-C does; the exit status."""
-        self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(30)
-        self.client.close()
-        return status
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            self._told.put(line)
-        self._told.put(None)
-
-    def _address(self) -> str:
-        while (line := self._told.get(timeout=60)) is not None:
-            if found := re.search(r"http://\S+", line):
-                return found[0]
-        raise AssertionError("".join(self.lines))

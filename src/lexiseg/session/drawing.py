@@ -14,7 +14,7 @@ from lexiseg.values.masks import Prompts
 
 _SAMPLED = 8
 _MUCH = 0.25
-"""The share of a mask above which a point outside is taken to mean less."""
+"""The share of a mask above which a point is taken to mean less."""
 
 
 def draw_prompts(segmenter: CachedSegmenter, pixels: FloatArray, prompts: Prompts) -> BoolArray:
@@ -127,8 +127,8 @@ def correct(
 
     So a point that says "inside" never takes anything away, one that says "outside" never adds, and what was painted
     or found elsewhere stands. Where the answer to all prompts does not follow a point inside, the point is asked
-    alone; where one outside would take away much of the mask, the segmenter looks closer, and the smaller piece
-    counts. Where no answer follows the point, a small disc around it does.
+    alone; where a piece is large beside the mask that it joins or leaves, the segmenter looks closer, and the smaller
+    piece counts, near the point alone where that is large too. Where no answer follows the point, a small disc around it does.
 
     Args:
         segmenter: encodes the plane once.
@@ -148,9 +148,12 @@ def correct(
         if inside and not piece.any():
             alone = Prompts(points=point[None].astype(np.float32), labels=np.ones(1, np.int64))
             piece = _touching(draw_prompts(segmenter, pixels, alone) & ~mask, x, y)
-        elif not inside and piece.sum() > _MUCH * mask.sum():
-            closer = _touching(mask & ~_closer(segmenter, pixels, mask, prompts, point), x, y)
+        if piece.sum() > _MUCH * mask.sum() and (not inside or _beside(piece, mask)):
+            found = _closer(segmenter, pixels, mask, prompts, point)
+            closer = _touching(found & ~mask if inside else mask & ~found, x, y)
             piece = closer if 0 < closer.sum() < piece.sum() else piece
+            if piece.sum() > _MUCH * mask.sum():
+                piece = _touching(piece & _around(mask, x, y), x, y)
         if not piece.any():
             piece = disc(mask.shape, np.array([[x + 0.5, y + 0.5]]), max(1.0, min(mask.shape) / 128))
         mask = mask | piece if inside else mask & ~piece
@@ -160,18 +163,40 @@ def correct(
 def _closer(
     segmenter: CachedSegmenter, pixels: FloatArray, mask: BoolArray, prompts: Prompts, point: FloatArray
 ) -> BoolArray:
-    """The piece of a mask under a point, drawn anew in the half of the plane around the point; the rest as it is."""
+    """A mask drawn anew in the half of the plane around a point; the rest as it is."""
     height, width = mask.shape
     x, y = (float(value) for value in point)
     half = max(height, width) / 4
     x0, y0, x1, y1 = int(max(0, x - half)), int(max(0, y - half)), int(min(width, x + half)), int(min(height, y + half))
-    box = np.array(box_of(_touching(mask, int(x), int(y))[y0:y1, x0:x1]), np.float32)
+    # Of a point beside the mask the piece is what lies nearest in the window, grown to the point.
+    here = _touching(mask, int(x), int(y)) if mask[int(y), int(x)] else mask
+    left, top, right, bottom = box_of(here[y0:y1, x0:x1])
+    if right == left:
+        left, top, right, bottom = int(x) - x0, int(y) - y0, int(x) - x0 + 1, int(y) - y0 + 1
+    box = np.array(
+        [min(left, x - x0 - 1), min(top, y - y0 - 1), max(right, x - x0 + 1), max(bottom, y - y0 + 1)], np.float32
+    )
     corner = np.array([x0, y0], np.float32)
     near = _within(prompts.points, np.array([x0, y0, x1, y1], np.float32))
     shown = Prompts(box[None], prompts.points[near] - corner, prompts.labels[near])
     found = mask.copy()
     found[y0:y1, x0:x1] = draw_prompts(segmenter, np.ascontiguousarray(pixels[y0:y1, x0:x1]), shown)
     return found
+
+
+def _around(mask: BoolArray, x: int, y: int) -> BoolArray:
+    """What lies within four times a pixel's distance from the border of a mask, and a little more of a thin rim."""
+    other = mask if not mask[y, x] else ~mask
+    rows, columns = np.nonzero(other)
+    far = 4 * np.sqrt(((rows - y) ** 2 + (columns - x) ** 2).min()) if len(rows) else np.inf
+    down, right = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    found: BoolArray = (down - y) ** 2 + (right - x) ** 2 <= max(far, min(mask.shape) / 32) ** 2
+    return found
+
+
+def _beside(piece: BoolArray, mask: BoolArray) -> bool:
+    """Whether a piece touches a mask; what does not is a thing of its own, such as the other lung."""
+    return bool((ndimage.binary_dilation(piece) & mask).any())
 
 
 def _touching(mask: BoolArray, x: int, y: int) -> BoolArray:
