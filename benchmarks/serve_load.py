@@ -4,7 +4,8 @@
 
 `lexiseg serve` runs as a process of its own with the bundled models. Each user is a browser of its own, with a phantom
 of its own: it sends the scan, checks the hash of the pixels that come back, asks its phrase, clicks, undoes, and takes
-the mask away, whose hash must be that of the mask on the page. Told are failures, mixed-up scans, and how long clicks took.
+the mask away, whose hash must be that of the mask on the page. Told are failures, mixed-up scans, and how long clicks
+took.
 """
 
 from __future__ import annotations

@@ -111,7 +111,8 @@ def unsqueeze(text: str, shape: tuple[int, ...]) -> BoolArray:
     """
     count = int(np.prod(shape))
     try:
-        raw = zlib.decompressobj().decompress(base64.b64decode(text), count // 8 + 1)
+        # One byte more than is right, so that more than that is seen.
+        raw = zlib.decompressobj().decompress(base64.b64decode(text), -(-count // 8) + 1)
     except zlib.error as error:
         raise ValueError("the bits are damaged") from error
     if len(raw) != -(-count // 8):

@@ -148,7 +148,8 @@ def datastore(request: Request, output: str = "") -> dict[str, Any]:
     return {"name": "lexiseg", "description": "", "objects": objects}
 
 
-@router.api_route("/datastore/image", methods=["GET", "HEAD"])
+@router.head("/datastore/image", include_in_schema=False)
+@router.get("/datastore/image")
 def image(request: Request, image: str) -> Response:
     """A scan's file."""
     server = server_of(request)
