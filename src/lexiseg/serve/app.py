@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import resources
+from importlib import resources, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -165,6 +165,10 @@ def make_app(server: Server, *, port: int, token: str | None = None) -> FastAPI:
         """Whether the server answers."""
         return {"ok": True, "status": "UP", "version": __version__}
 
+    @app.get("/vendor/niivue.js", include_in_schema=False)
+    def niivue() -> Response:
+        return _installed("ipyniivue", "static/widget.js")
+
     page = resources.files("lexiseg.serve") / "page"
     app.mount("/", StaticFiles(directory=str(page), html=True, check_dir=False), name="page")
     uploading = (f"{API}/scans", *(path for protocol in spoken for path in protocol.uploads))
@@ -208,6 +212,16 @@ def _say_problems(app: FastAPI) -> None:
 
         logger.debug("a request failed", exc_info=error)
         return _problem(500, internal_error(error))
+
+
+def _installed(package: str, file: str) -> Response:
+    """A script of a package that is installed beside this one; the package is not imported."""
+    found = util.find_spec(package)
+    places = [] if found is None else found.submodule_search_locations or []
+    for place in places:
+        if (path := Path(place) / file).is_file():
+            return FileResponse(path, media_type="text/javascript")
+    return _problem(404, f"{package} is not installed; expected the extra view3d: pip install 'lexiseg[view3d]'")
 
 
 def _problem(status: int, line: str) -> JSONResponse:
