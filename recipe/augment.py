@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from recipe.data import Sample
+from recipe.other_hospitals import fewer_pixels, lettering, other_colours
 
-SPECKLED = ("breast", "fetal")  # ultrasound: its noise is multiplicative
+SPECKLED = ("breast", "fetal", "thyroid")  # ultrasound: its noise is multiplicative
 
 
 def vary_intensities(
     x: Tensor, organ: str, rng: np.random.Generator, *, remap: float, change: float, noise: float, blur: float
 ) -> Tensor:
-    """Pixels (R, R) in [0, 1] with another contrast, grain or sharpness; each change with its probability."""
+    """Pixels (..., R, R) in [0, 1] with another contrast, grain or sharpness; each change with its probability."""
     if organ == "brain" and rng.random() < remap:
         x = _other_contrast(x, rng)
     if rng.random() < change:
@@ -27,12 +28,12 @@ def vary_intensities(
     if rng.random() < noise:
         grain = torch.from_numpy(rng.standard_normal(x.shape).astype(np.float32))
         if rng.random() < 0.5:
-            grain = functional.avg_pool2d(grain[None, None], 3, 1, 1)[0, 0] * 2
+            grain = functional.avg_pool2d(grain.reshape(1, -1, *x.shape[-2:]), 3, 1, 1).reshape(x.shape) * 2
         speckled = organ in SPECKLED
         x = x * (1 + rng.uniform(0.05, 0.25) * grain) if speckled else x + rng.uniform(0.01, 0.06) * grain
     if rng.random() < blur:
-        small = functional.avg_pool2d(x[None, None], 2)
-        x = functional.interpolate(small, size=x.shape, mode="bilinear", align_corners=False)[0, 0]
+        small = functional.avg_pool2d(x.reshape(1, -1, *x.shape[-2:]), 2)
+        x = functional.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=False).reshape(x.shape)
     if rng.random() < 0.15:
         x = _burnt_in_mark(x, rng)
     return x.clamp(0, 1)
@@ -63,15 +64,16 @@ def _other_contrast(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 def _burnt_in_mark(x: Tensor, rng: np.random.Generator) -> Tensor:
     """A calliper's cross: bright, thin, anywhere."""
-    h, w = x.shape
+    h, w = x.shape[-2:]
     y0, x0, n = int(rng.integers(0, h - 20)), int(rng.integers(0, w - 20)), int(rng.integers(4, 12))
     x = x.clone()
-    x[y0 : y0 + 2, x0 : x0 + n] = 1
-    x[y0 - n // 2 if y0 > n else y0 : y0 + n // 2, x0 + n // 2 : x0 + n // 2 + 2] = 1
+    x[..., y0 : y0 + 2, x0 : x0 + n] = 1
+    x[..., y0 - n // 2 if y0 > n else y0 : y0 + n // 2, x0 + n // 2 : x0 + n // 2 + 2] = 1
     return x
 
 
-SWAPPED = {"left lung": "right lung", "right lung": "left lung"}
+SWAPPED = {f"{side} {organ}": f"{other} {organ}" for organ in ("lung", "kidney")
+           for side, other in (("left", "right"), ("right", "left"))}  # fmt: skip
 _SIDED = ("left", "right")
 
 
@@ -92,6 +94,10 @@ class AugmentSettings:
     noise: float = 0.3
     blur: float = 0.2
     view: float = 0.35
+    tint: float = 0.0
+    grey: float = 0.0
+    coarse: float = 0.0
+    letters: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +105,8 @@ class View:
     """A sample as the encoder is shown it once.
 
     Attributes:
-        pixels: float32 (R, R) in [0, 1]; what is masked out is the encoder's mean grey.
+        pixels: float32 (R, R) in [0, 1], of a sample in colour (3, R, R); what is masked out is the encoder's
+            mean grey.
         masks: concept -> float32 (R / stride, R / stride): 0 to 1, or -1 for unknown (2 in the sample).
         visible: concept -> how much of the concept's area in the whole scan is still seen, 0 to 1.
         caption: the sentence, empty where the view makes it untrue.
@@ -172,11 +179,12 @@ def augment(
     masks, visible, inside = _masks(sample, plan, coarse)
     pixels = _pixels(sample, plan, resolution)
     if not plain:
-        if s.uneven_gain and sample.organ in SPECKLED and rng.random() < s.uneven_gain:
+        if s.uneven_gain and sample.organ in SPECKLED and pixels.ndim == 2 and rng.random() < s.uneven_gain:
             pixels = uneven_gain(pixels, rng)
         pixels = vary_intensities(
             pixels, sample.organ, rng, remap=s.remap_mri, change=s.intensity, noise=s.noise, blur=s.blur
         )
+        pixels = _elsewhere(pixels, rng, s)
     pixels = torch.where(_enlarge(inside, resolution) > 0.5, pixels, torch.tensor(mean))
     if plan.kind in ("keep", "drop"):
         seen = _window(masks, plan.kind, coarse, rng)
@@ -192,6 +200,17 @@ def augment(
         visible = {SWAPPED.get(n, n): v for n, v in visible.items()}
     partial = plan.kind != "whole"
     return View(pixels, masks, visible, "" if partial else plan.caption, partial=partial)
+
+
+def _elsewhere(pixels: Tensor, rng: np.random.Generator, s: AugmentSettings) -> Tensor:
+    """What another hospital's machines would change.  A chance of 0 draws nothing: older recipes keep their batches."""
+    if pixels.ndim == 3 and s.tint and rng.random() < s.tint:
+        pixels = other_colours(pixels, rng, grey=s.grey)
+    if s.coarse and rng.random() < s.coarse:
+        pixels = fewer_pixels(pixels, rng)
+    if s.letters and rng.random() < s.letters:
+        pixels = lettering(pixels, rng)
+    return pixels
 
 
 def _plan(sample: Sample, rng: np.random.Generator, s: AugmentSettings, plain: bool) -> _Plan:
@@ -226,8 +245,9 @@ def _bend(rng: np.random.Generator, by: float) -> Tensor:
 
 def _pixels(sample: Sample, plan: _Plan, resolution: int) -> Tensor:
     finer = 2 if sample.image.shape[0] >= 2 * resolution else 1  # then averaged: speckle must not alias
-    pixels = _resample(sample.image[None].astype(np.float32) / 255, plan, finer * resolution)
-    return functional.avg_pool2d(pixels, finer)[0]
+    planes = sample.image[None] if sample.image.ndim == 2 else sample.image.transpose(2, 0, 1)
+    pixels = functional.avg_pool2d(_resample(planes.astype(np.float32) / 255, plan, finer * resolution), finer)
+    return pixels[0] if sample.image.ndim == 2 else pixels
 
 
 def _masks(sample: Sample, plan: _Plan, coarse: int) -> tuple[dict[str, Tensor], dict[str, float], Tensor]:

@@ -42,7 +42,7 @@ class Sample:
     """One image and what is known of it.
 
     Attributes:
-        image: uint8 (S, S), the scan letterboxed into a square, padding 0.
+        image: uint8 (S, S) or in colour (S, S, 3), the scan letterboxed into a square, padding 0.
         valid: (h, w) of the scan inside that square (its origin is the middle: see `letterbox`).
         masks: concept -> uint8 (S, S): 0 outside, 1 inside, 2 unknown.
         absent: concepts of the image's own organ that are known not to be there.
@@ -112,14 +112,14 @@ def folds_of(root: Path) -> list[int]:
 def letterbox(
     pixels: NDArray[np.uint8], size: int, *, nearest: bool = False
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Fit (H, W) into the middle of a (size, size) square, aspect kept, padding 0.
+    """Fit (H, W) or (H, W, 3) into the middle of a (size, size) square, aspect kept, padding 0.
 
     The place is `lexiseg.saliency.framing`'s, which the encoder frames scans by in use.  The pixels are
     Pillow's, resized as bytes: other roundings would make other weights than those that ship.
     """
-    place = frame_scan(pixels.shape, size=size)[0].place
+    place = frame_scan((pixels.shape[0], pixels.shape[1]), size=size)[0].place
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    square = np.zeros((size, size), np.uint8)
+    square = np.zeros((size, size, *pixels.shape[2:]), np.uint8)
     square[place.top : place.top + place.height, place.left : place.left + place.width] = np.asarray(
         Image.fromarray(pixels).resize((place.width, place.height), how)
     )
@@ -166,15 +166,20 @@ def _breast(row: Mapping[str, str], mask: NDArray[np.uint8]) -> Known:
 
 
 def _lungs(row: Mapping[str, str], mask: NDArray[np.uint8]) -> Known:
-    masks = {"lungs": mask}
-    boxes = _boxes(row["bbox"])
-    if len(boxes) == 2:
-        cut = (boxes[0][2] + boxes[1][0]) // 2
-        left_of_image, right_of_image = mask.copy(), mask.copy()
-        left_of_image[:, cut:] = 0
-        right_of_image[:, :cut] = 0
-        masks |= {"right lung": left_of_image, "left lung": right_of_image}
+    masks = {"lungs": mask, **lungs_by_side(row, mask)}
     return masks, {"tumor", "lung nodule"} if row["label"] == "normal" else set()
+
+
+def lungs_by_side(row: Mapping[str, str], mask: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
+    """The patient's right and left lung, cut apart midway between two boxes; nothing where there are not two."""
+    boxes = _boxes(row["bbox"])
+    if len(boxes) != 2 or boxes[0][2] > boxes[1][0]:
+        return {}
+    cut = (boxes[0][2] + boxes[1][0]) // 2
+    left_of_image, right_of_image = mask.copy(), mask.copy()
+    left_of_image[:, cut:] = 0
+    right_of_image[:, :cut] = 0
+    return {"right lung": left_of_image, "left lung": right_of_image}
 
 
 def _brain(label: str, mask: NDArray[np.uint8]) -> Known:
@@ -185,9 +190,11 @@ def _brain(label: str, mask: NDArray[np.uint8]) -> Known:
     return {"brain tumor": mask, "tumor": mask, own: mask}, set(kinds.values()) - {own}
 
 
-def real_samples(root: Path, size: int, *, validation: bool, fold: int | Sequence[int] = 0) -> Iterator[Sample]:
-    """Every sample of the training sets' training or validation part."""
-    for name in TRAINING_SETS:
+def real_samples(
+    root: Path, size: int, *, validation: bool, fold: int | Sequence[int] = 0, names: Sequence[str] = TRAINING_SETS
+) -> Iterator[Sample]:
+    """Every sample of the training sets' training or validation part; `names`: of these sets only."""
+    for name in names:
         folder = root / name
         for row in split_rows(folder, validation=validation, fold=fold):
             pixels = np.asarray(Image.open(folder / row["image"]).convert("L"))

@@ -63,6 +63,19 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
     write_record(folder, revision=ENCODER, licence=LICENCE)
 
 
+CONCEPTS = "concepts.safetensors"
+"""A trained image tower with the places of its concepts, float32: what `recipe.text` brings phrases to."""
+
+
+def export_concepts(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
+    """A `ConceptEncoder`'s weights, and beside them concepts.json: their names and the open_clip configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_file(state, folder / CONCEPTS)
+    about = {"names": model.names, "open_clip": open_clip_config(settings)}
+    (folder / "concepts.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
 def export_segmenter(model: Any, settings: Mapping[str, Any], folder: Path) -> None:
     """A `TowerSam`'s folder, as transformers writes one: configuration, weights, the processor's settings."""
     from transformers import SamImageProcessor, SamProcessor

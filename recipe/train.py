@@ -1,7 +1,8 @@
 """Make the bundled models again: ``python -m recipe.train encoder --data DIR --out DIR``.
 
-`--data` is a folder that holds busi/, cxr/, hc18/ and cheng/, each with manifest.csv, images and masks.
-Without it the models are trained on phantoms alone.  A killed run goes on where it was.
+`--data` is a folder that holds busi/, cxr/, hc18/ and cheng/, each with manifest.csv, images and masks; `next` takes
+every set of sets.yaml that lies there.  Without it the models are trained on phantoms alone.  A killed run goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import yaml
 
 from recipe.data import Sample, phantom_samples, real_samples
 from recipe.phases import shortened
+from recipe.sets import all_samples
 
 if TYPE_CHECKING:
     from recipe.loop import Loop
@@ -28,14 +30,17 @@ CONFIG = Path(__file__).with_name("recipe.yaml")
 
 
 class Which(StrEnum):
-    """The bundled pair (of the encoder three parts, which `recipe.join` puts together), and what
-    students begin from."""
+    """The bundled pair (of the encoder three parts, which `recipe.join` puts together), what
+    students begin from, and the next generation's image tower and segmenter."""
 
     encoder = "encoder"
     second = "second"
     third = "third"
     segmenter = "segmenter"
     unet = "unet"
+    next = "next"
+    next_second = "next_second"
+    next_segmenter = "next_segmenter"
 
 
 class Precision(StrEnum):
@@ -45,12 +50,15 @@ class Precision(StrEnum):
     bfloat16 = "bf16-mixed"
 
 
-def training_samples(config: dict[str, Any], data: Path | None) -> list[Sample]:
+def training_samples(config: dict[str, Any], data: Path | None, which: Which = Which.encoder) -> list[Sample]:
     """Real training samples (where a folder is given) and phantoms."""
-    size = config["store_size"]
-    samples = [] if data is None else list(real_samples(data, size, validation=False, fold=config["fold"]))
+    size, phantoms = config["store_size"], config["phantoms"]
+    read = real_samples
+    if which.value.startswith("next"):
+        read, phantoms = all_samples, round(phantoms * config[which.value]["phantom_share"])
+    samples = [] if data is None else list(read(data, size, validation=False, fold=config["fold"]))
     logger.info("%d real training samples", len(samples))
-    samples += phantom_samples(config["phantoms"], size, config["seed"])
+    samples += phantom_samples(phantoms, size, config["seed"])
     logger.info("%d samples with phantoms", len(samples))
     return samples
 
@@ -63,7 +71,12 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
         from recipe.export import export_encoder
 
         return EncoderTask, export_encoder
-    if which is Which.segmenter:
+    if which in (Which.next, Which.next_second):
+        from recipe.concept_encoder import ConceptTask
+        from recipe.export import export_concepts
+
+        return ConceptTask, export_concepts
+    if which in (Which.segmenter, Which.next_segmenter):
         from recipe.export import export_segmenter
         from recipe.segmenter import SegmenterTask
 
@@ -115,11 +128,12 @@ def main(
         torch.set_num_threads(threads)
     seed = recipe["seed"]
     torch.manual_seed(seed)
-    samples = training_samples(recipe, data)
+    samples = training_samples(recipe, data, which)
     settings = shortened(recipe[which.value], length)
     task, export = task_and_export(which)
     loop = loop_of(task(settings, samples, seed), settings, out, precision, device=device, workers=workers)
-    loop.run(every=100, after=lambda model, step: export(model, settings, out / "model"))
+    every = settings.get("checkpoint_every", 100)
+    loop.run(every=every, after=lambda model, step: export(model, settings, out / "model"))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class UnavailableDevice(UsageError):
 
 
 class BadPhrase(UsageError):
-    """A phrase is empty or has no letter in it."""
+    """A phrase is empty, too long, has no letter in it, or names several targets."""
 
 
 class BadManifest(UsageError):

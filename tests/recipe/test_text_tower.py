@@ -25,6 +25,7 @@ from recipe.text import (
     WEIGHTS,
     TextSettings,
     build_tower,
+    check_minilm,
     learn_projection,
     places,
     sentence_embeddings,
@@ -133,6 +134,10 @@ class TestSentences:
         together = sentence_embeddings(tower, tokenizer(phrases), batch=3)
         alone = torch.cat([sentence_embeddings(tower, tokenizer([phrase])) for phrase in phrases])
         torch.testing.assert_close(together, alone)
+
+    def test_other_weights_than_the_recipes_are_refused(self, minilm: Path) -> None:
+        with pytest.raises(ValueError, match=r"has sha256 .*, expected 53aa5117"):
+            check_minilm(minilm)
 
     def test_eight_bits_are_near(self) -> None:
         torch.manual_seed(0)

@@ -352,7 +352,7 @@ class TestOverlaps:
         phrases, out = ("lungs", "left lung", "absent organ"), tmp_path / "out"
         with caplog.at_level(logging.WARNING, "lexiseg"):
             run(scans, out, phrases=phrases)
-        assert len(caplog.records) == 1
+        assert sum("lose pixels" in each.getMessage() for each in caplog.records) == 1
         assert "lose pixels in 3 of 3 scans: left lung " in caplog.text and "NAME_mask_PHRASE" in caplog.text
         labels = np.asarray(Image.open(out / "a_labels.png"))
         lungs, left, absent = (np.asarray(Image.open(out / f"a_mask_{slug}.png")) > 0 for slug in slugs(phrases))

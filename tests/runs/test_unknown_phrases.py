@@ -128,3 +128,19 @@ class TestRun:
         summary = run_batch(pipeline(), gather_items(manifest=folder / "m.csv"), folder / "out")
         assert (summary.done, summary.failed) == (1, 1)
         assert "names 2 targets" in read_results(folder / "out" / "results.csv")[0].error
+
+    @pytest.mark.parametrize(
+        ("encoder", "verdict", "told"),
+        [
+            ("bundled", "unknown", "'no heart' asks for what is not there, so nothing is drawn"),
+            ("hf-hub:org/model", "present", "'no heart' denies what it names, and encoders read past that"),
+        ],
+    )
+    def test_a_denial_is_told_once_and_drawn_by_no_bundled_model(
+        self, folder: Path, caplog: pytest.LogCaptureFixture, encoder: str, verdict: str, told: str
+    ) -> None:
+        phrases = ["no heart"]
+        with caplog.at_level(logging.WARNING, "lexiseg"):
+            run_batch(pipeline(encoder), gather_items([folder], phrases=phrases), folder / "out", phrases=phrases)
+        assert [record.message.startswith(told) for record in caplog.records] == [True]
+        assert [row.verdict for row in read_results(folder / "out" / "results.csv")] == [verdict] * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -288,7 +288,8 @@ class _Teller:
     def tell(self, cell: Cell, told: RunProgress) -> None:
         if self._progress is not None:
             shown = f"{cell.set.name}/{cell.system.name}/{cell.kind} {Path(told.scan).name}"
-            self._progress(RunProgress(self._done + told.done, self._total, shown, self.failed + told.failed))
+            done, failed = self._done + told.done, self.failed + told.failed
+            self._progress(replace(told, done=done, total=self._total, scan=shown, failed=failed))
 
     def end(self, scans: int, failed: int) -> None:
         self._done += scans

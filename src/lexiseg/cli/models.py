@@ -61,6 +61,31 @@ def pull_one(
         answer().print(str(folder), markup=False, soft_wrap=True)
 
 
+@app.command("describe")
+def describe(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
+) -> None:
+    """Say what the bundled models know, by kind of scan, and how well they draw it."""
+    with reporting():
+        from lexiseg.models.weights.described import bundled_description
+
+        told = bundled_description()
+        if as_json:
+            typer.echo(json.dumps(dataclasses.asdict(told), indent=2))
+            return
+        from rich.table import Table
+
+        table = Table("scan", "phrase", "score (95 % interval)", box=None, pad_edge=False)
+        for kind in told.kinds:
+            for score in kind.scores:
+                table.add_row(kind.scan, score.phrase, str(score))
+            if kind.known:
+                table.add_row(kind.scan, ", ".join(kind.known), "taught, not measured")
+        answer().print(table)
+        made = f"patients that were never trained on, text only; {told.command}, {told.date}"
+        answer().print(made, markup=False, soft_wrap=True)
+
+
 @app.command("check")
 def check(
     models: Annotated[

@@ -112,6 +112,10 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             help="Black and white: auto, file, percentiles, lung, soft-tissue, bone, brain, or centre,width.",
         ),
     ] = None,
+    propagate: Annotated[
+        bool,
+        typer.Option("--propagate", help="Carry a volume's surest slices to their neighbours by the segmenter."),
+    ] = False,
     tune: Annotated[
         Tune,
         typer.Option(
@@ -142,7 +146,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         each, together = parse_formats(formats or ())
 
         changes = preset_changes(setting, threshold=threshold, encoder=encoder, segmenter=segmenter)
-        looks = {"plane": plane.value if plane is not None else None, "window": window}
+        looks = {"plane": plane.value if plane is not None else None, "window": window, "propagate": propagate or None}
         if chosen := {name: value for name, value in looks.items() if value is not None}:
             changes["volume"] = {**changes.get("volume", {}), **chosen}
         request = RunRequest(

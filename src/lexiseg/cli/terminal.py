@@ -182,9 +182,10 @@ def run_bar(*, quiet: bool) -> Iterator[tuple[Callable[[RunProgress], None], Fet
     with _counting("loading the models", quiet=quiet, style="red") as (bars, task):
 
         def tell(progress: RunProgress) -> None:
+            where = f"  slice {progress.slice}/{progress.slices}" if progress.slices else ""
             bars.update(
                 task,
-                description=_short(progress.scan),
+                description=_short(progress.scan) + where,
                 completed=progress.done,
                 total=progress.total,
                 note=f"{progress.failed} failed" if progress.failed else "",

@@ -28,6 +28,8 @@ _EMPTIED = (
     "StudyID",
     "StudyDate",
     "StudyTime",
+    # A landmark, in free words.
+    "PositionReferenceIndicator",
 )
 # A date is required there; DICOM de-identification profiles put a dummy in its place (PS3.15 E.3).
 _DUMMY_DATE, _DUMMY_TIME = "19000101", "000000"
@@ -123,7 +125,7 @@ class Pseudonyms:
 _OWN = frozenset(
     """
     SOPClassUID SOPInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription InstanceNumber Modality
-    FrameOfReferenceUID PositionReferenceIndicator Manufacturer ManufacturerModelName DeviceSerialNumber
+    FrameOfReferenceUID Manufacturer ManufacturerModelName DeviceSerialNumber
     SoftwareVersions ImageType PixelData Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation
     SamplesPerPixel PhotometricInterpretation PixelPaddingValue NumberOfFrames LossyImageCompression
     LossyImageCompressionRatio LossyImageCompressionMethod PresentationLUTShape SegmentationType

@@ -68,10 +68,12 @@ class TextPipeline(ABC):
         needs_encoder: False for a pipeline that does not look at the phrase.
         needs_truth: the pipeline is a yardstick that is told the true mask, as `truth=` of its call; no other
             pipeline ever sees one.
+        journals: it writes a volume's finished slices down where it is told to.
     """
 
     needs_encoder: ClassVar[bool] = True
     needs_truth: ClassVar[bool] = False
+    journals: ClassVar[bool] = True
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
         self.preset, self.encoder, self.segmenter = preset, encoder, segmenter

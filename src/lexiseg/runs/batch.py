@@ -23,6 +23,7 @@ from lexiseg.runs.folder import only_run, remove_outputs, take_over
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.notes import Notices, lost_to_others
 from lexiseg.runs.outputs import OutputOptions, write_outputs
+from lexiseg.runs.partial import ENDING, PartialVolume, key_of
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
 from lexiseg.runs.sizes import sizes
 from lexiseg.runs.table import (
@@ -36,7 +37,7 @@ from lexiseg.runs.table import (
     write_record,
     write_results,
 )
-from lexiseg.values.scans import Scan, Volume
+from lexiseg.values.scans import Planes, Scan, Volume
 
 logger = logging.getLogger(__name__)
 Observe = Callable[[RunItem, Scan, Result], None]
@@ -48,10 +49,11 @@ def segment_one(
     out: Path,
     *,
     options: RunOptions,
-    tell: Callable[[float], None],
+    tell: Callable[[float, int], None],
     outputs: OutputOptions | None = None,
     observe: Observe | None = None,
     notices: Notices | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """The rows of one scan, one for each phrase, its files written; whatever goes wrong with it ends here.
 
@@ -60,10 +62,12 @@ def segment_one(
         item: the scan.
         out: the run's folder.
         options: see `RunOptions`.
-        tell: called with the share of the scan's work that is done.
+        tell: called with the share of the scan's work that is done, and the number of its planes.
         outputs: what is written, and how; by the options when None.
         observe: see `run_batch`.
         notices: told of the result, for what is said once a run.
+        settings: of the run, see `settings_record`; with them a volume's slices are written down as they are done,
+            and taken up where an earlier run left them.
 
     Raises:
         UnwritableResult: the file system refused.
@@ -76,14 +80,26 @@ def segment_one(
         outputs = outputs or output_options(options)
         # Probabilities of a volume's planes are kept with the stages alone.
         keep = options.save_stages or observe is not None or options.seg_type == "fractional"
-        ask: Any = pipeline  # yardsticks take one argument more than a `Pipeline` promises
-        result: Result = ask(scan, item.phrases, keep_stages=keep, progress=tell, **_truth(pipeline, item, scan))
+        planes = pipeline.planes(scan)
+        tell(0.0, len(planes))
+        ask: Any = pipeline  # some take more arguments than a `Pipeline` promises
+        partial = None if keep else _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)
+        with _written_down(partial) as more:
+            result: Result = ask(
+                scan,
+                item.phrases,
+                keep_stages=keep,
+                progress=lambda share: tell(share, len(planes)),
+                **more,
+                **_truth(pipeline, item, scan),
+            )
         if observe is not None:
             observe(item, scan, result)
-        planes = pipeline.planes(scan)
         ledger.begin(out, item.id, item.phrases)
         written = write_outputs(result, scan, planes, out, item.name, options=outputs)
         ledger.finish(out, item.id, item.path, item.shown, written.paths)
+        if partial is not None:
+            partial.remove()
     except UnwritableResult:
         # The next scan would meet the same full disk.
         raise
@@ -131,6 +147,34 @@ def _truth(pipeline: Pipeline, item: RunItem, scan: Scan) -> dict[str, Any]:
     if item.mask is None:
         raise LexisegError(f"{item.shown}: the manifest names no true mask for it, whose boxes are needed")
     return {"truth": read_mask(item.mask, scan)}
+
+
+def _partial(
+    pipeline: Pipeline, item: RunItem, out: Path, *, scan: Scan, planes: Planes, settings: Mapping[str, Any] | None
+) -> PartialVolume | None:
+    """Where a volume's slices are written down; None for an image, and of a pipeline that writes none."""
+    if settings is None or len(planes) < 2 or not isinstance(scan, Volume) or not getattr(pipeline, "journals", False):
+        return None
+    return PartialVolume(
+        out / f"{item.name}_{ENDING}",
+        key_of(settings, item.phrases, scan, planes.record()),
+        announce=lambda: ledger.begin(out, item.id, item.phrases),
+    )
+
+
+@contextlib.contextmanager
+def _written_down(partial: PartialVolume | None) -> Iterator[dict[str, Any]]:
+    """Arguments of the pipeline's call; what it did is on the disk when it ends by Ctrl-C or SIGTERM."""
+    if partial is None:
+        yield {}
+        return
+    try:
+        yield {"journal": partial}
+    except Exception:
+        raise
+    except BaseException:
+        partial.flush()
+        raise
 
 
 def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], common: Mapping[str, Any]) -> list[Row]:
@@ -240,6 +284,7 @@ def run_batch(
                     tell=teller.share,
                     observe=observe,
                     notices=notices,
+                    settings=settings,
                 )
                 append_results(table, rows)
             kept.rows[item.id] = rows
@@ -287,9 +332,13 @@ class _Teller:
         self._shown = item.shown
         self.share(0.0)
 
-    def share(self, share: float) -> None:
+    def share(self, share: float, planes: int = 1) -> None:
         if self._progress is not None:
-            self._progress(RunProgress(self._ended + share, self._total, self._shown, self._failed))
+            slices = planes if planes > 1 else 0
+            told = RunProgress(
+                self._ended + share, self._total, self._shown, self._failed, round(share * slices), slices
+            )
+            self._progress(told)
 
     def end(self, *, failed: bool) -> None:
         self._ended += 1

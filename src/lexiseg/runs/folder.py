@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,14 @@ from lexiseg.files import remove_torn
 from lexiseg.io.names import OUTPUT_SUFFIXES, printable, safe_id, slugs
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.ledger import FILES_NAME, RUN, Ledger, State, read_ledger, write_ledger
+from lexiseg.runs.partial import ENDING
 from lexiseg.runs.table import RECORD_NAME, RESULTS_NAME, Row, read_record, read_results, refuse_other, write_results
 
 logger = logging.getLogger(__name__)
 
 _GRIDS = (".png", ".nii.gz", ".nrrd")
-_ONCE = ("labels.png", "overlay.png", "proposals.png", "proposals.json", *(f"uncertainty{end}" for end in _GRIDS))
+_STEMS = ("labels.png", "overlay.png", "proposals.png", "proposals.json")
+_ONCE = (ENDING, *_STEMS, *(f"uncertainty{end}" for end in _GRIDS))
 _OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in _GRIDS))
 
 
@@ -169,15 +171,18 @@ def take_over(out: Path, items: Sequence[RunItem], settings: dict[str, Any], *, 
     holdings.refuse_changed(gone)
     if resume:
         holdings.say_what_changed(gone)
+    # Slices of a volume that a kill interrupted are taken up again, or, where the volume was done meanwhile, go.
+    halves = [scan for scan in gone if holdings.half(scan)] if resume else []
+    holdings.remove_halves(rows)
     # The files first: files without a row would belong to nobody after a kill.
-    removed = holdings.remove(gone)
+    removed = holdings.remove(gone, but=holdings.half_names(halves))
     if removed and not resume:
         scans = sum(scan != RUN for scan in gone)
         told = f"files of an earlier run are removed: {removed}, of {scans} scans; --resume would have kept them"
         logger.warning("%s: %s", printable(str(out)), told)
     earlier = Earlier(rows, done, before)
     write_results(out / RESULTS_NAME, earlier.in_order(items))
-    write_ledger(out, holdings.ledger.only(rows))
+    write_ledger(out, holdings.ledger.only((*rows, *halves)))
     return earlier
 
 
@@ -220,7 +225,7 @@ class _Holdings:
         """The files of a scan: those that were recorded; where it was not finished, all that it may have."""
         listed = self.ledger.names(id)
         if listed is not None:
-            return listed
+            return [*listed, *(self.half_names([id]) & self.present)]
         if id == RUN:
             return [name for name in self.ledger.slugs.get(RUN, ()) if name in EXPORT_NAMES]
         own = self.ledger.slugs.get(id) or slugs([row.text for row in self.rows.get(id, ())])
@@ -281,8 +286,20 @@ class _Holdings:
             )
             logger.warning("%s: %s", printable(str(self.folder)), told)
 
-    def remove(self, ids: Iterable[str]) -> int:
-        names = [name for scan in ids for name in self.names(scan) if self._is_own(name)]
+    def half(self, id: str) -> bool:
+        """Whether there are slices of a scan that was not finished."""
+        return f"{safe_id(id)}_{ENDING}" in self.present
+
+    def half_names(self, ids: Iterable[str]) -> set[str]:
+        """The files of such slices."""
+        return {f"{safe_id(scan)}_{ENDING}" for scan in ids}
+
+    def remove_halves(self, ids: Iterable[str]) -> None:
+        """Remove the slices of scans that are done: a kill came before they could go."""
+        _remove(self.folder, sorted(self.half_names(ids) & self.present))
+
+    def remove(self, ids: Iterable[str], *, but: Collection[str] = ()) -> int:
+        names = [name for scan in ids for name in self.names(scan) if self._is_own(name) and name not in but]
         _remove(self.folder, names)
         return len(names)
 

@@ -266,10 +266,12 @@ def _whole_nrrd(path: Path) -> bool:
 def _whole_dicom(path: Path) -> bool:
     import pydicom
 
+    # pydicom reads what is there. The last element of a structure set is Approval Status, of a SEG its pixels.
     dataset = pydicom.dcmread(path)
-    size = dataset.get("Rows", 0) * dataset.get("Columns", 0) * int(dataset.get("NumberOfFrames") or 1)
-    expected = (size * dataset.get("BitsAllocated", 8) + 7) // 8
-    return len(dataset.get("PixelData", b"")) >= expected and len(list(dataset.iterall())) > 0
+    if dataset.Modality == "RTSTRUCT":
+        return bool(dataset.get("ApprovalStatus"))
+    bits = dataset.Rows * dataset.Columns * int(dataset.NumberOfFrames) * dataset.BitsAllocated
+    return bool(len(dataset.PixelData) * 8 >= bits)
 
 
 def _whole_stl(path: Path) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lexiseg.io.names import printable
 from lexiseg.pipelines.results import Result
+from lexiseg.text.denials import is_denial
 from lexiseg.text.known import advice
 
 logger = logging.getLogger(__name__)
@@ -51,17 +52,24 @@ class Notices:
 
     def __init__(self) -> None:
         self._unknown: set[str] = set()
+        self._denials: set[str] = set()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
         self._left_out: dict[str, int] = {}
         self._unit = "pixels"
 
     def take(self, result: Result) -> None:
-        """Look at a result; a phrase that is not known is told at once, the first time."""
+        """Look at a result; a phrase that is not known, or denies what it names, is told at once, the first time."""
         for target in result.targets:
             if target.verdict == "unknown" and target.phrase not in self._unknown:
                 self._unknown.add(target.phrase)
                 logger.warning("%s", printable(advice(target.phrase)))
+            elif target.verdict != "unknown" and target.phrase not in self._denials and is_denial(target.phrase):
+                self._denials.add(target.phrase)
+                told = f"{target.phrase!r} denies what it names, and encoders read past that"
+                logger.warning(
+                    "%s", printable(f"{told}: what is drawn may be what was denied; ask for the target itself")
+                )
         lost = lost_to_others(result)
         self._all += 1
         self._scans += bool(lost)

@@ -57,8 +57,8 @@ class RunOptions:
     Attributes:
         save_stages: write the saliency, the refined region and the prompts of each scan too.
         overlay: write a picture of each scan too.
-        resume: keep what an earlier run of the same folder, settings and weights has done; failed scans are
-            tried again.
+        resume: keep what an earlier run of the same folder, settings and weights has done, also of a volume in the
+            middle of which it ended; failed scans are tried again.
         seed: of every random number.
         formats: of each scan's masks; by the scan's kind when empty, see `lexiseg.io.write.default_formats`.
         exports: "coco" and "nnunet", written at the end of all scans together. Masks in the scans' own kind are
@@ -104,12 +104,16 @@ class RunProgress:
         total: scans that this session has to do (those an earlier one did are left out).
         scan: the path, as it was given, of the scan that is worked on.
         failed: how many of them failed.
+        slice: how many slices of a volume that is being worked on are done.
+        slices: how many it has; 0 of an image.
     """
 
     done: float
     total: int
     scan: str
     failed: int
+    slice: int = 0
+    slices: int = 0
 
 
 @dataclass(frozen=True)

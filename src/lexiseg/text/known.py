@@ -18,6 +18,7 @@ from importlib import resources
 import yaml
 
 from lexiseg.errors import BadPhrase
+from lexiseg.text.denials import is_denial, is_foreign
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
 
 _BETWEEN = re.compile(r"\s*(?:[,;/+&]|\band\b|\bor\b|\bplus\b)\s*", re.IGNORECASE)
@@ -54,7 +55,9 @@ class Vocabulary:
         return _key(text) in self._keys or self.library.find(text) is not None
 
     def knows(self, text: str) -> bool:
-        """Whether a phrase is known: one of those named, with nothing but qualifiers around it."""
+        """Whether a phrase is known: one of those named, with nothing but qualifiers around it, and no denial."""
+        if is_denial(text):
+            return False
         if self.names(text):
             return True
         words = _key(text).split()
@@ -125,9 +128,20 @@ def refuse_several(text: str, vocabulary: Vocabulary) -> None:
 
 
 def advice(text: str, vocabulary: Vocabulary | None = None) -> str:
-    """One line on a phrase that is not known, which names the nearest ones that are, or else all targets."""
+    """One line on a phrase that is not known, which names the nearest ones that are, or else all targets.
+
+    A denial has a line of its own, and so has another language.
+    """
     vocabulary = bundled_vocabulary() if vocabulary is None else vocabulary
     near = vocabulary.nearest(text)
+    if is_denial(text):
+        asked = f"ask for {near[0]!r}" if near else "ask for the target itself"
+        told = f"{text!r} asks for what is not there, so nothing is drawn and that is no finding"
+        return f"{told}; {asked} and read whether it is present or absent"
+    if is_foreign(text):
+        return (
+            f"{text!r} is not English, which is all that the bundled models read, so nothing is drawn; ask in English"
+        )
     if near:
         rest = f"the nearest known: {', '.join(map(repr, near))}"
     else:

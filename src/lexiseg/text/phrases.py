@@ -43,13 +43,21 @@ class PhraseSet:
             raise BadPhrase(f"phrase {self.text!r} has no wording; expected at least one")
 
 
+MAX_LENGTH = 1000
+"""Characters of a phrase: text towers read some dozens of words and drop the rest in silence."""
+
+
 def check_phrase(text: str) -> str:
     """The phrase with outer and repeated spaces removed.
 
     Raises:
-        BadPhrase: it is empty or has no letter in it.
+        BadPhrase: it is empty, has no letter in it, or more than `MAX_LENGTH` characters.
     """
     cleaned = " ".join(text.split())
+    if len(cleaned) > MAX_LENGTH:
+        raise BadPhrase(
+            f"the phrase has {len(cleaned)} characters, expected at most {MAX_LENGTH}; name one target in a few words"
+        )
     if not cleaned:
         raise BadPhrase("the phrase is empty; say what to look for, for example 'breast tumor'")
     if not any(character.isalpha() for character in cleaned):

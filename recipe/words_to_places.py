@@ -1,0 +1,233 @@
+"""Give a trained image tower its words: ``python -m recipe.words_to_places --concepts DIR --minilm DIR --out DIR``.
+
+`recipe.train next` leaves an image tower and the places of its concepts, without words.  Here a projection of a
+frozen sentence encoder learns to bring every wording of a concept to its place, and all that names none to nothing's.
+It costs minutes, so that new wordings need no new image tower.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
+from lexiseg.models.families import ModelFiles
+from lexiseg.models.weights.records import write_record
+from recipe.export import CONCEPTS, LICENCE
+from recipe.sets import KIND, load_sets
+from recipe.text import (
+    WEIGHTS,
+    TextSettings,
+    build_tower,
+    check_minilm,
+    learn_projection,
+    sentence_embeddings,
+    small_state,
+    small_text,
+    text_config,
+    write_text_tower_files,
+)
+from recipe.wordings import Target, bare_key, load_frames, load_others, load_targets
+from recipe.wordings.phrases import NOTHING, Phrases, PhraseSettings, held_out_keys, training_phrases
+
+logger = logging.getLogger(__name__)
+
+REVISION = "11"
+FEWER = PhraseSettings(frames=5, denials=5, typos=2)
+"""Some fifty targets are known now: fewer phrases of each do."""
+TAUGHT_SINCE = frozenset({
+    "kidney", "spine", "lumbar vertebra", "retina", "tooth", "cell nuclei", "colon polyp", "skin melanoma",
+    "skin cancer", "thyroid cancer", "kidney cancer", "renal tumor", "lung infection", "heart muscle",
+    "cardiac muscle", "blood vessels of the retina", "left ventricle of the heart on MRI",
+})  # fmt: skip
+"""What the four older sets' recipe calls organs and findings elsewhere, and a set shows now, in another wording."""
+_TAUGHT_KEYS = frozenset(map(bare_key, TAUGHT_SINCE))
+_ORGANS_NOW = ("thyroid", "skin", "kidney")
+
+
+def all_known(targets: Sequence[Target]) -> list[Target]:
+    """The targets, each with a place of its own, but those that another stands for."""
+    return [target if target.lands_on else replace(target, known=True) for target in targets]
+
+
+def phrases_of_places(names: Sequence[str], *, settings: PhraseSettings, seed: int) -> Phrases:
+    """Every phrase that the projection learns from, with the concept on whose place it lands.
+
+    Args:
+        names: concepts that have a place; targets without one are an error.
+        settings: how many phrases.
+        seed: of every draw.
+
+    Raises:
+        ValueError: a wording's target has no place.
+    """
+    targets, others, frames = all_known(load_targets()), load_others(), load_frames()
+    drawn = training_phrases(targets, others, frames, settings=settings, seed=seed)
+    if strange := set(drawn.labels) - {*names, NOTHING}:
+        raise ValueError(f"{sorted(strange)} have wordings and no place; expected one of the tower's concepts")
+    named = {bare_key(w.text) for t in targets for w in t.wordings if w.kind == "target"}
+    found = Phrases()
+    for text, label in zip(drawn.texts, drawn.labels, strict=True):
+        if label != NOTHING or not names_something(text, named):
+            found.add(text, label, without=frozenset())
+    held_out = held_out_keys(targets, others)
+    kinds, _ = load_sets()
+    for kind in kinds.values():
+        for said in kind.says:
+            for frame in frames.plain:
+                found.add(frame.format(said), KIND + kind.name, without=held_out)
+    return found
+
+
+def names_something(text: str, named: set[str]) -> bool:
+    """Whether a phrase that was drawn as nothing names a concept by now."""
+    key = bare_key(text)
+    words = key.split()
+    findings = ("tumor", "cancer", "lesion", "mass", "carcinoma", "cyst", "nodule", "metastasis")
+    of_organ = any(organ in words for organ in _ORGANS_NOW) and any(finding in words for finding in findings)
+    short = len(words) <= 5
+    return key in named or key in _TAUGHT_KEYS or (of_organ and short)
+
+
+def embedded(texts: Sequence[str], tower: Any, tokenizer: Any, cache: Path) -> Tensor:
+    """Sentence embeddings (N, width), those of former runs from a file beside the new folder.
+
+    The file holds texts of the recipe's own making, nothing of a scan.
+    """
+    known: dict[str, Tensor] = {}
+    if cache.is_file():
+        kept = torch.load(cache, weights_only=True)
+        known = dict(zip(kept["texts"], kept["sentences"], strict=True))
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    logger.info("%d phrases, %d of them new", len(texts), len(new))
+    for start in range(0, len(new), 2000):
+        part = new[start : start + 2000]
+        known.update(zip(part, sentence_embeddings(tower, tokenizer(part)), strict=True))
+        torch.save({"texts": list(known), "sentences": torch.stack(list(known.values()))}, cache)
+        logger.info("%d of %d", min(start + 2000, len(new)), len(new))
+    return torch.stack([known[text] for text in texts])
+
+
+Trained = tuple[list[str], dict[str, Tensor], dict[str, Any]]
+"""Names of concepts, a `ConceptEncoder`'s weights, and the open_clip configuration of its image tower."""
+
+
+def read_concepts(folder: Path) -> Trained:
+    """What `recipe.train next` exported."""
+    about = json.loads((folder / "concepts.json").read_text())
+    return about["names"], load_file(folder / CONCEPTS), about["open_clip"]
+
+
+def side_by_side(towers: Sequence[Trained], architecture: str) -> Trained:
+    r"""Towers that were trained apart as one, whose log-odds are the mean of theirs.
+
+    With scales :math:`s_i`, shares :math:`w_i = s_i / \sum_j s_j` and unit places :math:`p_i` of a concept, its place
+    is all :math:`\sqrt{w_i}\, p_i` one after the other, the scale the mean of the :math:`s_i`
+    (`lexiseg.models.fpn.EnsembleTower`).
+
+    Args:
+        towers: at least one; all for the same concepts.
+        architecture: the ensemble's name in `lexiseg.models.fpn`, with these towers in this order.
+
+    Raises:
+        ValueError: they were trained for different concepts.
+    """
+    names, _, config = towers[0]
+    if len({tuple(each[0]) for each in towers}) > 1:
+        raise ValueError("the towers were trained for different concepts; expected the same names in the same order")
+    if len(towers) == 1:
+        return towers[0]
+    states = [state for _, state, _ in towers]
+    scales = torch.stack([state["logit_scale"] for state in states]).exp() / len(states)
+    w = scales / scales.sum()
+    places = [functional.normalize(state["places"].float(), dim=1) for state in states]
+    joined = {
+        "places": torch.cat([n * place for n, place in zip(w.sqrt(), places, strict=True)], 1),
+        "logit_scale": scales.sum().log(),
+        "logit_bias": torch.stack([state["logit_bias"] for state in states]).mean(),
+        "visual.trunk.shares": w,
+    }
+    own = "visual.trunk."
+    for number, state in enumerate(states):
+        tower = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
+        joined |= {f"{own}towers.{number}.{name}": value for name, value in tower.items()}
+    model = {**config["model_cfg"], "embed_dim": joined["places"].shape[1]}
+    model["vision_cfg"] = {**model["vision_cfg"], "timm_model_name": architecture}
+    return names, joined, {**config, "model_cfg": model}
+
+
+def train(
+    concepts: Sequence[Path],
+    minilm: Path,
+    folder: Path,
+    *,
+    settings: TextSettings,
+    phrase_settings: PhraseSettings,
+    seed: int,
+    architecture: str = "",
+) -> None:
+    """All of it: from trained image towers and the sentence encoder to an open_clip folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names, state, about = side_by_side([read_concepts(each) for each in concepts], architecture)
+    config = text_config(about, context_length=settings.context_length)
+    write_text_tower_files(minilm, folder)
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    torch.manual_seed(seed)
+    tower = build_tower(folder, minilm, config)
+    tokenizer = build_tokenizer(ModelFiles(str(folder), folder, offline=True))
+    phrases = phrases_of_places(names, settings=phrase_settings, seed=seed)
+    sentences = embedded(phrases.texts, tower, tokenizer, folder.parent / "sentences.pt")
+    numbers = {name: number for number, name in enumerate(names)}
+    tower.proj.requires_grad_(True)
+    learn_projection(
+        tower.proj,
+        sentences,
+        torch.tensor([numbers[label] for label in phrases.labels]),
+        functional.normalize(state["places"].float(), dim=1),
+        scale=float(state["logit_scale"].exp()),
+        bias=float(state["logit_bias"]),
+        settings=settings,
+        seed=seed,
+    )
+    write_folder(folder, state, tower, config)
+
+
+def write_folder(folder: Path, state: Mapping[str, Tensor], tower: Any, config: Mapping[str, Any]) -> None:
+    """The open_clip folder: image tower in 8 bits, scale, bias, and the text tower in 8 bits."""
+    kept = {f"text.{name}": array for name, array in small_text(tower).items()}
+    kept |= small_state({name: array for name, array in state.items() if name.startswith(("visual.", "logit_"))})
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+    write_record(folder, revision=REVISION, licence=LICENCE)
+
+
+def main(
+    *,
+    concepts: Annotated[
+        list[Path], typer.Option(help="folder that `recipe.train next` exported; twice for two towers")
+    ],
+    minilm: Annotated[Path, typer.Option(help="folder of all-MiniLM-L6-v2: config, tokenizer, model.safetensors")],
+    out: Annotated[Path, typer.Option(help="folder for the encoder; sentences.pt is kept beside it")],
+    tower: Annotated[str, typer.Option(help="of several, their ensemble's name")] = "fpn_lite2_tiny_vit_5m",
+    threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
+    seed: Annotated[int, typer.Option(help="of every draw")] = 20261128,
+) -> None:
+    """Bring phrases to the places of an image tower's concepts, and write the encoder."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(threads)
+    check_minilm(minilm)
+    train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed, architecture=tower)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,70 @@
+"""What a phrase is before any model reads it: a denial, or no English.
+
+Text towers hardly read "no": "no tumor" lies beside "tumor". So words decide, by a list that can be read here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from lexiseg.text.phrases import phrase_key
+
+_WORDS = frozenset({
+    "no", "not", "without", "absent", "absence", "lacking", "lacks", "lack", "excluding", "excludes", "except",
+    "minus", "neither", "nor", "none", "never", "isn't", "aren't", "cannot", "can't", "doesn't", "don't", "nothing",
+})  # fmt: skip
+_SEVERAL_WORDS = re.compile(
+    r"\b(?:free of|negative for|ruled out|rule out|been excluded|is excluded|anything but|everything but|all but"
+    r"|other than|outside(?: of)?(?: the)?|rather than|instead of)\b|\bfree$"
+)
+_HARMLESS = re.compile(
+    r"\bno (?=\d)"  # lesion no. 2
+    r"|\bwith (?:and|or) without (?:\w+ )?(?:contrast|gadolinium|enhancement|fat)\b"
+    r"|\bwithout (?:iv |intravenous |any )?(?:contrast|gadolinium|enhancement|fat suppression|fat saturation)\b"
+    r"|\bnot otherwise specified\b|\bno special type\b|\bnot the other\b|\bwithout (?:the )?skull\b"
+    r"|\b(?:should|does|did|will|would) not (?:be|belong|heal|go|close)\b"
+)
+_OTHER_LANGUAGES = frozenset({
+    "der", "die", "das", "und", "mit", "ohne", "eine", "einer", "im", "zum",
+    "le", "les", "du", "des", "avec", "sans", "une", "dans",
+    "el", "los", "las", "del", "con", "sin", "una", "della", "delle", "dello", "il", "gli", "nel",
+    "het", "een", "zonder", "med", "utan", "och", "uten",
+})  # fmt: skip
+"""Words of grammar of languages in Latin letters: some are English too, two of them in one phrase hardly."""
+
+
+def is_denial(text: str) -> bool:
+    """Whether a phrase asks for what is not there: "no tumor", "breast without a mass", "tumor-free".
+
+    A scan "without contrast" and "lesion no. 2" deny nothing. "normal" and "healthy" are not denials: they say how
+    something looks.
+
+    Examples:
+        >>> is_denial("no evidence of a brain tumour")
+        True
+        >>> is_denial("brain tumor on an MRI without contrast")
+        False
+    """
+    key = _HARMLESS.sub(" ", phrase_key(text))
+    return bool(_WORDS & set(key.split()) or _SEVERAL_WORDS.search(key.strip()))
+
+
+def is_foreign(text: str) -> bool:
+    """Whether a phrase is surely not in English: most letters of another script, or two other words of grammar.
+
+    Latin names and most single words of a language in Latin letters pass: they cannot be told from rare English.
+
+    Examples:
+        >>> is_foreign("опухоль мозга")
+        True
+        >>> is_foreign("der Tumor in der Brust")
+        True
+        >>> is_foreign("neoplasma mammae")
+        False
+    """
+    letters = [c for c in text if c.isalpha()]
+    strange = sum(not unicodedata.name(c, "").startswith(("LATIN", "GREEK SMALL LETTER MU", "MICRO")) for c in letters)
+    if 2 * strange > len(letters):
+        return True
+    return sum(word in _OTHER_LANGUAGES for word in phrase_key(text).split()) > 1
