@@ -118,6 +118,7 @@ export function setUpOpen() {
       complain(error);
     }
   });
+  if (state.about.reads) $("#reads").textContent = state.about.reads;
   const phantoms = state.about.phantoms ?? [];
   $("#phantoms").hidden = !phantoms.length;
   $("#cards").replaceChildren(...phantoms.map((phantom) =>

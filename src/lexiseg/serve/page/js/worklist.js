@@ -13,7 +13,7 @@ import { showSnippets } from "./take.js";
 const STATES = { failed: "warning", todo: "todo", accepted: "accept", corrected: "correct", rejected: "reject", skipped: "skip" };
 const VERDICTS = [
   ["a", "accepted", "Accept", "accept"],
-  ["c", "corrected", "Corrected", "correct"],
+  ["c", "corrected", "Correct", "correct"],
   ["r", "rejected", "Reject", "reject"],
   ["s", "skipped", "Skip", "skip"],
 ];
@@ -186,7 +186,7 @@ export async function setUpWorklist() {
   $("#drawer-toggle").addEventListener("click", () => toggle(drawer.hidden));
   on("drawer", toggle);
   for (const [key, word, words] of VERDICTS) {
-    KEYS.push({ key, group: "Worklist", words: `${words}, and go to the next scan`, run: () => verdict(word),
+    KEYS.push({ key, group: "Worklist", words: `${word[0].toUpperCase()}${word.slice(1)}; then the next scan`, run: () => verdict(word),
       ready: () => state.item !== null });
   }
   KEYS.push({ key: "n", group: "Worklist", words: "Open the next scan", run: next, page: true, ready: () => state.worklist !== null && state.item === null });
