@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from lexiseg.errors import LexisegError
+from lexiseg.serve.ahead import Ahead
 from lexiseg.serve.guard import Guard
 from lexiseg.serve.jobs import Jobs
 from lexiseg.serve.models import Models
@@ -46,7 +47,7 @@ class Server:
         models: presets; those of the settings when None.
 
     Attributes:
-        scans, jobs, models, settings: see their classes.
+        scans, jobs, ahead, models, settings: see their classes.
         opening: held while a scan of the worklist is opened: a visitor has it once.
         clicks: held while a click asks the models: one after the other each is answered sooner than all at once.
     """
@@ -62,6 +63,7 @@ class Server:
             from lexiseg.serve.worklist import Worklist
 
             self.worklist = Worklist(settings, self.models)
+        self.ahead = Ahead(lambda: self.models.ready and not self.jobs.waiting(), self.clicks)
         self.scans = Scans(state, self.models, limits, self.read)
 
     def read(self, source: Source, folder: Path) -> Scan:
@@ -94,6 +96,7 @@ class Server:
     def close(self) -> None:
         """Stop the work, and let go of the folder."""
         self.jobs.close()
+        self.ahead.close()
         if self.worklist is not None:
             self.worklist.close()
         self.state.close()

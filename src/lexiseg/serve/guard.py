@@ -99,7 +99,7 @@ class Guard:
                 return
             entering = self._check_token(scope, headers, cookies, new)
         except Refused as error:
-            await _answer(send, error, scope["method"])
+            await _answer(send, error, scope["method"], page="text/html" in headers.get("accept", ""))
             return
         scope.setdefault("state", {})["visitor"] = self._visitor(cookies, new)
         if entering:
@@ -225,11 +225,13 @@ def _with_headers(send: Send, cookies: list[str]) -> Send:
     return sending
 
 
-async def _answer(send: Send, error: Refused, method: str) -> None:
-    body = json.dumps({"error": str(error)}).encode()
+async def _answer(send: Send, error: Refused, method: str, *, page: bool) -> None:
+    """One line: as JSON for programs, plain in a browser's window."""
+    body = f"{error}\n".encode() if page else json.dumps({"error": str(error)}).encode()
     sending = _with_headers(send, [])
     length = str(len(body)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
+    kind = b"text/plain; charset=utf-8" if page else b"application/json"
+    headers = [(b"content-type", kind), (b"content-length", length), (b"connection", b"close")]
     await sending({"type": "http.response.start", "status": error.status, "headers": headers})
     await sending({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 

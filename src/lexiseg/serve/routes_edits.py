@@ -94,6 +94,7 @@ def plane_of_target(  # noqa: PLR0917  (the path's parts)
         raise UsageError(f"layers is {layers!r}; expected some of mask,saliency,region,prompts")
     with entry.lock:
         session = server.scans.session(entry)
+        server.ahead.look(visitor_of(request), session, *session.views.place(axis, plane))
         told: dict[str, Any] = {"version": entry.version}
         if "mask" in wanted:
             told["mask"] = mask_record(session.plane_mask(target, plane, axis))

@@ -89,6 +89,7 @@ def one_plane(request: Request, scan: str, axis: str, plane: int) -> Response:
         if entry.range is None:
             entry.range = ranges(session.scan, shown_values(session.scan), session)[:2]
         content, height, width = plane_bytes(session.scan, session.views, (name, index), entry.range)
+        server.ahead.look(visitor_of(request), session, name, index)
     channels = "3" if len(content) == 3 * height * width else "1"
     headers = {"X-Height": str(height), "X-Width": str(width), "X-Channels": channels,
                "Cache-Control": "private, max-age=3600"}  # fmt: skip

@@ -42,6 +42,15 @@ class Corrections(Board):
         self.planes = self.views.planes()
         self._encodings = encodings
 
+    def prepare(self, plane: int, *, axis: str | None = None) -> None:
+        """Encode a plane, so that the first click in it costs a decode alone.
+
+        Raises:
+            UsageError: no such axis or plane.
+        """
+        shown = self.views.plane(*self.views.place(axis, plane))
+        CachedSegmenter(self.pipeline.segmenter, self._encodings).encode(shown.pixels)
+
     def click(
         self, name: str | int, plane: int, x: float, y: float, *, inside: bool = True, axis: str | None = None
     ) -> BoolArray:

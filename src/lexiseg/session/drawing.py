@@ -128,7 +128,8 @@ def correct(
     So a point that says "inside" never takes anything away, one that says "outside" never adds, and what was painted
     or found elsewhere stands. Where the answer to all prompts does not follow a point inside, the point is asked
     alone; where a piece is large beside the mask that it joins or leaves, the segmenter looks closer, and the smaller
-    piece counts, near the point alone where that is large too. Where no answer follows the point, a small disc around it does.
+    piece counts, near the point alone where that is large too. Where no answer follows the point, a small disc around
+    it does.
 
     Args:
         segmenter: encodes the plane once.
