@@ -294,11 +294,6 @@ class TestEncodings:
 
 
 class TestRefused:
-    def test_several_frames(self, make_dicom: MakeDicom) -> None:
-        path = make_dicom(STORED, NumberOfFrames=4, PixelData=np.stack([STORED] * 4).tobytes())
-        with pytest.raises(UnreadableScan, match="4 frames; only single-frame DICOM is read so far"):
-            read_scan(path)
-
     def test_segmentation(self, make_dicom: MakeDicom) -> None:
         with pytest.raises(UnreadableScan, match="a DICOM segmentation"):
             read_scan(make_dicom(STORED, SOPClassUID=SegmentationStorage))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from lexiseg.errors import UnreadableScan, UsageError
-from lexiseg.io.find import find_scans
+from lexiseg.io.find import find_sources
 from lexiseg.io.read import read_scan
 
 
@@ -18,6 +18,10 @@ def touch(folder: Path, *names: str) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+
+
+def find_scans(inputs: Sequence[Path], *, keep_missing: bool = False) -> list[Path]:
+    return [source.path for source in find_sources(inputs, keep_missing=keep_missing)]
 
 
 class TestFindScans:

@@ -186,7 +186,7 @@ class TestUnits:
 
 class TestRefused:
     def test_a_time_series(self, make_nifti: MakeNifti) -> None:
-        with pytest.raises(UnreadableScan, match="a series of volumes"):
+        with pytest.raises(UnreadableScan, match="it holds 3 volumes; choose one of them with --volume 1 to 3"):
             read_scan(make_nifti(np.zeros((4, 4, 4, 3), np.int16)))
 
     def test_colour(self, make_nifti: MakeNifti) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.errors import UnreadableScan
+from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.read import Reader, quiet, read_scan, readers
 from lexiseg.values.scans import Scan
 
@@ -58,7 +58,8 @@ class TestNoFile:
         assert reason(tmp_path / name) == "the file is empty (0 bytes)"
 
     def test_folder(self, tmp_path: Path) -> None:
-        assert reason(tmp_path) == "it is a folder; expected a file"
+        with pytest.raises(UsageError, match="no scan in this folder"):
+            read_scan(tmp_path)
 
     @pytest.mark.timeout(10)
     def test_pipe(self, tmp_path: Path) -> None:

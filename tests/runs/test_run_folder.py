@@ -393,5 +393,7 @@ def test_files_csv_lists_inputs_and_outputs(scans: Path, tmp_path: Path) -> None
     run(scans / "a.png", tmp_path / "out", phrases=("lungs", "left lung"))
     found = ledger.read_ledger(tmp_path / "out")
     assert found.names("a") == ["a_mask_lungs.png", "a_mask_left-lung.png", "a_labels.png", "a_mask.png"]
-    assert found.input_is_same("a", scans / "a.png") and not found.input_is_same("a", scans / "b.png")
+    assert found.inputs_are_same("a", [scans / "a.png"])
+    assert not found.inputs_are_same("a", [scans / "b.png"])
+    assert not found.inputs_are_same("a", [scans / "a.png", scans / "b.png"])
     assert str(tmp_path) not in json.dumps(sorted(found.names("a") or ()))

@@ -18,6 +18,7 @@ from lexiseg.datasets.manifest import ManifestRow, place_inside, read_manifest
 from lexiseg.errors import UsageError
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
+from lexiseg.io.sources import Source
 from lexiseg.runs.items import RunItem
 
 
@@ -209,7 +210,7 @@ def items_of(cell: Cell, scans: SelectedScans, rows: Sequence[ManifestRow]) -> l
         items.append(
             RunItem(
                 id=printable(row.id),
-                path=row.image,
+                source=Source.of_file(row.image),
                 shown=printable(shown.as_posix()),
                 phrases=(phrase,),
                 mask=row.mask,

@@ -20,7 +20,7 @@ from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult
 from lexiseg.evaluation.truths import read_truth
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
-from lexiseg.io.read import read_scan
+from lexiseg.io.sources import read_source
 from lexiseg.runs.batch import internal_error
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import Pipeline
@@ -212,7 +212,7 @@ def run_wording(
         try:
             if item.error:
                 raise LexisegError(item.error)
-            scan = read_scan(item.path, id=item.id)
+            scan = read_source(item.source, id=item.id)
             found = wording_sensitivity(cast(PhrasePipeline, pipeline), scan, item.phrases[0], cell.set.contrasts)
             _write(out / f"{item.name}{_ENDING}", found)
         except UnwritableResult:

@@ -13,6 +13,7 @@ from lexiseg.cli import (
     demo,
     evaluate,
     finetune,
+    info,
     models,
     presets,
     retrieve,
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("segment")(segment.segment)
+app.command("info")(info.info)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)

@@ -9,6 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from lexiseg.cli.reading import (
+    ALL_PATIENTS,
+    ALL_SERIES,
+    SERIES,
+    SPACING,
+    STACK,
+    VOLUME,
+    source_options,
+)
 from lexiseg.cli.terminal import FAILED, LogLevel, reporting, run_bar, set_up_logging, talk
 
 
@@ -55,7 +64,7 @@ class Tune(StrEnum):
 def segment(  # noqa: PLR0917  (typer takes options from the signature)
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT", help="Scans and folders: PNG JPEG TIFF BMP WebP DICOM NIfTI."),
+        typer.Argument(metavar="INPUT", help="Scans, folders, zips: DICOM NIfTI NRRD MHA PNG JPEG TIFF BMP WebP."),
     ] = None,
     text: Annotated[
         list[str] | None,
@@ -116,6 +125,12 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         bool,
         typer.Option("--propagate", help="Carry a volume's surest slices to their neighbours by the segmenter."),
     ] = False,
+    series: SERIES = None,
+    all_series: ALL_SERIES = False,
+    all_patients: ALL_PATIENTS = False,
+    volume: VOLUME = None,
+    stack: STACK = False,
+    spacing: SPACING = None,
     tune: Annotated[
         Tune,
         typer.Option(
@@ -135,6 +150,8 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     DIR is the run's own: without --resume, what an earlier run wrote there is removed, and said.
 
     INPUT and --manifest may be given together: a file that the manifest lists is done once, under its id.
+
+    A folder or zip of a study is read by its DICOM series; `lexiseg info` lists them.
 
     Exit status: 0 all done, 1 some scans failed (results.csv says why), 2 bad usage.
     """
@@ -159,6 +176,14 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             changes=changes,
             device=device,
             tune=tune.value,
+            reading=source_options(
+                series=series,
+                all_series=all_series,
+                all_patients=all_patients,
+                volume=volume,
+                stack=stack,
+                spacing=spacing,
+            ),
             options=RunOptions(
                 save_stages=save_stages,
                 overlay=overlay,

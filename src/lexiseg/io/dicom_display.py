@@ -47,7 +47,7 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
     # Of a table, pydicom subtracts the first value in the pixels' own type, which may overflow.
     wide = stored.astype(np.int64) if dataset.get("ModalityLUTSequence") else stored
     values: NDArray[Any] = apply_modality_lut(wide, dataset)
-    padding = _padding(stored, dataset, notes)
+    padding = padding_of(stored, dataset, notes)
     shown = _voi(values, dataset, notes)
     if padding is not None:
         values = np.where(padding, np.nan, values)
@@ -65,8 +65,14 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
     return GreyPixels(pixels, None if inverted else cleaned, notes)
 
 
-def colour_pixels(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> FloatArray:
-    """RGB (H, W, 3), or palette indices (H, W), to float32 (H, W, 3) in [0, 1]; (H, W) where it is grey.
+def colour_pixels(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str], *, keep: bool = False) -> FloatArray:
+    """RGB (H, W, 3), or palette indices (H, W), to float32 (H, W, 3) in [0, 1].
+
+    Args:
+        stored: the samples.
+        dataset: of the frame.
+        notes: what was decided is added.
+        keep: keep three channels where they are equal; else they become (H, W).
 
     Raises:
         UnreadableScan: the samples are neither RGB nor a palette's.
@@ -82,7 +88,10 @@ def colour_pixels(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str])
     if coloured.ndim != 3 or coloured.shape[2] not in (3, 4):
         raise UnreadableScan(f"its pixels have shape {stored.shape}; expected (rows, columns) or RGB")
     if coloured.dtype != np.uint16 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return grey_if_equal(to_unit(coloured[..., :3], 0, top))
+        pixels = to_unit(coloured[..., :3], 0, top)
+        return pixels if keep else grey_if_equal(pixels)
+    if keep:
+        return to_unit(coloured[..., :3], 0, top)
     return deep_colour(coloured[..., :3], notes, declared=top)
 
 
@@ -110,7 +119,7 @@ def _voi(values: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> Float
             places = np.rint(np.nan_to_num(values)).astype(np.int64) - int(first)
             mapped = table[np.clip(places, 0, len(table) - 1)]
             return to_unit(mapped, float(table.min()), float(table.max()))
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    centre, width = first_number(dataset.get("WindowCenter")), first_number(dataset.get("WindowWidth"))
     if centre is None or width is None:
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
@@ -123,7 +132,7 @@ def _voi(values: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> Float
     return shown
 
 
-def _first(value: Any) -> float | None:
+def first_number(value: Any) -> float | None:
     """The first number of a DS element that may hold several, or nothing."""
     if value is None or value == "":
         return None
@@ -131,8 +140,17 @@ def _first(value: Any) -> float | None:
     return float(numbers[0]) if numbers else None
 
 
-def _padding(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> BoolArray | None:
-    """Where the stored values are padding (PS3.3 C.7.5.1.1.2); None where none, or nothing else, is."""
+def padding_of(
+    stored: NDArray[Any], dataset: Dataset, notes: dict[str, str], *, whole: bool = False
+) -> BoolArray | None:
+    """Where the stored values are padding (PS3.3 C.7.5.1.1.2); None where none is.
+
+    Args:
+        stored: (H, W).
+        dataset: of the frame.
+        notes: what was decided is added.
+        whole: whether all of it may be padding, as in the outer slices of a volume.
+    """
     value = integer_of(dataset, "PixelPaddingValue")
     if value is None or stored.dtype.kind not in "iu":
         return None
@@ -141,7 +159,7 @@ def _padding(stored: NDArray[Any], dataset: Dataset, notes: dict[str, str]) -> B
     for bits in (None, int(dataset.BitsAllocated), int(dataset.BitsStored)):
         ends = [_wrapped(end, bits, stored.dtype) for end in (value, value if limit is None else limit)]
         padding: BoolArray = (stored >= min(ends)) & (stored <= max(ends))
-        if padding.any() and not padding.all():
+        if padding.any() and (whole or not padding.all()):
             notes["padding"] = "black" if ends[0] == value else f"black: {value} stands for {ends[0]}"
             return padding
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ _NUMBERS = {
     "ImagerPixelSpacing": 2,
     "NominalScannedPixelSpacing": 2,
 }
+# VRs of text, which is ASCII unless another character set is in use.
+_ASCII = ("DS", "IS", "UI", "CS", "TM", "LO", "SH", "DA", "PN", None)
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _LIFTED = (*_NUMBERS, *_TABLES, "VOILUTFunction", "RescaleType")
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
@@ -39,10 +42,10 @@ _PHOTOMETRIC = (
 _HALF_WORD, _WORD = 2**15, 2**16
 
 
-def usable(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
-    """A copy of a one-frame image's dataset on which the rest of reading can rely.
+def usable(dataset: Dataset, frame: int = 0) -> tuple[Dataset, dict[str, str]]:
+    """A copy of an image's dataset on which the rest of reading a frame can rely.
 
-    - The functional groups of frame 1, shared and then its own, give spacing, rescale, window and tables as the top
+    - The functional groups of the frame, shared and then its own, give spacing, rescale, window and tables as the top
       level does (enhanced objects keep them there, PS3.3 C.7.6.16).
     - An optional number that is empty, text, not finite, or of another VR without being a number, is taken out; so
       is a table without its descriptor or data. A slope without an intercept has 0, an intercept without a slope 1.
@@ -50,6 +53,7 @@ def usable(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
 
     Args:
         dataset: with pixels; it is not changed.
+        frame: which of its frames, from 0.
 
     Returns:
         The copy, and notes on what was taken out: no value of the header.
@@ -66,7 +70,7 @@ def usable(dataset: Dataset) -> tuple[Dataset, dict[str, str]]:
     copy.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
     notes: dict[str, str] = {}
     _require(copy, notes)
-    _lift(copy, notes)
+    _lift(copy, notes, frame)
     unusable = [*_clean_numbers(copy), *_clean_tables(copy, notes)]
     if "NumberOfFrames" in copy and integer_of(copy, "NumberOfFrames") is None:
         del copy.NumberOfFrames
@@ -87,16 +91,77 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         return None
 
 
-def integer_of(dataset: Dataset, keyword: str) -> int | None:
-    """An element's first whole number, also where its VR is another than the standard's; None where there is none."""
+@cache
+def _tag_of(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword) or 0)
+
+
+def _written(dataset: Dataset, keyword: str) -> str | None:
+    """An element of ASCII as it is written, several values with backslashes between; None of any other.
+
+    A study has thousands of files, and pydicom's conversion of an element takes longer than reading it.
+    """
+    from pydicom.dataelem import RawDataElement
+
+    item: Any = dataset.get_item(_tag_of(keyword))
+    # Its VR is None where the file does not say it.
+    if not isinstance(item, RawDataElement) or item.VR not in _ASCII or not isinstance(item.value, bytes):
+        return None
+    if item.VR is None and (_vr_of(keyword) not in _ASCII or item.length == 0xFFFFFFFF):
+        return None
+    try:
+        return item.value.decode("ascii").strip("\0 ")
+    except UnicodeDecodeError:
+        return None
+
+
+@cache
+def _vr_of(keyword: str) -> str:
     from pydicom.datadict import dictionary_VR
 
+    return str(dictionary_VR(keyword))
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An element as text, several values with backslashes between; "" where it is absent or cannot be parsed."""
+    written = _written(dataset, keyword)
+    if written is not None:
+        return written
     value = value_of(dataset, keyword)
+    if value is None:
+        return ""
+    several = hasattr(value, "__iter__") and not isinstance(value, str | bytes) and type(value).__name__ == "MultiValue"
+    return "\\".join(map(str, value)) if several else str(value).strip()
+
+
+def integer_of(dataset: Dataset, keyword: str) -> int | None:
+    """An element's first whole number, also where its VR is another than the standard's; None where there is none."""
+    value = _written(dataset, keyword) or value_of(dataset, keyword)
     # Bytes of an unknown VR: text where the standard has text.
-    if isinstance(value, bytes) and dictionary_VR(keyword) not in ("DS", "IS"):
+    if isinstance(value, bytes) and _vr_of(keyword) not in ("DS", "IS"):
         return int.from_bytes(value, "little") if len(value) in (2, 4) else None
     numbers = _parsed(value, 1)
     return int(numbers[0]) if numbers is not None and numbers[0].is_integer() else None
+
+
+def unit_of(dataset: Dataset) -> str:
+    """Hounsfield units of a CT that was rescaled; without a rescale, nobody knows what its numbers are."""
+    named = str(value_of(dataset, "RescaleType") or "HU").strip().upper()
+    return "HU" if value_of(dataset, "Modality") == "CT" and "RescaleIntercept" in dataset and named == "HU" else ""
+
+
+def numbers_of(dataset: Dataset, keyword: str) -> tuple[float, ...] | None:
+    """All of an element's numbers; None where one is not finite or no number, or where there is none."""
+    written = _written(dataset, keyword)
+    value = value_of(dataset, keyword) if written is None else written.split("\\")
+    count = 1 if value is None or isinstance(value, str | bytes) or not hasattr(value, "__len__") else len(value)
+    if isinstance(value, bytes):
+        count = value.count(b"\\") + 1
+    numbers = _parsed(value, count)
+    return tuple(numbers) if numbers is not None else None
 
 
 def _parsed(value: Any, count: int) -> list[float] | None:
@@ -140,19 +205,20 @@ def _require(dataset: Any, notes: dict[str, str]) -> None:
         dataset.PlanarConfiguration = 0
 
 
-def _lift(dataset: Any, notes: dict[str, str]) -> None:
-    for group in _GROUPS:
-        for macro in _macros(value_of(dataset, group)):
+def _lift(dataset: Any, notes: dict[str, str], frame: int) -> None:
+    several = (integer_of(dataset, "NumberOfFrames") or 1) > 1
+    for group, index in zip(_GROUPS, (0, frame), strict=True):
+        for macro in macros_of(value_of(dataset, group), index):
             for keyword in _LIFTED:
                 if value_of(macro, keyword) is not None:
                     dataset[keyword] = macro[keyword]
-                    notes["functional_groups"] = "of frame 1"
+                    notes["functional_groups"] = "of each frame" if several else "of frame 1"
 
 
-def _macros(groups: Any) -> Iterator[Dataset]:
-    """The first item of each sequence in a functional group's first item."""
+def macros_of(groups: Any, index: int) -> Iterator[Dataset]:
+    """The first item of each sequence in one item of a functional group."""
     try:
-        elements = list(groups[0]) if groups else []
+        elements = list(groups[index]) if groups else []
     except (TypeError, IndexError):
         return
     for element in elements:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,9 +25,11 @@ class DicomInstances:
     Attributes:
         frames: one for each slice (array axis 0) of a volume, in its order, one of an image; None where a slice is
             missing in the series and was filled in.
+        keep: what must live as long as the files are needed, such as the folder that a zip was extracted to.
     """
 
     frames: tuple[Frame | None, ...]
+    keep: Any = field(default=None, repr=False, compare=False)
 
     @property
     def files(self) -> tuple[Path, ...]:

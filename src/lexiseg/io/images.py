@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.describe import Description
 from lexiseg.io.intensities import deep_colour, grey_if_equal, lay_on_black, refuse_flat, stretch
 from lexiseg.io.names import HEAD_BYTES, image_format, is_dicom, jpeg_frame
 from lexiseg.io.read import CappedFile, ReadOptions
-from lexiseg.io.tiff import PASSED_OVER, read_samples, several_frames
+from lexiseg.io.tiff import PASSED_OVER, page_size, read_samples, several_frames
 from lexiseg.values import scans
 from lexiseg.values.arrays import FloatArray
 
@@ -83,6 +84,18 @@ class ImageReader:
         refuse_flat(pixels)
         return scans.Image(pixels=pixels, id=options.id, source=path, notes={"format": kind, **notes})
 
+    def describe(self, path: Path, options: ReadOptions) -> Description:
+        """See `Reader.describe`."""
+        try:
+            with open_image(path, options.max_pixels) as (image, _):
+                width, height = image.size
+                # Asking a PNG for its EXIF decodes it.
+                if image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) in range(5, 9):
+                    width, height = height, width
+        except (UnidentifiedImageError, KeyError):
+            height, width = page_size(path)
+        return Description(kind="image", shape=(1, height, width))
+
 
 @contextmanager
 def open_image(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, bytes]]:
@@ -126,7 +139,12 @@ def _refuse_unfit(image: Image.Image, max_pixels: int) -> None:
     # Of a phone's JPEG, the first picture is the one that viewers show.
     if image.format not in ("JPEG", "MPO"):
         _choose_page(image)
-    width, height = image.size
+    refuse_too_large(image.size, max_pixels)
+
+
+def refuse_too_large(size: tuple[int, int], max_pixels: int) -> None:
+    """Pass sizes (width, height) of at least one pixel and at most `max_pixels`."""
+    width, height = size
     if width < 1 or height < 1:
         raise UnreadableScan(f"its size is {width} x {height} pixels; expected at least 1 x 1")
     if width * height > max_pixels:
@@ -299,7 +317,7 @@ def _decode(image: Image.Image, head: bytes) -> tuple[FloatArray, dict[str, str]
         notes["palette"] = "8 bits in words of 16"
         colours = np.array(tags[_COLOUR_MAP], np.float32).reshape(3, -1).T / np.float32(255)
         return grey_if_equal(colours[np.asarray(upright)]), notes
-    return _eight_bits(upright, notes), notes
+    return eight_bits(upright, notes), notes
 
 
 def _channel_bits(head: bytes, tags: Any) -> int:
@@ -309,7 +327,7 @@ def _channel_bits(head: bytes, tags: Any) -> int:
     return int(max(tags.get(_BITS, (8,))))
 
 
-def _eight_bits(image: Image.Image, notes: dict[str, str]) -> FloatArray:
+def eight_bits(image: Image.Image, notes: dict[str, str]) -> FloatArray:
     """float32 (H, W) or (H, W, 3) of any mode of 8 bits a channel; adds to `notes`."""
     if image.mode not in _MODES:
         raise UnreadableScan(f"its colours are {image.mode}, which is not supported; save it as RGB")

@@ -15,7 +15,9 @@ from typing import NamedTuple
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SCAN_SUFFIXES = IMAGE_SUFFIXES + DICOM_SUFFIXES + NIFTI_SUFFIXES
+PAIR_SUFFIXES = (".hdr",)
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+SCAN_SUFFIXES = IMAGE_SUFFIXES + DICOM_SUFFIXES + NIFTI_SUFFIXES + PAIR_SUFFIXES + ITK_SUFFIXES
 
 HEAD_BYTES = 4096
 """How much of a file's beginning is enough to tell its format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UsageError
 from lexiseg.io.intensities import grey_if_equal, stretch
-from lexiseg.io.read import read_scan, reading
+from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, ReadOptions, read_scan, reading
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Scan, Volume
@@ -26,7 +27,7 @@ def as_scan(
 ) -> Scan:
     """A scan from whatever a caller has.
 
-    - a path: see `read_scan`;
+    - a path of a file, or of a folder or zip that holds one scan: see `read_scan`;
     - an `Image` or `Volume`: itself;
     - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume. An image's uint8 is divided
       by 255, its uint16 stretched between its 0.5 and 99.5 percentiles as that of a file is, and its floats lie
@@ -142,9 +143,18 @@ def _of_nibabel(image: Any, id: str) -> Scan:
 
 
 def _of_pydicom(dataset: Any, id: str) -> Scan:
-    from lexiseg.io.dicom import image_of
+    from lexiseg.io.dicom_headers import header_of
+    from lexiseg.io.dicom_image import image_of
+    from lexiseg.io.dicom_scan import read_series, the_only
+    from lexiseg.io.dicom_series import series_of
 
-    return image_of(dataset, id)
+    header = header_of(dataset, Path(id))
+    if header.count == 1 and not header.mosaic:
+        return image_of(dataset, id)
+    options = ReadOptions(id=id, max_pixels=MAX_PIXELS, max_voxels=MAX_VOXELS)
+    scan = read_series(the_only(series_of([header])), options, load=lambda _: dataset)
+    # There is no file that a writer could refer to.
+    return replace(scan, source=None, header=None)
 
 
 _LIBRARIES = {"PIL": _of_pillow, "nibabel": _of_nibabel, "pydicom": _of_pydicom}

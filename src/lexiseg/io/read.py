@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.names import HEAD_BYTES, printable, safe_id, scan_suffix
+from lexiseg.io.describe import Description
+from lexiseg.io.names import HEAD_BYTES, printable, scan_suffix
 from lexiseg.values.scans import Scan
 
 MAX_PIXELS = 2**27
@@ -24,7 +25,13 @@ MAX_PIXELS = 2**27
 MAX_VOXELS = 2**29
 """The default limit of a volume: 512 x 512 x 2048 voxels, 2 GiB as float32."""
 
-READERS = ("lexiseg.io.images:ImageReader", "lexiseg.io.nifti:NiftiReader", "lexiseg.io.dicom:DicomReader")
+READERS = (
+    "lexiseg.io.images:ImageReader",
+    "lexiseg.io.nifti:NiftiReader",
+    "lexiseg.io.itk:NrrdReader",
+    "lexiseg.io.itk:MetaReader",
+    "lexiseg.io.dicom:DicomReader",
+)
 """Each as "module:class", imported when it is asked: the surest signatures first, since DICOM without its preamble
 can only be guessed.  A new format adds its line here."""
 
@@ -41,11 +48,26 @@ class ReadOptions:
         id: the scan's id.
         max_pixels: the most pixels (rows x columns) of an image.
         max_voxels: the most voxels of a volume.
+        volume: which of a file's or a series' volumes, from 1; None where there is one.
     """
 
     id: str
     max_pixels: int
     max_voxels: int
+    volume: int | None = None
+
+
+def chosen_volume(count: int, asked: int | None) -> int:
+    """The index, from 0, of the volume that is read.
+
+    Raises:
+        UnreadableScan: there are several and none is chosen, or there is none of that number; the reason alone.
+    """
+    if asked is None and count > 1:
+        raise UnreadableScan(f"it holds {count} volumes; choose one of them with --volume 1 to {count}")
+    if asked is not None and not 1 <= asked <= count:
+        raise UnreadableScan(f"there is no volume {asked} in it; expected --volume 1 to {count}")
+    return (asked or 1) - 1
 
 
 class CappedFile(io.BufferedReader):
@@ -82,46 +104,86 @@ class Reader(Protocol):
         """The scan of a regular, non-empty file for which `can_read` was true."""
         ...
 
+    def describe(self, path: Path, options: ReadOptions) -> Description:
+        """What the file's header says of the scan that `read` gives; its pixels are not decoded."""
+        ...
+
 
 def read_scan(
     path: str | Path,
     *,
     id: str | None = None,
+    series: str | None = None,
+    volume: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_voxels: int = MAX_VOXELS,
 ) -> Scan:
-    """Read a scan: PNG, JPEG, TIFF, BMP, WebP, single-frame DICOM or NIfTI.
+    """Read a scan: PNG, JPEG, TIFF, BMP, WebP, DICOM, NIfTI, NRRD or MetaImage, or a folder or zip of a DICOM series.
 
     The content decides the format, so a wrongly named file is still read (and noted). How intensities become
     [0, 1] and which orientation is applied is said by `ImageReader`, `DicomReader` and `NiftiReader`, and for
     each scan in its notes. How a volume is cut and windowed is decided later, by `Volume.planes`.
 
     Args:
-        path: the file.
+        path: the file; or a folder or zip that holds one scan.
         id: the scan's id; the file's name without its extension when None.
+        series: which DICOM series of a folder or zip, see `lexiseg.io.sources.SourceOptions`.
+        volume: which of several volumes, from 1.
         max_pixels: the most pixels of an image; checked before anything is decoded. Pillow's own limit of
             179 megapixels holds besides.
         max_voxels: the most voxels of a volume; checked before anything is decompressed.
 
     Returns:
-        An `Image`, float32 in [0, 1], (H, W) or (H, W, 3); or of NIfTI a `Volume` (D, H, W) in its own units.
+        An `Image`, float32 in [0, 1], (H, W) or (H, W, 3); or a `Volume` (D, H, W) in its own units.
 
     Raises:
-        UnreadableScan: missing, empty, truncated, no scan at all, too large, more than one frame, no finite
-            pixel, or all pixels equal. The message is one line and begins with the file's name.
+        UnreadableScan: missing, empty, truncated, no scan at all, too large, no finite pixel, all pixels equal, or
+            several volumes of which none is chosen. The message is one line and begins with the file's name.
+        UsageError: the folder holds no scan, or several series of which none is chosen.
 
     Example:
         >>> read_scan("scan.png").shape
         (256, 256)
     """
-    path = Path(path)
-    with reading(path):
-        head = regular_head(path)
-        reader = next((each for each in readers() if each.can_read(head, path)), None)
-        if reader is None:
-            raise UnreadableScan(_no_reader(path))
-        options = ReadOptions(id=id or safe_id(path), max_pixels=max_pixels, max_voxels=max_voxels)
-        return reader.read(path, options)
+    # Here, because it imports this module.
+    from lexiseg.io.find import only_source
+    from lexiseg.io.sources import SourceOptions, read_source
+
+    chosen = SourceOptions(series=() if series is None else (series,), volume=volume)
+    source = only_source(path, chosen)
+    return read_source(source, id=id, max_pixels=max_pixels, max_voxels=max_voxels)
+
+
+def reader_of(path: Path, head: bytes) -> Reader:
+    """The reader of a file by its first bytes.
+
+    Raises:
+        UnreadableScan: there is none; the reason alone.
+    """
+    reader = next((each for each in readers() if each.can_read(head, path)), None)
+    if reader is None:
+        raise UnreadableScan(_no_reader(path))
+    return reader
+
+
+def companions(path: Path) -> tuple[Path, ...]:
+    """The other files that a file is made of: the .img of a .hdr, the data of a .nhdr or .mhd."""
+    suffix = path.suffix.lower()
+    if suffix in (".hdr", ".img"):
+        from lexiseg.io.nifti import other_half
+
+        half = other_half(path)
+        return () if half is None else (half,)
+    if suffix in (".nhdr", ".mhd", ".nrrd", ".mha"):
+        from lexiseg.io.grid_headers import meta_header, nrrd_header
+
+        try:
+            data = (meta_header if suffix in (".mhd", ".mha") else nrrd_header)(path).data
+        # Whatever is wrong with it, reading it tells.
+        except (UnreadableScan, OSError, ValueError):
+            return ()
+        return () if data == path else (data,)
+    return ()
 
 
 @contextmanager
@@ -196,7 +258,9 @@ def readers() -> Iterator[Reader]:
 def _no_reader(path: Path) -> str:
     suffix = scan_suffix(path) or path.suffix
     named = f"its name ends in {suffix} but its" if suffix else "its"
-    return f"{named} content is not PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI; check or convert the file"
+    return (
+        f"{named} content is not PNG, JPEG, TIFF, BMP, WebP, DICOM, NIfTI, NRRD or MetaImage; check or convert the file"
+    )
 
 
 def _damage(error: Exception) -> str:

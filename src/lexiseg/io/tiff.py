@@ -78,6 +78,15 @@ def read_samples(path: Path, max_pixels: int) -> TiffSamples:
         )
 
 
+def page_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a TIFF's first page, by its header."""
+    import tifffile
+
+    with quiet("tifffile"), tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        return int(page.imagelength), int(page.imagewidth)
+
+
 def several_frames(count: int) -> str:
     """Why a file of several pages is refused."""
     return f"it holds {count} pages or frames, expected one; save them as single images or as a NIfTI volume"

@@ -14,8 +14,8 @@ from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
 from lexiseg.io.pseudonyms import Pseudonyms, own_pseudonyms
-from lexiseg.io.read import read_scan
 from lexiseg.io.segments import WriteOptions
+from lexiseg.io.sources import read_source
 from lexiseg.pipelines.results import Result
 from lexiseg.runs import ledger
 from lexiseg.runs.exports import write_exports
@@ -97,7 +97,7 @@ def segment_one(
             observe(item, scan, result)
         ledger.begin(out, item.id, item.phrases)
         written = write_outputs(result, scan, planes, out, item.name, options=outputs)
-        ledger.finish(out, item.id, item.path, item.shown, written.paths)
+        ledger.finish(out, item.id, item.source.files, item.shown, written.paths)
         if partial is not None:
             partial.remove()
     except UnwritableResult:
@@ -125,7 +125,7 @@ def segment_one(
 
 
 def _read(item: RunItem) -> Scan:
-    return read_scan(item.path, id=item.id)
+    return read_source(item.source, id=item.id)
 
 
 def output_options(options: RunOptions, pseudonyms: Pseudonyms | None = None) -> OutputOptions:
@@ -227,6 +227,7 @@ def run_batch(
     progress: Callable[[RunProgress], None] | None = None,
     observe: Observe | None = None,
     tuned: Mapping[str, Any] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Segment scans into a folder: masks, results.csv and run.json.
 
@@ -243,6 +244,7 @@ def run_batch(
         options: see `RunOptions`.
         progress: called often, with how far it is.
         observe: called with each scan and its result, stages kept, before the files are written.
+        reading: what was asked for of folders and volumes, for the record; see `SourceOptions.record`.
         tuned: how the pipeline's settings were chosen without labels, for the record; None for fixed ones.
 
     Raises:
@@ -260,7 +262,7 @@ def run_batch(
         precision=_precision(pipeline),
         seed=options.seed,
         phrases=phrases,
-        options=options.record(pseudonyms),
+        options={**options.record(pseudonyms), **(reading or {})},
     )
     with only_run(out):
         # The table first: old rows beside a new record would pass for the new run's.

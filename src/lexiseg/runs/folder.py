@@ -238,7 +238,7 @@ class _Holdings:
             and tuple(row.text for row in rows) == item.phrases
             and all(row.ok and row.image == item.shown for row in rows)
             and self.ledger.finished(item.id)
-            and self.ledger.input_is_same(item.id, item.path)
+            and self.ledger.inputs_are_same(item.id, item.source.files)
             and all(state is State.SAME for state in self.ledger.states(item.id, self.folder).values())
         )
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.io.find import find_scans
+from lexiseg.io.find import find_sources, only_source, place_of
 from lexiseg.io.names import printable, safe_id, unique_ids
+from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.text.phrases import check_phrase
 
 
@@ -20,19 +21,24 @@ class RunItem:
 
     Attributes:
         id: unique in the run; `name` of it too.
-        path: the file; not to be opened where `error` is set.
-        shown: the path as it was given, for tables and messages.
+        source: what it is read from; not to be opened where `error` is set.
+        shown: the place as it was given, for tables and messages.
         phrases: what to look for, checked; empty only where `error` is set.
         mask: the true mask's file where the manifest names one; only yardsticks ever open it.
         error: why this scan cannot be worked on, on one line; "" for a sound one.
     """
 
     id: str
-    path: Path
+    source: Source
     shown: str
     phrases: tuple[str, ...]
     mask: Path | None = None
     error: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The file; of a series its folder."""
+        return self.source.path
 
     @property
     def name(self) -> str:
@@ -46,6 +52,7 @@ def gather_items(
     manifest: str | Path | None = None,
     root: str | Path | None = None,
     phrases: Sequence[str] = (),
+    reading: SourceOptions | None = None,
 ) -> list[RunItem]:
     """The scans of a run: a manifest's rows in order, then the inputs'.
 
@@ -54,17 +61,19 @@ def gather_items(
     (in a set of image-caption pairs that is a caption, so give a phrase there).
 
     Args:
-        inputs: files and folders, see `find_scans`.
+        inputs: files, folders and zips, see `find_sources`.
         manifest: a CSV, see `read_manifest`.
         root: what the manifest's paths are relative to and where they may lead; its own folder when None.
         phrases: for every scan.
+        reading: which series of a folder, and which volume of a file; a manifest's row that is a folder, too.
 
     Returns:
-        At least one item. A manifest row that cannot be used, a row without any text, and an input that does
-        not exist beside others that do are items with an error.
+        At least one item. A manifest row that cannot be used, a row without any text, and an input that cannot
+        be used beside others that can are items with an error.
 
     Raises:
-        UsageError: nothing to work on, no phrase, none of the inputs exists, a folder without scans.
+        UsageError: nothing to work on, no phrase, none of the inputs exists, or the only input is a folder without
+            scans or one of which a series must be chosen.
         BadPhrase: a phrase is empty, has no letter, or is given twice.
         BadManifest: see `read_manifest`.
     """
@@ -80,8 +89,9 @@ def gather_items(
         raise UsageError(f"{manifest}: no row has a text and no phrase was given; say what to look for")
     own = Path(manifest).parent if manifest is not None else Path()
     folder = own if root is None else Path(root)
-    listed = [_of_row(row, folder, asked) for row in rows]
-    return listed + _of_inputs(inputs, asked, rows)
+    reading = reading or SourceOptions()
+    listed = [_of_row(row, folder, asked, reading) for row in rows]
+    return listed + _of_inputs(inputs, asked, rows, reading)
 
 
 def _checked(phrases: Sequence[str]) -> tuple[str, ...]:
@@ -92,7 +102,7 @@ def _checked(phrases: Sequence[str]) -> tuple[str, ...]:
     return asked
 
 
-def _of_row(row: ManifestRow, folder: Path, asked: tuple[str, ...]) -> RunItem:
+def _of_row(row: ManifestRow, folder: Path, asked: tuple[str, ...], reading: SourceOptions) -> RunItem:
     phrases, error = asked, row.error
     if not asked:
         try:
@@ -100,9 +110,15 @@ def _of_row(row: ManifestRow, folder: Path, asked: tuple[str, ...]) -> RunItem:
         except BadPhrase as problem:
             error = "; ".join(filter(None, (error, str(problem))))
     shown = row.image if row.error else Path(os.path.relpath(row.image, folder))
+    source = Source.of_file(row.image, volume=reading.volume)
+    if not row.error:
+        try:
+            source = only_source(row.image, reading)
+        except UsageError as problem:
+            error = "; ".join(filter(None, (error, str(problem))))
     return RunItem(
         id=printable(row.id),
-        path=row.image,
+        source=source,
         shown=printable(shown.as_posix()),
         phrases=phrases,
         mask=row.mask,
@@ -110,25 +126,24 @@ def _of_row(row: ManifestRow, folder: Path, asked: tuple[str, ...]) -> RunItem:
     )
 
 
-def _of_inputs(inputs: Sequence[str | Path], asked: tuple[str, ...], rows: Sequence[ManifestRow]) -> list[RunItem]:
+def _of_inputs(
+    inputs: Sequence[str | Path], asked: tuple[str, ...], rows: Sequence[ManifestRow], reading: SourceOptions
+) -> list[RunItem]:
     if not inputs:
         return []
     if not any(os.path.lexists(each) for each in inputs):
         # Nothing at all to do is a mistyped call; one missing file among others is that file's failure.
-        find_scans(inputs)
+        find_sources(inputs)
     sound = [row for row in rows if not row.error]
-    listed = {_place(path) for row in sound for path in (row.image, row.mask) if path is not None}
-    paths = [path for path in find_scans(inputs, keep_missing=True) if _place(path) not in listed]
+    listed = {place_of(path) for row in sound for path in (row.image, row.mask) if path is not None}
+    found = find_sources(inputs, reading, keep_missing=True)
+    sources = [each for each in found if not each.files or any(place_of(file) not in listed for file in each.files)]
     taken = {safe_id(row.id).casefold() for row in rows}
     items = []
-    for path, name in zip(paths, unique_ids(paths), strict=True):
+    for source, name in zip(sources, unique_ids([each.place for each in sources]), strict=True):
         unique, number = name, 2
         while unique.casefold() in taken:
             unique, number = f"{name}_{number}", number + 1
         taken.add(unique.casefold())
-        items.append(RunItem(id=unique, path=path, shown=printable(str(path)), phrases=asked))
+        items.append(RunItem(id=unique, source=source, shown=source.shown, phrases=asked, error=source.error))
     return items
-
-
-def _place(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  (resolve() would follow links)

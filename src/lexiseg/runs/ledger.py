@@ -52,7 +52,7 @@ class Entry:
 
     Attributes:
         id: the scan's.
-        role: "input" for the scan's own file, "output" for one that was written, "nothing" where none was,
+        role: "input" for a file of the scan, "output" for one that was written, "nothing" where none was,
             "begun" for the announcement that files of this scan are about to be written.
         file: the output's name; the input as it was given; of an announcement the phrases' slugs.
         size: in bytes.
@@ -123,9 +123,12 @@ class Ledger:
         """Whether a scan's outputs are known: at least one, or that there were none."""
         return any(each.role in (_OUTPUT, _NOTHING) for each in self.entries.get(id, ()))
 
-    def input_is_same(self, id: str, path: Path) -> bool:
-        """Whether a scan's own file is what it was."""
-        return any(each.role == _INPUT and each.is_same(path) for each in self.entries.get(id, ()))
+    def inputs_are_same(self, id: str, files: Sequence[Path]) -> bool:
+        """Whether a scan's own files are what they were, none more and none fewer, in the order of their paths."""
+        entries = [each for each in self.entries.get(id, ()) if each.role == _INPUT]
+        if not entries or len(entries) != len(files):
+            return False
+        return all(entry.is_same(file) for entry, file in zip(entries, sorted(files), strict=True))
 
     def states(self, id: str, folder: Path) -> dict[str, State]:
         """What has become of a scan's outputs, by name."""
@@ -154,15 +157,17 @@ def begin(folder: Path, id: str, phrases: Sequence[str]) -> None:
     append_lines(folder / FILES_NAME, [Entry(id=id, role=_BEGUN, file=" ".join(slugs(phrases))).to_line()])
 
 
-def finish(folder: Path, id: str, source: Path, shown: str, outputs: Sequence[Path]) -> None:
-    """Record a scan's input and outputs as they are now.
+def finish(folder: Path, id: str, files: Sequence[Path], shown: str, outputs: Sequence[Path]) -> None:
+    """Record a scan's input, of a series each of its files, and its outputs as they are now.
 
     Raises:
         UnwritableResult: the file system refused.
     """
     try:
         entries = [Entry.of(path, id=id, role=_OUTPUT, file=path.name) for path in outputs]
-        entries.insert(0, Entry.of(source, id=id, role=_INPUT, file=shown))
+        told = [shown] if len(files) == 1 else [str(path) for path in sorted(files)]
+        inputs = zip(sorted(files), told, strict=True)
+        entries = [*(Entry.of(path, id=id, role=_INPUT, file=file) for path, file in inputs), *entries]
     except OSError as error:
         raise UnwritableResult(f"{folder}: what was written cannot be read again ({error.strerror})") from error
     if not outputs:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lexiseg.errors import UsageError
 from lexiseg.io.pseudonyms import own_pseudonyms
 from lexiseg.io.segments import SegType, WriteOptions
+from lexiseg.io.sources import SourceOptions
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
@@ -185,6 +186,7 @@ class RunRequest:
         tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
             `tune_label_free` on some of the scans.
         options: see `RunOptions`.
+        reading: which series of a folder, and which volume of several.
     """
 
     out: Path
@@ -198,6 +200,7 @@ class RunRequest:
     precision: str = "auto"
     tune: str = "fixed"
     options: RunOptions = field(default_factory=RunOptions)
+    reading: SourceOptions = field(default_factory=SourceOptions)
 
 
 def segment_files(
@@ -228,7 +231,9 @@ def segment_files(
     if preset.encoder == "bundled":
         for text in phrases:
             refuse_several(text, bundled_vocabulary())
-    items = gather_items(request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases)
+    items = gather_items(
+        request.inputs, manifest=request.manifest, root=request.root, phrases=request.phrases, reading=request.reading
+    )
     if preset.needs_truth and not any(item.mask for item in items):
         raise UsageError(
             f"the preset {preset.name!r} needs the boxes of true masks; give a manifest with a mask column"
@@ -256,4 +261,5 @@ def segment_files(
         progress=progress,
         observe=observe,
         tuned=tuned,
+        reading=request.reading.record(),
     )

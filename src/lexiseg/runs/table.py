@@ -51,7 +51,7 @@ def settings_record(
         precision: of the models.
         seed: of the run.
         phrases: asked of every scan; empty where a manifest says them.
-        options: what was written, and how.
+        options: what was written and how, and what was read of folders and volumes.
     """
     models = {role: _nameless(provenance[role]) for role in ("encoder", "segmenter")}
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lexiseg.errors import LexisegError
-from lexiseg.io.read import read_scan
+from lexiseg.io.sources import read_source
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.tuning import tune_label_free
 from lexiseg.runs.items import RunItem
@@ -74,7 +74,7 @@ def _some(pipeline: TextPipeline, items: Sequence[RunItem]) -> list[tuple[Scan, 
         item = items[index]
         try:
             if not item.error:
-                found.append((read_scan(item.path, id=item.id), item.phrases))
+                found.append((read_source(item.source, id=item.id), item.phrases))
         except LexisegError as error:
             logger.debug("not tuned on %s: %s", item.shown, error)
     return found

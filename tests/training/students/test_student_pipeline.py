@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from scans_of import volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.io.find import find_scans
+from lexiseg.io.find import find_sources
 from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
 from lexiseg.models.weights.records import WeightsInfo
@@ -136,7 +136,7 @@ class TestRun:
 
     def test_an_uncertainty_is_no_scan(self, scans: Path) -> None:
         Pillow.open(scans / "a.png").save(scans / "a_uncertainty.png")
-        assert [path.name for path in find_scans([scans])] == ["a.png", "b.png", "c.png"]
+        assert [source.path.name for source in find_sources([scans])] == ["a.png", "b.png", "c.png"]
 
     def test_a_volume_is_done_slice_by_slice_on_its_own_grid(self, tmp_path: Path) -> None:
         voxels = np.random.default_rng(0).random((9, 8, 5)).astype(np.float32)

@@ -14,7 +14,7 @@ from lexiseg.datasets.label_maps import read_run_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.files import atomic_write
 from lexiseg.io.names import safe_id
-from lexiseg.io.read import read_scan
+from lexiseg.io.sources import read_source
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.table import Row
 from lexiseg.values.scans import Image, Plane, Scan, Volume
@@ -66,7 +66,7 @@ class SetWriter:
             UnreadableScan: it or its mask cannot be read any more.
             UnwritableResult: the file system refused.
         """
-        scan = read_scan(item.path, id=item.id)
+        scan = read_source(item.source, id=item.id)
         labels = self._labels(item, scan)
         extra = {
             "weight": f"{weight:.4f}",
