@@ -10,7 +10,8 @@ export function bytesOf(text) {
 
 /**
  * A mask within its box.
- * @param {{box: number[], bits: string}|null} packed box x0 y0 x1 y1, end-exclusive; bits row by row, first bit highest.
+ * @param {{box: number[], bits: string}|null} packed box x0 y0 x1 y1, end-exclusive; bits row by row, the first bit
+ *   of a byte highest.
  * @returns {{x: number, y: number, width: number, height: number, data: Uint8Array}|null} null where nothing is drawn.
  */
 export function unpack(packed) {
@@ -20,7 +21,8 @@ export function unpack(packed) {
   const height = y1 - y0;
   if (width <= 0 || height <= 0) return null;
   const bytes = bytesOf(packed.bits);
-  if (bytes.length < Math.ceil((width * height) / 8)) throw new Error("a mask came with fewer bits than its box has pixels");
+  if (bytes.length < Math.ceil((width * height) / 8))
+    throw new Error("a mask came with fewer bits than its box has pixels");
   const data = new Uint8Array(width * height);
   for (let i = 0; i < data.length; i += 1) data[i] = (bytes[i >> 3] >> (7 - (i & 7))) & 1;
   return { x: x0, y: y0, width, height, data };

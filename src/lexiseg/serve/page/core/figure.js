@@ -22,7 +22,11 @@ export function showFigure(root, result) {
   const canvas = make("canvas", { tabindex: "0", role: "img", "aria-label": `Segmentation of ${result.id}` });
   const pane = new Pane(canvas);
   const state = {
-    place: result.start, window: { low: 0, high: 1 }, style: "both", opacity: 0.35, heat: false,
+    place: result.start,
+    window: { low: 0, high: 1 },
+    style: "both",
+    opacity: 0.35,
+    heat: false,
     shown: result.targets.map(() => true),
   };
   const planes = new Map();
@@ -45,8 +49,13 @@ export function showFigure(root, result) {
       const mask = unpack(given.mask);
       const { saliency } = given;
       layers.set(key, {
-        colour, mask, active: true, boxes: given.boxes ?? [], points: [],
-        stamp: mask && stamp(mask, colour), path: mask && outline(mask),
+        colour,
+        mask,
+        active: true,
+        boxes: given.boxes ?? [],
+        points: [],
+        stamp: mask && stamp(mask, colour),
+        path: mask && outline(mask),
         warm: saliency ? heat(bytesOf(saliency.values), saliency.width, saliency.height) : null,
       });
     }
@@ -58,10 +67,19 @@ export function showFigure(root, result) {
     // Colours are windowed as bytes, greys as shares.
     const scale = result.colour ? 255 : 1;
     pane.show({
-      plane: planeOf(state.place), range: { low: 0, high: 1 }, smooth: true, spacing: result.spacing, invert: false,
+      plane: planeOf(state.place),
+      range: { low: 0, high: 1 },
+      smooth: true,
+      spacing: result.spacing,
+      invert: false,
       window: { low: scale * state.window.low, high: scale * state.window.high },
-      layers: result.targets.map((_, k) => k).filter((k) => state.shown[k]).map((k) => layerOf(k, state.place)),
-      style: state.style, opacity: state.opacity, marks: [],
+      layers: result.targets
+        .map((_, k) => k)
+        .filter((k) => state.shown[k])
+        .map((k) => layerOf(k, state.place)),
+      style: state.style,
+      opacity: state.opacity,
+      marks: [],
     });
     const { index } = result.planes[state.place];
     words.textContent = result.count > 1 ? `${result.plane} ${index + 1} / ${result.count}` : "";
@@ -74,26 +92,59 @@ export function showFigure(root, result) {
   };
 
   const words = make("output", { class: "words" });
-  const slider = make("input", { type: "range", min: "0", max: String(result.planes.length - 1), "aria-label": "Slice" });
+  const slider = make("input", {
+    type: "range",
+    min: "0",
+    max: String(result.planes.length - 1),
+    "aria-label": "Slice",
+  });
   slider.addEventListener("input", () => go(Number(slider.value)));
   slider.hidden = result.planes.length < 2;
 
   const check = (label, checked, change, colour) => {
     const box = make("input", { type: "checkbox" });
     box.checked = checked;
-    box.addEventListener("change", () => { change(box.checked); draw(); });
+    box.addEventListener("change", () => {
+      change(box.checked);
+      draw();
+    });
     const dot = make("span", { class: "dot" });
     if (colour) dot.style.background = colour;
     return make("label", {}, box, ...(colour ? [dot] : []), label);
   };
-  const style = make("select", { "aria-label": "Masks as" },
-    ...["both", "outline", "fill"].map((name) => make("option", { value: name }, name)));
-  style.addEventListener("change", () => { state.style = style.value; draw(); });
+  const style = make(
+    "select",
+    { "aria-label": "Masks as" },
+    ...["both", "outline", "fill"].map((name) => make("option", { value: name }, name)),
+  );
+  style.addEventListener("change", () => {
+    state.style = style.value;
+    draw();
+  });
   const warm = result.targets.some(({ slices }) => Object.values(slices).some((each) => each.saliency));
-  const legend = make("div", { class: "legend" },
+  const legend = make(
+    "div",
+    { class: "legend" },
     ...result.targets.map((target, k) =>
-      check(make("span", {}, make("b", {}, target.name), ` ${target.words}`), true, (on) => { state.shown[k] = on; }, target.colour)),
-    make("span", { class: "gap" }), style, ...(warm ? [check("heat map", false, (on) => { state.heat = on; })] : []));
+      check(
+        make("span", {}, make("b", {}, target.name), ` ${target.words}`),
+        true,
+        (on) => {
+          state.shown[k] = on;
+        },
+        target.colour,
+      ),
+    ),
+    make("span", { class: "gap" }),
+    style,
+    ...(warm
+      ? [
+          check("heat map", false, (on) => {
+            state.heat = on;
+          }),
+        ]
+      : []),
+  );
 
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -119,19 +170,26 @@ export function showFigure(root, result) {
     Object.assign(held, next);
     draw();
   });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { held = null; });
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => {
+      held = null;
+    });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("dblclick", () => {
     Object.assign(pane.camera, { zoom: 1, x: 0.5, y: 0.5 });
     state.window = { low: 0, high: 1 };
     draw();
   });
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (event.ctrlKey || result.planes.length < 2) pane.zoom(Math.exp(-event.deltaY * 0.0015), at(event));
-    else go(state.place + Math.sign(event.deltaY));
-    draw();
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      if (event.ctrlKey || result.planes.length < 2) pane.zoom(Math.exp(-event.deltaY * 0.0015), at(event));
+      else go(state.place + Math.sign(event.deltaY));
+      draw();
+    },
+    { passive: false },
+  );
   canvas.addEventListener("keydown", (event) => {
     const by = { ArrowUp: -1, PageUp: -1, ArrowDown: 1, PageDown: 1 }[event.key];
     if (by) {

@@ -53,12 +53,18 @@ export function drawCross(context, { x, y }, { width, height }, firm) {
   context.strokeStyle = firm ? "rgb(255 255 255 / 95%)" : "rgb(150 205 255 / 55%)";
   context.lineWidth = firm ? 1.5 : 1;
   context.beginPath();
-  for (const [from, to] of [[0, x - gap], [x + gap, width]]) {
+  for (const [from, to] of [
+    [0, x - gap],
+    [x + gap, width],
+  ]) {
     if (to <= from) continue;
     context.moveTo(from, y);
     context.lineTo(to, y);
   }
-  for (const [from, to] of [[0, y - gap], [y + gap, height]]) {
+  for (const [from, to] of [
+    [0, y - gap],
+    [y + gap, height],
+  ]) {
     if (to <= from) continue;
     context.moveTo(x, from);
     context.lineTo(x, to);

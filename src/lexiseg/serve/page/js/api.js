@@ -3,7 +3,9 @@
 import { tell } from "./state.js";
 
 const BASE = "/api/v1";
-const GONE = "The server does not answer; is lexiseg serve still running? What it saved is kept; the page goes on when it is back.";
+const GONE =
+  "The server does not answer; is lexiseg serve still running? " +
+  "What it saved is kept; the page goes on when it is back.";
 
 /** What the server refused, in its own words. */
 export class Refused extends Error {
@@ -57,7 +59,8 @@ function refusal(text, status) {
   } catch {
     // Not the server's own answer, a proxy's perhaps.
   }
-  if (status === 401) return "The server does not know this page; open the address that lexiseg serve printed, with its token.";
+  if (status === 401)
+    return "The server does not know this page; open the address that lexiseg serve printed, with its token.";
   return `The server answered ${status}, and did not say why.`;
 }
 
@@ -110,7 +113,9 @@ export function upload(files, progress) {
       else failed(new Refused(refusal(request.responseText, request.status), request.status));
     });
     // A server that refuses too many bytes may close the line before it has read them all.
-    request.addEventListener("error", () => failed(new Refused("The upload was cut off; is it larger than the server takes, or did the server stop?", 0)));
+    request.addEventListener("error", () =>
+      failed(new Refused("The upload was cut off; is it larger than the server takes, or did the server stop?", 0)),
+    );
     request.send(form);
   });
 }
@@ -134,7 +139,10 @@ export async function follow(job, heard, signal) {
     const parts = rest.split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      const data = part.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim());
+      const data = part
+        .split("\n")
+        .filter((line) => line.startsWith("data:"))
+        .map((line) => line.slice(5).trim());
       if (!data.length) continue;
       last = JSON.parse(data.join("\n"));
       heard(last);

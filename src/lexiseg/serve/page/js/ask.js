@@ -40,10 +40,27 @@ function suggest(open = true) {
   found = open ? fitting(field.value) : [];
   if (found.length === 1 && found[0].phrase === field.value.trim()) found = [];
   chosen = -1;
-  list.replaceChildren(...found.map((target, i) =>
-    el("li", { role: "option", id: `suggestion-${i}`, class: "suggestion", "aria-selected": "false",
-      on: { pointerdown: (event) => { event.preventDefault(); take(i, true); } } },
-    el("span", { text: target.phrase }), el("span", { class: "dim", text: modalityOf(target).join(", ") }))));
+  list.replaceChildren(
+    ...found.map((target, i) =>
+      el(
+        "li",
+        {
+          role: "option",
+          id: `suggestion-${i}`,
+          class: "suggestion",
+          "aria-selected": "false",
+          on: {
+            pointerdown: (event) => {
+              event.preventDefault();
+              take(i, true);
+            },
+          },
+        },
+        el("span", { text: target.phrase }),
+        el("span", { class: "dim", text: modalityOf(target).join(", ") }),
+      ),
+    ),
+  );
   list.hidden = !found.length;
   field.setAttribute("aria-expanded", String(Boolean(found.length)));
   field.removeAttribute("aria-activedescendant");
@@ -64,6 +81,8 @@ function take(i, ask) {
   if (ask) submit();
 }
 
+const spoken = (modality) => modality.replaceAll("-", " ");
+
 /** Say where the phrase is known, if that is not where this scan comes from. */
 function hint() {
   const text = $("#phrase").value.trim().toLowerCase();
@@ -71,8 +90,10 @@ function hint() {
   const places = target ? modalityOf(target) : [];
   const elsewhere = places.length && state.scan?.modality && !places.some((name) => same(name, state.scan.modality));
   $("#modality-hint").textContent = elsewhere
-    ? `The models know “${target.phrase}” in ${places.join(", ")}; this scan is ${state.scan.modality.replaceAll("-", " ")}.`
-    : target && places.length ? `Known in ${places.join(", ")}.` : "";
+    ? `The models know “${target.phrase}” in ${places.join(", ")}; this scan is ${spoken(state.scan.modality)}.`
+    : target && places.length
+      ? `Known in ${places.join(", ")}.`
+      : "";
 }
 
 async function submit() {
@@ -160,7 +181,10 @@ async function cancel() {
 
 export function setUpAsk() {
   const field = $("#phrase");
-  field.addEventListener("input", () => { suggest(); hint(); });
+  field.addEventListener("input", () => {
+    suggest();
+    hint();
+  });
   field.addEventListener("focus", () => suggest());
   field.addEventListener("blur", () => suggest(false));
   field.addEventListener("keydown", (event) => {
@@ -184,8 +208,13 @@ export function setUpAsk() {
   });
   $("#job-cancel").addEventListener("click", cancel);
   const presets = state.about.presets ?? [];
-  $("#preset").replaceChildren(...presets.map(({ name, about }) => el("option", { value: name, text: name, title: about })));
+  $("#preset").replaceChildren(
+    ...presets.map(({ name, about }) => el("option", { value: name, text: name, title: about })),
+  );
   if (state.about.preset) $("#preset").value = state.about.preset;
   $("#preset-row").hidden = presets.length < 2;
-  on("scan", () => { suggest(false); hint(); });
+  on("scan", () => {
+    suggest(false);
+    hint();
+  });
 }

@@ -1,6 +1,6 @@
 // The bar at the top: history, layouts, theme, full screen, help.
 
-import { $, el, iconButton } from "./dom.js";
+import { $, iconButton } from "./dom.js";
 import { redo, undo } from "./edits.js";
 import { fit } from "./viewer.js";
 import { fullScreen } from "./keys.js";
@@ -63,16 +63,20 @@ export function setUpBar() {
     iconButton(name === "surface" ? "cube" : name, label, run, { "data-layout": name, "aria-pressed": "false" });
   $("#history").append(
     iconButton("undo", "Undo (Ctrl+Z)", undo, { id: "undo" }),
-    iconButton("redo", "Redo (Ctrl+Shift+Z)", redo, { id: "redo" }));
+    iconButton("redo", "Redo (Ctrl+Shift+Z)", redo, { id: "redo" }),
+  );
   $("#layouts").append(
-    lay("one", "One plane"), lay("three", "Three planes"),
+    lay("one", "One plane"),
+    lay("three", "Three planes"),
     lay("compare", "Compare two presets", () => tell("comparing")),
     lay("surface", "3D surface", () => tell("surface")),
     iconButton("fit", "Fit to the window (0)", fit),
-    iconButton("screen", "Full screen (F)", fullScreen));
+    iconButton("screen", "Full screen (F)", fullScreen),
+  );
   $("#looks").append(
     iconButton("moon", "Dark page", () => setTheme(dark() ? "light" : "dark"), { id: "theme" }),
-    iconButton("help", "Keys and help (?)", () => tell("help"), { id: "help-open" }));
+    iconButton("help", "Keys and help (?)", () => tell("help"), { id: "help-open" }),
+  );
   const kept = stored("lexiseg-theme");
   setTheme(THEMES.includes(kept) ? kept : "auto");
   on("scan targets panes layout", render);

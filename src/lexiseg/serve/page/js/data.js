@@ -8,6 +8,7 @@ const MOST_BYTES = 256 * 2 ** 20;
 const MOST_LAYERS = 600;
 
 const planes = new Map();
+const sizes = new Map();
 let bytes = 0;
 const layers = new Map();
 
@@ -29,12 +30,13 @@ export async function planeOf(scan, axis, k) {
   planes.set(key, asked);
   try {
     const plane = await asked;
+    sizes.set(key, plane.data.byteLength);
     bytes += plane.data.byteLength;
-    plane.key = key;
-    for (const [old, promise] of planes) {
+    for (const old of [...planes.keys()]) {
       if (bytes <= MOST_BYTES || planes.size < 8) break;
       planes.delete(old);
-      promise.then((gone) => { bytes -= gone.data.byteLength; }, () => {});
+      bytes -= sizes.get(old) ?? 0;
+      sizes.delete(old);
     }
     return plane;
   } catch (error) {
@@ -108,7 +110,15 @@ export function takeChanges(scan, target, changed) {
     const [axis, k] = place.split("/");
     const key = keyOf(scan.id, target.id, axis, k);
     if (!layers.has(key)) {
-      layers.set(key, { has: new Set(["mask"]), mask: unpack(mask), region: null, heat: null, boxes: [], points: [], candidates: 0 });
+      layers.set(key, {
+        has: new Set(["mask"]),
+        mask: unpack(mask),
+        region: null,
+        heat: null,
+        boxes: [],
+        points: [],
+        candidates: 0,
+      });
     }
   }
 }

@@ -12,8 +12,11 @@ function windows() {
   const own = scan.window ? { name: "as opened", low: scan.window.low, high: scan.window.high } : null;
   const all = { name: "all values", low, high };
   const named = scan.unit === "HU" ? Object.entries(state.about.windows ?? {}) : [];
-  return [own, all, ...named.map(([name, [centre, width]]) => ({ name, low: centre - width / 2, high: centre + width / 2 }))]
-    .filter(Boolean);
+  return [
+    own,
+    all,
+    ...named.map(([name, [centre, width]]) => ({ name, low: centre - width / 2, high: centre + width / 2 })),
+  ].filter(Boolean);
 }
 
 export function resetWindow() {
@@ -41,36 +44,84 @@ function typed() {
 }
 
 function segmented(name, label, options) {
-  return el("fieldset", { class: "segmented", "aria-label": label },
-    ...options.map(([value, words]) => el("label", {},
-      el("input", { type: "radio", name, value, on: { change: () => show(name, value) } }), el("span", { text: words }))));
+  return el(
+    "fieldset",
+    { class: "segmented", "aria-label": label },
+    ...options.map(([value, words]) =>
+      el(
+        "label",
+        {},
+        el("input", { type: "radio", name, value, on: { change: () => show(name, value) } }),
+        el("span", { text: words }),
+      ),
+    ),
+  );
 }
 
 function toggle(name, words, key) {
-  return el("label", { class: "check" },
+  return el(
+    "label",
+    { class: "check" },
     el("input", { type: "checkbox", "data-show": name, on: { change: (event) => show(name, event.target.checked) } }),
-    el("span", { text: words }), key ? el("kbd", { text: key }) : null);
+    el("span", { text: words }),
+    key ? el("kbd", { text: key }) : null,
+  );
 }
 
 export function setUpDisplay() {
-  const number = (id, words) => el("label", { class: "number" }, el("span", { text: words }),
-    el("input", { type: "number", id, class: "input", step: "any", on: { change: typed } }));
+  const number = (id, words) =>
+    el(
+      "label",
+      { class: "number" },
+      el("span", { text: words }),
+      el("input", { type: "number", id, class: "input", step: "any", on: { change: typed } }),
+    );
   $("#display").append(
-    el("div", { class: "row spread" },
+    el(
+      "div",
+      { class: "row spread" },
       el("label", { for: "window-name", text: "Window" }),
-      el("select", { id: "window-name", class: "input select", on: { change: (event) => chooseWindow(event.target.value) } }),
-      iconButton("invert", "Invert black and white (I)", invert, { id: "invert", "aria-pressed": "false" })),
+      el("select", {
+        id: "window-name",
+        class: "input select",
+        on: { change: (event) => chooseWindow(event.target.value) },
+      }),
+      iconButton("invert", "Invert black and white (I)", invert, { id: "invert", "aria-pressed": "false" }),
+    ),
     el("div", { class: "row numbers" }, number("window-centre", "Centre"), number("window-width", "Width")),
-    el("div", { class: "row spread" }, el("span", { text: "Masks" }),
-      segmented("style", "Masks as", [["both", "Both"], ["outline", "Outline"], ["fill", "Fill"]])),
-    el("div", { class: "slider-row" },
+    el(
+      "div",
+      { class: "row spread" },
+      el("span", { text: "Masks" }),
+      segmented("style", "Masks as", [
+        ["both", "Both"],
+        ["outline", "Outline"],
+        ["fill", "Fill"],
+      ]),
+    ),
+    el(
+      "div",
+      { class: "slider-row" },
       el("label", { for: "opacity", text: "Opacity" }),
       el("output", { id: "opacity-value", for: "opacity" }),
-      el("input", { type: "range", id: "opacity", min: "0", max: "1", step: "0.05",
-        on: { input: (event) => show("opacity", Number(event.target.value)) } })),
-    el("div", { class: "checks" },
-      toggle("masks", "Masks", "V"), toggle("prompts", "Points and boxes"),
-      toggle("saliency", "Heat map", "Y"), toggle("region", "Region"), toggle("smooth", "Smooth pixels")),
+      el("input", {
+        type: "range",
+        id: "opacity",
+        min: "0",
+        max: "1",
+        step: "0.05",
+        on: { input: (event) => show("opacity", Number(event.target.value)) },
+      }),
+    ),
+    el(
+      "div",
+      { class: "checks" },
+      toggle("masks", "Masks", "V"),
+      toggle("prompts", "Points and boxes"),
+      toggle("saliency", "Heat map", "Y"),
+      toggle("region", "Region"),
+      toggle("smooth", "Smooth pixels"),
+    ),
   );
   on("display scan", render);
 }
@@ -86,7 +137,10 @@ function render() {
   }
   select.value = names.includes(state.window.name) ? state.window.name : "custom";
   const { low, high } = state.window;
-  for (const [id, value] of [["#window-centre", (low + high) / 2], ["#window-width", high - low]]) {
+  for (const [id, value] of [
+    ["#window-centre", (low + high) / 2],
+    ["#window-width", high - low],
+  ]) {
     if (document.activeElement !== $(id)) $(id).value = short(value).replace("–", "");
   }
   $("#invert").setAttribute("aria-pressed", String(state.invert));

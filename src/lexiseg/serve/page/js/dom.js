@@ -31,8 +31,11 @@ export function icon(name) {
 
 /** A button with a picture, named for all. */
 export function iconButton(name, label, listener, attributes = {}) {
-  return el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, ...attributes,
-    on: { click: listener } }, icon(name));
+  return el(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, ...attributes, on: { click: listener } },
+    icon(name),
+  );
 }
 
 /** "1:05" of seconds. */

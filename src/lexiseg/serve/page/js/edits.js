@@ -14,10 +14,12 @@ function inOrder(work) {
   waiting += 1;
   $("#stage").setAttribute("aria-busy", "true");
   const done = queue.then(work);
-  queue = done.catch(() => {}).finally(() => {
-    waiting -= 1;
-    if (!waiting) $("#stage").setAttribute("aria-busy", "false");
-  });
+  queue = done
+    .catch(() => {})
+    .finally(() => {
+      waiting -= 1;
+      if (!waiting) $("#stage").setAttribute("aria-busy", "false");
+    });
   return done;
 }
 
@@ -88,25 +90,30 @@ export function edit(place, kind, details = {}, mark = null) {
   }
   if (mark && !state.pending.includes(mark)) state.pending.push(mark);
   tell("marks");
-  return busy(inOrder(async () => {
-    try {
-      const target = current ?? (await subject(scan));
-      const reply = await api.send("POST", `/scans/${scan.id}/targets/${target.id}/edits`, {
-        axis: place.axis, plane: place.k, kind, ...details,
-      });
-      if (reply.job) await finish(scan, reply.job, target);
-      else take(scan, reply, target);
-      state.lastEdit = { kind, ms: reply.ms };
-      tell("edited", scan.id);
-      calm();
-      return reply;
-    } catch (error) {
-      complain(error);
-      return null;
-    } finally {
-      if (mark) drop(mark);
-    }
-  }));
+  return busy(
+    inOrder(async () => {
+      try {
+        const target = current ?? (await subject(scan));
+        const reply = await api.send("POST", `/scans/${scan.id}/targets/${target.id}/edits`, {
+          axis: place.axis,
+          plane: place.k,
+          kind,
+          ...details,
+        });
+        if (reply.job) await finish(scan, reply.job, target);
+        else take(scan, reply, target);
+        state.lastEdit = { kind, ms: reply.ms };
+        tell("edited", scan.id);
+        calm();
+        return reply;
+      } catch (error) {
+        complain(error);
+        return null;
+      } finally {
+        if (mark) drop(mark);
+      }
+    }),
+  );
 }
 
 function drop(mark) {
@@ -116,7 +123,9 @@ function drop(mark) {
 
 /** Follow a long change to its end, then take the scan as it is. */
 async function finish(scan, job, target) {
-  await api.follow(job, (event) => note(`${event.text || "working"}, ${Math.round((100 * event.done) / Math.max(event.total, 1e-9))} %`));
+  await api.follow(job, (event) =>
+    note(`${event.text || "working"}, ${Math.round((100 * event.done) / Math.max(event.total, 1e-9))} %`),
+  );
   forget(scan, target);
   await reload(scan);
 }
@@ -227,20 +236,21 @@ export async function addTarget() {
 /** Ask for changes made elsewhere (a second tab), and after the server was away. */
 export function watchEdits() {
   const again = async () => {
-    if (!state.scan || unsettled()) return;
+    if (!state.scan || unsettled()) return true;
     try {
       forget(state.scan);
       await reload();
+      return true;
     } catch (error) {
       complain(error);
+      return false;
     }
   };
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") again();
   });
   on("back", async () => {
-    await again();
-    if (state.scan) {
+    if ((await again()) && state.scan) {
       calm();
       note("The server is back. A change that it had not answered was not made: repeat it.", 8);
     }

@@ -22,8 +22,17 @@ const BOARD = [
   ["Escape", "Leave a drawing, close a message"],
 ];
 
-const list = (title, rows) => el("section", { class: "help-group" }, el("h3", { text: title }),
-  el("dl", {}, ...rows.flatMap(([keys, words]) => [el("dt", {}, el("kbd", { text: keys })), el("dd", { text: words })])));
+const list = (title, rows) =>
+  el(
+    "section",
+    { class: "help-group" },
+    el("h3", { text: title }),
+    el(
+      "dl",
+      {},
+      ...rows.flatMap(([keys, words]) => [el("dt", {}, el("kbd", { text: keys })), el("dd", { text: words })]),
+    ),
+  );
 
 function open() {
   const groups = [...new Set(KEYS.map((key) => key.group))];
@@ -31,15 +40,41 @@ function open() {
   const dialog = $("#help");
   dialog.replaceChildren(
     el("h2", { id: "help-title", tabindex: "-1", autofocus: true, text: "Keys and mouse" }),
-    el("div", { class: "help-columns" },
-      list("Mouse", MOUSE), list("On the scan", BOARD),
-      ...shown.map((group) => list(group, KEYS.filter((key) => key.group === group)
-        .map(({ key, words }) => [key.length === 1 ? key.toUpperCase() : key, words])))),
-    el("form", { method: "dialog", class: "row spread" },
-      el("label", { class: "check" },
-        el("input", { type: "checkbox", checked: state.singleKeys, on: { change: (event) => { state.singleKeys = event.target.checked; } } }),
-        el("span", { text: "Single keys do things" })),
-      el("button", { class: "button primary", text: "Close" })));
+    el(
+      "div",
+      { class: "help-columns" },
+      list("Mouse", MOUSE),
+      list("On the scan", BOARD),
+      ...shown.map((group) =>
+        list(
+          group,
+          KEYS.filter((key) => key.group === group).map(({ key, words }) => [
+            key.length === 1 ? key.toUpperCase() : key,
+            words,
+          ]),
+        ),
+      ),
+    ),
+    el(
+      "form",
+      { method: "dialog", class: "row spread" },
+      el(
+        "label",
+        { class: "check" },
+        el("input", {
+          type: "checkbox",
+          checked: state.singleKeys,
+          on: {
+            change: (event) => {
+              state.singleKeys = event.target.checked;
+            },
+          },
+        }),
+        el("span", { text: "Single keys do things" }),
+      ),
+      el("button", { class: "button primary", text: "Close" }),
+    ),
+  );
   dialog.showModal();
 }
 

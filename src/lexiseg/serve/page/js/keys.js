@@ -18,7 +18,12 @@ export const KEYS = [
   { key: "]", group: "Mask", words: "Larger brush", run: () => size(1.25) },
   { key: "v", group: "View", words: "Hide or show masks", run: () => show("masks", !state.show.masks) },
   { key: "o", group: "View", words: "Outline, fill, or both", run: nextStyle },
-  { key: "y", group: "View", words: "Heat map of where the phrase speaks", run: () => show("saliency", !state.show.saliency) },
+  {
+    key: "y",
+    group: "View",
+    words: "Heat map of where the phrase speaks",
+    run: () => show("saliency", !state.show.saliency),
+  },
   { key: "i", group: "View", words: "Invert black and white", run: invert },
   { key: "+", group: "View", words: "Zoom in", run: () => zoom(1.25) },
   { key: "-", group: "View", words: "Zoom out", run: () => zoom(0.8) },
@@ -36,7 +41,8 @@ function flip() {
 }
 
 export function size(factor) {
-  state.radius = Math.min(100, Math.max(1, Math.round(2 * state.radius * factor) / 2 + (factor > 1 ? 0.5 : 0)));
+  const halves = 2 * state.radius * factor;
+  state.radius = Math.min(60, Math.max(1, (factor > 1 ? Math.ceil(halves) : Math.floor(halves)) / 2));
   tell("tool");
 }
 
@@ -86,7 +92,8 @@ function speak(pane) {
   const { k, x, y } = state.space.see(pane.axis);
   const { count } = state.scan.axes[pane.axis];
   $("#spoken").textContent =
-    `${count > 1 ? `slice ${k + 1}, ` : ""}column ${Math.floor(x)}, row ${Math.floor(y)}, value ${valueAt(pane, { x, y })}`;
+    (count > 1 ? `slice ${k + 1}, ` : "") +
+    `column ${Math.floor(x)}, row ${Math.floor(y)}, value ${valueAt(pane, { x, y })}`;
 }
 
 /** Keys on a pane's canvas: the crosshair and what Enter does there. */
@@ -150,13 +157,19 @@ function escape() {
   }
 }
 
-const typing = (node) => node.matches?.("input:not([type=range]):not([type=checkbox]):not([type=radio]):not([type=color]), select, textarea, [contenteditable]");
+const typing = (node) =>
+  node.matches?.("input:not([type=range]):not([type=checkbox]):not([type=radio]):not([type=color]), select, textarea");
 
 export function watchKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
     const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && (letter === "z" || letter === "y") && !typing(event.target)) {
+    if (
+      (event.ctrlKey || event.metaKey) &&
+      !event.altKey &&
+      (letter === "z" || letter === "y") &&
+      !typing(event.target)
+    ) {
       event.preventDefault();
       if (letter === "y" || event.shiftKey) redo();
       else undo();
@@ -178,7 +191,13 @@ export function watchKeys() {
       return;
     }
     const known = KEYS.find((each) => each.key === letter || (each.key === "+" && letter === "="));
-    if (!known || (!state.scan && !known.page) || (known.ready && !known.ready()) || (!state.singleKeys && !known.always)) return;
+    if (
+      !known ||
+      (!state.scan && !known.page) ||
+      (known.ready && !known.ready()) ||
+      (!state.singleKeys && !known.always)
+    )
+      return;
     // A letter on a button or in a list is the list's own where it is Space or Enter alone.
     event.preventDefault();
     known.run();

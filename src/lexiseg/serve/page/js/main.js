@@ -20,7 +20,7 @@ import { setUpSurface } from "./surface.js";
 import { setUpTake } from "./take.js";
 import { setUpTargets } from "./targets.js";
 import { watchViewer } from "./viewer.js";
-import { setUpWorklist } from "./worklist.js";
+import { resume, setUpWorklist } from "./worklist.js";
 
 async function begin() {
   $("#alert-close").addEventListener("click", calm);
@@ -46,8 +46,9 @@ async function begin() {
   state.scans = await api.get("/scans");
   await setUpWorklist();
   const scan = state.scans.find((each) => each.id === place?.scan);
-  if (scan) await openScan(scan, place);
-  else tell("scan");
+  const ready = scan && !scan.error;
+  if (!ready) tell("scan");
+  else if (!(await resume(scan))) await openScan(scan, place);
   document.documentElement.dataset.ready = "true";
 }
 

@@ -15,11 +15,16 @@ async function sendFiles(files) {
   const limits = state.about.limits ?? {};
   const total = files.reduce((sum, { file }) => sum + file.size, 0);
   if (limits.files && files.length > limits.files) {
-    complain(`There are ${files.length} files; expected at most ${limits.files}: choose a smaller folder, or one series.`);
+    complain(
+      `There are ${files.length} files; expected at most ${limits.files}: choose a smaller folder, or one series.`,
+    );
     return;
   }
   if (limits.bytes && total > limits.bytes) {
-    complain(`The files have ${mega(total)} MB; expected at most ${mega(limits.bytes)} MB. lexiseg segment takes larger ones from the command line.`);
+    complain(
+      `The files have ${mega(total)} MB; expected at most ${mega(limits.bytes)} MB. ` +
+        "The command lexiseg segment takes larger ones.",
+    );
     return;
   }
   sending = true;
@@ -27,10 +32,12 @@ async function sendFiles(files) {
   bar.hidden = false;
   bar.value = 0;
   try {
-    const { scans, refused } = await busy(api.upload(files, (share) => {
-      if (share < 1) bar.value = share;
-      else bar.removeAttribute("value");
-    }));
+    const { scans, refused } = await busy(
+      api.upload(files, (share) => {
+        if (share < 1) bar.value = share;
+        else bar.removeAttribute("value");
+      }),
+    );
     scans.forEach(takeScan);
     calm();
     if (scans.length) await openScan(scans[0]);
@@ -101,13 +108,19 @@ export function setUpOpen() {
   }
   const veil = $("#veil");
   let depth = 0;
-  const lift = () => { depth = 0; veil.hidden = true; };
+  const lift = () => {
+    depth = 0;
+    veil.hidden = true;
+  };
   document.addEventListener("dragenter", (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     depth += 1;
     veil.hidden = false;
   });
-  document.addEventListener("dragleave", () => { depth -= 1; if (depth <= 0) lift(); });
+  document.addEventListener("dragleave", () => {
+    depth -= 1;
+    if (depth <= 0) lift();
+  });
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", async (event) => {
     event.preventDefault();
@@ -121,8 +134,15 @@ export function setUpOpen() {
   if (state.about.reads) $("#reads").textContent = state.about.reads;
   const phantoms = state.about.phantoms ?? [];
   $("#phantoms").hidden = !phantoms.length;
-  $("#cards").replaceChildren(...phantoms.map((phantom) =>
-    el("button", { type: "button", class: "phantom", "data-phantom": phantom.id, on: { click: () => tryPhantom(phantom) } },
-      icon("scan"), el("span", { class: "phantom-title", text: phantom.title }),
-      el("span", { class: "dim", text: phantom.phrase ? `“${phantom.phrase}”` : "" }))));
+  $("#cards").replaceChildren(
+    ...phantoms.map((phantom) =>
+      el(
+        "button",
+        { type: "button", class: "phantom", "data-phantom": phantom.id, on: { click: () => tryPhantom(phantom) } },
+        icon("scan"),
+        el("span", { class: "phantom-title", text: phantom.title }),
+        el("span", { class: "dim", text: phantom.phrase ? `“${phantom.phrase}”` : "" }),
+      ),
+    ),
+  );
 }

@@ -13,11 +13,36 @@ import { panes } from "./viewer.js";
 let offered = null;
 
 function rail() {
-  const tools = TOOLS.map((tool) => el("button", { type: "button", class: "tool", "data-tool": tool.name, tabindex: "-1",
-    "aria-label": tool.label, "aria-keyshortcuts": tool.key, title: `${tool.label} (${tool.key.toUpperCase()})`,
-    on: { click: () => chooseTool(tool.name) } }, icon(tool.icon)));
-  const fill = el("button", { type: "button", class: "tool", id: "fill-holes", tabindex: "-1", "aria-label": "Fill holes",
-    "aria-keyshortcuts": "h", title: "Fill holes of the selected target (H)", on: { click: () => fillHoles(panes[0]) } }, icon("fill"));
+  const tools = TOOLS.map((tool) =>
+    el(
+      "button",
+      {
+        type: "button",
+        class: "tool",
+        "data-tool": tool.name,
+        tabindex: "-1",
+        "aria-label": tool.label,
+        "aria-keyshortcuts": tool.key,
+        title: `${tool.label} (${tool.key.toUpperCase()})`,
+        on: { click: () => chooseTool(tool.name) },
+      },
+      icon(tool.icon),
+    ),
+  );
+  const fill = el(
+    "button",
+    {
+      type: "button",
+      class: "tool",
+      id: "fill-holes",
+      tabindex: "-1",
+      "aria-label": "Fill holes",
+      "aria-keyshortcuts": "h",
+      title: "Fill holes of the selected target (H)",
+      on: { click: () => fillHoles(panes[0]) },
+    },
+    icon("fill"),
+  );
   const bar = $("#rail");
   // What changes the mask stands apart from what only looks.
   bar.append(...tools.slice(0, 6), fill, el("hr"), ...tools.slice(6));
@@ -44,22 +69,62 @@ function renderTool() {
   const label = TOOLS.find((tool) => tool.name === state.tool).label.split(":")[0];
   const parts = [el("span", { class: "options-name", text: label })];
   if (sides) {
-    const radio = (inside, words) => el("label", {},
-      el("input", { type: "radio", name: "side", checked: state.inside === inside, on: { change: () => { state.inside = inside; } } }),
-      el("span", { text: words }));
-    parts.push(el("fieldset", { class: "segmented", "aria-label": "Click" }, radio(true, "+ Add"), radio(false, "− Remove")));
+    const radio = (inside, words) =>
+      el(
+        "label",
+        {},
+        el("input", {
+          type: "radio",
+          name: "side",
+          checked: state.inside === inside,
+          on: {
+            change: () => {
+              state.inside = inside;
+            },
+          },
+        }),
+        el("span", { text: words }),
+      );
+    parts.push(
+      el("fieldset", { class: "segmented", "aria-label": "Click" }, radio(true, "+ Add"), radio(false, "− Remove")),
+    );
   }
   if (brush) {
     const words = el("output", { for: "radius", text: `${state.radius} px` });
-    parts.push(el("label", { for: "radius", text: "Radius" }), el("input", { type: "range", id: "radius", min: "1", max: "60",
-      step: "0.5", value: state.radius, on: { input: (event) => {
-        state.radius = Number(event.target.value);
-        words.textContent = `${state.radius} px`;
-      } } }), words);
+    parts.push(
+      el("label", { for: "radius", text: "Radius" }),
+      el("input", {
+        type: "range",
+        id: "radius",
+        min: "1",
+        max: "60",
+        step: "0.5",
+        value: state.radius,
+        on: {
+          input: (event) => {
+            state.radius = Number(event.target.value);
+            words.textContent = `${state.radius} px`;
+          },
+        },
+      }),
+      words,
+    );
   }
   if (state.tool === "measure" && state.tapes.length) {
-    parts.push(el("button", { type: "button", class: "button small quiet", text: "Clear",
-      on: { click: () => { state.tapes = []; tell("marks"); renderTool(); } } }));
+    parts.push(
+      el("button", {
+        type: "button",
+        class: "button small quiet",
+        text: "Clear",
+        on: {
+          click: () => {
+            state.tapes = [];
+            tell("marks");
+            renderTool();
+          },
+        },
+      }),
+    );
   }
   $("#tool-options").replaceChildren(...parts);
 }
@@ -76,15 +141,25 @@ function renderCandidates() {
   place.hidden = !offered;
   if (!offered) return;
   if (place.querySelectorAll("button").length === count) return;
-  place.replaceChildren(el("span", { text: "Other answers" }),
-    ...Array.from({ length: count }, (_, i) => el("button", { type: "button", class: "button small", text: String(i + 1),
-      "aria-label": `Take candidate ${i + 1}`, title: `Take this one (${i + 1})`, on: {
-        click: () => take(i),
-        pointerenter: () => preview(i),
-        focus: () => preview(i),
-        pointerleave: () => preview(null),
-        blur: () => preview(null),
-      } })));
+  place.replaceChildren(
+    el("span", { text: "Other answers" }),
+    ...Array.from({ length: count }, (_, i) =>
+      el("button", {
+        type: "button",
+        class: "button small",
+        text: String(i + 1),
+        "aria-label": `Take candidate ${i + 1}`,
+        title: `Take this one (${i + 1})`,
+        on: {
+          click: () => take(i),
+          pointerenter: () => preview(i),
+          focus: () => preview(i),
+          pointerleave: () => preview(null),
+          blur: () => preview(null),
+        },
+      }),
+    ),
+  );
 }
 
 function take(i) {
@@ -114,11 +189,18 @@ async function preview(i) {
 
 export function setUpOptions() {
   rail();
-  $("#options").append(el("div", { class: "option-set", id: "tool-options" }),
-    el("div", { class: "option-set", id: "candidates", role: "group", "aria-label": "Candidates", hidden: true }));
+  $("#options").append(
+    el("div", { class: "option-set", id: "tool-options" }),
+    el("div", { class: "option-set", id: "candidates", role: "group", "aria-label": "Candidates", hidden: true }),
+  );
   for (const i of [0, 1, 2]) {
-    KEYS.push({ key: String(i + 1), group: "Mask", words: `Take the segmenter's candidate ${i + 1}`, run: () => take(i),
-      ready: () => offered !== null });
+    KEYS.push({
+      key: String(i + 1),
+      group: "Mask",
+      words: `Take the segmenter's candidate ${i + 1}`,
+      run: () => take(i),
+      ready: () => offered !== null,
+    });
   }
   on("tool panes", renderTool);
   on("drawn targets panes", renderCandidates);

@@ -118,9 +118,18 @@ export function listen(pane) {
   const ring = (at) => {
     const painting = state.tool === "brush" || state.tool === "erase";
     const spot = pane.toPlane(at);
-    const next = painting && inPlane(pane, spot)
-      ? { axis: pane.axis, k: pane.drawn.k, kind: "brush", x: spot.x, y: spot.y, radius: state.radius, colour: "#ffffff" }
-      : null;
+    const next =
+      painting && inPlane(pane, spot)
+        ? {
+            axis: pane.axis,
+            k: pane.drawn.k,
+            kind: "brush",
+            x: spot.x,
+            y: spot.y,
+            radius: state.radius,
+            colour: "#ffffff",
+          }
+        : null;
     if (!next && !state.hover) return;
     state.hover = next;
     tell("marks");
@@ -139,22 +148,26 @@ export function listen(pane) {
   });
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("auxclick", (event) => event.preventDefault());
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (!pane.drawn) return;
-    const many = state.scan.axes[pane.axis].count > 1;
-    if (event.ctrlKey || event.metaKey || !many) {
-      pane.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), place(event));
-      redraw();
-      return;
-    }
-    wheel += event.deltaMode ? event.deltaY * NOTCH : event.deltaY;
-    const slices = Math.trunc(wheel / NOTCH);
-    if (!slices) return;
-    wheel -= slices * NOTCH;
-    step(pane, Math.sign(slices));
-    if (Math.abs(slices) > 1) wheel = 0;
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      if (!pane.drawn) return;
+      const many = state.scan.axes[pane.axis].count > 1;
+      if (event.ctrlKey || event.metaKey || !many) {
+        pane.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), place(event));
+        redraw();
+        return;
+      }
+      wheel += event.deltaMode ? event.deltaY * NOTCH : event.deltaY;
+      const slices = Math.trunc(wheel / NOTCH);
+      if (!slices) return;
+      wheel -= slices * NOTCH;
+      step(pane, Math.sign(slices));
+      if (Math.abs(slices) > 1) wheel = 0;
+    },
+    { passive: false },
+  );
 }
 
 /** Listen on all panes that are up. */

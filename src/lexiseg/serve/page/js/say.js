@@ -1,6 +1,6 @@
 // One line to the person at the screen: an error that stays until it is closed, or a note that passes.
 
-import { $ } from "./dom.js";
+import { $, el } from "./dom.js";
 
 let timer = 0;
 
@@ -45,12 +45,22 @@ export async function busy(promise) {
   }
 }
 
-/** Do something, and say in one line what went wrong. */
-export async function trying(work) {
-  try {
-    return await work();
-  } catch (error) {
-    complain(error);
-    return undefined;
-  }
+/** Ask once more before something goes that no undo brings back. */
+export function sure(question, yes) {
+  const dialog = $("#sure");
+  const answer = (value) =>
+    el("button", {
+      class: value ? "button primary" : "button",
+      value: value ? "yes" : "no",
+      text: value ? yes : "Cancel",
+    });
+  dialog.replaceChildren(
+    el("h2", { id: "sure-title", text: question }),
+    el("form", { method: "dialog", class: "row end" }, answer(false), answer(true)),
+  );
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((done) => {
+    dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true });
+  });
 }

@@ -5,7 +5,7 @@ import { Space } from "../core/space.js";
 import { $, el, iconButton } from "./dom.js";
 import { resetWindow } from "./display.js";
 import { on, state, takeScan, tell } from "./state.js";
-import { complain, note } from "./say.js";
+import { complain, note, sure } from "./say.js";
 import { arrange, hasPlanes } from "./viewer.js";
 
 /** Show a scan. */
@@ -84,19 +84,42 @@ export function renderScans() {
   if (!list) return;
   // Scans of the worklist stand there.
   const own = state.scans.filter((scan) => !scan.item);
-  list.replaceChildren(...own.map((scan) => el("li", { class: "scan-row" },
-    el("button", { type: "button", class: "scan-open", "aria-current": scan.id === state.scan?.id ? "true" : null,
-      on: { click: () => { state.item = null; openScan(scan); } } },
-    el("span", { class: "scan-title", text: scan.name }),
-    el("span", { class: "dim small-text", text: [scan.modality, (scan.shape ?? []).join(" × ")].filter(Boolean).join(" · ") })),
-    iconButton("close", `Close ${scan.name} and remove its files`, () => confirmDiscard(scan)))));
+  list.replaceChildren(
+    ...own.map((scan) =>
+      el(
+        "li",
+        { class: "scan-row" },
+        el(
+          "button",
+          {
+            type: "button",
+            class: "scan-open",
+            "aria-current": scan.id === state.scan?.id ? "true" : null,
+            disabled: Boolean(scan.error),
+            on: {
+              click: () => {
+                state.item = null;
+                openScan(scan);
+              },
+            },
+          },
+          el("span", { class: "scan-title", text: scan.name }),
+          el("span", {
+            class: "dim small-text",
+            text: scan.error ?? [scan.modality, (scan.shape ?? []).join(" × ")].filter(Boolean).join(" · "),
+          }),
+        ),
+        iconButton("close", `Close ${scan.name} and remove its files`, () => confirmDiscard(scan)),
+      ),
+    ),
+  );
   $("#scan-none").hidden = own.length > 0;
 }
 
 /** A scan with work on it asks once more before it goes. */
-function confirmDiscard(scan) {
-  const worked = scan.targets.length > 0;
-  if (!worked || globalThis.confirm(`Close ${scan.name}? Its masks and edits go with it.`)) discard(scan);
+async function confirmDiscard(scan) {
+  const worked = (scan.targets ?? []).length > 0;
+  if (!worked || (await sure(`Close ${scan.name}? Its masks and edits go with it.`, "Close it"))) discard(scan);
 }
 
 function facts() {
@@ -105,10 +128,17 @@ function facts() {
   const rows = [
     ["Kind", [scan.kind, scan.modality].filter(Boolean).join(", ")],
     ["Size", (scan.shape ?? []).join(" × ")],
-    ["Pixel", axis?.spacing ? axis.spacing.map((mm) => Number(mm.toPrecision(3))).join(" × ") + " mm" : "size unknown: lengths are in pixels"],
+    [
+      "Pixel",
+      axis?.spacing
+        ? axis.spacing.map((mm) => Number(mm.toPrecision(3))).join(" × ") + " mm"
+        : "size unknown: lengths are in pixels",
+    ],
     ["Window", scan.window?.about ?? ""],
   ].filter(([, words]) => words);
-  $("#facts").replaceChildren(...rows.flatMap(([name, words]) => [el("dt", { text: name }), el("dd", { text: words })]));
+  $("#facts").replaceChildren(
+    ...rows.flatMap(([name, words]) => [el("dt", { text: name }), el("dd", { text: words })]),
+  );
   $("#notes").replaceChildren(...(scan.notes ?? []).map((line) => el("li", { text: line })));
 }
 
@@ -123,5 +153,7 @@ export function setUpScans() {
     if (open) facts();
     renderScans();
   });
-  on("moved panes", () => { if (state.scan) keepPlace(); });
+  on("moved panes", () => {
+    if (state.scan) keepPlace();
+  });
 }

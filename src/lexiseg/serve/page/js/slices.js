@@ -5,14 +5,21 @@ import { on, state } from "./state.js";
 import { goTo, panes, step } from "./viewer.js";
 
 export function setUpSlices() {
-  const slider = el("input", { type: "range", id: "slice", min: "0", step: "1", "aria-label": "Slice",
-    on: { input: (event) => goTo(panes[0].axis, Number(event.target.value)) } });
+  const slider = el("input", {
+    type: "range",
+    id: "slice",
+    min: "0",
+    step: "1",
+    "aria-label": "Slice",
+    on: { input: (event) => goTo(panes[0].axis, Number(event.target.value)) },
+  });
   const ticks = el("canvas", { class: "ticks", id: "ticks", "aria-hidden": "true" });
   $("#slices").append(
     iconButton("before", "Previous slice (Page up)", () => step(panes[0], -1)),
     el("div", { class: "track" }, ticks, slider),
     iconButton("after", "Next slice (Page down)", () => step(panes[0], 1)),
-    el("output", { id: "slice-words", for: "slice" }));
+    el("output", { id: "slice-words", for: "slice" }),
+  );
   on("panes moved targets", render);
   new ResizeObserver(drawTicks).observe(ticks);
 }
@@ -51,6 +58,7 @@ function drawTicks() {
   const high = canvas.clientHeight / Math.max(1, shown.length);
   shown.forEach((target, i) => {
     context.fillStyle = target.colour;
-    for (const k of target.slices[pane.axis]) context.fillRect(place(k) - wide / 2, i * high, wide, Math.max(1, high - 1));
+    for (const k of target.slices[pane.axis])
+      context.fillRect(place(k) - wide / 2, i * high, wide, Math.max(1, high - 1));
   });
 }

@@ -48,9 +48,22 @@ class Values {
 
 // What a mesh has to say of itself; shader 0 is Phong's.
 const MESH = {
-  opacity: 1, visible: true, layers: [], mesh_shader_index: 0, colormap_invert: false, colorbar_visible: false,
-  legend_line_thickness: 0, edge_min: 2, edge_scale: 1, node_scale: 4, fiber_radius: 0, fiber_occlusion: 0, fiber_length: 2,
-  fiber_dither: 0.1, fiber_color: "Global", fiber_decimation_stride: 1,
+  opacity: 1,
+  visible: true,
+  layers: [],
+  mesh_shader_index: 0,
+  colormap_invert: false,
+  colorbar_visible: false,
+  legend_line_thickness: 0,
+  edge_min: 2,
+  edge_scale: 1,
+  node_scale: 4,
+  fiber_radius: 0,
+  fiber_occlusion: 0,
+  fiber_length: 2,
+  fiber_dither: 0.1,
+  fiber_color: "Global",
+  fiber_decimation_stride: 1,
 };
 
 const meshes = new Map();
@@ -60,10 +73,26 @@ let turn = 0;
 
 function newViewer() {
   const made = new Values({
-    height: 400, volumes: [], meshes: [], scene: {}, graph: {}, draw_lut: null, draw_opacity: 0.8, draw_fill_overwrites: true,
-    background_masks_overlays: 0, overlay_outline_width: 0, overlay_alpha_shader: 1,
-    opts: { backColor: [0.027, 0.035, 0.047, 1], show3Dcrosshair: false, isOrientCube: false, dragAndDropEnabled: false,
-      isResizeCanvas: true, loadingText: "", sliceType: 4 },
+    height: 400,
+    volumes: [],
+    meshes: [],
+    scene: {},
+    graph: {},
+    draw_lut: null,
+    draw_opacity: 0.8,
+    draw_fill_overwrites: true,
+    background_masks_overlays: 0,
+    overlay_outline_width: 0,
+    overlay_alpha_shader: 1,
+    opts: {
+      backColor: [0.027, 0.035, 0.047, 1],
+      show3Dcrosshair: false,
+      isOrientCube: false,
+      dragAndDropEnabled: false,
+      isResizeCanvas: true,
+      loadingText: "",
+      sliceType: 4,
+    },
   });
   made.widget_manager = { get_model: async (id) => meshes.get(id) };
   return made;
@@ -78,14 +107,23 @@ async function refresh() {
   const shown = scan.targets.filter((target) => target.visible !== false && (target.voxels ?? target.pixels) > 0);
   for (const target of shown) {
     const id = `${scan.id}-${target.id}-${turn}`;
-    meshes.set(id, new Values({
-      ...MESH, id, name: `${target.id}.stl`, rgba255: [...rgbOf(target.colour), 255],
-      url: `/api/v1/scans/${scan.id}/export?format=stl&targets=${target.id}`,
-    }));
+    meshes.set(
+      id,
+      new Values({
+        ...MESH,
+        id,
+        name: `${target.id}.stl`,
+        rgba255: [...rgbOf(target.colour), 255],
+        url: `/api/v1/scans/${scan.id}/export?format=stl&targets=${target.id}`,
+      }),
+    );
   }
   $(".surface-words").textContent = shown.length ? "" : "No target has a mask yet.";
   try {
-    await viewer.tell("meshes", [...meshes.keys()].map((id) => PREFIX + id));
+    await viewer.tell(
+      "meshes",
+      [...meshes.keys()].map((id) => PREFIX + id),
+    );
   } catch (error) {
     complain(error);
   }
@@ -94,8 +132,15 @@ async function refresh() {
 async function mount() {
   if (state.layout !== "surface" || !state.scan) return;
   const box = el("div", { class: "surface", role: "img", "aria-label": "3D surface of the targets; drag to turn" });
-  $("#panes").append(el("div", { class: "pane" }, box, el("div", { class: "pane-head" },
-    el("span", { class: "pane-title", text: "3D surface" })), el("p", { class: "surface-words" })));
+  $("#panes").append(
+    el(
+      "div",
+      { class: "pane" },
+      box,
+      el("div", { class: "pane-head" }, el("span", { class: "pane-title", text: "3D surface" })),
+      el("p", { class: "surface-words" }),
+    ),
+  );
   try {
     const { default: widget } = await import(SCRIPT);
     if (!viewer) {
@@ -107,7 +152,11 @@ async function mount() {
     await widget.render({ model: viewer, el: box });
     if (place === box) await refresh();
   } catch (error) {
-    complain(error instanceof TypeError ? "The 3D view could not be loaded; install it with: pip install lexiseg[view3d]" : error);
+    complain(
+      error instanceof TypeError
+        ? "The 3D view could not be loaded; install it with: pip install lexiseg[view3d]"
+        : error,
+    );
   }
 }
 

@@ -6,7 +6,13 @@ import { activeTarget, on, state } from "./state.js";
 import { busy, calm, complain, note } from "./say.js";
 
 const WORDS = {
-  png: "PNG", nifti: "NIfTI", nrrd: "NRRD", "dicom-seg": "DICOM SEG", rtstruct: "RTSTRUCT", coco: "COCO", overlay: "Overlay picture",
+  png: "PNG",
+  nifti: "NIfTI",
+  nrrd: "NRRD",
+  "dicom-seg": "DICOM SEG",
+  rtstruct: "RTSTRUCT",
+  coco: "COCO",
+  overlay: "Overlay picture",
   stl: "STL surface",
 };
 
@@ -44,13 +50,28 @@ async function copy(text, words) {
 /** Show texts to be read and copied: [what it is, the text] each. */
 export function showSnippets(title, texts) {
   const dialog = $("#snippets");
-  const block = ([words, text]) => el("div", { class: "snippet" },
-    el("div", { class: "card-head" }, el("h3", { text: words }),
-      el("button", { type: "button", class: "button small", on: { click: () => copy(text, words) } }, icon("copy"), "Copy")),
-    el("pre", { tabindex: "0", role: "group", "aria-label": words, text }));
+  const block = ([words, text]) =>
+    el(
+      "div",
+      { class: "snippet" },
+      el(
+        "div",
+        { class: "card-head" },
+        el("h3", { text: words }),
+        el(
+          "button",
+          { type: "button", class: "button small", on: { click: () => copy(text, words) } },
+          icon("copy"),
+          "Copy",
+        ),
+      ),
+      el("pre", { tabindex: "0", role: "group", "aria-label": words, text }),
+    );
   dialog.replaceChildren(
-    el("h2", { id: "snippets-title", text: title }), ...texts.map(block),
-    el("form", { method: "dialog" }, el("button", { class: "button", text: "Close" })));
+    el("h2", { id: "snippets-title", text: title }),
+    ...texts.map(block),
+    el("form", { method: "dialog" }, el("button", { class: "button", text: "Close" })),
+  );
   dialog.showModal();
 }
 
@@ -59,23 +80,49 @@ async function snippets() {
   const { scan } = state;
   try {
     const { command, python } = await api.get(`/scans/${scan.id}/command`);
-    showSnippets("The same answer elsewhere", [["Command", command], ["Python", python]]);
+    showSnippets("The same answer elsewhere", [
+      ["Command", command],
+      ["Python", python],
+    ]);
   } catch (error) {
     complain(error);
   }
 }
 
 export function setUpTake() {
-  const radio = (value, words, checked) => el("label", {},
-    el("input", { type: "radio", name: "which", value, checked }), el("span", { text: words }));
+  const radio = (value, words, checked) =>
+    el("label", {}, el("input", { type: "radio", name: "which", value, checked }), el("span", { text: words }));
   $("#take").append(
-    el("fieldset", { class: "segmented wide", "aria-label": "Which targets" },
-      radio("all", "All targets", true), radio("one", "Selected target", false)),
-    el("div", { class: "grid", id: "formats" }, ...formats().map(({ name, label }) =>
-      el("button", { type: "button", class: "button small", "data-format": name,
-        on: { click: (event) => download(name, event.currentTarget) } }, icon("down"), label ?? WORDS[name] ?? name))),
-    el("button", { type: "button", class: "button small wide", id: "copy-as", on: { click: snippets } },
-      icon("copy"), "Copy as command or Python"));
+    el(
+      "fieldset",
+      { class: "segmented wide", "aria-label": "Which targets" },
+      radio("all", "All targets", true),
+      radio("one", "Selected target", false),
+    ),
+    el(
+      "div",
+      { class: "grid", id: "formats" },
+      ...formats().map(({ name, label }) =>
+        el(
+          "button",
+          {
+            type: "button",
+            class: "button small",
+            "data-format": name,
+            on: { click: (event) => download(name, event.currentTarget) },
+          },
+          icon("down"),
+          label ?? WORDS[name] ?? name,
+        ),
+      ),
+    ),
+    el(
+      "button",
+      { type: "button", class: "button small wide", id: "copy-as", on: { click: snippets } },
+      icon("copy"),
+      "Copy as command or Python",
+    ),
+  );
   on("scan targets", () => {
     const none = !state.scan?.targets.length;
     for (const button of $("#take").querySelectorAll("button")) button.disabled = none;

@@ -23,7 +23,9 @@ function sizeOf(target) {
 function numbers(target) {
   if (!Number.isFinite(target.presence)) return "";
   const said = (target.words ?? "").includes(two(target.presence));
-  return [said ? "" : `presence ${two(target.presence)}`, `confidence ${two(target.confidence)}`].filter(Boolean).join(" · ");
+  return [said ? "" : `presence ${two(target.presence)}`, `confidence ${two(target.confidence)}`]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 const VERDICTS = { present: "present", absent: "absent", unknown: "unknown" };
@@ -31,21 +33,50 @@ const VERDICTS = { present: "present", absent: "absent", unknown: "unknown" };
 function row(target) {
   const active = target.id === state.active;
   const hidden = target.visible === false;
-  const colour = el("input", { type: "color", class: "colour", value: target.colour, title: "Colour",
-    "aria-label": `Colour of ${target.name}`, on: { change: (event) => change(target, { colour: event.target.value }) } });
-  const name = el("button", { type: "button", class: "target-name", "aria-pressed": String(active),
-    title: "Edits go to the selected target", on: { click: () => choose(target), dblclick: () => rename(target) } },
-  el("span", { class: "target-title", text: target.name }),
-  el("span", { class: `verdict ${target.edited ? "" : (VERDICTS[target.verdict] ?? "")}`,
-    text: [target.words || target.verdict, sizeOf(target)].filter(Boolean).join(" · ") }),
-  el("span", { class: "dim small-text", text: numbers(target) }),
-  target.preset && target.preset !== state.scan.preset ? el("span", { class: "dim small-text", text: `models: ${target.preset}` }) : null);
-  const tools = el("div", { class: "target-tools" },
-    iconButton(hidden ? "hidden" : "eye", `${hidden ? "Show" : "Hide"} ${target.name}`,
-      () => change(target, { visible: hidden }), { "aria-pressed": String(!hidden) }),
-    iconButton(target.locked ? "lock" : "open", `${target.locked ? "Unlock" : "Lock"} ${target.name}`,
-      () => change(target, { locked: !target.locked }), { "aria-pressed": String(Boolean(target.locked)) }),
-    iconButton("trash", `Remove ${target.name}`, () => remove(target)));
+  const colour = el("input", {
+    type: "color",
+    class: "colour",
+    value: target.colour,
+    title: "Colour",
+    "aria-label": `Colour of ${target.name}`,
+    on: { change: (event) => change(target, { colour: event.target.value }) },
+  });
+  const name = el(
+    "button",
+    {
+      type: "button",
+      class: "target-name",
+      "aria-pressed": String(active),
+      title: "Edits go to the selected target",
+      on: { click: () => choose(target), dblclick: () => rename(target) },
+    },
+    el("span", { class: "target-title", text: target.name }),
+    el("span", {
+      class: `verdict ${target.edited ? "" : (VERDICTS[target.verdict] ?? "")}`,
+      text: [target.words || target.verdict, sizeOf(target)].filter(Boolean).join(" · "),
+    }),
+    el("span", { class: "dim small-text", text: numbers(target) }),
+    target.preset && target.preset !== state.scan.preset
+      ? el("span", { class: "dim small-text", text: `models: ${target.preset}` })
+      : null,
+  );
+  const tools = el(
+    "div",
+    { class: "target-tools" },
+    iconButton(
+      hidden ? "hidden" : "eye",
+      `${hidden ? "Show" : "Hide"} ${target.name}`,
+      () => change(target, { visible: hidden }),
+      { "aria-pressed": String(!hidden) },
+    ),
+    iconButton(
+      target.locked ? "lock" : "open",
+      `${target.locked ? "Unlock" : "Lock"} ${target.name}`,
+      () => change(target, { locked: !target.locked }),
+      { "aria-pressed": String(Boolean(target.locked)) },
+    ),
+    iconButton("trash", `Remove ${target.name}`, () => remove(target)),
+  );
   const item = el("li", { class: `target${active ? " active" : ""}${hidden ? " off" : ""}` }, colour, name, tools);
   item.style.setProperty("--own", target.colour);
   if (active) item.append(more(target));
@@ -57,7 +88,8 @@ function more(target) {
   const [first] = panes;
   const box = el("div", { class: "target-more" });
   const many = first && state.scan.axes[first.axis].count > 1;
-  const button = (name, words, run) => el("button", { type: "button", class: "button small quiet", on: { click: run } }, icon(name), words);
+  const button = (name, words, run) =>
+    el("button", { type: "button", class: "button small quiet", on: { click: run } }, icon(name), words);
   box.append(button("correct", "Rename", () => rename(target)));
   if (many) {
     if (state.about.propagate) box.append(button("spread", "Propagate", propagate));
@@ -84,7 +116,12 @@ export function propagate() {
 
 function rename(target) {
   const item = $("#targets").children[state.scan.targets.indexOf(target)];
-  const field = el("input", { class: "input", value: target.name, "aria-label": `New name of ${target.name}`, maxlength: "200" });
+  const field = el("input", {
+    class: "input",
+    value: target.name,
+    "aria-label": `New name of ${target.name}`,
+    maxlength: "200",
+  });
   const done = (keep) => {
     const value = field.value.trim();
     field.replaceWith(shown);
@@ -92,7 +129,12 @@ function rename(target) {
     else render();
   };
   let ended = false;
-  const end = (keep) => { if (!ended) { ended = true; done(keep); } };
+  const end = (keep) => {
+    if (!ended) {
+      ended = true;
+      done(keep);
+    }
+  };
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "Escape") {
       event.preventDefault();
@@ -109,11 +151,15 @@ function rename(target) {
 function render() {
   const { scan } = state;
   if (!scan) return;
-  const focus = document.activeElement?.closest?.("#targets") ? document.activeElement.getAttribute("aria-label") ?? "name" : null;
+  const focus = document.activeElement?.closest?.("#targets")
+    ? (document.activeElement.getAttribute("aria-label") ?? "name")
+    : null;
   $("#targets").replaceChildren(...scan.targets.map(row));
   if (focus) {
     // The list is made anew: whoever stood on a button of it stands on the same one.
-    const again = [...$("#targets").querySelectorAll("button, input")].find((each) => each.getAttribute("aria-label") === focus);
+    const again = [...$("#targets").querySelectorAll("button, input")].find(
+      (each) => each.getAttribute("aria-label") === focus,
+    );
     (again ?? $("#targets .active .target-name") ?? $("#phrase")).focus();
   }
   $("#targets-none").hidden = scan.targets.length > 0;

@@ -15,7 +15,13 @@ export const TOOLS = [
   { name: "erase", label: "Eraser", icon: "erase", key: "e", drag: true },
   { name: "keep", label: "Keep the piece under the cursor", icon: "keep", key: "k" },
   { name: "cross", label: "Crosshair", icon: "cross", key: "q" },
-  { name: "window", label: "Window: drag sideways for contrast, up and down for brightness", icon: "window", key: "w", drag: true },
+  {
+    name: "window",
+    label: "Window: drag sideways for contrast, up and down for brightness",
+    icon: "window",
+    key: "w",
+    drag: true,
+  },
   { name: "pan", label: "Move the picture", icon: "pan", key: "g", drag: true },
   { name: "measure", label: "Measure", icon: "measure", key: "m", drag: true },
 ];
@@ -54,8 +60,13 @@ export function begin(pane, tool, at, inside) {
     gesture.mark = { ...place, kind: "stroke", points: gesture.points, colour: inside ? "#4ade80" : "#fb7185" };
   }
   if (tool === "brush" || tool === "erase") {
-    gesture.mark = { ...place, kind: "stroke", points: gesture.points, radius: state.radius,
-      colour: tool === "brush" ? colour() : "#e8edf5" };
+    gesture.mark = {
+      ...place,
+      kind: "stroke",
+      points: gesture.points,
+      radius: state.radius,
+      colour: tool === "brush" ? colour() : "#e8edf5",
+    };
   }
   if (tool === "measure") {
     gesture.mark = { ...place, kind: "tape", from: gesture.from, to: gesture.from };
@@ -148,8 +159,7 @@ export function press(pane, tool, at, inside) {
     return edit(place, "keep", { x: at.x, y: at.y });
   }
   moveCross(pane, at);
-  return edit(place, "click", { x: at.x, y: at.y, inside },
-    { ...place, kind: "point", x: at.x, y: at.y, inside });
+  return edit(place, "click", { x: at.x, y: at.y, inside }, { ...place, kind: "point", x: at.x, y: at.y, inside });
 }
 
 /** Fill the holes of the active target in the plane that is shown. */

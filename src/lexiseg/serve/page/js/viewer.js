@@ -40,18 +40,29 @@ export function arrange() {
   const shared = camera();
   const shown = layout === "three" ? axes : layout === "compare" ? [axes[0], axes[0]] : [axes[0]];
   shown.forEach((axis, i) => {
-    const canvas = el("canvas", { tabindex: "0", role: "application", "aria-describedby": "canvas-hint",
-      "data-axis": axis });
+    const canvas = el("canvas", {
+      tabindex: "0",
+      role: "application",
+      "aria-describedby": "canvas-hint",
+      "data-axis": axis,
+    });
     const pane = new Pane(canvas, layout === "compare" ? shared : camera());
     Object.assign(pane, { axis, side: layout === "compare" ? i : null, layers: [], drawn: null, asked: 0 });
     pane.title = el("span", { class: "pane-title" });
     pane.readout = el("span", { class: "pane-readout" });
     const head = el("div", { class: "pane-head" }, pane.title);
     if (layout === "three" && i > 0) {
-      head.append(iconButton("grow", `Show the ${axis} plane large`, () => {
-        state.main = axis;
-        arrange();
-      }, { class: "icon-button small" }));
+      head.append(
+        iconButton(
+          "grow",
+          `Show the ${axis} plane large`,
+          () => {
+            state.main = axis;
+            arrange();
+          },
+          { class: "icon-button small" },
+        ),
+      );
     }
     if (layout === "compare") head.append(el("span", { class: "pane-preset", text: state.compare[i] }));
     place.append(el("div", { class: "pane" }, canvas, head, pane.readout));
@@ -179,7 +190,10 @@ function sceneOf(pane) {
     layers,
     style: show.style,
     opacity: show.opacity,
-    cross: firm || state.tool === "cross" || (state.layout === "three" && panes.length > 1) ? { x: seen.x, y: seen.y, firm } : null,
+    cross:
+      firm || state.tool === "cross" || (state.layout === "three" && panes.length > 1)
+        ? { x: seen.x, y: seen.y, firm }
+        : null,
     letters: axis.letters ?? null,
     marks: [...state.pending, ...state.tapes, ...(state.hover ? [state.hover] : [])].filter(here),
   };

@@ -10,7 +10,14 @@ import { busy, calm, complain, note } from "./say.js";
 import { pickFiles } from "./open.js";
 import { showSnippets } from "./take.js";
 
-const STATES = { failed: "warning", todo: "todo", accepted: "accept", corrected: "correct", rejected: "reject", skipped: "skip" };
+const STATES = {
+  failed: "warning",
+  todo: "todo",
+  accepted: "accept",
+  corrected: "correct",
+  rejected: "reject",
+  skipped: "skip",
+};
 const VERDICTS = [
   ["a", "accepted", "Accept", "accept"],
   ["c", "corrected", "Correct", "correct"],
@@ -52,9 +59,12 @@ async function show({ item, scan }) {
     state.item = null;
     await load();
     const { segmented, total } = state.worklist;
-    note(segmented < total
-      ? "The next scan is not ready yet: the models are still looking. Press N in a moment."
-      : "Nothing is left to review: every scan has a verdict, or somebody else has it open.", 8);
+    note(
+      segmented < total
+        ? "The next scan is not ready yet: the models are still looking. Press N in a moment."
+        : "Nothing is left to review: every scan has a verdict, or somebody else has it open.",
+      8,
+    );
     return;
   }
   state.item = item ?? state.worklist.items.find((each) => each.id === scan.item);
@@ -85,15 +95,25 @@ async function open(item) {
   }
 }
 
+/** Take a scan of the list up again that was open before the page was loaded; whether there is one. */
+export async function resume(scan) {
+  const item = state.worklist?.items.find((each) => scan.item && each.name === scan.item && !each.taken_by_other);
+  if (!item) return false;
+  await open(item);
+  return true;
+}
+
 /** Give the open scan a verdict, and go on to the next. */
 async function verdict(word) {
   const { item } = state;
   if (!item || sending) return;
-  if (word === "corrected" && !changed) {
+  // Also what was changed before the page was loaded again.
+  const touched = changed || state.scan.targets.some((target) => target.edited);
+  if (word === "corrected" && !touched) {
     note("Nothing was changed yet: click to add, right click to take away, then press C.", 6);
     return;
   }
-  if (word === "accepted" && changed) {
+  if (word === "accepted" && touched) {
     note("The mask was changed: press C to give the corrected one, or undo the changes first.", 6);
     return;
   }
@@ -103,8 +123,10 @@ async function verdict(word) {
   }
   sending = true;
   try {
-    await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`,
-      { verdict: word, seconds: Math.round(10 * seconds()) / 10 });
+    await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`, {
+      verdict: word,
+      seconds: Math.round(10 * seconds()) / 10,
+    });
     state.item = null;
     await next();
   } catch (error) {
@@ -118,14 +140,32 @@ function row(item) {
   const current = state.item?.id === item.id;
   const answer = [item.verdict, Number.isFinite(item.presence) ? two(item.presence) : ""].filter(Boolean).join(", ");
   const waits = item.state === "todo" && item.segmented === false ? "waiting for the models" : "";
-  const words = [item.state === "todo" ? "" : item.state, waits, item.error, answer, item.seconds ? clock(item.seconds) : "", item.taken_by_other ? "open elsewhere" : ""];
-  return el("li", { class: `work-row ${item.state}${current ? " active" : ""}` },
-    el("button", { type: "button", class: "scan-open", "aria-current": current ? "true" : null, disabled: Boolean(item.taken_by_other) || item.state === "failed",
-      title: item.error || null,
-      on: { click: () => open(item) } },
-    icon(STATES[item.state] ?? "todo"),
-    el("span", { class: "scan-title", text: item.name }),
-    el("span", { class: "dim small-text", text: words.filter(Boolean).join(" · ") })));
+  const words = [
+    item.state === "todo" ? "" : item.state,
+    waits,
+    item.error,
+    answer,
+    item.seconds ? clock(item.seconds) : "",
+    item.taken_by_other ? "open elsewhere" : "",
+  ];
+  return el(
+    "li",
+    { class: `work-row ${item.state}${current ? " active" : ""}` },
+    el(
+      "button",
+      {
+        type: "button",
+        class: "scan-open",
+        "aria-current": current ? "true" : null,
+        disabled: Boolean(item.taken_by_other) || item.state === "failed",
+        title: item.error || null,
+        on: { click: () => open(item) },
+      },
+      icon(STATES[item.state] ?? "todo"),
+      el("span", { class: "scan-title", text: item.name }),
+      el("span", { class: "dim small-text", text: words.filter(Boolean).join(" · ") }),
+    ),
+  );
 }
 
 function render() {
@@ -149,7 +189,10 @@ function render() {
 async function exportAll() {
   try {
     const { train, evaluate } = await busy(api.send("POST", "/worklist/export"));
-    showSnippets("The reviewed masks elsewhere", [["Train a student", train], ["Compare before and after", evaluate]]);
+    showSnippets("The reviewed masks elsewhere", [
+      ["Train a student", train],
+      ["Compare before and after", evaluate],
+    ]);
   } catch (error) {
     complain(error);
   }
@@ -163,37 +206,93 @@ function toggle(open) {
 
 export async function setUpWorklist() {
   $("#drawer").append(
-    el("section", { class: "worklist", id: "worklist", "aria-labelledby": "work-title", hidden: true },
-      el("div", { class: "card-head" }, el("h2", { id: "work-title", text: "Worklist" }),
-        el("output", { class: "timer", id: "timer", "aria-label": "Time on this scan", text: "" })),
+    el(
+      "section",
+      { class: "worklist", id: "worklist", "aria-labelledby": "work-title", hidden: true },
+      el(
+        "div",
+        { class: "card-head" },
+        el("h2", { id: "work-title", text: "Worklist" }),
+        el("output", { class: "timer", id: "timer", "aria-label": "Time on this scan", text: "" }),
+      ),
       el("progress", { id: "work-progress", "aria-labelledby": "work-words", value: "0" }),
       el("p", { class: "dim small-text", id: "work-words" }),
-      el("div", { class: "verdicts", id: "verdicts", role: "group", "aria-label": "Verdict", hidden: true },
-        ...VERDICTS.map(([key, word, words, picture]) => el("button", { type: "button", class: `button small ${word}`,
-          "aria-keyshortcuts": key, title: `${words} (${key.toUpperCase()})`, on: { click: () => verdict(word) } },
-        icon(picture), words, el("kbd", { text: key.toUpperCase() })))),
-      el("button", { type: "button", class: "button primary wide", id: "work-next", text: "Begin with the most doubtful", on: { click: next } }),
+      el(
+        "div",
+        { class: "verdicts", id: "verdicts", role: "group", "aria-label": "Verdict", hidden: true },
+        ...VERDICTS.map(([key, word, words, picture]) =>
+          el(
+            "button",
+            {
+              type: "button",
+              class: `button small ${word}`,
+              "aria-keyshortcuts": key,
+              title: `${words} (${key.toUpperCase()})`,
+              on: { click: () => verdict(word) },
+            },
+            icon(picture),
+            words,
+            el("kbd", { text: key.toUpperCase() }),
+          ),
+        ),
+      ),
+      el("button", {
+        type: "button",
+        class: "button primary wide",
+        id: "work-next",
+        text: "Begin with the most doubtful",
+        on: { click: next },
+      }),
       el("ol", { class: "list", id: "work-list" }),
-      el("button", { type: "button", class: "button small wide", id: "work-export", hidden: true, on: { click: exportAll } },
-        icon("down"), "Manifest for training")),
-    el("section", { "aria-labelledby": "scans-title" },
-      el("div", { class: "card-head" }, el("h2", { id: "scans-title", text: "Open scans" }),
-        el("button", { type: "button", class: "button small quiet", on: { click: pickFiles } }, icon("plus"), "Open")),
+      el(
+        "button",
+        { type: "button", class: "button small wide", id: "work-export", hidden: true, on: { click: exportAll } },
+        icon("down"),
+        "Manifest for training",
+      ),
+    ),
+    el(
+      "section",
+      { "aria-labelledby": "scans-title" },
+      el(
+        "div",
+        { class: "card-head" },
+        el("h2", { id: "scans-title", text: "Open scans" }),
+        el("button", { type: "button", class: "button small quiet", on: { click: pickFiles } }, icon("plus"), "Open"),
+      ),
       el("ul", { class: "list", id: "scan-list" }),
-      el("p", { class: "empty", id: "scan-none", text: "None yet. Drop a file anywhere on the page." })));
+      el("p", { class: "empty", id: "scan-none", text: "None yet. Drop a file anywhere on the page." }),
+    ),
+  );
   renderScans();
   const drawer = $("#drawer");
   $("#drawer-toggle").addEventListener("click", () => toggle(drawer.hidden));
   on("drawer", toggle);
-  for (const [key, word, words] of VERDICTS) {
-    KEYS.push({ key, group: "Worklist", words: `${word[0].toUpperCase()}${word.slice(1)}; then the next scan`, run: () => verdict(word),
-      ready: () => state.item !== null });
+  for (const [key, word] of VERDICTS) {
+    KEYS.push({
+      key,
+      group: "Worklist",
+      words: `${word[0].toUpperCase()}${word.slice(1)}; then the next scan`,
+      run: () => verdict(word),
+      ready: () => state.item !== null,
+    });
   }
-  KEYS.push({ key: "n", group: "Worklist", words: "Open the next scan", run: next, page: true, ready: () => state.worklist !== null && state.item === null });
-  on("edited", (scan) => { if (state.item && state.scan?.id === scan) changed = state.scan.can_undo !== false; });
+  KEYS.push({
+    key: "n",
+    group: "Worklist",
+    words: "Open the next scan",
+    run: next,
+    page: true,
+    ready: () => state.worklist !== null && state.item === null,
+  });
+  on("edited", (scan) => {
+    if (state.item && state.scan?.id === scan) changed = state.scan.can_undo !== false;
+  });
   on("scan", render);
   document.addEventListener("visibilitychange", () => pause(document.visibilityState === "hidden"));
-  setInterval(() => { $("#timer").textContent = state.item ? clock(seconds()) : ""; }, 1000);
+  setInterval(() => {
+    $("#timer").textContent = state.item ? clock(seconds()) : "";
+  }, 1000);
   if (!state.about.folder) return;
   try {
     await load();
