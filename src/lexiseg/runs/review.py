@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
-from lexiseg.errors import UnwritableResult, UsageError
+from lexiseg.errors import LexisegError, UnwritableResult, UsageError
+from lexiseg.io.find import only_source
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable, scan_suffix, slugs
+from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
 from lexiseg.runs.folder import only_run
 from lexiseg.runs.items import RunItem
@@ -80,14 +82,23 @@ def items_of(rows: Sequence[Row], base: Path) -> list[RunItem]:
     items = []
     for name, own in by_id.items():
         shown = own[0].image
-        places = [place for place in (Path(shown), base / shown, base / Path(shown).name) if place.is_file()]
+        places = [place for place in (Path(shown), base / shown, base / Path(shown).name) if place.exists()]
         lost = f"{shown}: the scan is not there; start in the folder that the run was started in, or name --folder"
-        error = next((row.error for row in own if not row.ok), "") or ("" if places else lost)
+        source, error = _source(places[0] if places else None, shown, lost)
+        error = next((row.error for row in own if not row.ok), "") or error
         phrases = tuple(row.text for row in own)
-        items.append(
-            RunItem(id=name, path=places[0] if places else Path(shown), shown=shown, phrases=phrases, error=error)
-        )
+        items.append(RunItem(id=name, source=source, shown=shown, phrases=phrases, error=error))
     return items
+
+
+def _source(place: Path | None, shown: str, lost: str) -> tuple[Source, str]:
+    """What a scan of the table is read from, and "" or why it cannot be."""
+    if place is None:
+        return Source.failed(shown, lost), lost
+    try:
+        return only_source(place, SourceOptions()), ""
+    except LexisegError as error:
+        return Source.failed(shown, str(error)), str(error)
 
 
 class Review:
@@ -220,14 +231,20 @@ class Review:
         return written
 
     def _image(self, item: RunItem) -> Path:
-        target = self._own / "images" / f"{item.name}{scan_suffix(item.path) or item.path.suffix}"
+        """The scan in the review's own folder: its file, or a folder of its series."""
+        images = self._own / "images"
+        series = item.source.content is not None
+        if series:
+            target = images / item.name
+            links = {target / f"{number:06d}{file.suffix}": file for number, file in enumerate(item.source.files)}
+        else:
+            target = images / f"{item.name}{scan_suffix(item.path) or item.path.suffix}"
+            links = {target: item.path}
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                try:
-                    os.link(item.path, target)
-                except OSError:
-                    shutil.copyfile(item.path, target)
+            for link, file in links.items():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    _link(file, link)
         except OSError as error:
             raise UnwritableResult(f"{target}: could not be written ({error.strerror}); free some space") from error
         return target
@@ -247,6 +264,13 @@ class Review:
             return row
         reviewed = "" if said.review == "skipped" else "true"
         return replace(row, reviewed=reviewed, review=said.review, review_seconds=f"{said.seconds:.1f}")
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:
+        shutil.copyfile(file, link)
 
 
 def _merged(by_slug: Mapping[tuple[str, str], list[ManifestRow]]) -> dict[str, list[ManifestRow]]:

@@ -103,14 +103,14 @@ class Server:
 
     def _of_worklist(self, id: str) -> Scan:
         from lexiseg.errors import UnreadableScan
-        from lexiseg.io.read import read_scan
+        from lexiseg.io.sources import read_source as read
 
         item = None if self.worklist is None else self.worklist.of(id)
         if item is None:
             raise UnreadableScan(f"{id}: it is not in the worklist of this server")
         if item.error:
             raise UnreadableScan(item.error)
-        return read_scan(item.path, id=item.id)
+        return read(item.source, id=item.id)
 
 
 def server_of(request: Request) -> Server:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.serve.app import Server, server_of, visitor_of
 from lexiseg.serve.problems import Refused
-from lexiseg.serve.reading import label_of, read_source, stored_name
+from lexiseg.serve.reading import Upload, settle
 from lexiseg.serve.scans import Entry, Source
 from lexiseg.serve.schemas import PhantomRequest
 
@@ -144,30 +144,35 @@ def _open_phantom(server: Server, visitor: str, id: str) -> dict[str, Any]:
     return told_of(server, server.scans.add(visitor, source, server.scans.place(visitor), scan))
 
 
-def _open_files(server: Server, visitor: str, files: list[UploadFile]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Scans of files that were sent, and a line on each that is none."""
-    made, refused = [], []
-    for number, file in enumerate(files):
-        label = label_of(file.filename or "scan")
-        folder = server.scans.place(visitor)
-        try:
-            stored = stored_name(number, file.filename or "")
-            _store(file, folder / stored)
-            source = Source(name=label, files=(stored,), preset=server.models.default)
-            scan = read_source(source, folder, server.settings.limits)
-            made.append(told_of(server, server.scans.add(visitor, source, folder, scan)))
-        except UnwritableResult:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        except LexisegError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            refused.append(" ".join(str(error).split()))
-    return made, refused
+def open_files(server: Server, visitor: str, files: Iterable[tuple[IO[bytes], str]]) -> tuple[list[Entry], list[str]]:
+    """Scans of files that were sent, each with its name, and a line on each that is none.
 
-
-def _store(file: UploadFile, path: Path) -> None:
+    Raises:
+        UnwritableResult: the file system refused; nothing is kept.
+        Refused: the visitor has too many scans.
+    """
+    upload = Upload(server.scans.incoming(visitor))
+    made: list[Entry] = []
     try:
-        with path.open("xb") as handle:
-            shutil.copyfileobj(file.file, handle, 2**20)
-    except OSError as error:
-        raise UnwritableResult(f"the upload could not be saved ({error.strerror}); free some space") from error
+        for file, name in files:
+            upload.store(file, name)
+        for piece in upload.pieces(server.settings.limits):
+            folder = server.scans.place(visitor)
+            try:
+                # Moved first: a scan may refer to its files.
+                source = Source(name=piece.label, files=settle(piece, folder), preset=server.models.default)
+                made.append(server.scans.add(visitor, source, folder, server.read(source, folder)))
+            except UnwritableResult:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            except LexisegError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                upload.refused.append(" ".join(str(error).split()))
+        return made, upload.refused
+    finally:
+        upload.remove()
+
+
+def _open_files(server: Server, visitor: str, files: list[UploadFile]) -> tuple[list[dict[str, Any]], list[str]]:
+    made, refused = open_files(server, visitor, [(each.file, each.filename or "scan") for each in files])
+    return [told_of(server, entry) for entry in made], refused

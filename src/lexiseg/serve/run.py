@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -92,6 +94,11 @@ def serve(settings: ServeSettings, *, told: Callable[[str], None]) -> None:
         state.close()
         sock.close()
         raise
+    # Zips are opened and uploads held where a later start finds what a kill left.
+    state.temporary.mkdir(mode=0o700)
+    tempfile.tempdir = str(state.temporary)
+    # A phrase that is typed on a page must not make this machine ask another one for models.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     app = make_app(server, port=port, token=token)
     # Neither access logs nor tracebacks: both would hold names and phrases. What goes wrong is logged by the app.
     config = uvicorn.Config(

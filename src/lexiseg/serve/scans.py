@@ -40,7 +40,6 @@ class Source:
         phantom: of a shipped phantom, its id; "" otherwise.
         preset: the session's.
         origin: of a worklist's scan, the item's id; "" otherwise.
-        number: which scan of the files it is, where they hold several.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Source:
     phantom: str = ""
     preset: str = ""
     origin: str = ""
-    number: int = 0
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Source:
@@ -148,6 +146,10 @@ class Scans:
         except OSError as error:
             raise UnwritableResult(f"the scan could not be saved ({error.strerror}); free some space") from error
         return folder
+
+    def incoming(self, visitor: str) -> Path:
+        """Where a visitor's upload is stored until it is known what it holds; it need not exist."""
+        return self._state.visitor(visitor) / "incoming" / secrets.token_hex(8)
 
     def add(self, visitor: str, source: Source, folder: Path, scan: Scan) -> Entry:
         """Take a scan in, whose files lie in a folder of `place`.

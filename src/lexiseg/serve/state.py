@@ -58,6 +58,12 @@ class State:
             self._lock.acquire()
         except Timeout as error:
             raise UsageError(f"{self.folder}: another lexiseg serve uses it; choose another --state") from error
+        # Whatever is temporary lies here too, so that it goes with the folder after a kill.
+        self.temporary = self.folder / "tmp"
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        # Half uploads of a killed process.
+        for torn in self.visitors.glob("*/incoming"):
+            shutil.rmtree(torn, ignore_errors=True)
         if not self.kept:
             _purge_visitors(self.visitors)
             _purge_launches(base, self.folder)
@@ -68,6 +74,7 @@ class State:
 
     def close(self) -> None:
         """Let go of the folder; a launch's own is removed."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
         if not self.kept:
             shutil.rmtree(self.visitors, ignore_errors=True)
         self._lock.release()

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexiseg.errors import LexisegError, UnwritableResult, UsageError
+from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.serve.jobs import Job
 from lexiseg.serve.problems import Refused
-from lexiseg.serve.reading import label_of, read_source, stored_name
-from lexiseg.serve.scans import Entry, Source
+from lexiseg.serve.reading import label_of
+from lexiseg.serve.routes_scans import open_files
+from lexiseg.serve.scans import Entry
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Scan, Volume
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from lexiseg.session import Session
     from lexiseg.values.arrays import BoolArray
 
+KEPT = "image.txt"
+"""In the folder of a scan that is to stay: the name that a program gave it."""
 _LONGEST = 3600.0
 
 
@@ -45,16 +46,22 @@ class Desk:
             UnreadableScan: it is none.
             UnwritableResult: it could not be saved.
         """
-        label = label_of(name)
-        folder = server.scans.place(self.visitor)
-        try:
-            stored = stored_name(0, name)
-            _copy(file, folder / stored)
-            source = Source(name=label, files=(stored,), preset=server.models.default)
-            return server.scans.add(self.visitor, source, folder, read_source(source, folder, server.settings.limits))
-        except LexisegError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        self._make_room(server)
+        made, refused = open_files(server, self.visitor, [(file, name)])
+        for entry in made[1:]:
+            server.scans.remove(self.visitor, entry.id)
+        if len(made) == 1:
+            return made[0]
+        if made:
+            server.scans.remove(self.visitor, made[0].id)
+            raise UnreadableScan(f"{label_of(name)}: it holds {len(made)} scans; expected one")
+        raise UnreadableScan(refused[0] if refused else f"{label_of(name)}: it holds no scan")
+
+    def _make_room(self, server: Server) -> None:
+        """Close what was used longest ago, where there are as many as may be: no program closes what it forgot."""
+        entries = [each for each in server.scans.all(self.visitor) if not (each.folder / KEPT).exists()]
+        if len(entries) >= server.settings.limits.scans // 2:
+            server.scans.remove(self.visitor, min(entries, key=lambda each: each.used).id)
 
     def get(self, server: Server, id: str) -> Entry:
         """A scan that was taken in.
@@ -185,11 +192,3 @@ def volume_file(labels: np.ndarray, scan: Scan, end: str) -> bytes:
 def plain(name: str) -> str:
     """A file's name for a header: ASCII without quotes."""
     return name.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
-
-
-def _copy(file: IO[bytes], path: Path) -> None:
-    try:
-        with path.open("xb") as handle:
-            shutil.copyfileobj(file, handle, 2**20)
-    except OSError as error:
-        raise UnwritableResult(f"the upload could not be saved ({error.strerror}); free some space") from error

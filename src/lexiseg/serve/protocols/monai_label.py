@@ -19,8 +19,8 @@ from lexiseg.errors import UsageError
 from lexiseg.serve.app import Server, server_of
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.protocols import Protocol
-from lexiseg.serve.protocols.desk import Desk, in_plane, label_map, phrases_of, plain, volume_file, voxels_of
-from lexiseg.serve.reading import label_of
+from lexiseg.serve.protocols.desk import KEPT, Desk, in_plane, label_map, phrases_of, plain, volume_file, voxels_of
+from lexiseg.serve.reading import FILES, label_of
 from lexiseg.serve.scans import Entry
 from lexiseg.values.scans import Scan
 from lexiseg.version import __version__
@@ -202,7 +202,9 @@ def next_sample(request: Request, strategy: str) -> dict[str, Any]:
     if number is None:
         return {}
     item = server.worklist.item(number)
-    return {"id": item.id, "name": item.path.name, "path": str(item.path)}
+    sample = {"id": item.id, "name": item.path.name}
+    # A program on this machine opens the file itself; others need not know where it lies.
+    return {**sample, "path": str(item.path)} if server.settings.loopback else sample
 
 
 @router.get("/train/")
@@ -303,9 +305,9 @@ def _scan(server: Server, id: str, file: UploadFile | None) -> Scan:
     if known.startswith(_LIST) and server.worklist is not None:
         item = server.worklist.of(known.removeprefix(_LIST))
         if item is not None:
-            from lexiseg.io.read import read_scan
+            from lexiseg.io.sources import read_source
 
-            return read_scan(item.path, id=item.id)
+            return read_source(item.source, id=item.id)
     return _DESK.scan(server, _DESK.get(server, known))
 
 
@@ -329,7 +331,7 @@ def _images(server: Server) -> dict[str, str]:
 
 
 def _named(server: Server, entry: Entry) -> str:
-    path = entry.folder / "image.txt"
+    path = entry.folder / KEPT
     return path.read_text("utf-8") if path.is_file() else entry.id
 
 
@@ -337,7 +339,7 @@ def _remember(server: Server, image: str, id: str) -> None:
     from lexiseg.files import atomic_write
 
     entry = _DESK.get(server, id)
-    atomic_write(entry.folder / "image.txt", lambda file: file.write(image.encode()))
+    atomic_write(entry.folder / KEPT, lambda file: file.write(image.encode()))
 
 
 def _file(server: Server, image: str) -> tuple[Path, str]:
@@ -349,9 +351,11 @@ def _file(server: Server, image: str) -> tuple[Path, str]:
         item = server.worklist.of(image)
         if item is None or item.error:
             raise not_found("image")
+        if not item.path.is_file():
+            raise Refused(404, "the scan is a series of files; open it from disk, or take another")
         return item.path, item.path.name
     entry = _DESK.get(server, known)
-    return entry.folder / entry.source.files[0], entry.source.name
+    return entry.folder / FILES / entry.source.files[0], entry.source.name
 
 
 def _label_folder(server: Server, image: str) -> Path:
