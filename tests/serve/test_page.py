@@ -81,12 +81,22 @@ class TestPhrase:
         page.keyboard.press("Enter")
         page.wait_for_selector("#targets .target")
         visit.settled()
+        page.locator("#panes canvas").focus()
 
         assert dice(visit.mask(), breast.target) > 0.85
         (target,) = visit.scan["targets"]
         shown = page.inner_text("#targets .target")
         assert target["words"] in shown
         assert f"confidence {target['confidence']:.2f}" in shown
+
+        # Why: the heat map is fetched when it is asked for, and drawn.
+        cold = page.locator("#panes canvas").screenshot()
+        with page.expect_response(lambda reply: "saliency" in reply.url) as waiting:
+            page.keyboard.press("y")
+        assert waiting.value.json()["saliency"]["height"] > 0
+        page.wait_for_timeout(300)
+        assert page.locator("#panes canvas").screenshot() != cold
+        page.keyboard.press("y")
 
         # Its threshold asks no model: the mask goes at once.
         page.fill("#threshold", "1")

