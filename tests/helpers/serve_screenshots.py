@@ -123,28 +123,32 @@ def main(folder: Path, only: str = "") -> None:
             Pillow.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(scans / f"scan-{seed:02}.png")
         listed = ("--folder", str(scans), "--text", "breast tumor", "--results", str(place / "results"))
         servers = [ServerProcess(place / "a", place / "a.txt"), ServerProcess(place / "b", place / "b.txt", *listed)]
-        for name, view, how in VIEWS:
-            if only not in name:
-                continue
-            width, height = how["size"]
-            server = servers[view is worklist]
-            visit = Visit(
-                browser, server.url, viewport={"width": width, "height": height}, color_scheme=how["scheme"],
-                reduced_motion="reduce",
-            )  # fmt: skip
-            visit.page.set_default_timeout(180_000)
-            visit.page.head = str(place / "head.nii.gz")
-            view(visit)
-            visit.page.wait_for_timeout(700)
-            path = folder / "all" / f"{name}.png"
-            visit.page.screenshot(path=path)
-            visit.context.close()
-            if name in SHOWN:
-                Pillow.open(path).convert("RGB").quantize(256, dither=Pillow.Dither.NONE).save(
-                    folder / f"{SHOWN[name]}.png", optimize=True
-                )
-        for server in servers:
-            server.stop()
+        try:
+            for name, view, how in VIEWS:
+                if only in name:
+                    shoot(visit_of(browser, servers[view is worklist], how), view, folder, name, place / "head.nii.gz")
+        finally:
+            for server in servers:
+                server.stop()
+
+
+def visit_of(browser: Any, server: ServerProcess, how: dict[str, Any]) -> Visit:
+    width, height = how["size"]
+    size = {"width": width, "height": height}
+    return Visit(browser, server.url, viewport=size, color_scheme=how["scheme"], reduced_motion="reduce")
+
+
+def shoot(visit: Visit, view: Callable[[Visit], None], folder: Path, name: str, head: Path) -> None:
+    visit.page.set_default_timeout(180_000)
+    visit.page.head = str(head)
+    view(visit)
+    visit.page.wait_for_timeout(700)
+    path = folder / "all" / f"{name}.png"
+    visit.page.screenshot(path=path)
+    visit.context.close()
+    if name in SHOWN:
+        picture = Pillow.open(path).convert("RGB").quantize(200, dither=Pillow.Dither.NONE)
+        picture.save(folder / f"{SHOWN[name]}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -53,17 +53,19 @@ export async function layersOf(scan, target, axis, k, wanted) {
   const known = touch(layers, key);
   if (known && wanted.every((name) => known.has.has(name))) return dress(known, target.colour);
   const born = epoch;
+  const missing = wanted.filter((name) => !known?.has.has(name));
   const reply = await api.get(
-    `/scans/${scan.id}/targets/${target.id}/planes/${encodeURIComponent(axis)}/${k}?layers=${wanted.join(",")}`,
+    `/scans/${scan.id}/targets/${target.id}/planes/${encodeURIComponent(axis)}/${k}?layers=${missing.join(",")}`,
   );
+  // What was here stays: an edit changes mask and prompts, and leaves what the models saw.
   const made = {
-    has: new Set(wanted),
-    mask: unpack(reply.mask),
-    region: unpack(reply.region),
-    heat: heatOf(reply.saliency),
-    boxes: reply.boxes ?? [],
-    points: reply.points ?? [],
-    candidates: reply.candidates ?? 0,
+    ...NOTHING,
+    ...known,
+    has: new Set([...(known?.has ?? []), ...missing]),
+    ...(missing.includes("mask") ? { mask: unpack(reply.mask), stamp: null, path: null } : {}),
+    ...(missing.includes("prompts") ? promptsOf(reply) : {}),
+    ...(missing.includes("saliency") ? { heat: heatOf(reply.saliency) } : {}),
+    ...(missing.includes("region") ? { region: unpack(reply.region), border: null } : {}),
   };
   // An edit answered meanwhile knows better.
   if (born === epoch) {
@@ -72,6 +74,14 @@ export async function layersOf(scan, target, axis, k, wanted) {
   }
   return dress(made, target.colour);
 }
+
+const NOTHING = { mask: null, region: null, border: null, heat: null, boxes: [], points: [], candidates: 0 };
+
+const promptsOf = ({ boxes, points, candidates }) => ({
+  boxes: boxes ?? [],
+  points: points ?? [],
+  candidates: candidates ?? 0,
+});
 
 /** What is known of a target in a plane now; undefined where it has to be fetched. */
 export function knownLayers(scan, target, axis, k, wanted) {
@@ -110,15 +120,7 @@ export function takeChanges(scan, target, changed) {
     const [axis, k] = place.split("/");
     const key = keyOf(scan.id, target.id, axis, k);
     if (!layers.has(key)) {
-      layers.set(key, {
-        has: new Set(["mask"]),
-        mask: unpack(mask),
-        region: null,
-        heat: null,
-        boxes: [],
-        points: [],
-        candidates: 0,
-      });
+      layers.set(key, { ...NOTHING, has: new Set(["mask"]), mask: unpack(mask) });
     }
   }
 }

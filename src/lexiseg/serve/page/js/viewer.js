@@ -6,7 +6,7 @@ import { distance } from "../core/marks.js";
 import { knownLayers, knownPlane, layersOf, planeOf } from "./data.js";
 import { $, el, iconButton, short } from "./dom.js";
 import { activeTarget, on, state, tell } from "./state.js";
-import { complain } from "./say.js";
+import { busy, complain } from "./say.js";
 
 export const panes = [];
 const VOLUME = ["axial", "coronal", "sagittal"];
@@ -81,12 +81,12 @@ function titleOf(pane) {
   return count > 1 ? `${name} ${pane.drawn.k + 1} / ${count}` : name;
 }
 
-/** The layers to ask for: what is not shown is not fetched. */
-function wanted() {
-  const names = ["mask", "prompts"];
-  if (state.show.saliency) names.push("saliency");
-  if (state.show.region) names.push("region");
-  return names;
+const LIGHT = ["mask", "prompts"];
+const PAUSE = 200;
+
+/** Heat and region cost the server a look by the models: they are asked of the selected target, and of no other. */
+function heavy() {
+  return [...(state.show.saliency ? ["saliency"] : []), ...(state.show.region ? ["region"] : [])];
 }
 
 function targetsOf(pane) {
@@ -106,13 +106,12 @@ async function refreshPane(pane) {
   const { scan, space } = state;
   const turn = (pane.asked += 1);
   const { k } = space.see(pane.axis);
-  const names = wanted();
   const targets = targetsOf(pane);
   try {
     if (!knownPlane(scan, pane.axis, k)) pane.canvas.setAttribute("aria-busy", "true");
     const asked = targets.map(async (target) => ({
       target,
-      layer: knownLayers(scan, target, pane.axis, k, names) ?? (await layersOf(scan, target, pane.axis, k, names)),
+      layer: knownLayers(scan, target, pane.axis, k, LIGHT) ?? (await layersOf(scan, target, pane.axis, k, LIGHT)),
     }));
     asked.forEach((promise) => promise.catch(() => {}));
     const plane = await planeOf(scan, pane.axis, k);
@@ -127,14 +126,33 @@ async function refreshPane(pane) {
     draw(pane);
     pane.canvas.removeAttribute("aria-busy");
     if (pane === panes[0]) tell("drawn");
-    ahead(pane, k, names);
+    await evidence(pane, k, turn);
+    if (turn === pane.asked) ahead(pane, k);
   } catch (error) {
     if (turn === pane.asked && error.status !== 404) complain(error);
   }
 }
 
+/** Fetch heat and region of the selected target, once the reader stays at a slice. */
+async function evidence(pane, k, turn) {
+  const { scan } = state;
+  const names = heavy();
+  const shown = pane.layers.find(({ target }) => target.id === state.active);
+  if (!names.length || !shown) return;
+  const all = [...LIGHT, ...names];
+  let layer = knownLayers(scan, shown.target, pane.axis, k, all);
+  if (!layer) {
+    await new Promise((done) => setTimeout(done, PAUSE));
+    if (turn !== pane.asked) return;
+    layer = await busy(layersOf(scan, shown.target, pane.axis, k, all));
+  }
+  if (turn !== pane.asked) return;
+  shown.layer = layer;
+  draw(pane);
+}
+
 /** Fetch the neighbours while nothing else is to do, so that the wheel does not wait. */
-function ahead(pane, k, names) {
+function ahead(pane, k) {
   const { scan } = state;
   const turn = pane.asked;
   const { count } = scan.axes[pane.axis];
@@ -144,7 +162,7 @@ function ahead(pane, k, names) {
       try {
         await planeOf(scan, pane.axis, next);
         for (const target of targetsOf(pane)) {
-          if (!knownLayers(scan, target, pane.axis, next, names)) await layersOf(scan, target, pane.axis, next, names);
+          if (!knownLayers(scan, target, pane.axis, next, LIGHT)) await layersOf(scan, target, pane.axis, next, LIGHT);
         }
       } catch {
         // It is said when the slice is asked for.
