@@ -19,7 +19,7 @@ MODULES = (
     "lexiseg",
     "lexiseg.api",
     "lexiseg.datasets.phantoms.volume",
-    "lexiseg.session",
+    "lexiseg.session.session",
     "lexiseg.io.masks",
     "lexiseg.io.objects",
     "lexiseg.io.read",

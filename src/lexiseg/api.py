@@ -25,6 +25,7 @@ from lexiseg.pipelines.results import Result
 from lexiseg.runs.formats import parse_formats
 from lexiseg.runs.outputs import OutputOptions, write_outputs
 from lexiseg.runs.pictures import overlay_picture
+from lexiseg.runs.viewer import View, view_result
 from lexiseg.session import Session
 from lexiseg.values.scans import Planes, Scan
 
@@ -82,6 +83,18 @@ class Segmentation(Result):
         """
         assert self.shown is not None
         return overlay_picture(self, self.shown)
+
+    def view(self) -> View:
+        """A figure to look through in a notebook: slices, masks, heat maps, zoom and window; no server is needed.
+
+        A heat map is offered of a call with `keep_stages`. `View.save` writes the figure as one HTML document.
+
+        Example:
+            >>> segment("scan.png", "breast tumor").view().save("figure.html").name
+            'figure.html'
+        """
+        assert self.shown is not None
+        return view_result(self, self.shown)
 
     def _repr_html_(self) -> str:
         """A picture and a table, for notebooks."""

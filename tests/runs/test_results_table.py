@@ -19,7 +19,7 @@ class TestRow:
     def test_columns_are_the_contract(self) -> None:
         assert ",".join(COLUMNS) == (
             "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error,notes,"
-            "verdict,area_px,area_mm2,slices,volume_mm3,diameter_mm"
+            "verdict,area_px,area_mm2,slices,volume_mm3,diameter_mm,reviewed,review,review_seconds"
         )
 
     def test_a_line_reads_back(self) -> None:

@@ -18,6 +18,7 @@ from lexiseg.cli import (
     presets,
     retrieve,
     segment,
+    serve,
     students,
     train,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("pseudo-label")(students.pseudo_label)

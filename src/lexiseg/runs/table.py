@@ -165,8 +165,13 @@ COLUMNS = (
     "slices",
     "volume_mm3",
     "diameter_mm",
+    "reviewed",
+    "review",
+    "review_seconds",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
+_FIRST = 17
+"""How many of them the first tables had: the cells that an older one lacks are empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +198,9 @@ class Row:
         slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
         volume_mm3: of a volume's mask, where the spacing is known.
         diameter_mm: the largest of one connected piece of the mask, see `lexiseg.runs.sizes.largest_diameter`.
+        reviewed: "true" once a person looked at the scan; "" before.
+        review: what the person said: "accepted", "corrected", "rejected" or "skipped".
+        review_seconds: how long the scan was looked at.
     """
 
     id: str
@@ -213,6 +221,9 @@ class Row:
     slices: str = ""
     volume_mm3: str = ""
     diameter_mm: str = ""
+    reviewed: str = ""
+    review: str = ""
+    review_seconds: str = ""
 
     def to_line(self) -> str:
         """The row as CSV, with its line break and no other."""
@@ -226,6 +237,8 @@ class Row:
             UsageError: the line has another number of cells, or a status that is none.
         """
         cells = next(csv.reader([line]), [])
+        if _FIRST <= len(cells) < len(COLUMNS):
+            cells += [""] * (len(COLUMNS) - len(cells))
         if len(cells) != len(COLUMNS) or cells[COLUMNS.index("status")] not in ("ok", "failed"):
             raise UsageError(
                 f"a line has {len(cells)} cells or no status; expected the {len(COLUMNS)} columns {','.join(COLUMNS)}"
@@ -261,6 +274,7 @@ def boxes_cell(target: TargetResult, *, volume: bool) -> str:
 
 RESULTS_NAME = "results.csv"
 _HEADER = csv_line(COLUMNS)
+_OLDER = tuple(csv_line(COLUMNS[:count]) for count in range(_FIRST, len(COLUMNS)))
 
 
 def read_results(path: Path) -> list[Row]:
@@ -278,7 +292,7 @@ def read_results(path: Path) -> list[Row]:
     if not lines:
         return []
     header = lines[0].replace("\r\n", "\n")
-    if header != _HEADER:
+    if header not in (_HEADER, *_OLDER):
         whose = "another version of lexiseg" if _HEADER.startswith(header.rstrip("\n")) else "no lexiseg"
         raise UsageError(f"{path}: it was written by {whose}; choose another folder or move it away")
     try:

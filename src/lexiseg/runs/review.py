@@ -1,0 +1,299 @@
+"""A finished run looked through by people: doubtful scans first, verdicts, and what training takes of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lexiseg.datasets.manifest import ManifestRow, write_manifest
+from lexiseg.errors import LexisegError, UnwritableResult, UsageError
+from lexiseg.io.find import only_source
+from lexiseg.io.masks import read_mask
+from lexiseg.io.names import printable, scan_suffix, slugs
+from lexiseg.io.sources import Source, SourceOptions
+from lexiseg.io.write import write_mask
+from lexiseg.runs.folder import only_run
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.table import RESULTS_NAME, Row, append_lines, csv_line, read_results, write_results
+from lexiseg.values.arrays import BoolArray
+from lexiseg.values.scans import Scan
+
+REVIEWED = "reviewed"
+"""The folder, inside a run's, of what people said and corrected."""
+VERDICTS = ("accepted", "corrected", "rejected", "skipped")
+_LOG = "reviews.csv"
+_COLUMNS = ("id", "review", "seconds")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a person said of a scan.
+
+    Attributes:
+        review: one of `VERDICTS`.
+        seconds: how long it was looked at, in all.
+    """
+
+    review: str
+    seconds: float
+
+
+def doubt(rows: Sequence[Row], threshold: float | None) -> float:
+    """How much a scan wants a person's look, 0 to 1.
+
+    The larger of two: how near the presence is to the threshold, and what is missing of the confidence. Of several
+    phrases the most doubtful counts. A failed scan, and a phrase that is not known, have none: looking at them
+    decides nothing.
+
+    Args:
+        rows: of one scan.
+        threshold: the presence below which a phrase is absent; None where there is none.
+    """
+    found = 0.0
+    for row in rows:
+        if not row.ok or row.verdict == "unknown":
+            continue
+        presence, confidence = _cell(row.presence), _cell(row.confidence)
+        if threshold is not None and not math.isnan(presence):
+            reach = threshold if presence < threshold else 1 - threshold
+            found = max(found, 1 - min(1.0, abs(presence - threshold) / max(reach, 1e-9)))
+        if not math.isnan(confidence):
+            found = max(found, 1 - confidence)
+    return found
+
+
+def items_of(rows: Sequence[Row], base: Path) -> list[RunItem]:
+    """The scans of a finished run, found again by the paths in its table.
+
+    Args:
+        rows: of results.csv.
+        base: where relative paths may begin, besides the working directory.
+    """
+    by_id: dict[str, list[Row]] = {}
+    for row in rows:
+        by_id.setdefault(row.id, []).append(row)
+    items = []
+    for name, own in by_id.items():
+        shown = own[0].image
+        places = [place for place in (Path(shown), base / shown, base / Path(shown).name) if place.exists()]
+        lost = f"{shown}: the scan is not there; start in the folder that the run was started in, or name --folder"
+        source, error = _source(places[0] if places else None, shown, lost)
+        error = next((row.error for row in own if not row.ok), "") or error
+        phrases = tuple(row.text for row in own)
+        items.append(RunItem(id=name, source=source, shown=shown, phrases=phrases, error=error))
+    return items
+
+
+def _source(place: Path | None, shown: str, lost: str) -> tuple[Source, str]:
+    """What a scan of the table is read from, and "" or why it cannot be."""
+    if place is None:
+        return Source.failed(shown, lost), lost
+    try:
+        return only_source(place, SourceOptions()), ""
+    except LexisegError as error:
+        return Source.failed(shown, str(error)), str(error)
+
+
+class Review:
+    """What people say of a run's scans; for several threads.
+
+    Verdicts are appended to reviewed/reviews.csv at once, and put into results.csv where no run is writing there.
+    Masks that were accepted or corrected are kept beside, on the scans' own grids.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        UsageError: an earlier review cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._own = folder / REVIEWED
+        self._lock = threading.Lock()
+        self._verdicts = _read(self._own / _LOG)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """results.csv as it is now, by scan; {} where there is none yet.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        path = self.folder / RESULTS_NAME
+        found: dict[str, list[Row]] = {}
+        for row in read_results(path) if path.exists() else ():
+            found.setdefault(row.id, []).append(row)
+        return found
+
+    def verdict(self, id: str) -> Verdict | None:
+        """What was said of a scan; None before."""
+        with self._lock:
+            return self._verdicts.get(id)
+
+    def mask(self, item: RunItem, phrase: str, scan: Scan) -> BoolArray | None:
+        """A phrase's mask of a scan: as a person left it, or else as the run wrote it; None where it is not there.
+
+        Raises:
+            UnreadableScan: it cannot be read, or is not on the scan's grid.
+        """
+        slug = dict(zip(item.phrases, slugs(list(item.phrases)), strict=True))[phrase]
+        name = f"{item.name}_mask_{slug}" if len(item.phrases) > 1 else f"{item.name}_mask"
+        for folder in (self._own / "masks", self.folder):
+            for end in (".png", ".nii.gz"):
+                path = folder / f"{name}{end}"
+                if path.is_file():
+                    return read_mask(path, scan)
+        return None
+
+    def say(self, item: RunItem, review: str, seconds: float, masks: Mapping[str, BoolArray], scan: Scan) -> Verdict:
+        """Take a person's verdict.
+
+        Args:
+            item: the scan's.
+            review: one of `VERDICTS`.
+            seconds: how long it was looked at this time.
+            masks: of each phrase, as they are to be kept; used where the verdict is accepted or corrected.
+            scan: what they are of.
+
+        Raises:
+            UsageError: there is no such verdict, or it took no time that could be.
+            UnwritableResult: the file system refused; the verdict before stands.
+        """
+        if review not in VERDICTS:
+            raise UsageError(f"there is no verdict {review!r}; expected one of {', '.join(VERDICTS)}")
+        if not 0 <= seconds < 1e6:
+            raise UsageError(f"seconds is {seconds:g}; expected 0 or more")
+        with self._lock:
+            before = self._verdicts.get(item.id)
+            verdict = Verdict(review, round(seconds + (before.seconds if before else 0.0), 1))
+            if review in ("accepted", "corrected"):
+                for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
+                    own = slug if len(item.phrases) > 1 else ""
+                    write_mask(masks[phrase], scan, self._own / "masks", stem=item.name, slug=own)
+            self._append(item.id, verdict)
+            self._verdicts[item.id] = verdict
+        self.settle()
+        return verdict
+
+    def settle(self) -> None:
+        """Put the verdicts into results.csv; where a run is writing there, the next call does.
+
+        Raises:
+            UnwritableResult: the file system refused.
+        """
+        with suppress(UsageError), only_run(self.folder), self._lock:
+            path = self.folder / RESULTS_NAME
+            if path.exists():
+                write_results(path, [self._told(row) for row in read_results(path)])
+
+    def export(self, items: Sequence[RunItem]) -> list[Path]:
+        """Write what `lexiseg train --masks` and `lexiseg evaluate --manifest` take: a manifest of the scans that were
+        accepted or corrected, with their masks; of several phrases a manifest each.
+
+        The scans themselves are linked into the folder, or copied where that cannot be.
+
+        Returns:
+            The manifests.
+
+        Raises:
+            UsageError: no scan was accepted or corrected yet.
+            UnwritableResult: the file system refused.
+        """
+        with self._lock:
+            kept = [
+                item
+                for item in items
+                if (said := self._verdicts.get(item.id)) and said.review in ("accepted", "corrected")
+            ]
+        if not kept:
+            raise UsageError("no scan was accepted or corrected yet; review some first")
+        by_slug: dict[tuple[str, str], list[ManifestRow]] = {}
+        for item in kept:
+            image = self._image(item)
+            several = len(item.phrases) > 1
+            for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
+                name = f"{item.name}_mask_{slug}" if several else f"{item.name}_mask"
+                ends = [end for end in (".png", ".nii.gz") if (self._own / "masks" / f"{name}{end}").is_file()]
+                if not ends:
+                    continue
+                row = ManifestRow(id=item.id, image=image, mask=self._own / "masks" / f"{name}{ends[0]}", text=phrase)
+                by_slug.setdefault((f"_{slug}" if several else "", phrase), []).append(row)
+        written = []
+        for slug, rows in _merged(by_slug).items():
+            written.append(write_manifest(rows, self._own / f"manifest{slug}.csv"))
+        return written
+
+    def _image(self, item: RunItem) -> Path:
+        """The scan in the review's own folder: its file, or a folder of its series."""
+        images = self._own / "images"
+        series = item.source.content is not None
+        if series:
+            target = images / item.name
+            links = {target / f"{number:06d}{file.suffix}": file for number, file in enumerate(item.source.files)}
+        else:
+            target = images / f"{item.name}{scan_suffix(item.path) or item.path.suffix}"
+            links = {target: item.path}
+        try:
+            for link, file in links.items():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    _link(file, link)
+        except OSError as error:
+            raise UnwritableResult(f"{target}: could not be written ({error.strerror}); free some space") from error
+        return target
+
+    def _append(self, id: str, verdict: Verdict) -> None:
+        path = self._own / _LOG
+        try:
+            self._own.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableResult(f"{self._own}: it cannot be made ({error.strerror})") from error
+        header = [] if path.exists() else [csv_line(_COLUMNS)]
+        append_lines(path, [*header, csv_line([printable(id), verdict.review, f"{verdict.seconds:.1f}"])])
+
+    def _told(self, row: Row) -> Row:
+        said = self._verdicts.get(row.id)
+        if said is None:
+            return row
+        reviewed = "" if said.review == "skipped" else "true"
+        return replace(row, reviewed=reviewed, review=said.review, review_seconds=f"{said.seconds:.1f}")
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:
+        shutil.copyfile(file, link)
+
+
+def _merged(by_slug: Mapping[tuple[str, str], list[ManifestRow]]) -> dict[str, list[ManifestRow]]:
+    """Scans of one phrase each go into one manifest, whatever their phrases."""
+    merged: dict[str, list[ManifestRow]] = {}
+    for (slug, _), rows in by_slug.items():
+        merged.setdefault(slug, []).extend(rows)
+    return merged
+
+
+def _read(path: Path) -> dict[str, Verdict]:
+    if not path.exists():
+        return {}
+    try:
+        content = path.read_text(encoding="utf-8")
+        rows = list(csv.DictReader(content[: content.rfind("\n") + 1].splitlines()))
+        return {row["id"]: Verdict(row["review"], float(row["seconds"])) for row in rows if row["review"] in VERDICTS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: the earlier review cannot be read; move it away") from error
+
+
+def _cell(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

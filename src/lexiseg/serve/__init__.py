@@ -1,0 +1,1 @@
+"""`lexiseg serve`: one page and one HTTP interface over sessions; it holds no segmentation logic of its own."""

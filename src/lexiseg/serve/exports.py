@@ -1,0 +1,195 @@
+"""A session's masks as files to take away, and the words that repeat its answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lexiseg.errors import FormatMismatch, UsageError
+
+if TYPE_CHECKING:
+    from lexiseg.session import Session
+    from lexiseg.session.target import Target
+
+Files = dict[str, bytes]
+_KINDS = {".png": "image/png", ".json": "application/json", ".zip": "application/zip"}
+
+
+def export_files(session: Session, format: str, ids: Sequence[str]) -> Files:
+    """The files of a format, by name.
+
+    Args:
+        session: its masks as they are now.
+        format: one of `formats()`.
+        ids: of the targets; all that are there when empty.
+
+    Raises:
+        UsageError: no such format or target, or none at all.
+        FormatMismatch: the format cannot hold this scan.
+    """
+    if format not in formats():
+        raise UsageError(f"there is no format {format!r}; expected one of {', '.join(formats())}")
+    if not all(each.isdigit() for each in ids):
+        raise UsageError("targets are named by their ids, such as 1,2")
+    targets = [session.target(int(each)) for each in ids] or session.all_targets()
+    if not targets:
+        raise UsageError("there is no target yet; ask for one or draw one before you take it away")
+    if format in _OWN:
+        return _OWN[format](session, targets)
+    return _by_writer(session, format, targets)
+
+
+def packed(files: Files, stem: str, format: str) -> tuple[str, str, bytes]:
+    """One file as it is, several as a zip: (name, media type, content)."""
+    from lexiseg.io.names import safe_id
+
+    if len(files) == 1:
+        ((name, content),) = files.items()
+        return name, _KINDS.get(Path(name).suffix, "application/octet-stream"), content
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files.items():
+            zipped.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return f"{safe_id(stem)}_{format}.zip", _KINDS[".zip"], archive.getvalue()
+
+
+def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> Files:
+    """By one of the writers that `lexiseg segment` has."""
+    from lexiseg.io.names import safe_id, slugs
+    from lexiseg.io.segments import Segment, Segments, WriteOptions
+    from lexiseg.io.write import writer_of
+
+    writer = writer_of(format)
+    if reason := writer.why_not(session.scan):
+        raise FormatMismatch(f"{format} cannot hold this scan's mask: {reason}; choose another format")
+    names = [target.look.name for target in targets]
+    items = tuple(
+        Segment(name, slug, session.mask(target.id), None if target.result is None or target.edited else
+                target.result.probability)
+        for target, name, slug in zip(targets, names, slugs(names), strict=True)
+    )  # fmt: skip
+    labels = np.zeros(session.scan.shape, np.uint8)
+    for number, item in enumerate(items, start=1):
+        labels[item.mask & (labels == 0)] = number
+    provenance = {} if not session.real_pipeline else session.real_pipeline.provenance
+    segments = Segments(session.scan, items, labels, provenance)
+    base, notes = safe_id(session.scan.id), dict[str, str]()
+    try:
+        files = {
+            f"{base}_{end}{writer.suffix}": content for end, content in writer.files(segments, WriteOptions(), notes)
+        }
+    except FormatMismatch as error:
+        raise FormatMismatch(f"{format} cannot hold this scan's mask: {error}; choose another format") from error
+    if not files:
+        raise FormatMismatch(f"{format} holds no empty mask; draw something, or choose another format")
+    if notes:
+        files["notes.txt"] = "".join(f"{name}: {text}\n" for name, text in notes.items()).encode()
+    return files
+
+
+def _coco(session: Session, targets: Sequence[Target]) -> Files:
+    """COCO annotations, run-length coded; a volume's planes are its images."""
+    from lexiseg.datasets.exports import run_lengths
+    from lexiseg.session.deltas import box_of
+
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    axis = session.views.acquired
+    height, width = session.views.shape(axis)
+    for index in range(session.views.count(axis)):
+        name = session.planes[index].id
+        images.append({"id": index + 1, "file_name": f"{name}.png", "height": height, "width": width})
+        for number, target in enumerate(targets, start=1):
+            mask = session.plane_mask(target.id, index)
+            if not mask.any():
+                continue
+            x0, y0, x1, y1 = box_of(mask)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": index + 1,
+                    "category_id": number,
+                    "segmentation": {"counts": run_lengths(mask), "size": [height, width]},
+                    "area": int(mask.sum()),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "iscrowd": 0,
+                }
+            )
+    content = {
+        "info": {"description": "masks by lexiseg"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": k, "name": target.look.name} for k, target in enumerate(targets, start=1)],
+    }
+    from lexiseg.io.names import safe_id
+
+    return {f"{safe_id(session.scan.id)}_coco.json": (json.dumps(content) + "\n").encode()}
+
+
+def _overlay(session: Session, targets: Sequence[Target]) -> Files:
+    """The scan with its targets tinted; of a volume the plane with most of them."""
+    from PIL import Image as Pillow
+
+    from lexiseg.io.names import safe_id
+    from lexiseg.io.pictures import overlay
+
+    masks = {target.id: session.mask(target.id) for target in targets}
+    sizes = [
+        sum(int(cut.sum()) for cut in parts)
+        for parts in zip(*(session.planes.cut(mask) for mask in masks.values()), strict=True)
+    ]
+    index = int(np.argmax(sizes))
+    labels = np.zeros(session.views.shape(session.views.acquired), np.uint8)
+    for number, mask in enumerate(masks.values(), start=1):
+        labels[session.planes.cut(mask)[index]] = number
+    picture = overlay(session.planes[index], labels, names=[target.look.name for target in targets])
+    file = io.BytesIO()
+    Pillow.fromarray(picture).save(file, format="PNG")
+    return {f"{safe_id(session.scan.id)}_overlay.png": file.getvalue()}
+
+
+_OWN: Mapping[str, Callable[[Session, Sequence[Target]], Files]] = {"coco": _coco, "overlay": _overlay}
+
+
+def formats() -> tuple[str, ...]:
+    """What masks can be taken as."""
+    from lexiseg.io.write import WRITERS
+
+    return (*WRITERS, *_OWN)
+
+
+def as_command(session: Session, name: str) -> str:
+    """The command that gives the same masks as the phrases of a session; edits by hand are none of it."""
+    words = ["lexiseg", "segment", name]
+    for preset, phrases in _asked(session).items():
+        words = [*words, *(part for phrase in phrases for part in ("--text", phrase)), "--preset", preset]
+        break
+    if session.threshold is not None:
+        words += ["--threshold", f"{session.threshold:g}"]
+    return shlex.join([*words, "--out", "masks"])
+
+
+def as_python(session: Session, name: str) -> str:
+    """The same in Python."""
+    lines = ["import lexiseg", ""]
+    for preset, phrases in _asked(session).items():
+        lines.append(f"ask = lexiseg.load({preset!r}, threshold={session.threshold!r})")
+        lines.append(f"result = ask({name!r}, {phrases!r})")
+        break
+    return "\n".join([*lines, 'result.save("masks", overlay=True)', ""])
+
+
+def _asked(session: Session) -> dict[str, list[str]]:
+    """Phrases by preset."""
+    found: dict[str, list[str]] = {}
+    for target in session.all_targets():
+        if target.origin.found is not None:
+            found.setdefault(target.origin.found.preset, []).append(target.origin.found.phrase)
+    return found or {session.pipeline.preset.name: ["breast tumor"]}

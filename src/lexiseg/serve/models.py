@@ -1,0 +1,110 @@
+"""Presets and their models: loaded once, when they are first asked, and shared by all visitors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lexiseg.errors import LexisegError, UsageError
+from lexiseg.pipelines.preset import Preset, load_preset, preset_names
+
+if TYPE_CHECKING:
+    from lexiseg.pipelines.base import TextPipeline
+    from lexiseg.pipelines.cache import EncodingCache
+    from lexiseg.session.later import Later
+
+logger = logging.getLogger(__name__)
+
+
+class Models:
+    """The presets of a server.
+
+    Args:
+        default: the preset's name or file that answers unless another is asked for.
+        device: see `lexiseg.load`.
+        encodings: bytes of encodings that are kept.
+        load: makes a preset's pipeline; `lexiseg.pipelines.loading.load` when None.
+
+    Raises:
+        UsageError: the preset is unknown, or a yardstick that needs true masks.
+    """
+
+    def __init__(
+        self,
+        default: str,
+        *,
+        device: str = "auto",
+        encodings: int = 2**29,
+        load: Callable[[Preset], TextPipeline] | None = None,
+    ) -> None:
+        chosen = load_preset(default)
+        if chosen.needs_truth:
+            raise UsageError(f"the preset {chosen.name!r} needs true masks; expected one that a phrase is enough for")
+        self.default, self._device, self._limit = chosen.name, device, encodings
+        self._maker = load
+        named = {name: load_preset(name) for name in preset_names()}
+        self.presets = {name: preset for name, preset in {**named, chosen.name: chosen}.items()
+                        if not preset.needs_truth}  # fmt: skip
+        self._lock = threading.Lock()
+        self._later: dict[str, Later] = {}
+        self._encodings: EncodingCache | None = None
+
+    def get(self, name: str | None = None) -> Later:
+        """A preset; its models are loaded when they are needed.
+
+        Raises:
+            UsageError: there is no such preset.
+        """
+        from lexiseg.session.later import Later
+
+        wanted = name or self.default
+        if wanted not in self.presets:
+            raise UsageError(f"there is no preset {wanted!r}; expected one of {', '.join(self.presets)}")
+        with self._lock:
+            if wanted not in self._later:
+                self._later[wanted] = Later(self.presets[wanted], lambda: self._load(wanted))
+            return self._later[wanted]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the default preset's models are loaded; nothing is loaded by asking."""
+        later = self._later.get(self.default)
+        return later is not None and later.ready
+
+    @property
+    def encodings(self) -> EncodingCache:
+        """What planes were encoded to, of all visitors."""
+        from lexiseg.pipelines.cache import EncodingCache
+
+        with self._lock:
+            if self._encodings is None:
+                self._encodings = EncodingCache(self._limit)
+            return self._encodings
+
+    def warm(self) -> None:
+        """Load the default preset's models in the background; what goes wrong is told when they are asked."""
+
+        def load() -> None:
+            try:
+                self.get().real()
+            except LexisegError as error:
+                logger.warning("%s", error)
+            except Exception:  # whoever asks is told; at shutdown nobody does
+                logger.debug("the models could not be loaded", exc_info=True)
+
+        threading.Thread(target=load, name="models", daemon=True).start()
+
+    def _load(self, name: str) -> TextPipeline:
+        if self._maker is not None:
+            return self._maker(self.presets[name])
+        from lexiseg.pipelines import loading
+
+        # Presets that name the same models share them.
+        chosen = self.presets[name]
+        for other in self._later.values():
+            if other.ready and (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter):
+                real = other.real()
+                return loading.PIPELINES[chosen.pipeline](chosen, real.encoder, real.segmenter)
+        return loading.load(chosen, device=self._device)

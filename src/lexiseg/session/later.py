@@ -1,0 +1,58 @@
+"""A pipeline whose models are loaded when they are first asked, so that a scan can be looked at before that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from lexiseg.models.protocols import Segmenter
+from lexiseg.pipelines.base import TextPipeline
+from lexiseg.pipelines.preset import Preset
+from lexiseg.values.scans import Planes, Scan
+
+
+class Later:
+    """What a session needs of a pipeline before anything is asked; the rest waits for the models.
+
+    Args:
+        preset: its settings.
+        load: makes the pipeline; called once, also by several threads at once.
+    """
+
+    def __init__(self, preset: Preset, load: Callable[[], TextPipeline]) -> None:
+        self.preset, self._load = preset, load
+        self._lock = Lock()
+        self._real: TextPipeline | None = None
+
+    @property
+    def threshold(self) -> float | None:
+        """The preset's presence, below which a phrase is absent; None for none."""
+        section = self.preset["presence"] if self.preset.pipeline in ("medclip-sam", "salip") else None
+        found: float | None = None if section is None else section.threshold
+        return found
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The pipeline's."""
+        return self.real().segmenter
+
+    @property
+    def ready(self) -> bool:
+        """Whether the models are loaded."""
+        return self._real is not None
+
+    def planes(self, scan: Scan) -> Planes:
+        """See `TextPipeline.planes`."""
+        volume = self.preset["volume"]
+        return scan.planes(volume.plane, volume.window)
+
+    def real(self) -> TextPipeline:
+        """The pipeline, loaded now where it was not.
+
+        Raises:
+            LexisegError: its weights are missing or broken; the next call tries again.
+        """
+        with self._lock:
+            if self._real is None:
+                self._real = self._load()
+            return self._real

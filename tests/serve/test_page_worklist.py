@@ -1,0 +1,103 @@
+"""A folder gone through with single keys, in a browser."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pages import ServerProcess, Visit, chromium
+from PIL import Image as Pillow
+
+from lexiseg.datasets.phantoms.registry import generate
+
+_PATIENCE = 90_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def server(browser: Any, tmp_path: Path, results: Path) -> Iterator[ServerProcess]:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for seed in range(4):
+        pixels = generate("breast-ultrasound", seed, size=96, target=seed > 0).scan.pixels
+        Pillow.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(folder / f"scan{seed}.png")
+    running = ServerProcess(
+        tmp_path / "state", tmp_path / "log.txt", "--folder", str(folder), "--text", "breast tumor",
+        "--results", str(results),
+    )  # fmt: skip
+    yield running
+    running.stop()
+
+
+def test_a_worklist_by_keys_alone(browser: Any, server: ServerProcess, results: Path) -> None:
+    visit = Visit(browser, server.url)
+    page, keys = visit.page, visit.page.keyboard
+    assert page.locator("#work-list li").count() == 4
+    page.locator("#work-words", has_text="0 of 4 reviewed").wait_for()
+    page.wait_for_selector("#work-list li:has-text('present') >> nth=0", timeout=_PATIENCE)
+    while "answered by the models" in page.inner_text("#work-words"):
+        page.wait_for_timeout(500)
+    names = []
+
+    def now(done: int) -> None:
+        page.locator("#work-words", has_text=f"{done} of 4 reviewed").wait_for()
+        page.wait_for_selector("#work-list li.active")
+        visit.settled()
+        names.append(page.inner_text("#scan-name"))
+
+    keys.press("n")
+    now(0)
+    keys.press("c")
+    assert "Nothing was changed" in page.inner_text("#note")
+    keys.press("a")
+    now(1)
+    keys.press("d")
+    page.locator("#panes canvas").focus()
+    keys.press("Enter")
+    keys.press("ArrowRight")
+    keys.press("Enter")
+    visit.settled()
+    keys.press("a")
+    assert "press C" in page.inner_text("#note")
+    keys.press("c")
+    now(2)
+    keys.press("r")
+    now(3)
+    keys.press("s")
+    page.locator("#note", has_text="Nothing is left").wait_for()
+    visit.close()
+
+    with (results / "results.csv").open() as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert [rows[name]["review"] for name in names] == ["accepted", "corrected", "rejected", "skipped"]
+    assert len(set(names)) == 4
+    assert all(0 <= float(rows[name]["review_seconds"]) < 600 for name in names)
+
+
+@pytest.mark.fullsize
+def test_two_people_do_not_get_the_same_scan(browser: Any, server: ServerProcess) -> None:
+    first, second = Visit(browser, server.url), Visit(browser, server.url)
+    for visit in (first, second):
+        visit.page.wait_for_selector("#work-list li:has-text('absent')", timeout=_PATIENCE)
+        while "answered by the models" in visit.page.inner_text("#work-words"):
+            visit.page.wait_for_timeout(500)
+        visit.page.keyboard.press("n")
+        visit.page.wait_for_selector("#work-list li.active")
+    assert first.page.inner_text("#scan-name") != second.page.inner_text("#scan-name")
+    assert second.page.locator("#work-list li:has-text('open elsewhere')").count() == 1
+    first.close()
+    second.close()

@@ -1,0 +1,65 @@
+"""What is looked at is encoded ahead; clicks then only decode."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
+from serving import FAKE, fake_models, sent, serving
+
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.serve.ahead import Ahead
+
+
+def eventually(true: Any) -> bool:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_a_plane_that_is_looked_at_is_encoded_once(tmp_path: Path) -> None:
+    segmenter = FakeSegmenter()
+    models = fake_models(MedclipSam(FAKE, NamedColours(), segmenter))
+    with serving(tmp_path / "state", models=models) as (server, client):
+        assert eventually(lambda: server.models.ready)
+        scan = sent(client)["id"]
+        client.get(f"/api/v1/scans/{scan}/planes/image/0")
+        assert eventually(lambda: len(segmenter.encoded) == 1)
+        client.post(f"/api/v1/scans/{scan}/targets", json={"name": "cyst"})
+        client.post(f"/api/v1/scans/{scan}/targets/1/edits", json={"kind": "click", "x": 5.5, "y": 5.5})
+        assert len(segmenter.encoded) == 1 and segmenter.asked
+
+
+class Looked:
+    """A session that notes what it prepares."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken, self.prepared = broken, list[int]()
+
+    def prepare(self, plane: int, *, axis: str) -> None:
+        self.prepared.append(plane)
+        if self.broken:
+            raise RuntimeError
+
+
+def test_the_last_look_counts_nothing_is_done_while_somebody_waits_and_a_failure_ends_nothing() -> None:
+    busy = threading.Event()
+    busy.set()
+    ahead = Ahead(lambda: not busy.is_set(), threading.Lock())
+    first, second = Looked(broken=True), Looked()
+    for plane in range(5):
+        ahead.look("a", first, "axial", plane)  # type: ignore[arg-type]
+    time.sleep(0.4)
+    assert first.prepared == []
+    busy.clear()
+    assert eventually(lambda: first.prepared == [4])
+    ahead.look("a", second, "axial", 7)  # type: ignore[arg-type]
+    assert eventually(lambda: second.prepared == [7])
+    ahead.close()
