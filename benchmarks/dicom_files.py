@@ -227,7 +227,11 @@ def main() -> None:
     print("# DICOM files\n")
     print("Every file of three sets either reads as it should or gives one line that says why not.\n")
     print("    python benchmarks/dicom_files.py --shared ../shared/dicom > docs/lab/dicom-files.md\n")
-    print(textwrap.fill(f"{date.today().isoformat()}, Python {platform.python_version()}, {versions}.", 116))
+    print(
+        textwrap.fill(
+            f"{date.today().isoformat()}, Python {platform.python_version()}, {versions}.", 116, break_on_hyphens=False
+        )
+    )
     if arguments.shared:
         print("\n## Cases\n")
         print("Read as folders, all series of each. Places, spacing and numbers are compared with cases.json, which")
