@@ -10,6 +10,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from dicom_series import (
     PLANS,
     UNEVEN,
@@ -27,8 +28,7 @@ from dicom_series import (
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom_seg import SegWriter
-from lexiseg.io.masks import read_mask
-from lexiseg.io.nrrd_voxels import read_nrrd
+from lexiseg.io.masks import read_mask, read_stored
 from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.io.segments import Segment, Segments, SegType, WriteOptions
 from lexiseg.io.write_grids import nrrd_bytes
@@ -156,33 +156,40 @@ class TestRefused:
 class TestNrrd:
     MASK = np.random.default_rng(0).random((4, 5, 6)) > 0.5
 
-    def test_reads_what_is_written_to_the_bit(self, tmp_path: Path) -> None:
-        scan = Volume(np.zeros((4, 5, 6), np.float32), Geometry((4, 5, 6), PLANS["sheared"].affine))
+    @pytest.mark.parametrize("name", ["sheared", "oblique"])
+    def test_reads_what_is_written_to_the_bit(self, name: str, tmp_path: Path) -> None:
+        scan = Volume(np.zeros((4, 5, 6), np.float32), Geometry((4, 5, 6), PLANS[name].affine))
+        for mask in (self.MASK, self.MASK & False):
+            (tmp_path / "a.nrrd").write_bytes(nrrd_bytes(mask.astype(np.uint8), scan))
+            stored = read_stored(tmp_path / "a.nrrd")
+            assert stored.geometry is not None
+            np.testing.assert_array_equal(stored.values, mask)
+            np.testing.assert_array_equal(stored.geometry.affine, scan.geometry.affine)
+            np.testing.assert_array_equal(read_mask(tmp_path / "a.nrrd", scan), mask)
+
+    def test_a_metaimage_too(self, tmp_path: Path) -> None:
+        scan = Volume(np.zeros((4, 5, 6), np.float32), Geometry((4, 5, 6), PLANS["oblique"].affine))
         (tmp_path / "a.nrrd").write_bytes(nrrd_bytes(self.MASK.astype(np.uint8), scan))
-        values, geometry = read_nrrd(tmp_path / "a.nrrd", 10**6)
-        np.testing.assert_array_equal(values, self.MASK)
-        np.testing.assert_array_equal(geometry.affine, scan.geometry.affine)
-        np.testing.assert_array_equal(read_mask(tmp_path / "a.nrrd", scan), self.MASK)
+        sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nrrd")), str(tmp_path / "a.mha"))
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.mha", scan), self.MASK)
 
     @pytest.mark.parametrize(
-        ("old", "new", "reason"),
+        ("old", "new"),
         [
-            (b"sizes: 6 5 4", b"sizes: 6 5 40", "it is truncated"),
-            (b"sizes: 6 5 4", b"sizes: 99999 99999 9", "over the limit"),
-            (b"sizes: 6 5 4", b"sizes: 6 5 0", "at least one voxel"),
-            (b"encoding: gzip", b"encoding: hex", "its encoding is hex"),
-            (b"encoding: gzip", b"encoding: gzip\ndata file: ../../secret.raw", "its data lie in another file"),
-            (b"space: left-posterior-superior", b"space: scanner-xyz", "does not say where its voxels lie"),
-            (b"type: uint8", b"type: block", "no numbers that are known"),
+            (b"sizes: 6 5 4", b"sizes: 6 5 4000"),
+            (b"sizes: 6 5 4", b"sizes: 99999 99999 9"),
+            (b"encoding: gzip", b"encoding: gzip\ndata file: ../../secret.raw"),
+            (b"type: uint8", b"type: block"),
         ],
     )
-    def test_hostile_headers(self, old: bytes, new: bytes, reason: str, tmp_path: Path) -> None:
+    def test_hostile_headers_are_one_line(self, old: bytes, new: bytes, tmp_path: Path) -> None:
         scan = Volume(np.zeros((4, 5, 6), np.float32), Geometry((4, 5, 6), np.diag([1.0, 2, 3, 1])))
         content = nrrd_bytes(self.MASK.astype(np.uint8), scan)
         assert old in content
         (tmp_path / "a.nrrd").write_bytes(content.replace(old, new))
-        with pytest.raises(UnreadableScan, match=rf"a\.nrrd: .*{reason}"):
+        with pytest.raises(UnreadableScan, match=r"a\.nrrd: ") as error:
             read_mask(tmp_path / "a.nrrd", scan)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.shared

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom import DicomReader, stored_frame
 from lexiseg.io.images import open_image
+from lexiseg.io.itk import MetaReader, NrrdReader
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.mask_levels import Decided, Kind, Levels, decide, look_at
 from lexiseg.io.mask_pictures import drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
-from lexiseg.io.nrrd_voxels import MAGIC, read_nrrd
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
 from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
@@ -93,7 +93,8 @@ class Stored:
 
 
 def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: int = MAX_VOXELS) -> Stored:
-    """Read the values of a mask, a label map or a saliency: an image file, NIfTI, NRRD or DICOM of one frame.
+    """Read the values of a mask, a label map or a saliency: an image file, NIfTI, NRRD, MetaImage or DICOM
+    of one frame.
 
     What counts of an image is said by `lexiseg.io.mask_pictures.drawn`. NIfTI is read on its own voxels, as
     `read_scan` reads it. Of DICOM the stored values count, without rescale and window; MONOCHROME1 is inverted and
@@ -123,14 +124,15 @@ def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: i
                 one_bit=found.one_bit,
                 notes=found.notes,
             )
-        if head.startswith(MAGIC):
-            values, geometry = read_nrrd(path, max_voxels)
-            return Stored(values, path, geometry)
+        for reader in (NrrdReader(), MetaReader()):
+            if reader.can_read(head, path):
+                values, geometry, decided = reader.voxels(path, max_voxels)
+                return Stored(values, path, geometry, notes=tuple(decided.values()))
         if NiftiReader().can_read(head, path):
             with open_volume(path, max_voxels) as volume:
                 values, geometry, header = read_voxels(volume)
             return Stored(values, path, geometry, header)
-        raise UnreadableScan("its content is no image, NIfTI, NRRD or DICOM; expected a mask as PNG or NIfTI")
+        raise UnreadableScan("its content is no image, NIfTI, NRRD, MetaImage or DICOM; expected a mask as PNG, NIfTI")
 
 
 def _of_dicom(path: Path, max_pixels: int) -> Stored:
