@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import nibabel
+import nrrd
 import numpy as np
+import pydicom
 import pytest
+from dicom_series import SeriesPlan, write_series
 from pages import ServerProcess, Visit, chromium
 from PIL import Image as Pillow
 
@@ -291,6 +296,32 @@ class TestTakeAway:
         assert np.array_equal(stored.affine, scan.affine)
         drawn = np.argwhere(np.asarray(stored.dataobj) > 0)
         assert drawn.mean(axis=0) == pytest.approx([90, 40, 6], abs=0.6)
+
+    def test_each_download_of_a_zipped_series_opens(self, visit: Visit, tmp_path: Path) -> None:
+        files = write_series(tmp_path / "series", SeriesPlan(shape=(5, 40, 48)))
+        with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+            for file in files:
+                archive.write(file, f"study/{file.name}")
+        visit.upload(tmp_path / "series.zip")
+        assert visit.scan["shape"] == [5, 40, 48]
+        visit.page.keyboard.press("d")
+        visit.click(24, 20)
+        drawn = visit.scan["targets"][0]["voxels"]
+
+        data, header = nrrd.read(str(visit.download("nrrd", tmp_path)))
+        assert header["space"] == "left-posterior-superior"
+        assert (data > 0).sum() == drawn
+        seg = highdicom.seg.segread(str(visit.download("dicom-seg", tmp_path)))
+        assert (seg.get_volume(combine_segments=True).array > 0).sum() == drawn
+        contours = pydicom.dcmread(visit.download("rtstruct", tmp_path))
+        assert contours.Modality == "RTSTRUCT"
+        assert len(contours.ROIContourSequence[0].ContourSequence) == 1
+        # A binary STL: 80 bytes, the number of triangles, 50 bytes each.
+        stl = visit.download("stl", tmp_path).read_bytes()
+        assert len(stl) == 84 + 50 * int.from_bytes(stl[80:84], "little")
+        visit.page.click("[data-format=png]")
+        visit.page.wait_for_selector("#alert:not([hidden])")
+        assert "it is a volume" in visit.says()
 
     def test_the_command_is_shown(self, visit: Visit) -> None:
         visit.try_phantom("breast-ultrasound")

@@ -200,8 +200,17 @@ class TestTakeAway:
         scan = sent(client, name="my scan.png")["id"]
         asked(client, scan, "red")
         told = client.get(f"/api/v1/scans/{scan}/command").json()
-        assert told["command"].startswith("lexiseg segment 'my scan.png' --text red --preset demo --threshold 0.5")
+        assert told["command"].startswith("lexiseg segment 'my scan.png' --text red --preset demo --out masks")
         compile(told["python"], "python", "exec")
+        asked(client, scan, "green", preset="other")
+        client.put(f"/api/v1/scans/{scan}/threshold", json={"value": 0.25})
+        edit(client, scan, 1, kind="clear")
+        lines = client.get(f"/api/v1/scans/{scan}/command").json()["command"].splitlines()
+        assert lines == [
+            "# corrections by hand are not repeated",
+            "lexiseg segment 'my scan.png' --text red --preset demo --threshold 0.25 --out masks",
+            "lexiseg segment 'my scan.png' --text green --preset other --threshold 0.25 --out masks-other",
+        ]
 
 
 class TestOwners:

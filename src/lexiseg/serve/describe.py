@@ -113,7 +113,8 @@ def words(session: Session, target: Target) -> str:  # noqa: PLR0911  (a line fo
     number = f"{found.presence:.2f}"
     if session.present(target.id):
         return f"{'present' if found.presence >= 0.8 else 'probably present'}, {number}"
-    if not session.below(target.id):
+    least = session.threshold if found.threshold is None else found.threshold
+    if not session.below(target.id) and (least is None or found.presence >= least):
         return f"nothing stands out, {number}"
     if found.threshold is not None and found.presence >= found.threshold:
         return f"below your threshold, {number}"

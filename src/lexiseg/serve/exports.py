@@ -15,6 +15,7 @@ import numpy as np
 from lexiseg.errors import FormatMismatch, UsageError
 
 if TYPE_CHECKING:
+    from lexiseg.serve.scans import Source
     from lexiseg.session import Session
     from lexiseg.session.target import Target
 
@@ -165,25 +166,55 @@ def formats() -> tuple[str, ...]:
     return (*WRITERS, *_OWN)
 
 
-def as_command(session: Session, name: str) -> str:
-    """The command that gives the same masks as the phrases of a session; edits by hand are none of it."""
-    words = ["lexiseg", "segment", name]
+def as_command(session: Session, source: Source) -> str:
+    """The commands, one for each preset, that give the same masks as a session's phrases."""
+    lines = _remarks(session, source, "#")
     for preset, phrases in _asked(session).items():
-        words = [*words, *(part for phrase in phrases for part in ("--text", phrase)), "--preset", preset]
-        break
-    if session.threshold is not None:
-        words += ["--threshold", f"{session.threshold:g}"]
-    return shlex.join([*words, "--out", "masks"])
+        words = ["lexiseg", "segment", _file(source)]
+        words += [part for phrase in phrases for part in ("--text", phrase)]
+        words += ["--preset", preset, *_threshold(session, preset)]
+        lines.append(
+            shlex.join([*words, "--out", "masks" if preset == session.pipeline.preset.name else f"masks-{preset}"])
+        )
+    return "\n".join(lines)
 
 
-def as_python(session: Session, name: str) -> str:
+def as_python(session: Session, source: Source) -> str:
     """The same in Python."""
-    lines = ["import lexiseg", ""]
+    lines = ["import lexiseg", *_remarks(session, source, "#"), ""]
     for preset, phrases in _asked(session).items():
-        lines.append(f"ask = lexiseg.load({preset!r}, threshold={session.threshold!r})")
-        lines.append(f"result = ask({name!r}, {phrases!r})")
-        break
-    return "\n".join([*lines, 'result.save("masks", overlay=True)', ""])
+        threshold = "".join(f", threshold={value}" for value in _threshold(session, preset)[1:])
+        lines += [
+            f"ask = lexiseg.load({preset!r}{threshold})",
+            f"result = ask({_file(source)!r}, {phrases!r})",
+            'result.save("masks", overlay=True)',
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _file(source: Source) -> str:
+    """What the scan is called on the visitor's disk, as far as is known."""
+    return f"{source.phantom}.png" if source.phantom else source.name
+
+
+def _remarks(session: Session, source: Source, mark: str) -> list[str]:
+    """What the words do not repeat."""
+    remarks = []
+    if source.phantom:
+        remarks.append(
+            f"{mark} {_file(source)}: lexiseg.serve.phantoms.phantom_scan({source.phantom!r}), saved as a PNG"
+        )
+    if any(target.edited for target in session.all_targets()):
+        remarks.append(f"{mark} corrections by hand are not repeated")
+    return remarks
+
+
+def _threshold(session: Session, preset: str) -> list[str]:
+    """The threshold where it is not the preset's own."""
+    own = next((found.threshold for target in session.all_targets() if (found := target.origin.found) is not None
+                and found.preset == preset), session.threshold)  # fmt: skip
+    moved = session.threshold is not None and session.threshold != own
+    return ["--threshold", f"{session.threshold:g}"] if moved else []
 
 
 def _asked(session: Session) -> dict[str, list[str]]:

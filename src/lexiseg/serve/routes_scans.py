@@ -125,7 +125,7 @@ def command(request: Request, scan: str) -> dict[str, str]:
     entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
-        return {"command": as_command(session, entry.source.name), "python": as_python(session, entry.source.name)}
+        return {"command": as_command(session, entry.source), "python": as_python(session, entry.source)}
 
 
 def told_of(server: Server, entry: Entry) -> dict[str, Any]:
