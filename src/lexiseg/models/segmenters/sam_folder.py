@@ -108,9 +108,9 @@ def load_sam_folder(files: ModelFiles) -> tuple[Any, Any]:
     Raises:
         BrokenWeights: the weights are truncated, or do not fit the configuration.
     """
-    model = build_sam(files.config, _read(files.weights), source=files.weights)
+    model = build_sam(files.config, read_tensors(files.weights), source=files.weights)
     vision = model.config.vision_config
-    processor = _processor(files.place, vision.image_size)
+    processor = image_processor(files.place, vision.image_size)
     if getattr(vision, "image_tower", "") == MOBILE_SAM_TOWER:
         return model, PillowProcessor(vision.image_size)
     return model, processor
@@ -164,7 +164,12 @@ def default_processor(image_size: int) -> Any:
     )
 
 
-def _processor(folder: Path, image_size: int) -> Any:
+def image_processor(folder: Path, image_size: int) -> Any:
+    """The folder's SamImageProcessor, or SAM's own where it has no settings.
+
+    Raises:
+        BrokenWeights: the settings cannot be read, or are for another input than `image_size`.
+    """
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         return default_processor(image_size)
     try:
@@ -180,7 +185,12 @@ def _processor(folder: Path, image_size: int) -> Any:
     return processor
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: safetensors, an index of several, or torch's own format with tensors only.
+
+    Raises:
+        BrokenWeights: it cannot be read.
+    """
     try:
         if path.suffix == ".json":
             names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
