@@ -182,7 +182,8 @@ class TestMemory:
         segmenter = loaded["Sam2Video"]
         mask = np.zeros((40, 60), np.bool_)
         mask[8:28, 10:40] = True
-        planes = [scan, np.ascontiguousarray(scan[::-1]), np.ascontiguousarray(scan[:, ::-1])]
+        # Of 16 planes or more, the most that its memory counts: shorter ones it would count on another scale.
+        planes = [scan, *[np.ascontiguousarray(scan[::-1])] * 15]
         memory = segmenter.remember(segmenter.encode(planes[0]), mask)
         ours = segmenter.follow(segmenter.encode(planes[1]), memory)
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
@@ -199,7 +200,7 @@ class TestMemory:
             theirs = segmenter.model(session, frame_idx=1)
         assert ours.logits.shape == (1, 1, 32, 32)
         assert 0.01 < float((ours.logits > 0).float().mean()) < 0.99
-        assert torch.allclose(ours.logits[0, 0], theirs.pred_masks[0, 0], atol=1e-3)
+        assert torch.allclose(ours.logits[0, 0], theirs.pred_masks[0, 0], atol=1e-4)
 
     def test_a_memory_grows_and_the_former_stays(self, loaded: dict[str, Any], scan: FloatArray) -> None:
         segmenter = loaded["Sam2Video"]

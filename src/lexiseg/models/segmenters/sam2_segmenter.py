@@ -282,7 +282,7 @@ class Sam2Segmenter:
                 current_vision_feats=coarse.flatten(2).permute(2, 0, 1),
                 pred_masks_high_res=seen.high_res_masks,
                 object_score_logits=seen.object_score_logits,
-                is_mask_from_pts=False,
+                is_mask_from_pts=True,
             )
         plane = {
             "maskmem_features": features,
@@ -293,6 +293,8 @@ class Sam2Segmenter:
 
     def follow(self, image: EncodedImage, memory: Memory) -> Decoded:
         """The target in another plane, N = M = 1: a mask that is nowhere positive where it has ended.
+
+        Planes are counted as in a scan of 16 or more, the most that the memory looks back on.
 
         Raises:
             TypeError: as `decode`.
