@@ -8,6 +8,7 @@
 - ViTs that pool the class token: the last block with each token attending to itself alone (the value path of
   the same paper; residual and MLP kept), then the tower's final norm and projection.
 - ViTs that average their tokens: final norm and projection on each token.
+- ViTs that pool by one learnt query (SigLIP): the pool shown each token alone, so that it attends to that one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from lexiseg.errors import UnsupportedByModel
@@ -101,10 +103,25 @@ def _clip_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
 
 
 def _timm_dense(tower: Any, pixels: Tensor) -> Tensor:
+    if _attends_with_one_query(tower.trunk):
+        return _attention_pool_each(tower, pixels)
     _refuse_attention_pools(tower)
     if _is_timm_vit(tower.trunk):
         return _timm_vit_dense(tower, pixels)
     return _project_positions(tower, _maps(tower.trunk, pixels))
+
+
+def _attends_with_one_query(trunk: Any) -> bool:
+    pool = getattr(trunk, "attn_pool", None)
+    return _is_timm_vit(trunk) and isinstance(pool, AttentionPoolLatent) and pool.latent_len == 1
+
+
+def _attention_pool_each(tower: Any, pixels: Tensor) -> Tensor:
+    trunk = tower.trunk
+    tokens = trunk.forward_features(pixels)[:, trunk.num_prefix_tokens :]
+    batch, length, width = tokens.shape
+    each = trunk.attn_pool(tokens.reshape(-1, 1, width))
+    return as_map(tower.head(trunk.head(trunk.fc_norm(each))).reshape(batch, length, -1))
 
 
 def _refuse_attention_pools(tower: Any) -> None:

@@ -22,7 +22,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
     """The segmenter of a folder."""
     from transformers import EdgeTamConfig, EdgeTamModel
 
-    from lexiseg.models.segmenters.from_transformers import load_folder, pixel_statistics
+    from lexiseg.models.from_transformers import load_folder, pixel_statistics
     from lexiseg.models.segmenters.sam2_segmenter import IMAGENET, Sam2Segmenter
 
     # The configuration of a video model has the image model's sections, and more besides.

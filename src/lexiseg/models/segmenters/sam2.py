@@ -29,7 +29,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
     """The segmenter of a folder or of an original checkpoint, with its memory where it has one."""
     from transformers import Sam2Config, Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
-    from lexiseg.models.segmenters.from_transformers import build, load_folder, pixel_statistics
+    from lexiseg.models.from_transformers import build, load_folder, pixel_statistics
     from lexiseg.models.segmenters.sam2_segmenter import IMAGENET, Sam2Segmenter
     from lexiseg.models.segmenters.sam_checkpoint import read_checkpoint, reading_shapes
 

@@ -24,7 +24,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
     """The segmenter of a folder."""
     from transformers import Sam3TrackerConfig, Sam3TrackerModel
 
-    from lexiseg.models.segmenters.from_transformers import load_folder, pixel_statistics
+    from lexiseg.models.from_transformers import load_folder, pixel_statistics
     from lexiseg.models.segmenters.sam2_segmenter import Sam2Segmenter
 
     whole = files.config.get("tracker_config") or files.config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.fpn import current_name
+from lexiseg.models.from_transformers import read_tensors
 from lexiseg.models.segmenters.sam_pixels import PillowProcessor
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 from lexiseg.models.weights.int8 import unpack
@@ -183,21 +183,3 @@ def image_processor(folder: Path, image_size: int) -> Any:
             f" and its model takes {image_size} px"
         )
     return processor
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: safetensors, an index of several, or torch's own format with tensors only.
-
-    Raises:
-        BrokenWeights: it cannot be read.
-    """
-    try:
-        if path.suffix == ".json":
-            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-            parts = [load_file(path.parent / Path(name).name) for name in names]
-            return {key: tensor for part in parts for key, tensor in part.items()}
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise BrokenWeights(f"{path} cannot be read: {one_line(error)}") from error

@@ -31,7 +31,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> SamHQSeg
     """The segmenter of a folder."""
     from transformers import SamHQConfig, SamHQModel
 
-    from lexiseg.models.segmenters.from_transformers import load_folder
+    from lexiseg.models.from_transformers import load_folder
     from lexiseg.models.segmenters.sam_folder import image_processor
 
     model = load_folder(files, SamHQModel, SamHQConfig)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.families import ModelFiles, one_line
-from lexiseg.models.segmenters.sam_folder import read_tensors
 
 _SETTINGS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -26,6 +26,7 @@ def load_folder(
     *,
     config: Mapping[str, Any] | None = None,
     rename: Callable[[str], str] = str,
+    idle: Sequence[str] = (),
 ) -> Any:
     """The folder's model in float32; every key and shape must fit, every value be finite.
 
@@ -37,13 +38,14 @@ def load_folder(
         configured: transformers' class of its configuration.
         config: in place of the folder's config.json.
         rename: a stored tensor's name to the model's.
+        idle: patterns of names that old files hold and nothing reads.
 
     Raises:
         BrokenWeights: the folder has no weights, or they are truncated or do not fit the configuration.
     """
     source = files.weights
     state = {rename(key): tensor for key, tensor in read_tensors(source).items()}
-    others = [re.compile(pattern) for pattern in kind._keys_to_ignore_on_load_unexpected or ()]
+    others = [re.compile(pattern) for pattern in (*(kind._keys_to_ignore_on_load_unexpected or ()), *idle)]
     state = {key: tensor for key, tensor in state.items() if not any(pattern.search(key) for pattern in others)}
     # One array under two names, of which a file may store one.
     shared, own = "prompt_encoder.shared_embedding.positional_embedding", "shared_image_embedding.positional_embedding"
@@ -102,3 +104,21 @@ def _finite(model: Any, source: Path) -> Any:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
         raise BrokenWeights(f"{source} holds NaN or infinite values")
     return model.eval().requires_grad_(False)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: safetensors, an index of several, or torch's own format with tensors only.
+
+    Raises:
+        BrokenWeights: it cannot be read.
+    """
+    try:
+        if path.suffix == ".json":
+            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            parts = [load_file(path.parent / Path(name).name) for name in names]
+            return {key: tensor for part in parts for key, tensor in part.items()}
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise BrokenWeights(f"{path} cannot be read: {one_line(error)}") from error
