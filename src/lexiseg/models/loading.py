@@ -107,8 +107,9 @@ def load_encoder(
     """Load a vision-language model.
 
     Args:
-        ref: "bundled"; "hf-hub:ORG/REPO" or "ORG/REPO"; "local-dir:FOLDER" or a folder (an open_clip folder,
-            or BiomedCLIP under the names of its transformers port); "ARCHITECTURE[:TAG]" of open_clip.
+        ref: "bundled"; "hf-hub:ORG/REPO" or "ORG/REPO"; "local-dir:FOLDER" or a folder (an open_clip folder;
+            a CLIP, SigLIP or SigLIP 2 of transformers; BiomedCLIP under the names of its transformers port);
+            "ARCHITECTURE[:TAG]" of open_clip.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bfloat16".
         revision: of a hub model: a branch, tag or commit.
@@ -217,8 +218,7 @@ def _path(reference: Reference, kind: Kind, *, revision: str | None, offline: bo
     record = read_record(pulled)
     if record is not None and (revision is None or record.revision.startswith(revision)):
         return pulled
-    marker = "open_clip_config.json" if kind == "encoder" else "config.json"
-    cached = hub.cached_folder(repo, marker, revision=wanted)
+    cached = hub.cached_model(repo, kind, revision=wanted)
     if cached is not None:
         return cached
     if offline:

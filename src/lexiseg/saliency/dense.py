@@ -134,15 +134,20 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         scale, bias = encoder.logit_scale, encoder.logit_bias
         return phrase_logits(positions, [phrase], scale=scale, bias=bias)[..., 0]
 
+    @property
+    def _how(self) -> tuple[str, ...]:
+        """The attention, where it is not the family's own way."""
+        return () if self.attention == "value" else (self.attention,)
+
     def _encoded(self, encoder: Encoder, view: Tensor) -> tuple[Tensor, Tensor]:
         """(E, h * shifts, w * shifts) of the positions, and (1, E) of the view."""
         if self.shifts == 1:
-            dense, whole = encoder.encode_dense_and_image(view)
+            dense, whole = encoder.encode_dense_and_image(view, *self._how)
             return dense[0].detach().float(), whole
         height, width = _grid(encoder, view)
         strides = (view.shape[-2] / height, view.shape[-1] / width)
         views = shifted_views(view, strides, self.shifts)
-        maps = [encoder.encode_dense(part).detach().float() for part in torch.split(views, self.batch)]
+        maps = [encoder.encode_dense(part, *self._how).detach().float() for part in torch.split(views, self.batch)]
         return interleave(torch.cat(maps), self.shifts), encoder.encode_image(view)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
 Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
+Attention = Literal["value", "sclip", "clearclip", "naclip", "gem"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,8 @@ class DenseSettings(SaliencySettings):
 
     Attributes:
         activation: how a cosine becomes a saliency: auto, sigmoid, softmax or minmax.
+        attention: which attention the last blocks of a ViT take instead of their own: value (each position to
+            itself alone, as MaskCLIP; also what convolutional towers do), sclip, clearclip, naclip or gem.
         shifts: n views for each axis, moved by 1/n of the tower's stride: n times the map's resolution for
             n * n forwards (exact for a convolutional tower away from the edges, an approximation where
             positions are embedded).
@@ -120,6 +123,7 @@ class DenseSettings(SaliencySettings):
     method: ClassVar[str] = "dense"
 
     activation: Activation = "auto"
+    attention: Attention = "value"
     shifts: int = 1
     batch: int = 16
     top_fraction: float = 0.01
@@ -128,6 +132,8 @@ class DenseSettings(SaliencySettings):
         super().__post_init__()
         if self.activation not in ("auto", "sigmoid", "softmax", "minmax"):
             raise UsageError(f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax")
+        if self.attention not in ("value", "sclip", "clearclip", "naclip", "gem"):
+            raise UsageError(f"dense: attention is {self.attention!r}; expected value, sclip, clearclip, naclip or gem")
         if self.shifts < 1 or self.batch < 1:
             raise UsageError(f"dense: shifts is {self.shifts} and batch {self.batch}; expected at least 1 each")
         if not 0 < self.top_fraction <= 1:
