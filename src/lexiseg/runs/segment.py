@@ -11,6 +11,7 @@ from lexiseg.errors import UsageError
 from lexiseg.io.pseudonyms import own_pseudonyms
 from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
+from lexiseg.machine import starting
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
@@ -242,13 +243,14 @@ def segment_files(
         own_pseudonyms()
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
-    from lexiseg.models.loading import resolve_device
-    from lexiseg.pipelines import loading
-    from lexiseg.runs.batch import run_batch
-    from lexiseg.runs.tuned import tuned_pipeline
+    with starting():
+        from lexiseg.models.loading import resolve_device
+        from lexiseg.pipelines import loading
+        from lexiseg.runs.batch import run_batch
+        from lexiseg.runs.tuned import tuned_pipeline
 
-    resolve_device(request.device)
-    pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
+        resolve_device(request.device)
+        pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
     tuned = None
     if request.tune == "label-free":
         pipeline, tuned = tuned_pipeline(pipeline, items, request.out, resume=request.options.resume, progress=progress)
