@@ -13,7 +13,6 @@ import pytest
 
 from lexiseg import machine
 
-
 _THREADS = ("OMP_", "GOMP_", "KMP_", "PYTHONUNBUFFERED")
 
 
