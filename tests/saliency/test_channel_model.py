@@ -128,15 +128,17 @@ class TestAdaptive:
 
 
 class TestMethod:
-    def test_fewer_forwards_and_nearly_the_same_map(self, scan: FloatArray, phrases: list[PhraseSet]) -> None:
-        exact, adaptive = FakeEncoder(channels=96), FakeEncoder(channels=96)
-        expected = GScoreCAM(batch=8).explain(exact, scan, phrases)
-        found = GScoreCAM(batch=8, tolerance=0.2).explain(adaptive, scan, phrases)
+    def test_fewer_forwards_and_nearly_the_same_map(self, phrases: list[PhraseSet]) -> None:
+        y, x = np.mgrid[0:45, 0:61] / 45
+        scan = (0.2 + 0.6 * np.exp(-((x - 0.5) ** 2 + (y - 0.4) ** 2) / 0.1)).astype(np.float32)
+        exact, adaptive = (FakeEncoder(channels=96, scale=5.0) for _ in range(2))
+        expected = GScoreCAM(batch=8).explain(exact, scan, phrases[:1])
+        found = GScoreCAM(batch=8, tolerance=0.1).explain(adaptive, scan, phrases[:1])
         assert sum(exact.image_calls) == 96
         assert 24 <= sum(adaptive.image_calls) < 96
         assert max(adaptive.image_calls) <= 8
         for a, b in zip(expected, found, strict=True):
-            assert np.corrcoef(a.map.ravel(), b.map.ravel())[0, 1] > 1 - 0.4**2 / 2
+            assert np.corrcoef(a.map.ravel(), b.map.ravel())[0, 1] > 1 - 0.2**2 / 2
 
     def test_of_few_channels_all_are_computed_and_the_map_is_exact(
         self, encoder: FakeEncoder, scan: FloatArray, phrases: list[PhraseSet]
