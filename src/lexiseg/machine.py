@@ -68,6 +68,20 @@ def choose_waiting() -> None:
         os.environ["GOMP_SPINCOUNT"] = "0"
 
 
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads, from now on; None leaves the number to torch and to OMP_NUM_THREADS.
+
+    Example:
+        >>> use_threads(None)
+    """
+    if count is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)  # for what is not loaded yet
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """Inside, modules and weights are loaded, which stay: no collection looks for garbage among them, then or later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from itertools import pairwise
@@ -76,8 +77,13 @@ class TestReading:
             reading.take(items[0])
             reading.take(items[1])
         assert owners == [True, True]
-        folder = RunItem(id="x", path=scans, shown="x", phrases=("tumor",))
-        assert not ahead._is_small(folder)
+
+    def test_what_cannot_be_opened_is_not_tried_ahead(self, scans: Path) -> None:
+        first, second = items_of(scans)[:2]
+        assert ahead._is_small(first)
+        assert not ahead._is_small(dataclasses.replace(first, error="no such file"))
+        (scans / "b.png").unlink()
+        assert not ahead._is_small(second)
 
 
 class TestWriting:

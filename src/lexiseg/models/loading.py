@@ -63,7 +63,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format of the towers' matrix products: float32 or bfloat16.
 
     "auto" is bfloat16 where the hardware multiplies it faster than float32 (CUDA from Ampere on, CPUs with
-    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower.  Embeddings in
+    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower, so that asking for it there
+    is answered with a warning.  Embeddings in
     bfloat16 stay within a cosine of 0.9999 of float32.
 
     Raises:
@@ -71,8 +72,14 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: expected one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
+    if name == "float32":
+        return torch.float32
+    if name == "bfloat16":
+        if not _fast_bfloat16(device):
+            logger.warning(
+                "%s emulates bfloat16, several times slower than float32; --precision auto avoids it", device
+            )
+        return torch.bfloat16
     return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
 
 

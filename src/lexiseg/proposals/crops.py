@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.proposals.settings import CropSettings
@@ -92,10 +93,15 @@ def embed_crops(encoder: Encoder, pixels: FloatArray, proposals: Proposals, sett
     crops = make_crops(pixels, proposals, settings, size=encoder.input_size, fill=(red, green, blue))
     indices: list[int] = []
     rows: list[Tensor] = []
+
+    def embed(some: Sequence[Crop]) -> Tensor:
+        stacked = torch.stack([crop.pixels for crop in some]).to(encoder.device)
+        return encoder.encode_image(stacked).detach().float()
+
+    # Crops are made when their batch is due: all at once they would fill the memory.
     for batch in _batches(crops, settings.batch):
         indices += [crop.index for crop in batch]
-        stacked = torch.stack([crop.pixels for crop in batch]).to(encoder.device)
-        rows.append(encoder.encode_image(stacked).detach().float())
+        rows += in_batches(batch, settings.batch, embed, what="crops", device=encoder.device)
     return CropEmbeddings(tuple(indices), torch.cat(rows) if rows else torch.zeros(0, 0))
 
 

@@ -103,8 +103,9 @@ class Behind(Generic[T]):
 
 
 def _is_small(item: RunItem) -> bool:
-    """Whether an item can be read while another is in memory; a folder of slices is not."""
+    """Whether an item's files are small enough to be read while another scan is in memory."""
     try:
-        return not item.error and item.path.is_file() and item.path.stat().st_size <= LARGEST
+        sizes = [file.stat().st_size for file in item.source.files if not item.error]
     except OSError:
         return False
+    return len(sizes) > 0 and sum(sizes) <= LARGEST

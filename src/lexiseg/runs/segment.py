@@ -184,6 +184,7 @@ class RunRequest:
         changes: fields of the preset to replace, see `Preset.override`.
         device: see `lexiseg.load`.
         precision: see `lexiseg.load`.
+        batch: views, crops, points or slices that go through a model at once; the preset's when None.
         tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
             `tune_label_free` on some of the scans.
         options: see `RunOptions`.
@@ -199,6 +200,7 @@ class RunRequest:
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: str = "auto"
+    batch: int | None = None
     tune: str = "fixed"
     options: RunOptions = field(default_factory=RunOptions)
     reading: SourceOptions = field(default_factory=SourceOptions)
@@ -227,6 +229,8 @@ def segment_files(
         LexisegError: the models cannot be had, or the results not be written.
     """
     preset = load_preset(request.preset, **request.changes)
+    if request.batch is not None:
+        preset = preset.at_once(request.batch)
     check_tuning(request.tune, preset)
     phrases = [check_phrase(text) for text in request.phrases]
     if preset.encoder == "bundled":
@@ -244,12 +248,12 @@ def segment_files(
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
     with starting():
-        from lexiseg.models.loading import resolve_device
+        from lexiseg.models.loading import resolve_device, resolve_precision
         from lexiseg.pipelines import loading
         from lexiseg.runs.batch import run_batch
         from lexiseg.runs.tuned import tuned_pipeline
 
-        resolve_device(request.device)
+        resolve_precision(request.precision, resolve_device(request.device))
         pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
     tuned = None
     if request.tune == "label-free":

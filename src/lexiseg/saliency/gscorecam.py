@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines, phrase_margins, stretch
 from lexiseg.saliency.channel_model import adaptive_scores, mask_distances
@@ -115,16 +116,19 @@ class _Seen:
     def embed(self, channels: Sequence[int], progress: Progress) -> Tensor:
         """Embeddings (n, E) of the view seen through some of the maps."""
         found = []
-        for start in range(0, len(channels), self._batch):
-            part = list(channels[start : start + self._batch])
-            masks = channel_masks(self.maps[part], self._encoder.input_size)
-            masked = masks[:, None] * self.light
-            if self._base is not None:
-                masked += self._base
-            found.append(self._encoder.encode_image(masked).detach().float())
-            self._done += len(part)
+        device = self._encoder.device
+        for rows in in_batches(list(channels), self._batch, self._forward, what="masked views", device=device):
+            found.append(rows)
+            self._done += len(rows)
             progress(self._done / len(self.maps))
         return torch.cat(found)
+
+    def _forward(self, channels: Sequence[int]) -> Tensor:
+        masks = channel_masks(self.maps[list(channels)], self._encoder.input_size)
+        masked = masks[:, None] * self.light
+        if self._base is not None:
+            masked += self._base
+        return self._encoder.encode_image(masked).detach().float()
 
 
 def top_channels(importance: Tensor, k: int) -> Tensor:
