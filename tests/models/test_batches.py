@@ -103,7 +103,7 @@ class TestHalving:
             (MemoryError(), True),
             (torch.OutOfMemoryError("CUDA out of memory"), True),
             (
-                RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+                RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
                 True,
             ),
             (RuntimeError("MPS backend out of memory (MPS allocated: 18.10 GB)"), True),

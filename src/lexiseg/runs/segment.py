@@ -248,12 +248,13 @@ def segment_files(
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
     with starting():
-        from lexiseg.models.loading import resolve_device, resolve_precision
+        from lexiseg.models.loading import check_precision, resolve_device
         from lexiseg.pipelines import loading
         from lexiseg.runs.batch import run_batch
         from lexiseg.runs.tuned import tuned_pipeline
 
-        resolve_precision(request.precision, resolve_device(request.device))
+        check_precision(request.precision)
+        resolve_device(request.device)
         pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
     tuned = None
     if request.tune == "label-free":
