@@ -63,17 +63,30 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format of the towers' matrix products: float32 or bfloat16.
 
     "auto" is bfloat16 where the hardware multiplies it faster than float32 (CUDA from Ampere on, CPUs with
-    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower.  Embeddings in
-    bfloat16 stay within a cosine of 0.9999 of float32.
+    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower, and a warning says so where
+    it is asked for by name.  Embeddings in bfloat16 stay within a cosine of 0.9999 of float32.
+
+    Raises:
+        UsageError: the name is none of auto, float32, bfloat16.
+    """
+    check_precision(name)
+    if name == "float32":
+        return torch.float32
+    if name == "bfloat16":
+        if not _fast_bfloat16(device):
+            logger.warning("bfloat16 is emulated on %s, several times slower than float32; use precision auto", device)
+        return torch.bfloat16
+    return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
+
+
+def check_precision(name: str) -> None:
+    """See that there is such a number format.
 
     Raises:
         UsageError: the name is none of auto, float32, bfloat16.
     """
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: expected one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
-    return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -1,15 +1,17 @@
-"""What a run says of its results besides the numbers: lost pixels of label maps, phrases that are not known."""
+"""What a run says besides its numbers: how far it is, lost pixels of label maps, phrases that are not known."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lexiseg.io.names import printable
 from lexiseg.pipelines.results import Result
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.segment import RunProgress
 from lexiseg.text.denials import is_denial
 from lexiseg.text.known import advice
 
@@ -94,3 +96,32 @@ class Notices:
             lost = ", ".join(f"{phrase} {count} {self._unit}" for phrase, count in self._lost.items())
             told = f"phrases overlap, so that the label maps lose pixels in {self._scans} of {self._all} scans"
             logger.warning("%s", printable(f"{told}: {lost}; NAME_mask_PHRASE has each phrase's own mask whole"))
+
+
+class Teller:
+    """Turns scans begun, shares and ends into `RunProgress`."""
+
+    def __init__(self, total: int, progress: Callable[[RunProgress], None] | None) -> None:
+        self._total, self._progress = total, progress
+        self._ended = self._failed = 0
+        self._shown = ""
+
+    def begin(self, item: RunItem) -> None:
+        """A scan is worked on from now on."""
+        self._shown = item.shown
+        self.share(0.0)
+
+    def share(self, share: float, planes: int = 1) -> None:
+        """So much of its work is done."""
+        if self._progress is not None:
+            slices = planes if planes > 1 else 0
+            told = RunProgress(
+                self._ended + share, self._total, self._shown, self._failed, round(share * slices), slices
+            )
+            self._progress(told)
+
+    def end(self, *, failed: bool) -> None:
+        """It was worked on; its files may still be written."""
+        self._ended += 1
+        self._failed += failed
+        self.share(0.0)

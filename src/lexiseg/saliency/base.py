@@ -329,7 +329,7 @@ def stretch(maps: Tensor) -> Tensor:
     low, top = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     spread = top - low
     flat = spread <= _ROUNDING * torch.maximum(low.abs(), top.abs())
-    return torch.where(flat, torch.zeros_like(maps), (maps - low) / torch.where(flat, 1.0, spread))
+    return (maps - low).div_(torch.where(flat, 1.0, spread)).masked_fill_(flat, 0.0)
 
 
 def global_evidence(encoder: Encoder, embeddings: Tensor, phrase: PhraseEmbedding) -> dict[str, float]:

@@ -73,6 +73,9 @@ class GScoreCAMSettings(SaliencySettings):
         contrast: score a phrase by its log-odds against its negative phrases instead of on its own.
         logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
             encoder's own, which makes the score its logit (a bias cancels).
+        tolerance: 0 computes the score of every channel. Above 0, only of those that may still move the map by more
+            than this share of its deviation, as far as the others tell; the correlation with the exact map is then
+            about 1 - tolerance ** 2 / 2. See `lexiseg.saliency.channel_model`.
     """
 
     method: ClassVar[str] = "gscorecam"
@@ -83,9 +86,12 @@ class GScoreCAMSettings(SaliencySettings):
     masked_out: Literal["black", "mean"] = "black"
     contrast: bool = False
     logit_scale: float | None = None
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not _is_number(self.tolerance) or not 0 <= self.tolerance < 1:
+            raise UsageError(f"gscorecam: tolerance is {self.tolerance!r}; expected 0 (exact) or more, below 1")
         if self.k < 1 or self.batch < 1:
             raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
         if self.masked_out not in ("black", "mean"):
