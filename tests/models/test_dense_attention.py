@@ -85,8 +85,8 @@ def mixed(attention: str, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         return scores.softmax(-1) @ v
     sharp = scale * x.norm(dim=-1).mean()
     total = torch.zeros_like(v)
-    for p in (q, k, v):
-        p = p / p.norm(dim=-1, keepdim=True)
+    for each in (q, k, v):
+        p = each / each.norm(dim=-1, keepdim=True)
         p = (sharp * p @ p.T).softmax(-1) @ p
         p = p / p.norm(dim=-1, keepdim=True)
         total = total + (sharp * p @ p.T).softmax(-1) @ v

@@ -137,7 +137,7 @@ def pool_regions(encoder: Encoder, pixels: FloatArray, proposals: Proposals) -> 
     rows = []
     for proposal in proposals:
         covered = place.apply(proposal.mask.astype(np.float32))[:, 0]
-        weights = F.adaptive_avg_pool2d(covered, dense.shape[-2:])[0].to(dense)
+        weights = F.adaptive_avg_pool2d(covered, (dense.shape[-2], dense.shape[-1]))[0].to(dense)
         if not bool(weights.sum() > 0):
             x0, y0, x1, y1 = proposal.box
             side = place.place.height / shape[0], place.place.width / shape[1]
