@@ -45,6 +45,7 @@ PRESET_SETTINGS = (
     ("mask", "How prompts become the final mask.", "pipelines.MaskSettings"),
     ("presence", "Whether the phrase is there at all.", "saliency.PresenceSettings"),
     ("volume", "How a volume is cut, and what its slices say of each other.", "pipelines.VolumeSettings"),
+    ("propagation", "When `volume.propagate` ends, and where it begins.", "pipelines.PropagationSettings"),
 )
 OTHER_SETTINGS = (
     ("Fine-tuning", "`lexiseg finetune --set KEY=VALUE`.", "training.FinetuneSettings"),
@@ -90,7 +91,7 @@ def _python_page() -> str:
     chapters = {
         "Functions": [f"lexiseg.{name}" for name in names if name[0].islower()],
         "Values": [f"lexiseg.{name}" for name in names if name[0].isupper()],
-        "What a model must offer": ["lexiseg.models.protocols.Encoder", "lexiseg.models.protocols.Segmenter"],
+        "What a model must offer": ["lexiseg.models.protocols.Encoder", "lexiseg.models.protocols.Segmenter", "lexiseg.models.protocols.Tracker"],
         "Errors": ["lexiseg.errors"],
     }
     parts = ["# Python", "What `import lexiseg` offers, what a model of your own must offer, and what can be raised."]

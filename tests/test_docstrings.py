@@ -18,12 +18,16 @@ from lexiseg.datasets.phantoms.registry import generate
 MODULES = (
     "lexiseg",
     "lexiseg.api",
+    "lexiseg.datasets.phantoms.volume",
     "lexiseg.session.session",
+    "lexiseg.io.find",
     "lexiseg.io.masks",
     "lexiseg.io.objects",
     "lexiseg.io.read",
+    "lexiseg.io.sources",
     "lexiseg.io.write",
     "lexiseg.pipelines.preset",
+    "lexiseg.pipelines.propagation",
     "lexiseg.values.geometry",
     "lexiseg.values.scans",
 )

@@ -179,7 +179,7 @@ class TestWhatMakesACellVoid:
         fields = suite_fields()
         fields["sets"]["busi"]["contrasts"]["gibberish"] = "frim"
         bench(fields)
-        assert {phrases for _, _, phrases in machine.look()} == {("breast tumor", "absent lungs", "frim")}
+        assert {phrases for _, _, phrases in machine.look()} == {("breast tumor", "unseen lungs", "frim")}
 
     def test_another_scan_of_the_same_name(self, bench: Bench, machine: Any, data: Path) -> None:
         bench(only=["cheng"])

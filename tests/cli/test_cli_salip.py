@@ -110,5 +110,16 @@ class TestAxis:
         assert counts == {"auto": 5, "coronal": 9}
         assert record(tmp_path / "coronal")["preset"]["volume"]["plane"] == "coronal"
 
+    def test_propagation_and_the_steps_between_slices_are_settings(self, cli: Any, tmp_path: Path) -> None:
+        voxels = np.random.default_rng(0).integers(0, 999, (8, 9, 5)).astype(np.int16)
+        nib.Nifti1Image(voxels, np.diag([1.0, 1.0, 3.0, 1.0])).to_filename(tmp_path / "v.nii.gz")
+        asked = ["--propagate", "--set", "volume.gate=0.5", "--set", "propagation.min_iou=0.6"]
+        assert cli.segment(tmp_path / "out", tmp_path / "v.nii.gz", *asked).exit_code == 0
+        preset = record(tmp_path / "out")["preset"]
+        assert preset["volume"]["propagate"] and preset["volume"]["gate"] == 0.5
+        assert preset["propagation"]["min_iou"] == 0.6
+        plain = cli.segment(tmp_path / "plain", tmp_path / "v.nii.gz")
+        assert plain.exit_code == 0 and not record(tmp_path / "plain")["preset"]["volume"].get("propagate")
+
     def test_no_such_axis(self, cli: Any, scans: Path, tmp_path: Path) -> None:
         assert cli.segment(tmp_path / "out", scans, "--axis", "oblique").exit_code == 2

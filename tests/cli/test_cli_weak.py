@@ -69,7 +69,7 @@ class TestInTurn:
 
 class TestRefusals:
     def test_nothing_found(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        result = cli("pseudo-label", discs / "images", "--text", "absent organ", "--out", tmp_path / "set")
+        result = cli("pseudo-label", discs / "images", "--text", "unseen organ", "--out", tmp_path / "set")
         one_line(result, 1, "nothing to learn", "--text", "--threshold", "--preset")
 
     def test_no_phrase(self, cli: Any, discs: Path, tmp_path: Path) -> None:

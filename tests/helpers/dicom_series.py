@@ -255,3 +255,24 @@ def _save(dataset: Any, pixels: np.ndarray, plan: SeriesPlan, path: Path) -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def read_plainly(folder: Path) -> Volume:
+    """A series of one-frame files of one orientation, by pydicom and the positions alone."""
+    import pydicom
+
+    found = [(path, pydicom.dcmread(path)) for path in sorted(folder.iterdir())]
+    turn = np.array(found[0][1].ImageOrientationPatient, float)
+    normal = np.cross(turn[:3], turn[3:])
+    found.sort(key=lambda each: float(normal @ np.array(each[1].ImagePositionPatient, float)))
+    headers = [dataset for _, dataset in found]
+    first, last = (np.array(headers[k].ImagePositionPatient, float) for k in (0, -1))
+    spacing = np.array(headers[0].PixelSpacing, float)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = turn[:3] * spacing[1], turn[3:] * spacing[0]
+    affine[:3, 2], affine[:3, 3] = (last - first) / max(1, len(headers) - 1), first
+    values = np.stack([dataset.pixel_array * float(dataset.get("RescaleSlope", 1)) for dataset in headers])
+    values = (values + float(headers[0].get("RescaleIntercept", 0))).astype(np.float32)
+    depth, height, width = values.shape
+    geometry = Geometry((depth, height, width), np.asarray(_LPS @ affine), str(headers[0].FrameOfReferenceUID))
+    return Volume(values, geometry, header=DicomInstances(tuple(Frame(path, 0) for path, _ in found)))

@@ -1,4 +1,4 @@
-"""A pipeline without models: what is brighter than the mean is found, unless the phrase says "absent"."""
+"""A pipeline without models: what is brighter than the mean is found, unless the phrase says "unseen"."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class FakePipeline:
 
 
 def _slices(planes: Planes, k: int, text: str, keep: bool) -> list[SliceResult]:
-    present = "absent" not in text
+    present = "unseen" not in text
     presence = 0.9 if present else 0.1
     maps = [_grey(each) for each in planes]
     mean = np.mean([each.mean() for each in maps])

@@ -38,7 +38,7 @@ def suite_fields(**changes: Any) -> dict[str, Any]:
                         "normal": "tumor",
                     },
                 },
-                "contrasts": {"wrong organ": "absent lungs", "gibberish": "zorblax"},
+                "contrasts": {"wrong organ": "unseen lungs", "gibberish": "zorblax"},
             },
             "cheng": {
                 "manifest": "cheng/manifest.csv",

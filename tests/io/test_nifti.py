@@ -10,6 +10,7 @@ import pytest
 from orientations import CODES, affine_of
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.find import find_sources
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import write_mask
 from lexiseg.values.geometry import PlaneName
@@ -185,9 +186,11 @@ class TestUnits:
 
 
 class TestRefused:
-    def test_a_time_series(self, make_nifti: MakeNifti) -> None:
+    def test_a_time_series_of_which_no_volume_is_chosen(self, make_nifti: MakeNifti) -> None:
         with pytest.raises(UnreadableScan, match="it holds 3 volumes; choose one of them with --volume 1 to 3"):
             read_scan(make_nifti(np.zeros((4, 4, 4, 3), np.int16)))
+        with pytest.raises(UnreadableScan, match="there is no volume 4 in it"):
+            read_scan(make_nifti(np.zeros((4, 4, 4, 3), np.int16)), volume=4)
 
     def test_colour(self, make_nifti: MakeNifti) -> None:
         rgb = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -237,7 +240,19 @@ class TestRefused:
 
     def test_half_of_a_pair(self, tmp_path: Path, voxels: np.ndarray) -> None:
         nib.save(nib.Nifti1Pair(voxels, AXIAL), tmp_path / "scan.hdr")
-        with pytest.raises(UnreadableScan, match=r"one half of a \.hdr/\.img pair"):
+        (tmp_path / "scan.img").unlink()
+        with pytest.raises(UnreadableScan, match=r"scan\.img is not beside it"):
+            read_scan(tmp_path / "scan.hdr")
+
+    def test_analyze_does_not_say_which_side_is_left(self, tmp_path: Path, voxels: np.ndarray) -> None:
+        nib.save(nib.analyze.AnalyzeImage(voxels, AXIAL), tmp_path / "scan.hdr")
+        with pytest.raises(UnreadableScan, match="it is Analyze"):
+            read_scan(tmp_path / "scan.hdr")
+
+    def test_a_truncated_pair(self, tmp_path: Path, voxels: np.ndarray) -> None:
+        nib.save(nib.Nifti1Pair(voxels, AXIAL), tmp_path / "scan.hdr")
+        (tmp_path / "scan.img").write_bytes(b"1234")
+        with pytest.raises(UnreadableScan, match="it is truncated"):
             read_scan(tmp_path / "scan.hdr")
 
     def test_repairs_of_the_header_print_nothing(
@@ -250,3 +265,27 @@ class TestRefused:
         read_scan(path)
         captured = capfd.readouterr()
         assert captured.err + captured.out == ""
+
+
+class TestSeveral:
+    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+    def test_one_volume_of_a_series(self, make_nifti: MakeNifti, voxels: np.ndarray, name: str) -> None:
+        series = np.stack([voxels, voxels + 1, voxels + 2], axis=3)
+        path = make_nifti(series, AXIAL, name)
+        for number in (1, 2, 3):
+            volume = read_scan(path, volume=number)
+            np.testing.assert_array_equal(volume.values, series[..., number - 1].T)
+            np.testing.assert_array_equal(volume.geometry.affine, AXIAL)
+            assert volume.notes["volume"] == f"{number} of 3"
+            # A mask of it is one volume.
+            assert volume.header.shape == voxels.shape
+
+    @pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+    @pytest.mark.parametrize("named", ["scan.hdr", "scan.img"])
+    def test_a_pair_by_either_half(self, tmp_path: Path, voxels: np.ndarray, kind: type, named: str) -> None:
+        nib.save(kind(voxels, AXIAL), tmp_path / "scan.hdr")
+        volume = read_scan(tmp_path / named)
+        np.testing.assert_array_equal(volume.values, voxels.T)
+        np.testing.assert_array_equal(volume.geometry.affine, AXIAL)
+        (source,) = find_sources([tmp_path])
+        assert {file.name for file in source.files} == {"scan.hdr", "scan.img"}

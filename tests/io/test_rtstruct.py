@@ -100,6 +100,17 @@ class TestRoundTrip:
             image = contour.ContourImageSequence[0]
             assert image.ReferencedFrameNumber == scan.header.frames[plane].number + 1
 
+    def test_of_a_contour_of_more_than_64_kib(self, tmp_path: Path) -> None:
+        plan = replace(PLANS["oblique"], shape=(1, 96, 96))
+        scan = volume_of_series(write_series(tmp_path / "ct", plan), plan)
+        comb = np.zeros(scan.shape, np.bool_)
+        comb[0, 1:-1, 1:-1:2] = comb[0, 1, 1:-1] = True
+        comb[0, 2:-1:3, 2:-1] |= np.random.default_rng(0).random((31, 93)) > 0.5
+        dataset = written(segments_of(scan, {"comb": comb}), tmp_path / "a.dcm")
+        longest = max(len("\\".join(map(str, c.ContourData))) for c in dataset.ROIContourSequence[0].ContourSequence)
+        assert longest > 2**16
+        np.testing.assert_array_equal(rasterised(dataset, scan)["comb"], comb)
+
 
 class TestContent:
     @pytest.fixture

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
-from study_files import plain_dataset, write_series
+from study_files import plain_dataset, write_frames, write_series
 from test_dicom_series import AFFINES, VALUES, read_volume
 
 from lexiseg.errors import UnreadableScan, UsageError
@@ -274,10 +274,45 @@ class TestFolders:
         files[0].chmod(0)
         assert len(find_sources([tmp_path])) == 2
 
+    def test_a_zip_in_a_folder_is_not_opened_and_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_picture(tmp_path / "a.png")
+        packed(tmp_path / "old.zip", tmp_path)
+        assert [source.place.name for source in find_sources([tmp_path])] == ["a.png"]
+        assert [record.message for record in caplog.records] == ["passed over: 1 zip"]
+
     def test_a_source_of_a_file_holds_it_alone(self, tmp_path: Path) -> None:
         write_picture(tmp_path / "a.png")
         source = Source.of_file(tmp_path / "a.png")
         assert (source.files, source.shown) == ((tmp_path / "a.png",), str(tmp_path / "a.png"))
+
+
+class TestDamage:
+    @pytest.mark.parametrize("seed", range(12))
+    def test_whatever_is_in_the_files_each_fails_or_reads_with_one_line(self, tmp_path: Path, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        write_series(tmp_path, VALUES[:4], AFFINES["oblique"], elements={"RescaleSlope": 1, "WindowCenter": 40})
+        write_frames(tmp_path / "frames.dcm", VALUES[:4], AFFINES["oblique"])
+        for path in rng.choice(sorted(tmp_path.iterdir()), 3, replace=False):
+            content = bytearray(path.read_bytes())
+            if rng.integers(3) == 0:
+                content = content[: rng.integers(0, len(content))]
+            for _ in range(min(5, len(content))):
+                content[rng.integers(0, min(len(content), 1500))] = rng.integers(0, 256)
+            path.write_bytes(content)
+        described = describe_inputs([tmp_path])
+        assert all("\n" not in each.error for each in described)
+        try:
+            sources = find_sources([tmp_path], SourceOptions(all_series=True, all_patients=True))
+        except UsageError as error:
+            assert "\n" not in str(error)
+            return
+        for source in sources:
+            try:
+                assert min(read_source(source).shape) > 0
+            except UnreadableScan as error:
+                assert "\n" not in str(error)
 
 
 class TestDescriptions:

@@ -9,6 +9,7 @@ from regions_of import Box, filled
 from lexiseg.pipelines.consistency import (
     close_gaps,
     drop_pieces,
+    drop_unsure,
     skipped_steps,
     smooth,
     thickness_of,
@@ -101,6 +102,19 @@ class TestGaps:
         kept = close_gaps(slices(*boxes), FIVE, VolumeSettings(max_gap=5), redraw)
         assert shown(kept) == [box is not None for box in boxes] and redraw.asked == []
 
+    def test_what_the_segmenter_rates_low_is_not_there(self) -> None:
+        """0.9 at either end, and a share of 0.75 of it: 0.675."""
+        for rated, taken in ((0.68, True), (0.67, False)):
+
+            def redraw(
+                index: int, prompts: Prompts, expected: Region, gap: SliceResult, iou: float = rated
+            ) -> SliceResult:
+                return answer(HERE, iou=iou)
+
+            settings = VolumeSettings(max_gap=5)
+            kept = close_gaps(slices(HERE, None, NEAR), FIVE, settings, redraw, min_iou=0.75)
+            assert shown(kept) == [True, taken, True]
+
     def test_an_answer_elsewhere_is_not_taken(self) -> None:
         kept = close_gaps(slices(HERE, None, NEAR), FIVE, VolumeSettings(max_gap=5), Redraw(AWAY))
         assert shown(kept) == [True, False, True]
@@ -108,10 +122,11 @@ class TestGaps:
 
 class TestPieces:
     def dropped(self, answers: list[SliceResult], thickness: np.ndarray | None = FIVE, **settings: object) -> list[int]:
-        return sizes(drop_pieces(answers, thickness, 1.0, VolumeSettings(**settings)))  # type: ignore[arg-type]
+        known = None if thickness is None else thickness[: len(answers)]
+        return sizes(drop_pieces(answers, known, 1.0, VolumeSettings(**settings)))  # type: ignore[arg-type]
 
     def test_a_piece_that_spans_too_few_slices_goes(self) -> None:
-        kept = drop_pieces(slices(HERE, NEAR, None, AWAY, None), FIVE, 1.0, VolumeSettings(min_slices=2))
+        kept = drop_pieces(slices(HERE, NEAR, None, AWAY, None), FIVE[:5], 1.0, VolumeSettings(min_slices=2))
         assert shown(kept) == [True, True, False, False, False]
         assert kept[3].prompts.empty and kept[3].presence == 0.7
 
@@ -121,7 +136,7 @@ class TestPieces:
     def test_of_a_slice_with_two_pieces_one_can_go(self) -> None:
         both = [answer(HERE), answer(NEAR, (15, 0, 18, 3)), answer(NEAR)]
         assert self.dropped(both, min_slices=2) == [64, 64, 64]
-        kept = drop_pieces(both, FIVE, 1.0, VolumeSettings(min_slices=2))
+        kept = drop_pieces(both, FIVE[:3], 1.0, VolumeSettings(min_slices=2))
         np.testing.assert_array_equal(kept[1].estimate.mask, filled(SHAPE, NEAR))
         assert kept[1].weights.shape == (64,) and kept[0] is both[0]
 
@@ -152,21 +167,22 @@ class TestPieces:
         unsure = [answer(HERE, presence=p) for p in (0.5, 0.9, 0.4)]
         other = [answer(), *(answer(AWAY, presence=p) for p in (0.7, 0.8))]
         both = [*unsure, *other]
-        assert self.dropped(both, gate=0.9) == [64, 64, 64, 0, 0, 0]
-        assert self.dropped(both, gate=0.88) == [64, 64, 64, 0, 36, 36]  # 0.8 / 0.9
+        assert sizes(drop_unsure(both, 0.9)) == [64, 64, 64, 0, 0, 0]
+        assert sizes(drop_unsure(both, 0.88)) == [64, 64, 64, 0, 36, 36]  # 0.8 / 0.9
         blind = [replace(each, presence=np.nan) for each in both]
-        assert self.dropped(blind, gate=0.9) == [64, 64, 64, 0, 36, 36]
+        assert sizes(drop_unsure(blind, 0.9)) == [64, 64, 64, 0, 36, 36]
 
     def test_what_the_segmenter_doubts_is_not_sure(self) -> None:
         apart = [answer(HERE, iou=0.9), answer(), answer(AWAY, iou=0.4, presence=0.9)]
         # 0.7 sqrt(0.9 0.8) = 0.59 and 0.9 sqrt(0.4 0.8) = 0.51
-        assert self.dropped(apart, gate=0.9) == [64, 0, 0]
+        assert sizes(drop_unsure(apart, 0.9)) == [64, 0, 0]
 
     def test_nothing_changes_unless_asked(self) -> None:
         before = slices(HERE, None, AWAY, NEAR)
         assert drop_pieces(before, FIVE, 1.0, VolumeSettings()) == before
         nothing = slices(None, None)
-        assert drop_pieces(nothing, FIVE, 1.0, VolumeSettings(gate=1, min_slices=2, keep="largest")) == nothing
+        assert drop_pieces(nothing, FIVE, 1.0, VolumeSettings(min_slices=2, keep="largest")) == nothing
+        assert drop_unsure(before, 0) == before and drop_unsure(nothing, 1) == nothing
 
 
 def soft(value: float) -> SliceResult:

@@ -51,12 +51,12 @@ class TestRun:
         np.testing.assert_array_equal(mask, np.where(scan > scan.mean(), 255, 0))
 
     def test_a_row_for_each_scan_and_phrase_in_input_order(self, scans: Path, tmp_path: Path) -> None:
-        summary = run(scans, tmp_path / "out", phrases=("tumor", "absent organ"))
-        assert results(tmp_path / "out") == [(name, text, "ok") for name in "abc" for text in ("tumor", "absent organ")]
+        summary = run(scans, tmp_path / "out", phrases=("tumor", "unseen organ"))
+        assert results(tmp_path / "out") == [(name, text, "ok") for name in "abc" for text in ("tumor", "unseen organ")]
         assert (summary.done, summary.absent, summary.failed, summary.skipped) == (3, 0, 0, 0)
 
     def test_an_absent_phrase_is_an_empty_mask_and_counted(self, scans: Path, tmp_path: Path) -> None:
-        summary = run(scans, tmp_path / "out", phrases=("absent organ",))
+        summary = run(scans, tmp_path / "out", phrases=("unseen organ",))
         row = read_results(tmp_path / "out" / "results.csv")[0]
         assert summary.absent == 3
         assert (row.present, row.presence, row.boxes) == ("false", "0.1000", "")

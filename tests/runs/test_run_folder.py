@@ -349,7 +349,7 @@ class TestOverlaps:
     def test_lost_pixels_are_counted_said_once_and_written_down(
         self, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        phrases, out = ("lungs", "left lung", "absent organ"), tmp_path / "out"
+        phrases, out = ("lungs", "left lung", "unseen organ"), tmp_path / "out"
         with caplog.at_level(logging.WARNING, "lexiseg"):
             run(scans, out, phrases=phrases)
         assert sum("lose pixels" in each.getMessage() for each in caplog.records) == 1
@@ -362,7 +362,7 @@ class TestOverlaps:
         rows = {row.text: row for row in read_results(out / "results.csv") if row.id == "a"}
         assert f"labels: {lost} of {left.sum()} pixels go to lungs" in rows["left lung"].notes
         assert int(rows["left lung"].area_px) == left.sum()
-        assert "labels" not in rows["lungs"].notes + rows["absent organ"].notes
+        assert "labels" not in rows["lungs"].notes + rows["unseen organ"].notes
 
     def test_each_phrases_mask_is_the_mask_of_it_alone(self, scans: Path, tmp_path: Path) -> None:
         run(scans, tmp_path / "both", phrases=("lungs", "left lung"))

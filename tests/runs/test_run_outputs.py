@@ -77,7 +77,7 @@ class TestVolumes:
         assert [each["slice"] for each in slices] == list(range(len(volume.planes())))
 
     def test_an_absent_targets_picture_shows_slices_all_the_same(self, volume: Scan, tmp_path: Path) -> None:
-        write(volume, tmp_path, "absent organ")
+        write(volume, tmp_path, "unseen organ")
         height, width = volume.planes()[0].shape
         assert Pillow.open(tmp_path / "x_overlay.png").size == (3 * width, 2 * height)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scans_of import volume_of
 
-from lexiseg.runs.sizes import largest_diameter, sizes, thicknesses, volume_mm3
+from lexiseg.runs.sizes import largest_diameter, sizes
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Volume
 
@@ -46,17 +46,17 @@ class TestVolume:
     def test_of_a_sheared_stack_it_is_the_determinant(self) -> None:
         mask = np.random.default_rng(0).random((4, 5, 6)) > 0.5
         expected = mask.sum() * abs(np.linalg.det(SHEARED[:3, :3]))
-        assert volume_mm3(mask, volume(mask.shape, SHEARED).geometry) == pytest.approx(expected, rel=1e-12)
+        assert volume(mask.shape, SHEARED).geometry.volume(mask) == pytest.approx(expected, rel=1e-12)
 
     def test_of_unequal_distances_each_slice_stands_for_its_place(self) -> None:
         geometry = Geometry((4, 2, 2), np.diag([1.0, 1, 3, 1]), positions=(0.0, 1.0, 4.0, 9.0))
-        np.testing.assert_allclose(thicknesses(geometry), [1.0, 2.0, 4.0, 5.0])
+        np.testing.assert_allclose(geometry.thicknesses, [1.0, 2.0, 4.0, 5.0])
         mask = np.ones((4, 2, 2), np.bool_)
-        assert volume_mm3(mask, geometry) == pytest.approx(4 * 12.0)
+        assert geometry.volume(mask) == pytest.approx(4 * 12.0)
 
     def test_of_a_stack_in_time_nobody_knows(self) -> None:
         geometry = Geometry((2, 3, 4), np.eye(4), time=True)
-        assert volume_mm3(np.ones((2, 3, 4), np.bool_), geometry) is None
+        assert geometry.volume(np.ones((2, 3, 4), np.bool_)) is None
 
 
 class TestDiameter:

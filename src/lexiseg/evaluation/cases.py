@@ -11,11 +11,13 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.metrics.catalogue import Emptiness
 from lexiseg.evaluation.metrics.localisation import pointing_game, saliency_auc, score_boxes
 from lexiseg.evaluation.metrics.masks import MaskScore, score_mask, worst_mask_score
+from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, volume_error
 from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.truths import Truth
 from lexiseg.io.mask_pictures import turned_by_exif
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.geometry import Geometry
 from lexiseg.values.overlap import dice
 
 
@@ -168,14 +170,40 @@ def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationS
     if truth.mask is None:
         return None
     if answered is None:
-        return worst_mask_score(truth.mask, spacing=truth.spacing, tolerance=settings.tolerance)
-    return score_mask(
-        truth.mask,
-        answered.mask,
-        spacing=truth.spacing,
-        tolerance=settings.tolerance,
-        empty=settings.empty,
-    )
+        found = worst_mask_score(truth.mask, spacing=truth.spacing, tolerance=settings.tolerance)
+    else:
+        found = score_mask(
+            truth.mask,
+            answered.mask,
+            spacing=truth.spacing,
+            tolerance=settings.tolerance,
+            empty=settings.empty,
+            positions=truth.geometry.positions if truth.geometry is not None else None,
+        )
+    return _with_volume(found, truth.mask, truth.geometry, answered)
+
+
+def _with_volume(
+    found: MaskScore, truth: BoolArray, geometry: Geometry | None, answered: Prediction | None
+) -> MaskScore:
+    """A score with what is measured of volumes; that of an image as it is."""
+    if geometry is None:
+        return found
+    # A missing answer is right in no slice, and its size is as far off as one can be.
+    mask = ~truth if answered is None else answered.mask
+    values, fractions = dict(found.values), dict(found.fractions)
+    error = largest_error(truth, geometry) if answered is None else volume_error(truth, mask, geometry)
+    if not math.isnan(error):
+        values["volume_error_ml"] = error
+    for key, (right, of) in slice_fractions(truth, mask).items():
+        counted = 0 if answered is None else right
+        values[key] = counted / of if of else math.nan
+        fractions[key] = (counted, of)
+    found = replace(found, values=values, fractions=fractions)
+    sizes = geometry.volume(truth), 0.0 if answered is None else geometry.volume(mask)
+    if sizes[0] is None or sizes[1] is None:
+        return found
+    return replace(found, truth_size=sizes[0], predicted_size=sizes[1])
 
 
 def _box_value(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> dict[str, float]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan, UsageError
@@ -20,6 +21,7 @@ from lexiseg.evaluation.truths import Truth
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.masks import Stored, read_stored
 from lexiseg.io.names import printable, safe_id, slugs
+from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 
@@ -111,11 +113,17 @@ def _share(row: dict[str, str], column: str, line: int) -> float:
 
 _SUFFIXES = (".png", ".nii.gz", ".nii", ".tif", ".tiff", ".bmp")
 _RARER = (".jpg", ".jpeg", ".webp", ".dcm")
+# What a run writes besides PNG and NIfTI: read where it wrote neither.
+_CLINICAL = (".nrrd", ".seg.dcm")
+
+
+# What a run notes of a target that it did not find, see `lexiseg.io.dicom_seg`.
+_NOTHING = "dicom-seg: no segment of what was not found"
 
 
 def _key(name: str) -> str:
     """A file's name as it is looked for: accents composed, a known suffix in lower case."""
-    suffix = next((each for each in (*_SUFFIXES, *_RARER) if name.lower().endswith(each)), "")
+    suffix = next((each for each in (*_SUFFIXES, *_CLINICAL, *_RARER) if name.lower().endswith(each)), "")
     return unicodedata.normalize("NFC", name[: len(name) - len(suffix)]) + suffix
 
 
@@ -157,17 +165,24 @@ class PredictionFolder:
         Raises:
             UnreadableScan: there are two of them; one line.
         """
-        own = self._one(f"{safe_id(id)}_mask") or self._one(f"{safe_id(id)}_mask", _RARER)
+        stem = safe_id(id)
+        own = self._one(f"{stem}_mask") or self._clinical(f"{stem}_mask") or self._one(f"{stem}_mask", _RARER)
         # NAME.jpg may well be the scan, so it is the last to be taken for a mask.
-        return own or self._one(safe_id(id)) or self._one(safe_id(id), _RARER)
+        return own or self._one(stem) or self._clinical(stem) or self._one(stem, _RARER)
 
     def phrase_mask(self, id: str, slug: str) -> Path | None:
         """NAME_mask_SLUG.*: the mask of one of several phrases; None where there is none."""
-        return self._one(f"{safe_id(id)}_mask_{slug}")
+        stem = f"{safe_id(id)}_mask_{slug}"
+        return self._one(stem) or self._one(stem, (".nrrd",))
+
+    def seg(self, id: str) -> Path | None:
+        """NAME_mask.seg.dcm, which holds all phrases; None where there is none."""
+        return self._one(f"{safe_id(id)}_mask", (".seg.dcm",))
 
     def labels(self, id: str) -> Path | None:
         """The label map of several phrases: NAME_labels.png, or a volume's NAME_mask.*."""
-        return self._one(f"{safe_id(id)}_labels") or self._one(f"{safe_id(id)}_mask")
+        stem = safe_id(id)
+        return self._one(f"{stem}_labels") or self._one(f"{stem}_mask") or self._one(f"{stem}_mask", (".nrrd",))
 
     def saliency(self, id: str) -> Path | None:
         """NAME_saliency.*, which `lexiseg segment --save-stages` writes where one phrase is asked."""
@@ -182,6 +197,9 @@ class PredictionFolder:
             if stem.endswith("_mask") and stem not in wanted:
                 found += names
         return sorted(found)
+
+    def _clinical(self, stem: str) -> Path | None:
+        return next(filter(None, (self._one(stem, (each,)) for each in _CLINICAL)), None)
 
     def _one(self, stem: str, suffixes: Sequence[str] = _SUFFIXES) -> Path | None:
         found = [name for suffix in suffixes for name in self.names.get(stem + suffix, ())]
@@ -225,6 +243,7 @@ def read_prediction(
     reported: Sequence[ReportedTarget] = (),
     text: str | None = None,
     labels: Sequence[int] = (),
+    segments: Sequence[int] = (),
 ) -> Prediction | None:
     """Read an id's mask and, where one phrase was asked and there is one, its saliency.
 
@@ -235,6 +254,7 @@ def read_prediction(
         reported: the id's rows of results.csv.
         text: the phrase whose mask is wanted, where several were asked; any of them when None.
         labels: values that are the target, of a label map whose phrases no results.csv names.
+        segments: numbers of the target's segments, of a SEG with several of which none has the phrase's name.
 
     Returns:
         None where there is no mask.
@@ -251,16 +271,27 @@ def read_prediction(
         if several:
             labels = ()
             path = folder.phrase_mask(id, slugs([target.text for target in reported])[place])
-            if path is None:
+            # A SEG has a segment of each phrase, whole.
+            path = path or folder.seg(id)
+            if path is None and folder.labels(id) is not None:
                 path, labels = folder.labels(id), (place + 1,)
                 notes.append("of the label map, in which phrases take pixels from one another")
         reported = [reported[place]]
     path = path or folder.mask(id)
+    asked = reported[0].text if len(reported) == 1 else text
     if path is None:
-        return None
-    stored = read_stored(path)
-    decided = stored.decided(labels)
-    mask, note = onto_truth(decided.mask, stored, truth)
+        if not nothing_was_written(reported):
+            return None
+        mask: BoolArray = np.zeros(truth.shape, np.bool_)
+        notes.append("no file: the run found nothing, of which no SEG is written")
+    elif is_seg(path):
+        mask, more = _of_seg(path, truth, segments, asked, absent=nothing_was_written(reported))
+        notes += more
+    else:
+        stored = read_stored(path)
+        decided = stored.decided(labels)
+        mask, note = onto_truth(decided.mask, stored, truth)
+        notes += [*decided.notes, note]
     presence, confidence = _evidence(reported)
     decisions = [target.present for target in reported if target.present is not None]
     return Prediction(
@@ -269,10 +300,28 @@ def read_prediction(
         presence=presence,
         confidence=confidence,
         saliency=_saliency(None if several else folder.saliency(id), truth),
-        notes=tuple(filter(None, (*notes, *decided.notes, note))),
+        notes=tuple(filter(None, notes)),
         run_notes="; ".join(dict.fromkeys(target.notes for target in reported if target.notes)),
         unknown=any(target.unknown for target in reported),
     )
+
+
+def nothing_was_written(reported: Sequence[ReportedTarget]) -> bool:
+    """Whether a run said that it found nothing, and wrote no DICOM object of it."""
+    return bool(reported) and all(target.present is False and _NOTHING in target.notes for target in reported)
+
+
+def _of_seg(
+    path: Path, truth: Truth, segments: Sequence[int], text: str | None, *, absent: bool
+) -> tuple[BoolArray, list[str]]:
+    """A SEG's segment on the truth's grid, and notes."""
+    seg = read_seg(path)
+    if absent and text is not None and not seg.has(text):
+        return np.zeros(truth.shape, np.bool_), ["no segment: the run found nothing"]
+    # Of one segment, and of one of that name, nobody needs to say which is meant.
+    chosen = () if len(seg.labels) == 1 or (text is not None and seg.has(text)) else segments
+    mask = seg.onto(seg.numbers(chosen, text), truth.shape, truth.geometry)
+    return mask, list(seg.notes)
 
 
 def place_of_phrase(reported: Sequence[ReportedTarget], text: str) -> int | None:

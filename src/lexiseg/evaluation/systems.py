@@ -14,6 +14,7 @@ from lexiseg.evaluation.predictions import (
     Prediction,
     PredictionFolder,
     ReportedTarget,
+    nothing_was_written,
     place_of_phrase,
     read_prediction,
     read_reported,
@@ -55,7 +56,7 @@ class SystemReader:
         self._has_table = RESULTS in self.folder.names
         for row in rows:
             self._refuse_undecided(row)
-        found = [row for row in rows if not self._unanswered(row) and _there(self.folder.mask, row.id)]
+        found = [row for row in rows if not self._unanswered(row) and self._has_answer(row)]
         self.found = len(found)
         self.missing = len(rows) - sum(self._phrase_asked(row) for row in found)
         self.has_saliency = any(_there(self.folder.saliency, row.id) for row in found)
@@ -66,9 +67,12 @@ class SystemReader:
         if reason := self._unanswered(row):
             return reason
         reported, text = self._of(row), self._phrase(row)
-        labels = self._settings.labels_for((row.text, row.label)) if self._label_maps else ()
+        chosen = self._settings.labels_for((row.text, row.label))
+        labels = chosen if self._label_maps else ()
         try:
-            found = read_prediction(self.folder, row.id, truth, reported=reported, text=text, labels=labels)
+            found = read_prediction(
+                self.folder, row.id, truth, reported=reported, text=text, labels=labels, segments=chosen
+            )
         except UnreadableScan as error:
             logger.warning("%s: refused: %s", self.folder.path.name, error)
             return UnreadableScan(within(self.folder.path, error))
@@ -109,6 +113,10 @@ class SystemReader:
             return "results.csv does not list it"
         failed = next((target.error for target in reported if target.error), "")
         return f"its run failed: {failed}" if failed else ""
+
+    def _has_answer(self, row: ManifestRow) -> bool:
+        """Whether there is a mask, or the run found nothing and so wrote none."""
+        return _there(self.folder.mask, row.id) or nothing_was_written(self._of(row))
 
     def _phrase_asked(self, row: ManifestRow) -> bool:
         reported, text = self._of(row), self._phrase(row)

@@ -16,6 +16,7 @@ from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
 from lexiseg.io.names import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.read import read_scan
+from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Volume
@@ -67,7 +68,8 @@ class TruthReader:
     def read(self, row: ManifestRow) -> Truth:
         """See `read_truth`."""
         settings = self._settings
-        labels = settings.labels_for((row.text, row.label)) if self._label_maps else ()
+        several = self._label_maps or (row.mask is not None and not row.error and is_seg(row.mask))
+        labels = settings.labels_for((row.text, row.label)) if several else ()
         return read_truth(row, has_boxes=self._has_boxes, absent=settings.absent, labels=labels)
 
 
@@ -81,6 +83,9 @@ def are_label_maps(paths: Iterable[Path | None]) -> bool:
         if path is None:
             continue
         try:
+            # A SEG's segments have numbers of their own.
+            if is_seg(path):
+                continue
             stored = read_stored(path)
             levels = stored.levels
         except UnreadableScan:
@@ -97,7 +102,8 @@ def read_truth(
 ) -> Truth:
     """Read a manifest row's truth: its mask, else its boxes, else that its label means absence.
 
-    Spacing comes from a NIfTI mask, or from the scan where that is DICOM or NIfTI; plain images have none.
+    A DICOM SEG is put on the grid of its scan. Spacing comes from a volume's mask, or from the scan where that is
+    DICOM or NIfTI; plain images have none.
 
     Args:
         row: of the manifest.
@@ -123,6 +129,8 @@ def read_truth(
             spacing=scan.spacing,
             geometry=scan.geometry if isinstance(scan, Volume) else None,
         )
+    if is_seg(row.mask):
+        return _of_seg(row, row.mask, labels)
     stored = read_stored(row.mask)
     found = stored.decided(labels)
     mask = found.mask
@@ -144,6 +152,23 @@ def read_truth(
         geometry=stored.geometry,
         exif=exif_orientation(row.image) if mask.ndim == 2 else 1,
         notes=found.notes,
+    )
+
+
+def _of_seg(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
+    """A SEG's segment on the grid of its scan, which must be there: a SEG leaves empty slices out."""
+    scan = read_scan(row.image)
+    geometry = scan.geometry if isinstance(scan, Volume) else None
+    seg = read_seg(path)
+    mask = seg.onto(seg.numbers(labels, row.text or row.label or None), scan.shape, geometry)
+    return Truth(
+        shape=scan.shape,
+        present=bool(mask.any()),
+        file=path,
+        mask=mask,
+        spacing=scan.spacing,
+        geometry=geometry,
+        notes=seg.notes,
     )
 
 

@@ -82,7 +82,7 @@ def stored_frame(path: Path, max_pixels: int) -> tuple[NDArray[Any], Dataset]:
 
     header = read_header(path)
     if header.get("SOPClassUID") in SEGMENTATION_CLASSES:
-        raise UnreadableScan("it is a DICOM segmentation object, which is not read; save it as PNG or NIfTI")
+        raise UnreadableScan("it is a DICOM SEG, whose place needs its scan; save it as PNG or NIfTI")
     refuse_no_image(header)
     refuse_large(integer_of(header, "Rows") or 0, integer_of(header, "Columns") or 0, max_pixels)
     frames = integer_of(header, "NumberOfFrames") or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,7 @@ def _parsed(value: Any, count: int) -> list[float] | None:
         numbers = [float(each) for each in list(value)[:count]]
     except (TypeError, ValueError):
         return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
 
 def _require(dataset: Any, notes: dict[str, str]) -> None:

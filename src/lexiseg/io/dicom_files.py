@@ -121,7 +121,7 @@ def is_deflated(head: bytes) -> bool:
 
 
 def _too_large(limit: int) -> str:
-    return f"it holds more than {limit} bytes, too much for one frame; resize it or raise max_pixels"
+    return f"it holds more than {limit} bytes, too much for its pixels; resize it or raise max_pixels"
 
 
 def _refuse_inflated(content: bytes, limit: int) -> None:

@@ -54,6 +54,10 @@ def find_sources(
     Raises:
         UsageError: no input, an input that is missing, a folder that may not be read, no scan at all, a series that
             must be chosen, or files of several patients.
+
+    Example:
+        >>> [source.shown for source in find_sources(["scan.png"])]
+        ['scan.png']
     """
     if not inputs:
         raise UsageError("no scan was given; name at least one file or folder")
@@ -108,6 +112,11 @@ def describe_inputs(inputs: Sequence[str | Path], options: SourceOptions | None 
 
     Raises:
         UsageError: an input is missing, a folder may not be read, or there is no input.
+
+    Example:
+        >>> found = describe_inputs(["scan.png"])[0]
+        >>> found.kind, found.shape, found.status
+        ('image', (1, 256, 256), 'ok')
     """
     if not inputs:
         raise UsageError("no path was given; name at least one file or folder")

@@ -125,13 +125,14 @@ def nrrd_header(path: Path) -> GridHeader:
         raise UnreadableScan("its encoding is none that is supported; save it as raw or gzip")
     total = int(np.prod(sizes, dtype=object))
     least = {"raw": total * wide, "gzip": total * wide // _BEST_RATIO, "gz": total * wide // _BEST_RATIO}
+    data = _beside(path, fields.get("data file") or fields.get("datafile"))
     return GridHeader(
         sizes=_three([sizes[axis] for axis in space]),
         values=sizes[rest[0]] if rest else 1,
         colour=bool(rest) and sizes[rest[0]] == 3 and fields["type"].lower() in _BYTES,
         affine=affine,
-        data=_beside(path, fields.get("data file") or fields.get("datafile")),
-        least=least.get(encoding, 0),
+        data=data,
+        least=least.get(encoding, 0) + (_end_of_header(path, b"\n\n") if data == path else 0),
         notes=notes,
     )
 
@@ -165,13 +166,15 @@ def meta_header(path: Path) -> GridHeader:
     data = fields.get("elementdatafile", "")
     total = int(np.prod(sizes, dtype=object)) * channels * wide
     binary = fields.get("binarydata", "true").lower() not in ("false", "0")
+    held = _beside(path, None if data.upper() == "LOCAL" else data)
+    begun = _end_of_header(path, b"ElementDataFile", b"\n") if held == path else 0
     return GridHeader(
         sizes=_three(sizes[:3]),
         values=channels if channels > 1 else sizes[3] if count == 4 else 1,
         colour=channels == 3 and fields["elementtype"].upper() == "MET_UCHAR",
         affine=_affine(vectors, tuple(origin[:3]) if origin is not None else None, _LPS, 1.0),
-        data=_beside(path, None if data.upper() == "LOCAL" else data),
-        least=total // _BEST_RATIO if packed else total if binary else 0,
+        data=held,
+        least=begun + (total // _BEST_RATIO if packed else total if binary else 0),
         notes={} if turned is not None else {"affine": _UNPLACED},
     )
 
@@ -198,6 +201,19 @@ def _meta_fields(path: Path) -> dict[str, str]:
         if name.strip().lower() == "elementdatafile":
             return fields
     raise UnreadableScan("its header does not name its data; copy or export it again")
+
+
+def _end_of_header(path: Path, *marks: bytes) -> int:
+    """How many bytes lie before the voxels in the header's own file: all up to the end of these, one after another."""
+    with path.open("rb") as file:
+        head = file.read(_LONGEST).replace(b"\r\n\r\n", b"\n\n")
+    at = 0
+    for mark in marks:
+        found = head.find(mark, at)
+        if found < 0:
+            return 0
+        at = found + len(mark)
+    return at
 
 
 def _lines(path: Path) -> list[str]:

@@ -48,6 +48,18 @@ class _GridReader:
         refuse_flat_values(values)
         return Volume(values, _geometry(header), id=options.id, window=window, source=path, notes=notes)
 
+    def voxels(self, path: Path, max_voxels: int) -> tuple[NDArray[Any], Geometry, dict[str, str]]:
+        """The voxels (D, H, W) as they are stored, be they all equal, where they lie, and notes: for masks.
+
+        Raises:
+            UnreadableScan: it is damaged or too large, or holds colours or several volumes; the reason alone.
+        """
+        header = type(self)._header(path)
+        self._choose(header, ReadOptions(id="", max_pixels=0, max_voxels=max_voxels))
+        if header.colour or header.values > 1:
+            raise UnreadableScan(f"it holds {header.values} numbers a voxel; expected one")
+        return self._values(path, header), _geometry(header), dict(header.notes)
+
     def describe(self, path: Path, options: ReadOptions) -> Description:
         """See `Reader.describe`."""
         header = type(self)._header(path)

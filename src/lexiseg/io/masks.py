@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom import DicomReader, stored_frame
 from lexiseg.io.images import open_image
+from lexiseg.io.itk import MetaReader, NrrdReader
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.mask_levels import Decided, Kind, Levels, decide, look_at
 from lexiseg.io.mask_pictures import drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
+from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume
@@ -30,10 +32,10 @@ class Stored:
     """Values of a file on their grid.
 
     Attributes:
-        values: (H, W) of an image or DICOM, (D, H, W) of NIfTI, scaled by its header: grey levels, labels, a palette's
-            indices, alpha, the brightest channel of one colour, or colours.
+        values: (H, W) of an image or DICOM, (D, H, W) of NIfTI or NRRD, scaled by its header: grey levels, labels, a
+            palette's indices, alpha, the brightest channel of one colour, or colours.
         path: the file.
-        geometry: where a NIfTI file's voxels lie; None for images.
+        geometry: where a volume's voxels lie; None for images.
         header: what a writer of the same voxels repeats; None for images.
         lossy: whether compression changed the values, as JPEG's does.
         colours: whether the values are colours, 0xRRGGBB.
@@ -91,7 +93,8 @@ class Stored:
 
 
 def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: int = MAX_VOXELS) -> Stored:
-    """Read the values of a mask, a label map or a saliency: an image file, NIfTI or DICOM of one frame.
+    """Read the values of a mask, a label map or a saliency: an image file, NIfTI, NRRD, MetaImage or DICOM
+    of one frame.
 
     What counts of an image is said by `lexiseg.io.mask_pictures.drawn`. NIfTI is read on its own voxels, as
     `read_scan` reads it. Of DICOM the stored values count, without rescale and window; MONOCHROME1 is inverted and
@@ -121,11 +124,15 @@ def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: i
                 one_bit=found.one_bit,
                 notes=found.notes,
             )
+        for reader in (NrrdReader(), MetaReader()):
+            if reader.can_read(head, path):
+                values, geometry, decided = reader.voxels(path, max_voxels)
+                return Stored(values, path, geometry, notes=tuple(decided.values()))
         if NiftiReader().can_read(head, path):
             with open_volume(path, max_voxels) as volume:
                 values, geometry, header = read_voxels(volume)
             return Stored(values, path, geometry, header)
-        raise UnreadableScan("its content is no image, NIfTI or DICOM; expected a mask as PNG or NIfTI")
+        raise UnreadableScan("its content is no image, NIfTI, NRRD, MetaImage or DICOM; expected a mask as PNG, NIfTI")
 
 
 def _of_dicom(path: Path, max_pixels: int) -> Stored:
@@ -153,15 +160,15 @@ def read_mask(
     max_pixels: int = MAX_PIXELS,
     max_voxels: int = MAX_VOXELS,
 ) -> BoolArray:
-    """Read a mask from an image file, NIfTI or DICOM of one frame; unlike a scan, it may well be empty.
+    """Read a mask from an image file, NIfTI, NRRD, DICOM SEG or DICOM of one frame; unlike a scan, it may be empty.
 
     See `Stored.decided` for what is inside. A volume that is stored mirrored or with its axes permuted is turned onto
-    the scan's voxels, by the affines.
+    the scan's voxels, by the affines. A SEG leaves empty frames out, so that its scan must be given.
 
     Args:
         path: the file.
-        scan: the scan that the mask is of; when given, the grids must agree: for NIfTI by `turn_onto`.
-        label: what is inside, where a file holds more than 0 and one other value.
+        scan: the scan that the mask is of; when given, the grids must agree: for volumes by `turn_onto`.
+        label: what is inside, where a file holds more than 0 and one other value; of a SEG the segment's number.
         max_pixels: as for `read_scan`.
         max_voxels: as for `read_scan`.
 
@@ -177,6 +184,13 @@ def read_mask(
         dtype('bool')
     """
     path = Path(path)
+    if is_seg(path):
+        seg = read_seg(path, max_pixels=max_pixels, max_voxels=max_voxels)
+        if scan is None:
+            with reading(path):
+                raise UnreadableScan("it is a DICOM SEG, which leaves empty slices out; give the scan that it is of")
+        numbers = seg.numbers(() if label is None else (label,))
+        return seg.onto(numbers, scan.shape, scan.geometry if isinstance(scan, Volume) else None)
     stored = read_stored(path, max_pixels=max_pixels, max_voxels=max_voxels)
     mask = stored.decided(() if label is None else (label,)).mask
     with reading(path):

@@ -52,7 +52,7 @@ class PictureStack:
                     f"{_words(slices[0])}; expected pictures of one size and kind"
                 )
             slices.append(values)
-            if len(slices) * values[..., 0].size * (1 if values.ndim == 2 else 3) > options.max_voxels:
+            if len(slices) * values.size > options.max_voxels:
                 raise UnreadableScan(f"it holds more than {options.max_voxels} voxels; raise max_voxels")
         values = np.stack(slices)
         notes = {"format": "stack of pictures", "orientation": _PLACED}

@@ -87,7 +87,7 @@ def structure_set(segments: Segments, sources: Sources, options: WriteOptions, n
         notes: gets what was left out.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import ImplicitVRLittleEndian
 
     dataset: Any = Dataset()
     taken_over(sources.header, dataset)
@@ -120,7 +120,8 @@ def structure_set(segments: Segments, sources: Sources, options: WriteOptions, n
     if filled:
         notes["rtstruct-slices"] = f"contours of {len(filled)} slices without a file refer to none"
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # An explicit VR gives decimal strings 64 KiB, which a contour of some thousand corners exceeds.
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset

@@ -28,6 +28,10 @@ class SourceOptions:
 
     Raises:
         UsageError: they contradict each other, or are out of range.
+
+    Example:
+        >>> SourceOptions(volume=2).record()
+        {'volume': 2}
     """
 
     series: tuple[str, ...] = ()
@@ -121,6 +125,10 @@ def read_source(
 
     Raises:
         UnreadableScan: see there.
+
+    Example:
+        >>> read_source(Source.of_file("scan.png")).shape
+        (256, 256)
     """
     if source.error:
         raise UnreadableScan(source.error)

@@ -68,6 +68,9 @@ def found_below(folder: Path, passed: Counter[str]) -> Iterator[Found]:
             found = _look_at(Path(place, name))
             if found is not None:
                 yield found
+            elif name.lower().endswith(".zip"):
+                # One that is named is opened.
+                passed["zip"] += 1
 
 
 def _refuse(error: OSError) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +38,12 @@ def surety(of: SliceResult) -> float:
 
 
 def close_gaps(
-    slices: Sequence[SliceResult], thickness: NDArray[np.float64], settings: VolumeSettings, redraw: Redraw
+    slices: Sequence[SliceResult],
+    thickness: NDArray[np.float64],
+    settings: VolumeSettings,
+    redraw: Redraw,
+    *,
+    min_iou: float = 0.0,
 ) -> list[SliceResult]:
     """Ask once more in empty slices between two that have the target; all of a gap, or nothing of it.
 
@@ -47,6 +52,8 @@ def close_gaps(
         thickness: mm of each.
         settings: their `max_gap` and `min_overlap`.
         redraw: see `Redraw`.
+        min_iou: the segmenter's estimate of what is drawn in a gap must reach this share of its estimate of the
+            worse end: what is not there is drawn too, and rated low.
     """
     filled = list(slices)
     drawn = [k for k, each in enumerate(slices) if each.present]
@@ -61,85 +68,112 @@ def close_gaps(
         middles = np.cumsum(thickness) - thickness / 2
         way = (middles[empty.start : empty.stop] - middles[before]) / (middles[after] - middles[before])
         again = [redraw(k, *_between(ends, float(share)), slices[k]) for k, share in zip(empty, way, strict=True)]
-        if all(shared(each.estimate.mask, end) >= settings.min_overlap for each in again for end in ends):
+        least = min_iou * min(slices[before].estimate.iou, slices[after].estimate.iou)
+        if all(
+            each.estimate.iou >= least and shared(each.estimate.mask, end) >= settings.min_overlap
+            for each in again
+            for end in ends
+        ):
             filled[empty.start : empty.stop] = again
     return filled
+
+
+def drop_unsure(slices: Sequence[SliceResult], share: float) -> list[SliceResult]:
+    """Empty the pieces whose surest slice is far less sure than the surest of all.
+
+    Where a volume has the target, the slices that show it speak more clearly for it than those that do not, and the
+    preset's threshold, which is made for single scans, lies below both.
+
+    Args:
+        slices: of a phrase, in order.
+        share: see `VolumeSettings.gate`; without effect where how sure a slice is is not defined.
+    """
+    sure = np.array([surety(each) for each in slices])
+    if share == 0 or not np.isfinite(sure).all():
+        return list(slices)
+
+    def keeps(pieces: _Pieces) -> NDArray[np.bool_]:
+        peaks = np.zeros(len(pieces.spans) + 1)
+        for of, value in zip(pieces.labels, sure, strict=True):
+            here = np.unique(of)
+            peaks[here] = np.maximum(peaks[here], value)
+        return np.asarray(peaks[1:] >= share * sure.max())
+
+    return _only(slices, keeps)
 
 
 def drop_pieces(
     slices: Sequence[SliceResult], thickness: NDArray[np.float64] | None, area: float, settings: VolumeSettings
 ) -> list[SliceResult]:
-    """Empty the pieces of the target, in three dimensions, that the settings do not keep.
+    """Empty the pieces of the target, in three dimensions, that are too small.
 
     Args:
         slices: of a phrase, in order.
         thickness: mm of each; None where nobody knows: sizes are then counts of voxels, and no mm3 are asked for.
         area: mm2 of a pixel; of no effect without a thickness.
-        settings: their `gate`, `min_slices`, `min_volume`, `min_share` and `keep`.
+        settings: their `min_slices`, `min_volume`, `min_share` and `keep`.
     """
+
+    def keeps(pieces: _Pieces) -> NDArray[np.bool_]:
+        sizes = pieces.sizes(None if thickness is None else area * thickness)
+        kept = np.asarray(pieces.spans >= settings.min_slices)
+        if thickness is not None:
+            kept &= sizes >= settings.min_volume
+        if kept.any():
+            kept &= sizes >= settings.min_share * sizes[kept].max()
+            if settings.keep == "largest":
+                kept &= np.arange(len(sizes)) == int(np.argmax(np.where(kept, sizes, -1)))
+        return kept
+
+    asked = settings.min_slices > 1 or settings.min_volume > 0 or settings.min_share > 0 or settings.keep == "largest"
+    return _only(slices, keeps) if asked else list(slices)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Pieces in three dimensions, k - 1 for the label k.
+
+    Attributes:
+        labels: (N, h, w), 0 outside.
+        counts: (N, pieces) pixels of each in each slice.
+    """
+
+    labels: NDArray[Any]
+    counts: NDArray[np.int64]
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """In how many slices each is."""
+        return np.asarray((self.counts > 0).sum(axis=0))
+
+    def sizes(self, voxels: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """mm3 of each, by those of a voxel in each slice; voxels where None."""
+        return np.asarray(self.counts.sum(axis=0).astype(np.float64) if voxels is None else voxels @ self.counts)
+
+
+def _only(slices: Sequence[SliceResult], keeps: Callable[[_Pieces], NDArray[np.bool_]]) -> list[SliceResult]:
+    """The slices with some of their pieces alone."""
+    from scipy import ndimage  # here, since importing it takes longer than all of the room
+
     masks = [each.estimate.mask for each in slices]
-    boxes = [_box(mask) for mask in masks]
-    seen = [box for box in boxes if box is not None]
-    if not seen or not _drops(settings):
+    seen = [box for mask in masks if (box := _box(mask)) is not None]
+    if not seen:
         return list(slices)
     rows = slice(min(box[0].start for box in seen), max(box[0].stop for box in seen))
     columns = slice(min(box[1].start for box in seen), max(box[1].stop for box in seen))
-    labels, spans, sizes = _pieces([mask[rows, columns] for mask in masks], thickness, area)
-    kept = (spans >= settings.min_slices) & _sure_enough(slices, labels, len(spans), settings.gate)
-    if thickness is not None:
-        kept &= sizes >= settings.min_volume
-    if kept.any():
-        kept &= sizes >= settings.min_share * sizes[kept].max()
-        if settings.keep == "largest":
-            kept &= np.arange(len(sizes)) == int(np.argmax(np.where(kept, sizes, -1)))
+    touching = np.zeros((3, 3, 3), np.bool_)
+    touching[1] = True
+    touching[:, 1, 1] = True
+    labels, count = ndimage.label(np.stack([mask[rows, columns] for mask in masks]), structure=touching)
+    counts = np.stack([np.bincount(of.ravel(), minlength=count + 1)[1:] for of in labels])
     # Label 0 is the background.
-    passes = np.concatenate([[False], kept])
+    passes = np.concatenate([[False], keeps(_Pieces(labels, counts))])
     found = []
     for each, mask, of in zip(slices, masks, labels, strict=True):
         left = np.zeros_like(mask)
         left[rows, columns] = passes[of]
         found.append(each if not (mask & ~left).any() else with_mask(each, left))
     return found
-
-
-def _drops(settings: VolumeSettings) -> bool:
-    return (
-        settings.gate > 0
-        or settings.min_slices > 1
-        or settings.min_volume > 0
-        or settings.min_share > 0
-        or settings.keep == "largest"
-    )
-
-
-def _sure_enough(slices: Sequence[SliceResult], labels: NDArray[Any], count: int, share: float) -> NDArray[np.bool_]:
-    """Which of the pieces have a slice that is nearly as sure as the surest of all."""
-    sure = np.array([surety(each) for each in slices])
-    if share == 0 or not np.isfinite(sure).all():
-        return np.ones(count, np.bool_)
-    peaks = np.zeros(count + 1)
-    for of, value in zip(labels, sure, strict=True):
-        peaks[np.unique(of)] = np.maximum(peaks[np.unique(of)], value)
-    return np.asarray(peaks[1:] >= share * sure.max())
-
-
-def _pieces(
-    masks: Sequence[BoolArray], thickness: NDArray[np.float64] | None, area: float
-) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64]]:
-    """Labels (N, h, w) from 1, and of each piece how many slices it spans and its mm3, or voxels."""
-    from scipy import ndimage  # here, since importing it takes longer than all of the room
-
-    touching = np.zeros((3, 3, 3), np.bool_)
-    touching[1] = True
-    touching[:, 1, 1] = True
-    labels, count = ndimage.label(np.stack(masks), structure=touching)
-    spans = np.zeros(count, np.int64)
-    sizes = np.zeros(count, np.float64)
-    for k, of in enumerate(labels):
-        pixels = np.bincount(of.ravel(), minlength=count + 1)[1:]
-        spans += pixels > 0
-        sizes += pixels * (1.0 if thickness is None else area * thickness[k])
-    return labels, spans, sizes
 
 
 def smooth(

@@ -71,6 +71,12 @@ def propagate(
         IndexError: there is no such plane.
         ValueError: the mask has another shape than the plane.
 
+    Example:
+        >>> from lexiseg.datasets.phantoms.volume import generate_volume
+        >>> made = generate_volume("breast-ultrasound", 4, slices=7, size=96, spacing=(6.0, 1.2, 1.2))
+        >>> found = propagate(lexiseg.load("demo").segmenter, made.scan.planes(), 3, made.target[3])
+        >>> sorted(found), [k for k in range(7) if made.target[k].any() and k != 3]
+        ([2, 4], [2, 4])
     """
     carry = carrier(segmenter, settings, mask_settings, encodings)
     found = carry_both_ways(carry, planes, start, mask, forbidden=forbidden)

@@ -15,6 +15,7 @@ from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.consistency import (
     close_gaps,
     drop_pieces,
+    drop_unsure,
     skipped_steps,
     smooth,
     surety,
@@ -91,12 +92,13 @@ class VolumeSteps:
         settings, thickness = self.settings, None if self.positions is None else thickness_of(self.positions)
         if settings.propagate:
             kept = self._propagated(kept)
-        if settings.max_gap > 0 and thickness is not None and self._mask.fusion != "region":
-            kept = close_gaps(kept, thickness, settings, self._redraw)
-        kept = drop_pieces(kept, thickness, self.area, settings)
         if settings.smoothing > 0 and self.positions is not None:
             kept = smooth(kept, self.positions, settings.smoothing, self._recut)
-        return kept
+        # Before gaps are closed: what is closed between two slips would pass for a target.
+        kept = drop_unsure(kept, settings.gate)
+        if settings.max_gap > 0 and thickness is not None and self._mask.fusion != "region":
+            kept = close_gaps(kept, thickness, settings, self._redraw, min_iou=self._propagation.min_iou)
+        return drop_pieces(kept, thickness, self.area, settings)
 
     def _recut(self, probability: np.ndarray) -> BoolArray:
         return clean_answer(probability, self._mask)

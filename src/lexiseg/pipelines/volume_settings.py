@@ -27,18 +27,19 @@ class VolumeSettings:
         batch: how many slices go through the models at once; 0 for one on a CPU and eight elsewhere.
         propagate: the surest slices are carried to their neighbours by the segmenter, see `PropagationSettings`;
             what they do not reach stays empty.
-        max_gap: mm. Empty slices between two that have the target are asked for once more, with the box that lies
-            between theirs, where they are at most so thick together; all must then overlap both ends. 0 for none.
-        min_slices: pieces of the target that span fewer slices go: a structure of the body spans slices, a slip of
-            the encoder mostly does not. Pixels that touch are one piece, and so are equal pixels of neighbours.
+        smoothing: mm, the standard deviation of a Gaussian along the normal, over the probabilities of the slices
+            that are drawn; 0 for none.
         gate: slices stay empty whose piece is not sure enough: its surest slice, by confidence times presence, must
             reach this share of the volume's surest one, 0 to 1; 0 for none. The preset's threshold, which is made
             for single scans, holds for each slice besides.
+        max_gap: mm. Empty slices between two that have the target are asked for once more, with the box that lies
+            between theirs, where they are at most so thick together. All of them must overlap both ends, and be rated
+            by the segmenter as `PropagationSettings.min_iou` says. 0 for none.
+        min_slices: pieces of the target that span fewer slices go: a structure of the body spans slices, a slip of
+            the encoder mostly does not. Pixels that touch are one piece, and so are equal pixels of neighbours.
         min_volume: mm3; smaller pieces go.
         min_share: pieces smaller than this share of the largest one go, 0 to 1.
         keep: "all" pieces that are left, or the "largest".
-        smoothing: mm, the standard deviation of a Gaussian along the normal, over the probabilities of the slices
-            that are drawn; 0 for none.
         min_overlap: the share of the smaller mask that counts as overlapping, above 0 and at most 1.
 
     Raises:
@@ -49,13 +50,13 @@ class VolumeSettings:
     window: str = "auto"
     batch: int = 0
     propagate: bool = False
-    max_gap: float = 0.0
+    smoothing: float = 0.0
     gate: float = 0.0
+    max_gap: float = 0.0
     min_slices: int = 1
     min_volume: float = 0.0
     min_share: float = 0.0
     keep: str = "all"
-    smoothing: float = 0.0
     min_overlap: float = 0.1
 
     def __post_init__(self) -> None:

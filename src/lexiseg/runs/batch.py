@@ -22,7 +22,7 @@ from lexiseg.runs.exports import write_exports
 from lexiseg.runs.folder import only_run, remove_outputs, take_over
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.notes import Notices, lost_to_others
-from lexiseg.runs.outputs import OutputOptions, write_outputs
+from lexiseg.runs.outputs import OutputOptions, refuse_unfit, write_outputs
 from lexiseg.runs.partial import ENDING, PartialVolume, key_of
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
 from lexiseg.runs.sizes import sizes
@@ -78,6 +78,8 @@ def segment_one(
             raise LexisegError(item.error)
         scan = _read(item)
         outputs = outputs or output_options(options)
+        # Before the work is done.
+        refuse_unfit(scan, item.name, outputs)
         # Probabilities of a volume's planes are kept with the stages alone.
         keep = options.save_stages or observe is not None or options.seg_type == "fractional"
         planes = pipeline.planes(scan)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as Pillow
 
@@ -272,7 +273,7 @@ def _whole_dicom(path: Path) -> bool:
     import pydicom
 
     # pydicom reads what is there. The last element of a structure set is Approval Status, of a SEG its pixels.
-    dataset = pydicom.dcmread(path)
+    dataset: Any = pydicom.dcmread(path)
     if dataset.Modality == "RTSTRUCT":
         return bool(dataset.get("ApprovalStatus"))
     bits = dataset.Rows * dataset.Columns * int(dataset.NumberOfFrames) * dataset.BitsAllocated

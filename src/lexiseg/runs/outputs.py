@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,22 @@ class Written:
     paths: list[Path]
     notes: dict[str, str]
     left_out: tuple[str, ...] = ()
+
+
+def refuse_unfit(scan: Scan, name: str, options: OutputOptions) -> None:
+    """Pass where any format that was asked for can hold a scan, as far as the scan alone says.
+
+    Raises:
+        FormatMismatch: none can; one line.
+    """
+    reasons = {each: writer_of(each).why_not(scan) for each in options.formats}
+    if reasons and all(reasons.values()) and not options.arrays_too:
+        raise _none_fits(name, reasons)
+
+
+def _none_fits(name: str, reasons: Mapping[str, str]) -> FormatMismatch:
+    told = "; ".join(f"{each}: {reason}" for each, reason in reasons.items())
+    return FormatMismatch(f"{name}: no format that was asked for can hold its mask ({told})")
 
 
 def write_outputs(
@@ -124,8 +140,7 @@ def write_outputs(
             notes[each] = f"left out: {error}"
             left_out.append(each)
     if len(left_out) == len(formats):
-        reasons = "; ".join(f"{each}: {notes[each].removeprefix('left out: ')}" for each in formats)
-        raise FormatMismatch(f"{name}: no format that was asked for can hold its mask ({reasons})")
+        raise _none_fits(name, {each: notes[each].removeprefix("left out: ") for each in formats})
     return Written(written, notes, tuple(left_out))
 
 

@@ -26,40 +26,12 @@ def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
     if not isinstance(scan, Volume):
         area = "" if spacing is None else f"{count * math.prod(spacing):.2f}"
         return {"area_px": str(count), "area_mm2": area, **found}
-    size = volume_mm3(mask, scan.geometry)
+    size = scan.geometry.volume(mask)
     return {
         "slices": str(int(mask.any(axis=(1, 2)).sum())),
         "volume_mm3": "" if size is None else f"{size:.2f}",
         **found,
     }
-
-
-def volume_mm3(mask: BoolArray, geometry: Geometry) -> float | None:
-    """The volume of a mask; None where the spacing is not known.
-
-    A voxel is the parallelepiped of the affine's three steps. Where the distances of slices differ, each slice is as
-    thick as half the way to its neighbours, the outer ones as thick as the way to their one neighbour.
-    """
-    if geometry.spacing is None:
-        return None
-    areas = mask.sum(axis=(1, 2)).astype(np.float64)
-    steps = geometry.affine[:3, :3]
-    plane = np.cross(steps[:, 0], steps[:, 1])
-    along = steps[:, 2] / np.linalg.norm(steps[:, 2])
-    # Of a sheared stack, slices lie closer than their centres do.
-    face = abs(float(plane @ along))
-    return float((areas * thicknesses(geometry)).sum() * face)
-
-
-def thicknesses(geometry: Geometry) -> NDArray[np.float64]:
-    """float64 (D,): mm of each slice along the stack, as far as it stands for its place."""
-    depth = geometry.shape[0]
-    step = float(np.linalg.norm(geometry.affine[:3, 2]))
-    if geometry.positions is None or depth < 2:
-        return np.full(depth, step)
-    gaps = np.diff(np.asarray(geometry.positions))
-    found: NDArray[np.float64] = np.concatenate([gaps[:1], (gaps[:-1] + gaps[1:]) / 2, gaps[-1:]])
-    return found
 
 
 def largest_diameter(mask: BoolArray, scan: Scan) -> float | None:
@@ -109,7 +81,7 @@ def _positions(corners: NDArray[np.float64], geometry: Geometry) -> NDArray[np.f
     steps = geometry.affine[:3, :3]
     along = corners[:, 0]
     if geometry.positions is not None:
-        centres, thick = np.asarray(geometry.positions), thicknesses(geometry)
+        centres, thick = np.asarray(geometry.positions), geometry.thicknesses
         # Half-way between neighbours, and as far beyond the outer ones.
         between = (centres[1:] + centres[:-1]) / 2
         edges = np.concatenate([centres[:1] - thick[0] / 2, between, centres[-1:] + thick[-1] / 2])

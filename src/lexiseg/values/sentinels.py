@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ _UNKNOWN_GAP = 1.0
 _HUGE = 1e19
 _ROUNDING = 1e-2
 _SAMPLE = 2**22
+_SLAB = 2**22
 _WHOLE_STEPS = (8, 10, 12, 14, 16)
 
 
@@ -68,24 +70,46 @@ def _as_float(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _sentinel(values: NDArray[Any]) -> float | None:
-    finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones((), np.bool_)
-    ends = {"initial": _limit(values.dtype, 1)}, {"initial": _limit(values.dtype, -1)}
-    low = values.min(where=finite, **ends[0])
+    low, high = _ends(values)
     if low < 0:
-        rest = finite & (values > low)
-        above = values.min(where=rest, **ends[0])
-        number = float(low)
-        if _apart(values, rest, number, float(above), known=_is_padding(number)):
-            return number
-    high = values.max(where=finite, **ends[1])
+        above = _next_to(values, low, up=True)
+        if _apart(values, float(low), float(above), known=_is_padding(float(low)), low=True):
+            return float(low)
     wrapped = values.dtype == np.uint16 and int(high) - 2**16 in PADDING_NUMBERS
     # The largest of an integer's type is what programs write for "no data" too.
     if wrapped or high > _HUGE or (values.dtype.kind in "iu" and high == _limit(values.dtype, 1)):
-        rest = finite & (values < high)
-        below = float(values.max(where=rest, **ends[1]))
-        if _apart(-values.astype(np.float64), rest, -float(high), -below, known=False):
+        below = _next_to(values, high, up=False)
+        if _apart(values, float(high), float(below), known=False, low=False):
             return float(high)
     return None
+
+
+def _slabs(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Parts along the first axis: masks of a whole volume would take as much memory again."""
+    step = max(1, _SLAB // max(1, values[0].size)) if values.ndim > 1 else _SLAB
+    for start in range(0, len(values), step):
+        yield values[start : start + step]
+
+
+def _ends(values: NDArray[Any]) -> tuple[Any, Any]:
+    """The smallest and the largest finite value; the type's limits where there is none."""
+    low, high = _limit(values.dtype, 1), _limit(values.dtype, -1)
+    for slab in _slabs(values):
+        finite = np.isfinite(slab)
+        low = min(low, slab.min(where=finite, initial=_limit(values.dtype, 1)))
+        high = max(high, slab.max(where=finite, initial=_limit(values.dtype, -1)))
+    return low, high
+
+
+def _next_to(values: NDArray[Any], number: Any, *, up: bool) -> Any:
+    """The finite value next above a number, or next below it; the type's limit where there is none."""
+    found = _limit(values.dtype, 1 if up else -1)
+    for slab in _slabs(values):
+        rest = np.isfinite(slab)
+        rest &= slab > number if up else slab < number
+        edge = slab.min(where=rest, initial=found) if up else slab.max(where=rest, initial=found)
+        found = min(found, edge) if up else max(found, edge)
+    return found
 
 
 def _is_padding(number: float) -> bool:
@@ -101,21 +125,24 @@ def _limit(dtype: np.dtype[Any], sign: int) -> Any:
     return np.iinfo(dtype).max if sign > 0 else np.iinfo(dtype).min
 
 
-def _apart(values: NDArray[Any], rest: NDArray[np.bool_], number: float, nearest: float, *, known: bool) -> bool:
-    """Whether `number`, the smallest, is no part of the range that the rest fills from `nearest` on."""
-    flat, kept = values.ravel(order="K"), rest.ravel(order="K")
-    step = -(-flat.size // _SAMPLE)
-    sample = flat[::step][kept[::step]].astype(np.float64)
+def _apart(values: NDArray[Any], number: float, nearest: float, *, known: bool, low: bool) -> bool:
+    """Whether `number`, the smallest or the largest, is no part of the range that the rest fills from `nearest` on."""
+    flat = values.ravel(order="K")
+    sample = flat[:: -(-flat.size // _SAMPLE)].astype(np.float64)
+    sample = sample[np.isfinite(sample) & (sample > number if low else sample < number)]
     if sample.size < 2:
         return False
-    width = float(np.percentile(sample, PERCENTILES[1])) - nearest
+    # Above, as below: the distance from the nearest to where nearly all of the rest lies.
+    sign = 1 if low else -1
+    width = float(np.percentile(sign * sample, PERCENTILES[1])) - sign * nearest
     # Two values alone are a mask.
     if not width > 0:
         return False
+    gap = sign * (nearest - number)
     if known:
-        return nearest - number > _KNOWN_GAP * width
-    held = float(np.count_nonzero(values == number)) / values.size
-    return held > PERCENTILES[0] / 100 and nearest - number > _UNKNOWN_GAP * width
+        return gap > _KNOWN_GAP * width
+    held = sum(int(np.count_nonzero(slab == number)) for slab in _slabs(values)) / values.size
+    return held > PERCENTILES[0] / 100 and gap > _UNKNOWN_GAP * width
 
 
 def stored_top(samples: NDArray[np.uint16], declared: int | None = None) -> tuple[int, str]:

@@ -202,7 +202,13 @@ def refuse_flat_values(values: NDArray[Any]) -> None:
     Raises:
         UnreadableScan: no value is finite, or all finite values are equal.
     """
-    _finite(values)
+    smallest, largest = np.inf, -np.inf
+    # Part by part: the finite values of a whole volume would be a copy of it.
+    for part in values:
+        kept = part[np.isfinite(part)] if part.dtype.kind == "f" else part
+        if kept.size:
+            smallest, largest = min(smallest, float(kept.min())), max(largest, float(kept.max()))
+    _refuse_flat(smallest, largest)
 
 
 def _finite(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -212,12 +218,16 @@ def _finite(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         finite = np.isfinite(flat)
         if not finite.all():
             flat = flat[finite]
-    if flat.size == 0:
+    smallest, largest = (float(flat.min()), float(flat.max())) if flat.size else (np.inf, -np.inf)
+    _refuse_flat(smallest, largest)
+    return flat, smallest, largest
+
+
+def _refuse_flat(smallest: float, largest: float) -> None:
+    if smallest > largest:
         raise UnreadableScan("no pixel is a finite number; expected an image to be there")
-    smallest, largest = float(flat.min()), float(flat.max())
     if smallest == largest:
         raise UnreadableScan(f"all pixels are equal ({smallest:g}); there is nothing to segment in it")
-    return flat, smallest, largest
 
 
 def to_unit(values: NDArray[Any], low: float, high: float) -> FloatArray:

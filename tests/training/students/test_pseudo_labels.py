@@ -154,7 +154,7 @@ class TestSet:
 
 class TestRefusals:
     def test_nothing_found_says_what_to_try(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
-        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["absent organ"])
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["unseen organ"])
         with pytest.raises(NoLabels, match="try other words") as caught:
             make_pseudo_labels(request)
         assert "\n" not in str(caught.value)

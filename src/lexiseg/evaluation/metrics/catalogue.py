@@ -26,7 +26,7 @@ class Metric:
         title: its name for people.
         formula: in words or symbols.
         lower_is_better: True of distances.
-        unit: "mm", "px" or "" for shares of one.
+        unit: "mm", "px", "ml" or "" for shares of one.
     """
 
     key: str
@@ -44,6 +44,9 @@ METRICS: dict[str, tuple[str, str, bool]] = {
     "nsd": ("NSD", "share of both boundaries' pixels within the tolerance of the other", False),
     "hd95": ("HD95", "larger of the two directions' 95th percentile of boundary distances", True),
     "assd": ("ASSD", "mean distance over both boundaries' pixels", True),
+    "volume_error": ("Volume error", "|V(prediction) - V(truth)|", True),
+    "slice_sensitivity": ("Slice sensitivity", "share of slices with the target in which anything is drawn", False),
+    "slice_specificity": ("Slice specificity", "share of slices without the target in which nothing is drawn", False),
     "box_iou": ("Box IoU", "mean IoU of true boxes with the predicted boxes matched to them", False),
     "saliency_auc": ("Saliency AUC", "how often a pixel inside is more salient than one outside", False),
     "pointing": ("Pointing game", "share of the most salient pixels that lie inside", False),

@@ -67,7 +67,13 @@ class SurfaceDistances:
     from_prediction: NDArray[np.float64]
 
     @classmethod
-    def of(cls, truth: BoolArray, prediction: BoolArray, spacing: Sequence[float] | None = None) -> SurfaceDistances:
+    def of(
+        cls,
+        truth: BoolArray,
+        prediction: BoolArray,
+        spacing: Sequence[float] | None = None,
+        positions: Sequence[float] | None = None,
+    ) -> SurfaceDistances:
         """Measure, centre to centre.
 
         A k-d tree of boundary points, and not a distance transform of the grid: it is exact too, and on a
@@ -77,6 +83,7 @@ class SurfaceDistances:
             truth: bool (H, W) or (D, H, W), not empty.
             prediction: bool, the same shape, not empty.
             spacing: the unit's length of a step along each axis; 1 (pixels) when None.
+            positions: of the slices along the first axis, where their distances differ.
 
         Raises:
             ValueError: a mask is empty, or the shapes or the spacing's length differ.
@@ -90,6 +97,9 @@ class SurfaceDistances:
         if steps.shape != (truth.ndim,):
             raise ValueError(f"the spacing has {steps.size} values, expected one for each of {truth.ndim} axes")
         ours, theirs = (np.argwhere(boundary(mask)) * steps for mask in (truth, prediction))
+        if positions is not None:
+            for points, mask in ((ours, truth), (theirs, prediction)):
+                points[:, 0] = np.asarray(positions)[np.argwhere(boundary(mask))[:, 0]]
         if not len(ours) or not len(theirs):
             raise ValueError("a mask is empty; it has no boundary to measure from")
         forth, back = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
@@ -186,6 +196,7 @@ def score_mask(
     spacing: Sequence[float] | None = None,
     tolerance: float = 2.0,
     empty: EmptyRule = EmptyRule.score,
+    positions: Sequence[float] | None = None,
 ) -> MaskScore:
     """Dice, IoU, precision, recall, NSD, HD95 and ASSD of a mask; boundaries are measured once for all three.
 
@@ -195,6 +206,7 @@ def score_mask(
         spacing: mm along each axis; None measures in pixels, which the keys then say.
         tolerance: of NSD, in mm, or pixels without spacing.
         empty: the rule for empty masks.
+        positions: mm of a volume's slices, where their distances differ.
 
     Raises:
         ValueError: the shapes or the spacing's length differ.
@@ -205,7 +217,7 @@ def score_mask(
     keys = surface_keys(spacing, tolerance)
     if emptiness is Emptiness.neither:
         values = {name: above / below for name, (above, below) in fractions.items()}
-        distances = SurfaceDistances.of(truth, prediction, spacing)
+        distances = SurfaceDistances.of(truth, prediction, spacing, positions)
         values[keys["nsd"]] = distances.nsd(tolerance)
         values[keys["hd95"]] = distances.hd95()
         values[keys["assd"]] = distances.assd()
