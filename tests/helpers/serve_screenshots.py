@@ -2,7 +2,7 @@
 
     python tests/helpers/serve_screenshots.py FOLDER
 
-FOLDER/all/ gets every view, to be looked at; FOLDER itself the few that the documentation shows, in 256 colours.
+FOLDER/all/ gets every view, to be looked at; FOLDER itself the few that the documentation shows.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def shoot(visit: Visit, view: Callable[[Visit], None], folder: Path, name: str, 
     visit.page.screenshot(path=path)
     visit.context.close()
     if name in SHOWN:
-        picture = Pillow.open(path).convert("RGB").quantize(200, dither=Pillow.Dither.NONE)
+        picture = Pillow.open(path).convert("RGB").quantize(200, Pillow.Quantize.MAXCOVERAGE, dither=Pillow.Dither.NONE)
         picture.save(folder / f"{SHOWN[name]}.png", optimize=True)
 
 

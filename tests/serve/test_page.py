@@ -244,6 +244,23 @@ class TestViews:
         visit.drawn()
         assert words() == "12 / 12"
 
+    def test_from_a_picture_to_a_volume_and_back(self, visit: Visit, breast_file: Path, head_file: Path) -> None:
+        visit.upload(breast_file)
+        visit.page.keyboard.press("d")
+        visit.click(30, 30)
+        visit.upload(head_file)
+        visit.page.wait_for_selector("canvas[aria-label*='axial 7 / 12']")
+        assert visit.page.locator("#targets .target").count() == 0
+        visit.page.click("#drawer-toggle")
+        visit.page.click(".scan-open:has-text('breast')")
+        visit.page.wait_for_selector("canvas[aria-label*='256 by 256']")
+        assert visit.page.locator("#slices").is_hidden()
+        assert visit.page.locator("#targets .target").count() == 1
+        visit.page.click("[aria-label^='Close breast']")
+        visit.page.click("#sure [value=yes]")
+        visit.page.wait_for_selector("#start:not([hidden])")
+        assert [scan["name"] for scan in visit.get("/scans")] == ["head.nii.gz"]
+
     def test_a_window_by_drag_and_by_name(self, visit: Visit, head_file: Path) -> None:
         visit.upload(head_file)
         page = visit.page

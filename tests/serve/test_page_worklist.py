@@ -75,6 +75,12 @@ def test_a_worklist_by_keys_alone(browser: Any, server: ServerProcess, results: 
     assert "press C" in page.inner_text("#note")
     keys.press("c")
     now(2)
+    # A reload comes back to the scan and its place in the list.
+    page.reload()
+    visit.ready()
+    page.wait_for_selector("#work-list li.active")
+    visit.settled()
+    assert page.inner_text("#scan-name") == names[-1]
     keys.press("r")
     now(3)
     keys.press("s")

@@ -133,6 +133,28 @@ class TestReview:
         assert doubt([row("0.65"), row("1.0", "0.1")], 0.3) == pytest.approx(0.9)
         assert doubt([row("0.3", verdict="unknown"), row("", status="failed")], 0.3) == 0
         assert doubt([row("", "")], None) == 0
+        assert doubt([row("1.0", "0.9")], 0.3, 0.4) == pytest.approx(0.4)
+        assert doubt([row("", status="failed")], 0.3, 0.4) == 0
+
+    def test_what_a_student_is_unsure_of_comes_first(self, tmp_path: Path) -> None:
+        from lexiseg.io.sources import Source
+        from lexiseg.runs.items import RunItem
+
+        def saved(name: str, values: np.ndarray) -> None:
+            Pillow.fromarray(values.astype(np.uint8)).save(tmp_path / name)
+
+        mask, unsure = boxed(*RED), np.zeros((64, 64))
+        unsure[16:48, 16:32] = 51
+        unsure[0:2, 0:4] = 255
+        saved("a_mask.png", mask * 255)
+        saved("a_uncertainty.png", unsure)
+        saved("b_mask.png", mask * 255)
+        saved("b_uncertainty.png", unsure * 0)
+        review = Review(tmp_path)
+        items = [RunItem(id=name, source=Source.of_file(name), shown=name, phrases=("red",)) for name in "abc"]
+        expected = (mask.sum() * 0.2 + 8) / (mask.sum() + 8)
+        assert review.uncertainty(items[0]) == pytest.approx(expected, rel=1e-6)
+        assert [review.uncertainty(item) for item in items[1:]] == [0, 0]
 
     def test_an_older_table_gains_the_columns(self, tmp_path: Path) -> None:
         path = tmp_path / "results.csv"

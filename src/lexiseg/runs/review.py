@@ -13,17 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
-from lexiseg.errors import LexisegError, UnwritableResult, UsageError
+from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.find import only_source
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable, scan_suffix, slugs
+from lexiseg.io.read import read_scan
 from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
 from lexiseg.runs.folder import only_run
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.table import RESULTS_NAME, Row, append_lines, csv_line, read_results, write_results
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Image, Scan
 
 REVIEWED = "reviewed"
 """The folder, inside a run's, of what people said and corrected."""
@@ -45,21 +46,21 @@ class Verdict:
     seconds: float
 
 
-def doubt(rows: Sequence[Row], threshold: float | None) -> float:
+def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0) -> float:
     """How much a scan wants a person's look, 0 to 1.
 
-    The larger of two: how near the presence is to the threshold, and what is missing of the confidence. Of several
-    phrases the most doubtful counts. A failed scan, and a phrase that is not known, have none: looking at them
-    decides nothing.
+    The largest of three: how near the presence is to the threshold, what is missing of the confidence, and how
+    undecided the mask's pixels are. Of several phrases the most doubtful counts. A failed scan, and a phrase that is
+    not known, have none: looking at them decides nothing.
 
     Args:
         rows: of one scan.
         threshold: the presence below which a phrase is absent; None where there is none.
+        uncertainty: of the mask, see `Review.uncertainty`.
     """
-    found = 0.0
-    for row in rows:
-        if not row.ok or row.verdict == "unknown":
-            continue
+    sure = [row for row in rows if row.ok and row.verdict != "unknown"]
+    found = uncertainty if sure else 0.0
+    for row in sure:
         presence, confidence = _cell(row.presence), _cell(row.confidence)
         if threshold is not None and not math.isnan(presence):
             reach = threshold if presence < threshold else 1 - threshold
@@ -151,6 +152,25 @@ class Review:
                 if path.is_file():
                     return read_mask(path, scan)
         return None
+
+    def uncertainty(self, item: RunItem) -> float:
+        """How undecided a scan's mask is, 0 to 1, where its run tells that (students do); 0 otherwise.
+
+        It is the sum of the uncertainty of all pixels over the number of those that are in the mask or more undecided
+        than not: large where much of what is drawn might as well not be.
+        """
+        for end in (".png", ".nii.gz"):
+            path, mask = (self.folder / f"{item.name}_{kind}{end}" for kind in ("uncertainty", "mask"))
+            try:
+                if path.is_file() and mask.is_file():
+                    scan = read_scan(path)
+                    values = scan.pixels if isinstance(scan, Image) else scan.values
+                    counted = int((read_mask(mask) | (values > 0.5)).sum())
+                    return min(1.0, float(values.sum()) / counted) if counted else 0.0
+            except UnreadableScan:
+                # Equal everywhere, or damaged: it says nothing.
+                return 0.0
+        return 0.0
 
     def say(self, item: RunItem, review: str, seconds: float, masks: Mapping[str, BoolArray], scan: Scan) -> Verdict:
         """Take a person's verdict.

@@ -76,6 +76,7 @@ class Worklist:
         self._leases: dict[str, _Lease] = {}
         self._stopping = False
         self._bad: set[int] = set()
+        self._undecided: dict[str, float] = {}
         self._rows: dict[str, list[Row]] = {}
         self._seen: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
@@ -84,9 +85,9 @@ class Worklist:
         """Segment in the background what is not done yet."""
         if self._runs:
             self._thread = threading.Thread(target=self._segment, name="worklist", daemon=True)
-            self._thread.start()
         else:
-            self._settle()
+            self._thread = threading.Thread(target=self._look_through, name="worklist", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Stop segmenting after the scan that is worked on; a later start goes on from there."""
@@ -222,7 +223,7 @@ class Worklist:
             "verdict": "; ".join(f"{row.text}: {row.verdict}" for row in sure) if len(sure) > 1 else
             (sure[0].verdict if sure else ""),
             "seconds": said.seconds if said else None,
-            "doubt": round(doubt(rows, self._threshold()), 4) if rows else None,
+            "doubt": round(doubt(rows, self._threshold(), self._undecided.get(item.id, 0.0)), 4) if rows else None,
             "error": item.error or next((row.error for row in rows if not row.ok), ""),
             "taken_by_other": held is not None and held.visitor != visitor and held.until > now,
             "mine": held is not None and held.visitor == visitor and held.until > now,
@@ -267,6 +268,14 @@ class Worklist:
         except Exception as error:  # noqa: BLE001  (the list is there all the same)
             self.error = internal_error(error)
             logger.warning("the worklist is not segmented: %s", self.error)
+
+    def _look_through(self) -> None:
+        """Of a finished run: its verdicts into the table, and which masks are undecided."""
+        self._settle()
+        for item in self.items:
+            if self._stopping:
+                return
+            self._undecided[item.id] = self.review.uncertainty(item)
 
     def _settle(self) -> None:
         try:

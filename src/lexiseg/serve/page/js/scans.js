@@ -6,12 +6,13 @@ import { $, el, iconButton } from "./dom.js";
 import { resetWindow } from "./display.js";
 import { on, state, takeScan, tell } from "./state.js";
 import { complain, note, sure } from "./say.js";
-import { arrange, hasPlanes } from "./viewer.js";
+import { arrange, clear, hasPlanes } from "./viewer.js";
 
 /** Show a scan. */
 export async function openScan(scan, at = null) {
   const known = state.scans.find((each) => each.id === scan.id);
   if (!known) takeScan(scan);
+  clear();
   state.scan = known ?? scan;
   state.space = new Space(state.scan.axes);
   state.main = state.scan.acquired;
@@ -60,9 +61,9 @@ export function placeOf(hash) {
 
 /** Back to the page where scans are dropped. */
 export function closeScan() {
+  clear();
   state.scan = null;
   state.item = null;
-  arrange();
   tell("scan");
   keepPlace();
 }

@@ -28,11 +28,17 @@ export function focusedPane() {
   return panes.find((pane) => pane.canvas === document.activeElement) ?? panes[0];
 }
 
+/** Take all panes down: those of one scan know nothing of the next. */
+export function clear() {
+  for (const pane of panes) pane.asked += 1;
+  panes.length = 0;
+  $("#panes").replaceChildren();
+}
+
 /** Put up as many panes as the layout wants. */
 export function arrange() {
+  clear();
   const place = $("#panes");
-  place.replaceChildren();
-  panes.length = 0;
   if (!state.scan) return;
   const layout = state.layout === "three" && !hasPlanes() ? "one" : state.layout;
   place.dataset.layout = layout;
@@ -219,7 +225,7 @@ function sceneOf(pane) {
 
 /** Draw a pane with what is here, asking nothing. */
 export function draw(pane) {
-  if (!pane.drawn) return;
+  if (!pane.drawn || pane.drawn.scan !== state.scan?.id) return;
   pane.title.textContent = titleOf(pane);
   const { plane } = pane.drawn;
   const label = `Scan, ${titleOf(pane) || "image"}, ${plane.width} by ${plane.height} pixels`;
