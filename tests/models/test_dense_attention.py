@@ -86,10 +86,10 @@ def mixed(attention: str, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
     sharp = scale * x.norm(dim=-1).mean()
     total = torch.zeros_like(v)
     for p in (q, k, v):
-        p = p / p.norm(dim=-1, keepdim=True)
-        p = (sharp * p @ p.T).softmax(-1) @ p
-        p = p / p.norm(dim=-1, keepdim=True)
-        total = total + (sharp * p @ p.T).softmax(-1) @ v
+        unit = p / p.norm(dim=-1, keepdim=True)
+        smoothed = (sharp * unit @ unit.T).softmax(-1) @ unit
+        again = smoothed / smoothed.norm(dim=-1, keepdim=True)
+        total = total + (sharp * again @ again.T).softmax(-1) @ v
     return total / 3
 
 
@@ -134,7 +134,7 @@ def test_a_saliency_by_each(clip: Any, tmp_path: Path) -> None:
         attention: explain(clip, scan, [phrase], method="dense", attention=attention)[0]
         for attention in ("value", *ATTENTIONS)
     }
-    assert all(found.map.shape == (50, 70) and 0 < found.map.std() for found in maps.values())
+    assert all(found.map.shape == (50, 70) and found.map.std() > 0 for found in maps.values())
     assert len({found.map.tobytes() for found in maps.values()}) == 5
     assert len({round(found.evidence["logit"], 4) for found in maps.values()}) == 1
     with pytest.raises(UsageError, match="attention is 'mine'; expected value, sclip"):
