@@ -85,11 +85,11 @@ def mixed(attention: str, q: Tensor, k: Tensor, v: Tensor, x: Tensor) -> Tensor:
         return scores.softmax(-1) @ v
     sharp = scale * x.norm(dim=-1).mean()
     total = torch.zeros_like(v)
-    for each in (q, k, v):
-        p = each / each.norm(dim=-1, keepdim=True)
-        p = (sharp * p @ p.T).softmax(-1) @ p
-        p = p / p.norm(dim=-1, keepdim=True)
-        total = total + (sharp * p @ p.T).softmax(-1) @ v
+    for p in (q, k, v):
+        unit = p / p.norm(dim=-1, keepdim=True)
+        smoothed = (sharp * unit @ unit.T).softmax(-1) @ unit
+        again = smoothed / smoothed.norm(dim=-1, keepdim=True)
+        total = total + (sharp * again @ again.T).softmax(-1) @ v
     return total / 3
 
 

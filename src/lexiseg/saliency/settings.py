@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
 Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
+NoiseKind = Literal["layer", "as-released"]
 Attention = Literal["value", "sclip", "clearclip", "naclip", "gem"]
 
 
@@ -146,8 +147,87 @@ class DenseSettings(SaliencySettings):
             raise UsageError(f"dense: top_fraction is {self.top_fraction}; expected above 0 and at most 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradCAMPlusPlusSettings(GradCAMSettings):
+    """What Grad-CAM++ takes: as Grad-CAM."""
+
+    method: ClassVar[str] = "gradcam++"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCAMSettings(GradCAMSettings):
+    """What LayerCAM takes: as Grad-CAM."""
+
+    method: ClassVar[str] = "layercam"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReciproCAMSettings(SaliencySettings):
+    """What Recipro-CAM takes besides.
+
+    Attributes:
+        layer: a whole block or stage, which everything after it depends on alone; None for the block with three
+            quarters of a ViT before it, or the encoder's default.
+        batch: positions per forward.
+    """
+
+    method: ClassVar[str] = "reciprocam"
+
+    layer: str | None = None
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 1:
+            raise UsageError(f"reciprocam: batch is {self.batch}; expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class M2IBSettings(SaliencySettings):
+    """What M2IB takes besides.
+
+    Attributes:
+        layer: as for Recipro-CAM.
+        beta: the weight of the information that passes, against the match; more leaves less of the scan.
+        steps: of Adam.
+        samples: of noise in each step.
+        rate: Adam's.
+        noise: "layer", of the layer's own mean and deviation, as the paper has it; or "as-released", N(0, 1), as
+            the released code has it.
+        seed: of the noise.
+    """
+
+    method: ClassVar[str] = "m2ib"
+
+    layer: str | None = None
+    beta: float = 0.1
+    steps: int = 10
+    samples: int = 10
+    rate: float = 1.0
+    noise: NoiseKind = "layer"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.beta) and self.beta >= 0 and math.isfinite(self.rate) and self.rate > 0):
+            raise UsageError(f"m2ib: beta is {self.beta} and rate {self.rate}; expected 0 or more, and above 0")
+        if self.steps < 1 or self.samples < 1:
+            raise UsageError(f"m2ib: steps is {self.steps} and samples {self.samples}; expected at least 1 each")
+        if self.noise not in ("layer", "as-released"):
+            raise UsageError(f"m2ib: noise is {self.noise!r}; expected layer or as-released")
+
+
 SALIENCY_SETTINGS: dict[str, type[SaliencySettings]] = {
-    each.method: each for each in (GScoreCAMSettings, GradCAMSettings, DenseSettings)
+    each.method: each
+    for each in (
+        GScoreCAMSettings,
+        GradCAMSettings,
+        GradCAMPlusPlusSettings,
+        LayerCAMSettings,
+        ReciproCAMSettings,
+        M2IBSettings,
+        DenseSettings,
+    )
 }
 """Method -> what can be set of it."""
 
@@ -188,6 +268,10 @@ def _is_number(value: object) -> bool:
 METHODS: dict[str, str] = {
     "gscorecam": "lexiseg.saliency.gscorecam:GScoreCAM",
     "gradcam": "lexiseg.saliency.gradcam:GradCAM",
+    "gradcam++": "lexiseg.saliency.gradcam_kin:GradCAMPlusPlus",
+    "layercam": "lexiseg.saliency.gradcam_kin:LayerCAM",
+    "reciprocam": "lexiseg.saliency.reciprocam:ReciproCAM",
+    "m2ib": "lexiseg.saliency.m2ib:M2IB",
     "dense": "lexiseg.saliency.dense:DenseSimilarity",
 }
 """Name to "module:class"; a class is imported when it is asked for.  A new method adds its line here."""
