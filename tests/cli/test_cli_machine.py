@@ -18,7 +18,7 @@ from lexiseg.pipelines.preset import load_preset
 ALL = {"threads", "batch", "precision"}
 COMMANDS = {
     "segment": ALL, "demo": ALL, "retrieve": ALL, "benchmark": ALL, "pseudo-label": ALL, "train": ALL,
-    "distill": ALL, "finetune": ALL, "predict": {"threads", "precision"},
+    "distill": ALL, "finetune": ALL, "predict": {"threads", "precision"}, "serve": {"threads"},
 }  # fmt: skip
 
 
