@@ -48,7 +48,7 @@ class MedclipSam(TextPipeline):
         with timer("text"):
             embedded = self.embed(asked)
         with timer("saliency"):
-            found = self._method.explain(self.encoder, plane.pixels, embedded)
+            found = self._method.explain(self.encoder, plane.pixels, embedded, kinds=self.kinds)
         return PlaneResults(tuple(self._segment(plane, saliency, segmenter, timer) for saliency in found))
 
     def _segment(self, plane: Plane, saliency: Saliency, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:

@@ -213,6 +213,7 @@ def run_batch(
                 append_results(table, rows)
             kept.rows[item.id] = rows
             teller.end(failed=not rows[0].ok)
+        notices.say_kinds()
         notices.say_overlaps()
         write_results(table, kept.in_order(items))
         seconds = time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,7 @@ class Notices:
     def __init__(self) -> None:
         self._unknown: set[str] = set()
         self._denials: set[str] = set()
+        self._other_kind: Counter[str] = Counter()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
         self._unit = "pixels"
@@ -68,12 +70,20 @@ class Notices:
                 logger.warning(
                     "%s", printable(f"{told}: what is drawn may be what was denied; ask for the target itself")
                 )
+            self._other_kind[target.phrase] += target.other_kind
         lost = lost_to_others(result)
         self._all += 1
         self._scans += bool(lost)
         for phrase, each in lost.items():
             self._lost[phrase] = self._lost.get(phrase, 0) + sum(each.to.values())
             self._unit = each.unit
+
+    def say_kinds(self) -> None:
+        """One line for each phrase that no kind of scan in view can hold."""
+        for phrase, count in self._other_kind.items():
+            if count:
+                told = f"{phrase!r} is absent from {count} of {self._all} scans because of their kind"
+                logger.warning("%s", printable(f"{told}: they look like none that can hold it"))
 
     def say_overlaps(self) -> None:
         """One line on what the label maps lost."""
