@@ -100,7 +100,7 @@ class TestWrongNames:
     @pytest.mark.parametrize("content", [b"id,image\n1,a.png\n", b"<html>", bytes(5000), b"x"])
     def test_something_else_is_refused(self, tmp_path: Path, name: str, content: bytes) -> None:
         (tmp_path / name).write_bytes(content)
-        assert "content is not PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI" in reason(tmp_path / name)
+        assert "content is not PNG, JPEG, TIFF, BMP, WebP, DICOM, NIfTI, NRRD or MetaImage" in reason(tmp_path / name)
 
     def test_another_image_format(self, tmp_path: Path) -> None:
         Image.fromarray(GREY).save(tmp_path / "a.png", format="GIF")
