@@ -149,10 +149,10 @@ class TestLeftOut:
     def test_an_absent_target_has_no_seg_and_says_so(
         self, series: dict[Path, Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        summary = run_scans(monkeypatch, series, tmp_path / "out", "absent", formats=("dicom-seg",))
+        summary = run_scans(monkeypatch, series, tmp_path / "out", "unseen", formats=("dicom-seg",))
         assert (summary.done, summary.absent, names(tmp_path / "out")) == (1, 1, set())
-        assert "dicom-seg: no segment of what was not found: absent" in rows(tmp_path / "out")[0].notes
-        again = run_scans(monkeypatch, series, tmp_path / "out", "absent", formats=("dicom-seg",), resume=True)
+        assert "dicom-seg: no segment of what was not found: unseen" in rows(tmp_path / "out")[0].notes
+        again = run_scans(monkeypatch, series, tmp_path / "out", "unseen", formats=("dicom-seg",), resume=True)
         assert again.skipped == 1
 
 
@@ -219,16 +219,16 @@ class TestExports:
         self, pictures: dict[Path, Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         out = tmp_path / "out"
-        run_scans(monkeypatch, pictures, out, "lung", "absent", "heart", exports=("coco",))
+        run_scans(monkeypatch, pictures, out, "lung", "unseen", "heart", exports=("coco",))
         content = json.loads((out / "annotations.json").read_text())
-        assert [category["name"] for category in content["categories"]] == ["lung", "absent", "heart"]
+        assert [category["name"] for category in content["categories"]] == ["lung", "unseen", "heart"]
         assert [(out / image["file_name"]).resolve() for image in content["images"]] == sorted(pictures)
         assert {each["category_id"] for each in content["annotations"]} == {1, 3}
         for each in content["annotations"]:
             counts, size = each["segmentation"]["counts"], each["segmentation"]["size"]
             flat = np.repeat(np.arange(len(counts)) % 2, counts).reshape(size, order="F")
             stem = Path(content["images"][each["image_id"] - 1]["file_name"]).stem
-            slug = ["lung", "absent", "heart"][each["category_id"] - 1]
+            slug = ["lung", "unseen", "heart"][each["category_id"] - 1]
             with Image.open(out / f"{stem}_mask_{slug}.png") as mask:
                 np.testing.assert_array_equal(flat, np.asarray(mask) > 0)
 

@@ -90,8 +90,11 @@ class Pseudonyms:
         """
         import pydicom
 
-        known = " ".join(str(dataset.get(keyword) or "") for keyword in ("PatientID", "PatientName")).strip()
-        label = self.name(known or str(dataset.StudyInstanceUID))
+        # A name may be spelt in several ways, an ID is one.
+        known = (
+            str(dataset.get(keyword) or "").strip() for keyword in ("PatientID", "PatientName", "StudyInstanceUID")
+        )
+        label = self.name(next(filter(None, known), ""))
         for element in list(dataset):
             keyword = element.keyword
             if keyword in ("StudyInstanceUID", "SpecificCharacterSet"):
