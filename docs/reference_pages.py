@@ -30,7 +30,9 @@ PRESET_SETTINGS = (
         "saliency.DenseSettings",
     ),
     ("saliency, method gscorecam", "", "saliency.GScoreCAMSettings"),
-    ("saliency, method gradcam", "", "saliency.GradCAMSettings"),
+    ("saliency, method gradcam", "Those of `gradcam++` and `layercam` too.", "saliency.GradCAMSettings"),
+    ("saliency, method reciprocam", "", "saliency.ReciproCAMSettings"),
+    ("saliency, method m2ib", "", "saliency.M2IBSettings"),
     ("regions", "How the map becomes a region.", ""),
     ("regions, method crf", "", "regions.CRFSettings"),
     ("regions, method threshold", "", "regions.FixedThreshold"),
@@ -54,7 +56,9 @@ OTHER_SETTINGS = (
 )
 # What a section reads besides its dataclass.
 MORE: dict[str, tuple[tuple[str, str, str, str], ...]] = {
-    "saliency, every method": (("method", "str", "gscorecam", "dense, gscorecam or gradcam."),),
+    "saliency, every method": (
+        ("method", "str", "gscorecam", "dense, gscorecam, gradcam, gradcam++, layercam, reciprocam or m2ib."),
+    ),
     "regions": (("method", "str", "crf", "crf, otsu, kmeans, threshold or percentile; otsu has no settings."),),
 }
 Row = tuple[str, str, str, str]

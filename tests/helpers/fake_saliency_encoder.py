@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -51,6 +51,7 @@ class FakeEncoder:
         self.dense_calls: list[int] = []
         self.activation_calls = 0
         self.table: dict[str, Tensor] = {}
+        self.replaced: Callable[[Tensor], Tensor] = lambda features: features
 
     def encode_text(self, phrases: Sequence[str]) -> Tensor:
         self.text_calls.append(tuple(phrases))
@@ -100,8 +101,15 @@ class FakeEncoder:
         gradients = [torch.autograd.grad(value, maps, retain_graph=True)[0][0] for value in scores]
         return maps[0].detach(), torch.stack(gradients)
 
-    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
-        raise UnsupportedByModel("the fake replaces nothing")
+    @contextmanager
+    def patched(self, layer: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        if layer != "conv2":
+            raise UnsupportedByModel(f"the fake replaces conv2 alone, not {layer!r}")
+        before, self.replaced = self.replaced, function
+        try:
+            yield
+        finally:
+            self.replaced = before
 
     def forward_from(self, layer: str, features: Tensor) -> Tensor:
         if layer != "conv2":
@@ -118,7 +126,7 @@ class FakeEncoder:
         return F.normalize(top.mean(dim=(2, 3)) @ self.projection, dim=1)
 
     def embed(self, pixels: Tensor) -> Tensor:
-        return self.pool(self.top(self.bottom(pixels)))
+        return self.pool(self.replaced(self.top(self.bottom(pixels))))
 
 
 class ColourEncoder:

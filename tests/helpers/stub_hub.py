@@ -25,6 +25,7 @@ class StubHub:
         refuse: files that are answered with status 500.
         cut: files whose connection is closed half-way.
         corrupt: files of the right length with other bytes.
+        gated: repositories whose files are refused until their terms are accepted.
         asked: every path that was asked for.
     """
 
@@ -32,6 +33,7 @@ class StubHub:
     refuse: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
     corrupt: set[str] = field(default_factory=set)
+    gated: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     address: str = ""
 
@@ -92,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, repo: str, name: str, body: bool) -> None:
         path = self.hub.repositories.get(repo, Path("/nowhere")) / name
-        if name in self.hub.refuse:
+        if repo in self.hub.gated:
+            self._send(403, b"", {"X-Error-Code": "GatedRepo"})
+        elif name in self.hub.refuse:
             self._send(500, b"", {})
         elif not path.is_file():
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})

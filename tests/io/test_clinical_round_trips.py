@@ -28,7 +28,7 @@ def blob(shape: tuple[int, ...]) -> np.ndarray:
     """An ellipsoid with pin holes."""
     grid = np.indices(shape)
     middle = sum(((grid[axis] - length / 2) / max(1, length / 3)) ** 2 for axis, length in enumerate(shape)) < 1
-    return np.asarray(middle & (np.random.default_rng(0).random(shape) > 0.02))
+    return np.asarray(middle & (np.random.default_rng(0).random(shape) > 0.002))
 
 
 def scans_of(case: str) -> list[Scan]:

@@ -134,7 +134,7 @@ class TestAccidents:
             pull("nobody/nothing", out=tmp_path / "model")
 
     def test_a_repository_of_another_kind(self, hub: StubHub, tmp_path: Path) -> None:
-        with pytest.raises(UnknownModel, match="SamModel"):
+        with pytest.raises(UnknownModel, match="is not an encoder of open_clip or transformers"):
             pull(BERT_REPO, out=tmp_path / "model")
 
     def test_no_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

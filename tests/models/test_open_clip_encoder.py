@@ -20,7 +20,7 @@ from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import Encoder
 
-NO_DENSE = {"timm ViT, attention pool", "timm ConvNeXt, rotary attention pool"}
+NO_DENSE = {"timm ConvNeXt, rotary attention pool"}
 PHRASES = ["breast tumor", "left lung"]
 
 

@@ -19,7 +19,11 @@ from lexiseg.text.phrases import PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
 
 THREADS, SIZE = 4, 32
-SETTINGS: dict[str, dict[str, Any]] = {"gscorecam": {"k": 2}, "dense": {"shifts": 2}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "gscorecam": {"k": 2},
+    "dense": {"shifts": 2},
+    "m2ib": {"steps": 1, "samples": 1},
+}
 PHRASES = [PhraseSet("lungs", ("lungs",), ("background",))]
 
 

@@ -53,6 +53,8 @@ class BenchmarkRequest:
         only: "SET/PRESET" or "SET", with * for any; () for everything.
         resume: keep what an earlier run of the same `out` has done, where it still counts.
         device: see `lexiseg.load`.
+        precision: see `lexiseg.load`.
+        batch: see `lexiseg.runs.segment.RunRequest`; it is part of the settings that results are kept by.
         command: for the leaderboard: how to run it again.
         date: for the leaderboard; "" leaves the line out, and equal runs give equal bytes.
         seconds: put measured times in, which no two runs have in common.
@@ -65,6 +67,8 @@ class BenchmarkRequest:
     only: Sequence[str] = ()
     resume: bool = True
     device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
     command: str = ""
     date: str = ""
     seconds: bool = True
@@ -196,7 +200,7 @@ def _plan(
         if not cells:
             continue
         try:
-            pipeline = _load(system, request.device, fetched)
+            pipeline = _load(system, request, fetched)
         except UsageError as error:
             raise UsageError(f"presets.{system.name}: {error}") from error
         except LexisegError as error:
@@ -248,7 +252,7 @@ def _run_missing(
         pending = [work for work in missing if work.cell.system is system]
         if not pending:
             continue
-        pipeline = _load(system, request.device, None)
+        pipeline = _load(system, request, None)
         for work in pending:
             _run_cell(suite, work, pipeline, request.out, teller)
     return len(missing), teller.failed
@@ -296,7 +300,8 @@ class _Teller:
         self.failed += failed
 
 
-def _load(system: SuiteSystem, device: str, fetched: Fetched | None) -> Pipeline:
+def _load(system: SuiteSystem, request: BenchmarkRequest, fetched: Fetched | None) -> Pipeline:
     from lexiseg.pipelines.loading import load
 
-    return load(system.preset, device=device, progress=fetched)
+    preset = system.preset if request.batch is None else system.preset.at_once(request.batch)
+    return load(preset, device=request.device, precision=request.precision, progress=fetched)

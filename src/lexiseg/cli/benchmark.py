@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from lexiseg.cli.tables import rich_table
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, run_bar, set_up_logging, talk
+from lexiseg.cli.terminal import (
+    FAILED,
+    AtOnce,
+    LogLevel,
+    Products,
+    Threads,
+    answer,
+    reporting,
+    run_bar,
+    set_up_logging,
+    talk,
+)
+from lexiseg.machine import use_threads
 
 
 def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
@@ -35,6 +47,9 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
         bool,
         typer.Option("--seconds/--no-seconds", help="Times too; without, equal runs give equal bytes."),
     ] = True,
+    threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no tables; errors alone.")] = False,
 ) -> None:
@@ -47,6 +62,7 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 all done, 1 some scans failed or a preset's models cannot be had, 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command continues"):
         from lexiseg.benchmark.report import leaderboard_tables
         from lexiseg.benchmark.run import BenchmarkRequest, run_benchmark
@@ -60,6 +76,8 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
             only=tuple(only or ()),
             resume=resume,
             device=device,
+            precision=precision,
+            batch=batch,
             command=_command(suite, limit, only or (), device),
             date=date,
             seconds=seconds,

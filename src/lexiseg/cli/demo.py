@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.terminal import FAILED, LogLevel, answer, reporting, run_bar, set_up_logging
+from lexiseg.cli.terminal import FAILED, AtOnce, LogLevel, Products, Threads, answer, reporting, run_bar, set_up_logging
+from lexiseg.machine import use_threads
 
 
 def demo(  # noqa: PLR0917  (typer takes options from the signature)
@@ -20,6 +21,9 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
     encoder: Annotated[str | None, typer.Option(metavar="ID|DIR", help="Another vision-language model.")] = None,
     segmenter: Annotated[str | None, typer.Option(metavar="ID|DIR|PTH", help="Another SAM.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
+    threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar.")] = False,
 ) -> None:
@@ -28,6 +32,7 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
     The phantoms are procedural: they show that everything works, not how well it does on patients.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting():
         from lexiseg.runs.demo import DemoOptions, run_demo
 
@@ -38,6 +43,8 @@ def demo(  # noqa: PLR0917  (typer takes options from the signature)
             preset=preset,
             changes={key: value for key, value in named.items() if value},
             device=device,
+            precision=precision,
+            batch=batch,
         )
         with run_bar(quiet=quiet) as (tell, fetched):
             report = run_demo(out, options, progress=tell, fetched=fetched)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lexiseg.cli.terminal import LogLevel, answer, finetune_bar, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import LogLevel, Threads, answer, finetune_bar, reporting, set_up_logging, talk
+from lexiseg.machine import use_threads
 
 
 def finetune(  # noqa: PLR0917  (typer takes options from the signature)
@@ -43,6 +44,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of every random number.")] = None,
+    threads: Threads = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no table; errors alone.")] = False,
 ) -> None:
@@ -54,6 +56,7 @@ def finetune(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 done, 1 the loss is not finite or the disk is full, 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.training.finetuning.settings import load_settings
         from lexiseg.training.settings import parse_change

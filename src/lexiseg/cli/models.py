@@ -40,7 +40,8 @@ def list_all(
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
             size = f"{row.megabytes:.0f}" if row.megabytes else ""
-            table.add_row(row.id, row.kind, row.state, size, row.licence, row.revision[:12], row.sha256[:12], row.note)
+            note = f"{row.note}; gated" if row.gated else row.note
+            table.add_row(row.id, row.kind, row.state, size, row.licence, row.revision[:12], row.sha256[:12], note)
         answer().print(table)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.terminal import LogLevel, answer, count_bar, reporting, set_up_logging, talk
+from lexiseg.cli.terminal import AtOnce, LogLevel, Products, Threads, answer, count_bar, reporting, set_up_logging, talk
+from lexiseg.machine import use_threads
 
 
 def retrieve(  # noqa: PLR0917  (typer takes options from the signature)
@@ -30,6 +31,9 @@ def retrieve(  # noqa: PLR0917  (typer takes options from the signature)
     min_caption: Annotated[int, typer.Option(metavar="N", min=1, help="Leave out captions with fewer characters.")] = 1,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="For programs: JSON instead of a table.")] = False,
+    threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar; errors alone.")] = False,
 ) -> None:
@@ -38,6 +42,7 @@ def retrieve(  # noqa: PLR0917  (typer takes options from the signature)
     Pairs whose image or caption cannot be used are left out, and said.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting():
         import json
 
@@ -48,7 +53,7 @@ def retrieve(  # noqa: PLR0917  (typer takes options from the signature)
         with count_bar("images and captions", quiet=quiet) as tell:
             found = retrieve_pairs(
                 pairs, encoder, settings=settings, part=split, min_caption=min_caption, device=device,
-                progress=tell,
+                precision=precision, batch=batch, progress=tell,
             )  # fmt: skip
         if out is not None:
             write_retrieval(found, out, encoder=encoder)

@@ -18,7 +18,8 @@ from lexiseg.cli.reading import (
     VOLUME,
     source_options,
 )
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, run_bar, set_up_logging, talk
+from lexiseg.cli.terminal import FAILED, AtOnce, LogLevel, Products, Threads, reporting, run_bar, set_up_logging, talk
+from lexiseg.machine import use_threads
 
 
 def preset_changes(
@@ -138,6 +139,9 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         ),
     ] = Tune.fixed,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
+    threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
@@ -156,6 +160,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 all done, 1 some scans failed (results.csv says why), 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.runs.formats import parse_formats
         from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
@@ -175,6 +180,8 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
             preset=preset,
             changes=changes,
             device=device,
+            precision=precision,
+            batch=batch,
             tune=tune.value,
             reading=source_options(
                 series=series,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.terminal import LogLevel, answer, reporting, set_up_logging
+from lexiseg.cli.terminal import LogLevel, Threads, answer, reporting, set_up_logging
+from lexiseg.machine import use_threads
 
 
 def serve(  # noqa: PLR0917  (typer takes options from the signature)
@@ -40,6 +41,7 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
         typer.Option("--state", metavar="DIR", help="Keep uploads and edits here; else they go at shutdown."),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    threads: Threads = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
 ) -> None:
     """Serve a page: type a phrase, see why, correct it with a click, take the mask away.
@@ -49,6 +51,7 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 stopped, 1 something failed, 2 bad usage (a port in use, an unknown preset).
     """
     set_up_logging(log_level)
+    use_threads(threads)
     with reporting():
         from lexiseg.serve.run import serve as run
         from lexiseg.serve.settings import ServeSettings

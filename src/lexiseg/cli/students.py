@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lexiseg.cli import train as options
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, run_bar, set_up_logging, talk, train_bar
+from lexiseg.cli.terminal import (
+    FAILED,
+    AtOnce,
+    LogLevel,
+    Products,
+    Threads,
+    reporting,
+    run_bar,
+    set_up_logging,
+    talk,
+    train_bar,
+)
+from lexiseg.machine import use_threads
 
 if TYPE_CHECKING:
     from lexiseg.training.students.pseudo_labels import PseudoLabelReport
@@ -55,6 +67,9 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep what DIR has; do what is missing.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the split and the teacher.")] = 0,
+    threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
@@ -66,6 +81,7 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 all done, 1 some scans failed or nothing was found, 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.cli.segment import preset_changes
         from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
@@ -81,6 +97,8 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
             validation=validation,
             exports=export or (),
             device=device,
+            precision=precision,
+            batch=batch,
             seed=seed,
             resume=resume,
         )
@@ -128,6 +146,8 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
     overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")] = False,
+    threads: Threads = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
@@ -136,6 +156,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 all done, 1 some scans failed (results.csv says why), 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.runs.segment import RunOptions
         from lexiseg.training.students.predict import PredictRequest, predict_files
@@ -149,6 +170,7 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
             min_confidence=min_confidence,
             uncertainty=uncertainty,
             device=device,
+            precision=precision,
             options=RunOptions(overlay=overlay, resume=resume),
         )
         with run_bar(quiet=quiet) as (tell, _):
@@ -197,6 +219,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where DIR's run stopped.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
+    threads: Threads = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
@@ -207,6 +230,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 all done, 1 some scans failed or nothing was found, 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.cli.segment import preset_changes
         from lexiseg.training.students.distill import DistillRequest
@@ -222,6 +246,8 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
             changes=preset_changes(setting, threshold=None, encoder=None, segmenter=None),
             rule=LabelRule(confidence=min_confidence, absent=absent),
             device=device,
+            # float16 is a format of training alone.
+            precision=precision if precision in ("float32", "bfloat16") else "auto",
             seed=seed,
             resume=resume,
         )

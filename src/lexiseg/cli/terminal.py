@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -145,6 +145,14 @@ def _fail(message: str, status: int) -> None:
     raise typer.Exit(status) from None
 
 
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads; all cores.")]
+AtOnce = Annotated[
+    int | None,
+    typer.Option("--batch", metavar="N", min=1, help="Views, crops, points or slices in a model at once."),
+]
+Products = Annotated[
+    str, typer.Option("--precision", metavar="auto|float32|bfloat16", help="Number format of matrix products.")
+]
 Fetched = Callable[[str, int, int], None]
 
 

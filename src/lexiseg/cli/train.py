@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lexiseg.cli.terminal import FAILED, LogLevel, reporting, set_up_logging, talk, train_bar
+from lexiseg.cli.terminal import FAILED, LogLevel, Threads, reporting, set_up_logging, talk, train_bar
+from lexiseg.machine import use_threads
 
 if TYPE_CHECKING:
     from lexiseg.training.students.settings import TrainSettings
@@ -109,6 +110,7 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where it is trained.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where DIR's training stopped.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
+    threads: Threads = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
@@ -120,6 +122,7 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     Exit status: 0 trained, 1 it could not be finished or some scans could not be read, 2 bad usage.
     """
     set_up_logging(log_level, quiet=quiet)
+    use_threads(threads)
     with reporting(interrupted="stopped; the same command with --resume continues"):
         from lexiseg.errors import UsageError
         from lexiseg.training.students.labels import read_pseudo_labels, read_true_masks

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     import torch
 
 FAMILIES: dict[Kind, tuple[str, ...]] = {
-    "encoder": ("lexiseg.models.encoders.open_clip",),
+    "encoder": (
+        "lexiseg.models.encoders.open_clip",
+        "lexiseg.models.encoders.transformers_clip",
+    ),
     "segmenter": (
         "lexiseg.models.segmenters.mobile_sam",
+        "lexiseg.models.segmenters.sam2",
+        "lexiseg.models.segmenters.edgetam",
+        "lexiseg.models.segmenters.sam3_tracker",
+        "lexiseg.models.segmenters.sam_hq",
         "lexiseg.models.segmenters.sam",
     ),
 }

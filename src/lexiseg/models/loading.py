@@ -63,17 +63,30 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format of the towers' matrix products: float32 or bfloat16.
 
     "auto" is bfloat16 where the hardware multiplies it faster than float32 (CUDA from Ampere on, CPUs with
-    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower.  Embeddings in
-    bfloat16 stay within a cosine of 0.9999 of float32.
+    AVX512-BF16 or AMX) and float32 elsewhere: emulated bfloat16 is several times slower, and a warning says so where
+    it is asked for by name.  Embeddings in bfloat16 stay within a cosine of 0.9999 of float32.
+
+    Raises:
+        UsageError: the name is none of auto, float32, bfloat16.
+    """
+    check_precision(name)
+    if name == "float32":
+        return torch.float32
+    if name == "bfloat16":
+        if not _fast_bfloat16(device):
+            logger.warning("bfloat16 is emulated on %s, several times slower than float32; use precision auto", device)
+        return torch.bfloat16
+    return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
+
+
+def check_precision(name: str) -> None:
+    """See that there is such a number format.
 
     Raises:
         UsageError: the name is none of auto, float32, bfloat16.
     """
     if name not in PRECISIONS:
         raise UsageError(f"unknown precision {name!r}: expected one of {', '.join(PRECISIONS)}")
-    if name != "auto":
-        return torch.float32 if name == "float32" else torch.bfloat16
-    return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -107,8 +120,9 @@ def load_encoder(
     """Load a vision-language model.
 
     Args:
-        ref: "bundled"; "hf-hub:ORG/REPO" or "ORG/REPO"; "local-dir:FOLDER" or a folder (an open_clip folder,
-            or BiomedCLIP under the names of its transformers port); "ARCHITECTURE[:TAG]" of open_clip.
+        ref: "bundled"; "hf-hub:ORG/REPO" or "ORG/REPO"; "local-dir:FOLDER" or a folder (an open_clip folder;
+            a CLIP, SigLIP or SigLIP 2 of transformers; BiomedCLIP under the names of its transformers port);
+            "ARCHITECTURE[:TAG]" of open_clip.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "float32" or "bfloat16".
         revision: of a hub model: a branch, tag or commit.
@@ -217,8 +231,7 @@ def _path(reference: Reference, kind: Kind, *, revision: str | None, offline: bo
     record = read_record(pulled)
     if record is not None and (revision is None or record.revision.startswith(revision)):
         return pulled
-    marker = "open_clip_config.json" if kind == "encoder" else "config.json"
-    cached = hub.cached_folder(repo, marker, revision=wanted)
+    cached = hub.cached_model(repo, kind, revision=wanted)
     if cached is not None:
         return cached
     if offline:

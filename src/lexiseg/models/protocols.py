@@ -56,14 +56,19 @@ class Encoder(Protocol):
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings of the images, shape (B, E), unit length; no gradient."""
 
-    def encode_dense(self, pixels: Tensor) -> Tensor:
+    def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:
         """One embedding for each position, shape (B, E, h, w), unit length over E; no gradient.
 
+        Args:
+            pixels: (B, 3, S, S).
+            attention: "value", the family's own way; or, of a ViT, "sclip", "clearclip", "naclip" or "gem".
+
         Raises:
-            UnsupportedByModel: the tower's pooling does not let a position be projected on its own.
+            UnsupportedByModel: the tower's pooling does not let a position be projected on its own, or it has no
+                such attention.
         """
 
-    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
         """What `encode_dense` and `encode_image` return, from one forward where the tower allows it.
 
         Raises:

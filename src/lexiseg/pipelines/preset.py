@@ -216,6 +216,24 @@ class Preset:
         named = {name: getattr(self, name) for name in _NAMES}
         return named | {name: _plain(settings) for name, settings in self.sections.items()}
 
+    def at_once(self, batch: int) -> Preset:
+        """A copy in which at most so many views, crops, points or slices go through a model at once.
+
+        Raises:
+            UsageError: fewer than 1.
+
+        Example:
+            >>> load_preset("demo").at_once(4)["saliency"].batch
+            4
+        """
+        if batch < 1:
+            raise UsageError(f"batch is {batch}; expected 1 or more")
+        changes = {
+            name: {key: batch for key in ("batch", "points_per_batch") if hasattr(settings, key)}
+            for name, settings in self.sections.items()
+        }
+        return self.override(**{name: found for name, found in changes.items() if found})
+
     def override(self, /, **changes: Any) -> Preset:
         """A copy with fields replaced; a section's mapping is merged into the preset's.
 

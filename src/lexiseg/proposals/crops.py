@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.proposals.settings import CropSettings
@@ -80,23 +82,70 @@ def make_crops(
 
 
 def embed_crops(encoder: Encoder, pixels: FloatArray, proposals: Proposals, settings: CropSettings) -> CropEmbeddings:
-    """Embeddings of all proposals' crops, `settings.batch` of them per forward.
+    """Embeddings of all proposals' crops, `settings.batch` of them per forward; or pooled from one forward.
 
     Args:
         encoder: the vision-language model.
         pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
         proposals: of this scan; there may be none.
         settings: see `CropSettings`.
+
+    Raises:
+        UnsupportedByModel: they shall be pooled, and the encoder cannot embed positions.
     """
+    if settings.pooled:
+        return pool_regions(encoder, pixels, proposals)
     red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
     crops = make_crops(pixels, proposals, settings, size=encoder.input_size, fill=(red, green, blue))
     indices: list[int] = []
     rows: list[Tensor] = []
+
+    def embed(some: Sequence[Crop]) -> Tensor:
+        stacked = torch.stack([crop.pixels for crop in some]).to(encoder.device)
+        return encoder.encode_image(stacked).detach().float()
+
+    # Crops are made when their batch is due: all at once they would fill the memory.
     for batch in _batches(crops, settings.batch):
         indices += [crop.index for crop in batch]
-        stacked = torch.stack([crop.pixels for crop in batch]).to(encoder.device)
-        rows.append(encoder.encode_image(stacked).detach().float())
+        rows += in_batches(batch, settings.batch, embed, what="crops", device=encoder.device)
     return CropEmbeddings(tuple(indices), torch.cat(rows) if rows else torch.zeros(0, 0))
+
+
+def pool_regions(encoder: Encoder, pixels: FloatArray, proposals: Proposals) -> CropEmbeddings:
+    """Embeddings of regions out of one forward: those of the scan's positions, averaged in each mask.
+
+    A position counts by how much of it the mask covers; of a mask that is lost in the letterbox, the nearest one.
+
+    Args:
+        encoder: the vision-language model.
+        pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
+        proposals: of this scan; there may be none.
+
+    Raises:
+        UnsupportedByModel: the encoder cannot embed positions.
+        ValueError: the proposals are of a scan of another shape.
+    """
+    if pixels.shape[:2] != proposals.shape:
+        raise ValueError(f"scan has shape {pixels.shape[:2]}, the proposals are of {proposals.shape}")
+    if not len(proposals):
+        return CropEmbeddings((), torch.zeros(0, 0))
+    size, shape = encoder.input_size, proposals.shape
+    red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
+    (frame,) = frame_scan(shape, size=size, fill=(red, green, blue))
+    dense = encoder.encode_dense(frame.apply(pixels).to(encoder.device))[0].detach().float()
+    (place,) = frame_scan(shape, size=size, fill=(0.0, 0.0, 0.0))
+    rows = []
+    for proposal in proposals:
+        covered = place.apply(proposal.mask.astype(np.float32))[:, 0]
+        weights = F.adaptive_avg_pool2d(covered, (dense.shape[-2], dense.shape[-1]))[0].to(dense)
+        if not bool(weights.sum() > 0):
+            x0, y0, x1, y1 = proposal.box
+            side = place.place.height / shape[0], place.place.width / shape[1]
+            y = (place.place.top + side[0] * (y0 + y1) / 2) / size * dense.shape[-2]
+            x = (place.place.left + side[1] * (x0 + x1) / 2) / size * dense.shape[-1]
+            weights[int(y), int(x)] = 1.0
+        rows.append(torch.einsum("hw,chw->c", weights, dense))
+    return CropEmbeddings(tuple(range(len(proposals))), F.normalize(torch.stack(rows), dim=1))
 
 
 def _batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import EncodedImage, MaskGrid, Segmenter
 from lexiseg.proposals.candidates import (
     Box,
@@ -74,11 +75,15 @@ def look(
     image = segmenter.encode(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
     points = point_grid(image.shape, settings.points_in_layer(layer))
     batches = []
-    for start in range(0, len(points), settings.points_per_batch):
-        asked = points[start : start + settings.points_per_batch]
-        found, grid = _ask(segmenter, image, asked, settings)
-        batches.append(found.take(_possible(found, image.shape, grid, crop=crop, shape=shape, settings=settings)))
-        advance(len(asked))
+
+    def ask(asked: Sequence[FloatArray]) -> tuple[int, Candidates]:
+        found, grid = _ask(segmenter, image, np.stack(asked), settings)
+        return len(asked), found.take(_possible(found, image.shape, grid, crop=crop, shape=shape, settings=settings))
+
+    at_once = settings.points_per_batch
+    for count, found in in_batches(list(points), at_once, ask, what="points", device=segmenter.device):
+        batches.append(found)
+        advance(count)
     return View(crop, shape, image, join(batches))
 
 

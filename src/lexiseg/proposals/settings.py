@@ -107,6 +107,9 @@ class CropSettings:
             quarter for "expanded".
         dim: how much of the surround "greyed" takes away: 1 leaves plain grey, 0 the scan as it is.
         batch: crops per forward of the encoder; small ones win on a CPU.
+        pooled: no crops: the whole scan is encoded once, and the embeddings of the positions that lie in a region are
+            averaged. One forward for any number of regions; a region is then seen in its surroundings, and
+            `visual_prompt`, `margin` and `dim` have no effect. The encoder must be able to embed positions.
 
     Raises:
         UsageError: a value that a setting cannot take.
@@ -116,8 +119,11 @@ class CropSettings:
     margin: float | None = None
     dim: float = 0.8
     batch: int = 16
+    pooled: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pooled, bool):
+            raise UsageError(f"crops: pooled is {self.pooled!r}; expected true or false")
         if self.visual_prompt not in VISUAL_PROMPTS:
             raise UsageError(
                 f"crops: there is no visual prompt {self.visual_prompt!r}; expected one of {', '.join(VISUAL_PROMPTS)}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.masks import read_mask
@@ -18,10 +20,11 @@ from lexiseg.io.segments import WriteOptions
 from lexiseg.io.sources import read_source
 from lexiseg.pipelines.results import Result
 from lexiseg.runs import ledger
+from lexiseg.runs.ahead import Behind, ReadAhead
 from lexiseg.runs.exports import write_exports
 from lexiseg.runs.folder import only_run, remove_outputs, take_over
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.notes import Notices, lost_to_others
+from lexiseg.runs.notes import Notices, Teller, lost_to_others
 from lexiseg.runs.outputs import OutputOptions, refuse_unfit, write_outputs
 from lexiseg.runs.partial import ENDING, PartialVolume, key_of
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
@@ -41,6 +44,20 @@ from lexiseg.values.scans import Planes, Scan, Volume
 
 logger = logging.getLogger(__name__)
 Observe = Callable[[RunItem, Scan, Result], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A scan that was worked on.
+
+    Attributes:
+        failed: it cannot be segmented.
+        finish: writes its files and gives its rows; it may be called in another thread.
+    """
+
+    failed: bool
+    finish: Callable[[], list[Row]]
 
 
 def segment_one(
@@ -50,12 +67,13 @@ def segment_one(
     *,
     options: RunOptions,
     tell: Callable[[float, int], None],
+    read: Callable[[RunItem], tuple[Scan, float]],
     outputs: OutputOptions | None = None,
     observe: Observe | None = None,
     notices: Notices | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> list[Row]:
-    """The rows of one scan, one for each phrase, its files written; whatever goes wrong with it ends here.
+) -> Work:
+    """Work on one scan; whatever goes wrong with it ends in its rows, one for each phrase.
 
     Args:
         pipeline: see `run_batch`.
@@ -63,6 +81,7 @@ def segment_one(
         out: the run's folder.
         options: see `RunOptions`.
         tell: called with the share of the scan's work that is done, and the number of its planes.
+        read: gives the scan, and how many seconds that took.
         outputs: what is written, and how; by the options when None.
         observe: see `run_batch`.
         notices: told of the result, for what is said once a run.
@@ -72,14 +91,17 @@ def segment_one(
     Raises:
         UnwritableResult: the file system refused.
     """
-    began = time.perf_counter()
-    try:
+    outputs = outputs or output_options(options)
+    took: list[float] = []  # seconds, of reading, of the work and of writing; no two scans share any
+
+    def work() -> tuple[Result, Scan, Planes, PartialVolume | None]:
         if item.error:
             raise LexisegError(item.error)
-        scan = _read(item)
-        outputs = outputs or output_options(options)
+        scan, reading = read(item)
+        took.append(reading)
         # Before the work is done.
         refuse_unfit(scan, item.name, outputs)
+        began = time.perf_counter()
         # Probabilities of a volume's planes are kept with the stages alone.
         keep = options.save_stages or observe is not None or options.seg_type == "fractional"
         planes = pipeline.planes(scan)
@@ -97,33 +119,54 @@ def segment_one(
             )
         if observe is not None:
             observe(item, scan, result)
+        took.append(time.perf_counter() - began)
+        return result, scan, planes, partial
+
+    def write(result: Result, scan: Scan, planes: Planes, partial: PartialVolume | None) -> list[Row]:
+        began = time.perf_counter()
         ledger.begin(out, item.id, item.phrases)
         written = write_outputs(result, scan, planes, out, item.name, options=outputs)
         ledger.finish(out, item.id, item.source.files, item.shown, written.paths)
         if partial is not None:
             partial.remove()
-    except UnwritableResult:
-        # The next scan would meet the same full disk.
-        raise
-    except LexisegError as error:
-        reason = printable(str(error))
-    # A scan that trips over a fault of ours must not end the run.
-    except Exception as error:
-        logger.debug("%s failed", item.shown, exc_info=True)
-        reason = f"{item.shown}: {internal_error(error)}"
-    else:
-        seconds = number(time.perf_counter() - began, 3)
+        seconds = number(sum(took) + time.perf_counter() - began, 3)
         logger.info("%s: done in %s s", item.shown, seconds)
         if notices is not None:
             notices.take(result)
             notices.take_left_out(written.left_out)
         common = {"preset": pipeline.preset.name, "seconds": seconds}
         return _rows(item, result, scan, {**scan.notes, **result.planes, **written.notes}, common)
-    logger.warning("%s", reason)
-    remove_outputs(out, item.name, item.phrases)
-    seconds = number(time.perf_counter() - began, 3)
-    common = {"id": item.id, "image": item.shown, "preset": pipeline.preset.name, "seconds": seconds}
-    return [Row(**common, text=text, status="failed", error=reason) for text in item.phrases or ("",)]
+
+    def give_up(reason: str) -> list[Row]:
+        logger.warning("%s", reason)
+        remove_outputs(out, item.name, item.phrases)
+        common = {"id": item.id, "image": item.shown, "preset": pipeline.preset.name, "seconds": number(sum(took), 3)}
+        return [Row(**common, text=text, status="failed", error=reason) for text in item.phrases or ("",)]
+
+    done, reason = _attempt(item, work)
+    if done is None:
+        return Work(failed=True, finish=lambda: give_up(reason))
+
+    def finish() -> list[Row]:
+        rows, reason = _attempt(item, lambda: write(*done))
+        return give_up(reason) if rows is None else rows
+
+    return Work(failed=False, finish=finish)
+
+
+def _attempt(item: RunItem, work: Callable[[], T]) -> tuple[T | None, str]:
+    """What some work on a scan gives, or None and why it could not be done."""
+    try:
+        return work(), ""
+    except UnwritableResult:
+        # The next scan would meet the same full disk.
+        raise
+    except LexisegError as error:
+        return None, printable(str(error))
+    # A scan that trips over a fault of ours must not end the run.
+    except Exception as error:
+        logger.debug("%s failed", item.shown, exc_info=True)
+        return None, f"{item.shown}: {internal_error(error)}"
 
 
 def _read(item: RunItem) -> Scan:
@@ -233,8 +276,9 @@ def run_batch(
 ) -> RunSummary:
     """Segment scans into a folder: masks, results.csv and run.json.
 
-    results.csv grows by a scan's rows once all its files are written, and reaches the disk before the next
-    scan begins, so that it can be resumed after any kind of end; at the end it is put in the items' order.
+    While a scan is worked on the next is read, and the files of the last are written. results.csv grows by a
+    scan's rows once all its files are written, and reaches the disk before the next scan's files are begun, so
+    that it can be resumed after any kind of end; at the end it is put in the items' order.
     Rows of scans that are not among the items of a resumed run stay, after the others. files.csv lists what
     was written, see `lexiseg.runs.ledger`; what an earlier run wrote and this one does not keep is removed.
 
@@ -275,24 +319,28 @@ def run_batch(
         write_record(out, {**record, "counts": None, "seconds": None})
 
         pending = [item for item in items if item.id not in kept.done]
-        teller, notices = _Teller(len(pending), progress), Notices()
-        for item in pending:
-            teller.begin(item)
+        teller, notices = Teller(len(pending), progress), Notices()
+        with Behind[list[Row]]() as behind, ReadAhead(pending, _read) as ahead:
+            for item in pending:
+                teller.begin(item)
+                with _resumable():
+                    work = segment_one(
+                        pipeline,
+                        item,
+                        out,
+                        options=options,
+                        outputs=outputs,
+                        tell=teller.share,
+                        read=ahead.take,
+                        observe=observe,
+                        notices=notices,
+                        settings=settings,
+                    )
+                    behind.begin(functools.partial(_finish, work, item, table, kept.rows))
+                teller.end(failed=work.failed)
             with _resumable():
-                rows = segment_one(
-                    pipeline,
-                    item,
-                    out,
-                    options=options,
-                    outputs=outputs,
-                    tell=teller.share,
-                    observe=observe,
-                    notices=notices,
-                    settings=settings,
-                )
-                append_results(table, rows)
-            kept.rows[item.id] = rows
-            teller.end(failed=not rows[0].ok)
+                behind.wait()
+        notices.say_kinds()
         notices.say_overlaps()
         notices.say_left_out()
         with _resumable():
@@ -313,6 +361,14 @@ def run_batch(
         return summary
 
 
+def _finish(work: Work, item: RunItem, table: Path, rows: dict[str, list[Row]]) -> list[Row]:
+    """Write a scan's files, then its rows."""
+    found = work.finish()
+    append_results(table, found)
+    rows[item.id] = found
+    return found
+
+
 @contextlib.contextmanager
 def _resumable() -> Iterator[None]:
     """A full disk ends a run; its message says how the run goes on."""
@@ -322,32 +378,6 @@ def _resumable() -> Iterator[None]:
         if "--resume" in str(error):
             raise
         raise UnwritableResult(f"{error}; what is done is kept: --resume continues") from error
-
-
-class _Teller:
-    """Turns scans begun, shares and ends into `RunProgress`."""
-
-    def __init__(self, total: int, progress: Callable[[RunProgress], None] | None) -> None:
-        self._total, self._progress = total, progress
-        self._ended = self._failed = 0
-        self._shown = ""
-
-    def begin(self, item: RunItem) -> None:
-        self._shown = item.shown
-        self.share(0.0)
-
-    def share(self, share: float, planes: int = 1) -> None:
-        if self._progress is not None:
-            slices = planes if planes > 1 else 0
-            told = RunProgress(
-                self._ended + share, self._total, self._shown, self._failed, round(share * slices), slices
-            )
-            self._progress(told)
-
-    def end(self, *, failed: bool) -> None:
-        self._ended += 1
-        self._failed += failed
-        self.share(0.0)
 
 
 def _precision(pipeline: Pipeline) -> str:

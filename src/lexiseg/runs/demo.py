@@ -56,6 +56,8 @@ class DemoOptions:
         preset: see `lexiseg.load`.
         changes: fields of the preset to replace.
         device: see `lexiseg.load`.
+        precision: see `lexiseg.load`.
+        batch: see `RunRequest`.
     """
 
     seed: int = 0
@@ -63,6 +65,8 @@ class DemoOptions:
     preset: str = "demo"
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +147,8 @@ def run_demo(
             preset=options.preset,
             changes=options.changes,
             device=options.device,
+            precision=options.precision,
+            batch=options.batch,
             options=RunOptions(save_stages=True, overlay=True, seed=options.seed),
         ),
         progress=progress,

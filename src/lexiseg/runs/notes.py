@@ -1,15 +1,18 @@
-"""What a run says of its results besides the numbers: lost pixels of label maps, phrases that are not known."""
+"""What a run says besides its numbers: how far it is, lost pixels of label maps, phrases that are not known."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lexiseg.io.names import printable
 from lexiseg.pipelines.results import Result
+from lexiseg.runs.items import RunItem
+from lexiseg.runs.segment import RunProgress
 from lexiseg.text.denials import is_denial
 from lexiseg.text.known import advice
 
@@ -53,6 +56,7 @@ class Notices:
     def __init__(self) -> None:
         self._unknown: set[str] = set()
         self._denials: set[str] = set()
+        self._other_kind: Counter[str] = Counter()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
         self._left_out: dict[str, int] = {}
@@ -70,6 +74,7 @@ class Notices:
                 logger.warning(
                     "%s", printable(f"{told}: what is drawn may be what was denied; ask for the target itself")
                 )
+            self._other_kind[target.phrase] += target.other_kind
         lost = lost_to_others(result)
         self._all += 1
         self._scans += bool(lost)
@@ -88,9 +93,45 @@ class Notices:
             counted = ", ".join(f"{each} of {count} scans" for each, count in sorted(self._left_out.items()))
             logger.warning("formats that cannot hold a scan are left out: %s; the column notes says why", counted)
 
+    def say_kinds(self) -> None:
+        """One line for each phrase that no kind of scan in view can hold."""
+        for phrase, count in self._other_kind.items():
+            if count:
+                told = f"{phrase!r} is absent from {count} of {self._all} scans because of their kind"
+                logger.warning("%s", printable(f"{told}: they look like none that can hold it"))
+
     def say_overlaps(self) -> None:
         """One line on what the label maps lost."""
         if self._lost:
             lost = ", ".join(f"{phrase} {count} {self._unit}" for phrase, count in self._lost.items())
             told = f"phrases overlap, so that the label maps lose pixels in {self._scans} of {self._all} scans"
             logger.warning("%s", printable(f"{told}: {lost}; NAME_mask_PHRASE has each phrase's own mask whole"))
+
+
+class Teller:
+    """Turns scans begun, shares and ends into `RunProgress`."""
+
+    def __init__(self, total: int, progress: Callable[[RunProgress], None] | None) -> None:
+        self._total, self._progress = total, progress
+        self._ended = self._failed = 0
+        self._shown = ""
+
+    def begin(self, item: RunItem) -> None:
+        """A scan is worked on from now on."""
+        self._shown = item.shown
+        self.share(0.0)
+
+    def share(self, share: float, planes: int = 1) -> None:
+        """So much of its work is done."""
+        if self._progress is not None:
+            slices = planes if planes > 1 else 0
+            told = RunProgress(
+                self._ended + share, self._total, self._shown, self._failed, round(share * slices), slices
+            )
+            self._progress(told)
+
+    def end(self, *, failed: bool) -> None:
+        """It was worked on; its files may still be written."""
+        self._ended += 1
+        self._failed += failed
+        self.share(0.0)

@@ -11,6 +11,7 @@ from lexiseg.errors import UsageError
 from lexiseg.io.pseudonyms import own_pseudonyms
 from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
+from lexiseg.machine import starting
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
@@ -183,6 +184,7 @@ class RunRequest:
         changes: fields of the preset to replace, see `Preset.override`.
         device: see `lexiseg.load`.
         precision: see `lexiseg.load`.
+        batch: views, crops, points or slices that go through a model at once; the preset's when None.
         tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
             `tune_label_free` on some of the scans.
         options: see `RunOptions`.
@@ -198,6 +200,7 @@ class RunRequest:
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: str = "auto"
+    batch: int | None = None
     tune: str = "fixed"
     options: RunOptions = field(default_factory=RunOptions)
     reading: SourceOptions = field(default_factory=SourceOptions)
@@ -226,6 +229,8 @@ def segment_files(
         LexisegError: the models cannot be had, or the results not be written.
     """
     preset = load_preset(request.preset, **request.changes)
+    if request.batch is not None:
+        preset = preset.at_once(request.batch)
     check_tuning(request.tune, preset)
     phrases = [check_phrase(text) for text in request.phrases]
     if preset.encoder == "bundled":
@@ -242,13 +247,15 @@ def segment_files(
         own_pseudonyms()
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
-    from lexiseg.models.loading import resolve_device
-    from lexiseg.pipelines import loading
-    from lexiseg.runs.batch import run_batch
-    from lexiseg.runs.tuned import tuned_pipeline
+    with starting():
+        from lexiseg.models.loading import check_precision, resolve_device
+        from lexiseg.pipelines import loading
+        from lexiseg.runs.batch import run_batch
+        from lexiseg.runs.tuned import tuned_pipeline
 
-    resolve_device(request.device)
-    pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
+        check_precision(request.precision)
+        resolve_device(request.device)
+        pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
     tuned = None
     if request.tune == "label-free":
         pipeline, tuned = tuned_pipeline(pipeline, items, request.out, resume=request.options.resume, progress=progress)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import UnwritableResult, UsageError
@@ -272,6 +273,8 @@ def boxes_cell(target: TargetResult, *, volume: bool) -> str:
     )
 
 
+# A run works on one scan while it writes another's files; both have lines for the same tables.
+_APPENDING = Lock()
 RESULTS_NAME = "results.csv"
 _HEADER = csv_line(COLUMNS)
 _OLDER = tuple(csv_line(COLUMNS[:count]) for count in range(_FIRST, len(COLUMNS)))
@@ -321,7 +324,7 @@ def append_results(path: Path, rows: Sequence[Row]) -> None:
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Append whole lines to a file, and wait until they are on the disk.
+    """Append whole lines to a file, and wait until they are on the disk; one thread at a time.
 
     Raises:
         UnwritableResult: the file system refused; the file ends where it ended before.
@@ -329,7 +332,7 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
     content = "".join(lines).encode()
     try:
         # Unbuffered: a failed write must not come back when the file is closed.
-        with path.open("ab", buffering=0) as handle:
+        with _APPENDING, path.open("ab", buffering=0) as handle:
             before = handle.seek(0, os.SEEK_END)
             try:
                 if handle.write(content) != len(content):

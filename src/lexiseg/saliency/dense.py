@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import (
     Progress,
@@ -25,6 +27,8 @@ from lexiseg.saliency.base import (
 )
 from lexiseg.saliency.settings import Activation, DenseSettings
 from lexiseg.text.phrases import PhraseEmbedding
+
+T = TypeVar("T")
 
 
 def shift_offsets(stride: float, shifts: int) -> list[int]:
@@ -96,8 +100,14 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         """One forward of all views; with shifts, which are a batch by themselves, one view after the other."""
         if self.shifts > 1:
             return super().compute_many(encoder, views, phrases)
-        dense, whole = encoder.encode_dense_and_image(views)
-        return [self._maps(encoder, dense[k].detach().float(), whole[k : k + 1], phrases) for k in range(len(views))]
+
+        def maps(rows: Sequence[int]) -> list[Raw]:
+            dense, whole = encoder.encode_dense_and_image(views[rows[0] : rows[-1] + 1], *self._how)
+            dense = dense.detach().float()
+            return [self._maps(encoder, dense[k], whole[k : k + 1], phrases) for k in range(len(dense))]
+
+        count = len(views)
+        return [raw for some in _forwards(encoder, count, count, maps) for raw in some]
 
     def _maps(self, encoder: Encoder, dense: Tensor, whole: Tensor, phrases: Sequence[PhraseEmbedding]) -> Raw:
         """What positions (E, h, w) and the view's embedding (1, E) say of each phrase."""
@@ -134,16 +144,29 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         scale, bias = encoder.logit_scale, encoder.logit_bias
         return phrase_logits(positions, [phrase], scale=scale, bias=bias)[..., 0]
 
+    @property
+    def _how(self) -> tuple[str, ...]:
+        """The attention, where it is not the family's own way."""
+        return () if self.attention == "value" else (self.attention,)
+
     def _encoded(self, encoder: Encoder, view: Tensor) -> tuple[Tensor, Tensor]:
         """(E, h * shifts, w * shifts) of the positions, and (1, E) of the view."""
         if self.shifts == 1:
-            dense, whole = encoder.encode_dense_and_image(view)
+            dense, whole = encoder.encode_dense_and_image(view, *self._how)
             return dense[0].detach().float(), whole
         height, width = _grid(encoder, view)
         strides = (view.shape[-2] / height, view.shape[-1] / width)
         views = shifted_views(view, strides, self.shifts)
-        maps = [encoder.encode_dense(part).detach().float() for part in torch.split(views, self.batch)]
-        return interleave(torch.cat(maps), self.shifts), encoder.encode_image(view)
+
+        def encode(rows: Sequence[int]) -> Tensor:
+            return encoder.encode_dense(views[rows[0] : rows[-1] + 1], *self._how).detach().float()
+
+        maps = torch.cat(list(_forwards(encoder, len(views), self.batch, encode)))
+        return interleave(maps, self.shifts), encoder.encode_image(view)
+
+
+def _forwards(encoder: Encoder, count: int, batch: int, work: Callable[[Sequence[int]], T]) -> Iterator[T]:
+    return in_batches(range(count), batch, work, what="views", device=encoder.device)
 
 
 def _grid(encoder: Encoder, view: Tensor) -> tuple[int, int]:

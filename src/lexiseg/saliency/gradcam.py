@@ -35,12 +35,25 @@ class ChannelImportance:
     embedding: Tensor
 
 
-def channel_importance(
-    encoder: Encoder, view: Tensor, layer: str, score: Score, phrases: Sequence[PhraseEmbedding]
-) -> ChannelImportance:
-    r"""One forward, N backwards.
+@dataclass(frozen=True, eq=False)
+class LayerGradients:
+    """A layer's maps, and how each phrase's score changes with them.
 
-    .. math:: w_c^n = \frac{1}{hw} \sum_{ij} \frac{\partial S_n}{\partial A_c^{ij}}
+    Attributes:
+        maps: (C, h, w) the layer's activations.
+        gradients: (N, C, h, w) of the N phrases' scores.
+        embedding: (E,) the image's own unit embedding, from the same forward.
+    """
+
+    maps: Tensor
+    gradients: Tensor
+    embedding: Tensor
+
+
+def layer_gradients(
+    encoder: Encoder, view: Tensor, layer: str, score: Score, phrases: Sequence[PhraseEmbedding]
+) -> LayerGradients:
+    """One forward, N backwards.
 
     Args:
         encoder: whose layer.
@@ -50,7 +63,7 @@ def channel_importance(
         phrases: the N phrases, for the error's text.
 
     Raises:
-        UnsupportedByModel: the layer is unknown, or a phrase's importance is the same for every channel.
+        UnsupportedByModel: the layer is unknown, or a phrase's mean gradient is the same for every channel.
         BrokenWeights: activations or gradients are not finite.
     """
     seen: list[Tensor] = []
@@ -70,9 +83,19 @@ def channel_importance(
             f"{encoder.name}: layer {layer!r} gives values that are not finite; "
             "expected finite activations and gradients; check the weights or use float32"
         )
-    importance = gradients.mean(dim=(2, 3))
-    _require_order(encoder, layer, importance, phrases)
-    return ChannelImportance(maps, importance, seen[-1][0].float())
+    _require_order(encoder, layer, gradients.mean(dim=(2, 3)), phrases)
+    return LayerGradients(maps, gradients, seen[-1][0].float())
+
+
+def channel_importance(
+    encoder: Encoder, view: Tensor, layer: str, score: Score, phrases: Sequence[PhraseEmbedding]
+) -> ChannelImportance:
+    r"""The gradients' means; arguments and errors as `layer_gradients`.
+
+    .. math:: w_c^n = \frac{1}{hw} \sum_{ij} \frac{\partial S_n}{\partial A_c^{ij}}
+    """
+    found = layer_gradients(encoder, view, layer, score, phrases)
+    return ChannelImportance(found.maps, found.gradients.mean(dim=(2, 3)), found.embedding)
 
 
 def _require_order(encoder: Encoder, layer: str, importance: Tensor, phrases: Sequence[PhraseEmbedding]) -> None:

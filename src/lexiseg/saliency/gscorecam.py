@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -11,11 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import UsageError
+from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines, phrase_margins, stretch
+from lexiseg.saliency.channel_model import adaptive_scores, mask_distances
 from lexiseg.saliency.gradcam import channel_importance
 from lexiseg.saliency.settings import GScoreCAMSettings
 from lexiseg.text.phrases import PhraseEmbedding
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
     def compute_maps(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
     ) -> Raw:
-        """One forward, a backward for each phrase, and ceil(n / batch) forwards of n masked views."""
+        """One forward, a backward for each phrase, and ceil(n / batch) forwards of n masked views, or fewer."""
         layer = self.layer or encoder.default_layer()
 
         def score(embeddings: Tensor) -> Tensor:
@@ -59,12 +64,23 @@ class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
         found = channel_importance(encoder, view, layer, score, phrases)
         chosen = top_channels(found.importance, self.k)
         union = torch.unique(chosen)
-        embeddings = self._masked_embeddings(encoder, view, found.maps[union], progress)
-        scores = score(embeddings)
+        rows = [torch.searchsorted(union, channels) for channels in chosen]
+        seen = _Seen(encoder, view, found.maps[union], batch=self.batch, black=self.masked_out == "black")
+        if self.tolerance:
+            scores, computed = adaptive_scores(
+                mask_distances(seen.maps, seen.light),
+                seen.maps,
+                rows,
+                lambda wanted: score(seen.embed(wanted, progress)),
+                tolerance=self.tolerance,
+                batch=self.batch,
+            )
+            logger.info("gscorecam: %d of %d channels were computed", computed, len(union))
+        else:
+            scores = score(seen.embed(range(len(union)), progress))
         maps = []
         for index, channels in enumerate(chosen):
-            rows = torch.searchsorted(union, channels)
-            weights = torch.softmax(scores[rows, index], dim=0)
+            weights = torch.softmax(scores[rows[index], index], dim=0).float()
             maps.append(torch.einsum("c,chw->hw", weights, found.maps[channels]))
         return Raw(torch.stack(maps), found.embedding[None], layer)
 
@@ -78,16 +94,41 @@ class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
             raise UsageError(f"gscorecam: contrast needs negative phrases, {bare[0]!r} has none; set contrast to false")
         return phrase_margins(embeddings, phrases, scale=scale)
 
-    def _masked_embeddings(self, encoder: Encoder, view: Tensor, maps: Tensor, progress: Progress) -> Tensor:
-        """Embeddings (n, E) of the view seen through each of n maps; one batch of views exists at a time."""
-        base = torch.zeros_like(encoder.mean) if self.masked_out == "black" else encoder.mean
-        base = base.to(view)
-        embeddings = []
-        for start in range(0, len(maps), self.batch):
-            masks = channel_masks(maps[start : start + self.batch], encoder.input_size)
-            embeddings.append(encoder.encode_image(base + masks[:, None] * (view - base)).detach().float())
-            progress(min(1.0, (start + self.batch) / len(maps)))
-        return torch.cat(embeddings)
+
+class _Seen:
+    """A view seen through each of a layer's maps; one batch of masked views exists at a time.
+
+    Args:
+        encoder: whose embeddings are wanted.
+        view: (1, 3, S, S).
+        maps: (n, h, w).
+        batch: masked views per forward.
+        black: what is masked out is black, else the encoder's mean colour.
+    """
+
+    def __init__(self, encoder: Encoder, view: Tensor, maps: Tensor, *, batch: int, black: bool) -> None:
+        self.maps = maps
+        self._encoder, self._batch = encoder, batch
+        self._base = None if black else encoder.mean.to(view)
+        self.light = view if self._base is None else view - self._base
+        self._done = 0
+
+    def embed(self, channels: Sequence[int], progress: Progress) -> Tensor:
+        """Embeddings (n, E) of the view seen through some of the maps."""
+        found = []
+        device = self._encoder.device
+        for rows in in_batches(list(channels), self._batch, self._forward, what="masked views", device=device):
+            found.append(rows)
+            self._done += len(rows)
+            progress(self._done / len(self.maps))
+        return torch.cat(found)
+
+    def _forward(self, channels: Sequence[int]) -> Tensor:
+        masks = channel_masks(self.maps[list(channels)], self._encoder.input_size)
+        masked = masks[:, None] * self.light
+        if self._base is not None:
+            masked += self._base
+        return self._encoder.encode_image(masked).detach().float()
 
 
 def top_channels(importance: Tensor, k: int) -> Tensor:

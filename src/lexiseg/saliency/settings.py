@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FramingMode = Literal["letterbox", "stretch", "tile", "pyramid"]
 Activation = Literal["auto", "sigmoid", "softmax", "minmax"]
+NoiseKind = Literal["layer", "as-released"]
+Attention = Literal["value", "sclip", "clearclip", "naclip", "gem"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,9 @@ class GScoreCAMSettings(SaliencySettings):
         contrast: score a phrase by its log-odds against its negative phrases instead of on its own.
         logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
             encoder's own, which makes the score its logit (a bias cancels).
+        tolerance: 0 computes the score of every channel. Above 0, only of those that may still move the map by more
+            than this share of its deviation, as far as the others tell; the correlation with the exact map is then
+            about 1 - tolerance ** 2 / 2. See `lexiseg.saliency.channel_model`.
     """
 
     method: ClassVar[str] = "gscorecam"
@@ -82,9 +87,12 @@ class GScoreCAMSettings(SaliencySettings):
     masked_out: Literal["black", "mean"] = "black"
     contrast: bool = False
     logit_scale: float | None = None
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not _is_number(self.tolerance) or not 0 <= self.tolerance < 1:
+            raise UsageError(f"gscorecam: tolerance is {self.tolerance!r}; expected 0 (exact) or more, below 1")
         if self.k < 1 or self.batch < 1:
             raise UsageError(f"gscorecam: k is {self.k} and batch {self.batch}; expected at least 1 each")
         if self.masked_out not in ("black", "mean"):
@@ -110,6 +118,8 @@ class DenseSettings(SaliencySettings):
 
     Attributes:
         activation: how a cosine becomes a saliency: auto, sigmoid, softmax or minmax.
+        attention: which attention the last blocks of a ViT take instead of their own: value (each position to
+            itself alone, as MaskCLIP; also what convolutional towers do), sclip, clearclip, naclip or gem.
         shifts: n views for each axis, moved by 1/n of the tower's stride: n times the map's resolution for
             n * n forwards (exact for a convolutional tower away from the edges, an approximation where
             positions are embedded).
@@ -120,6 +130,7 @@ class DenseSettings(SaliencySettings):
     method: ClassVar[str] = "dense"
 
     activation: Activation = "auto"
+    attention: Attention = "value"
     shifts: int = 1
     batch: int = 16
     top_fraction: float = 0.01
@@ -128,14 +139,95 @@ class DenseSettings(SaliencySettings):
         super().__post_init__()
         if self.activation not in ("auto", "sigmoid", "softmax", "minmax"):
             raise UsageError(f"dense: activation is {self.activation!r}; expected auto, sigmoid, softmax or minmax")
+        if self.attention not in ("value", "sclip", "clearclip", "naclip", "gem"):
+            raise UsageError(f"dense: attention is {self.attention!r}; expected value, sclip, clearclip, naclip or gem")
         if self.shifts < 1 or self.batch < 1:
             raise UsageError(f"dense: shifts is {self.shifts} and batch {self.batch}; expected at least 1 each")
         if not 0 < self.top_fraction <= 1:
             raise UsageError(f"dense: top_fraction is {self.top_fraction}; expected above 0 and at most 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradCAMPlusPlusSettings(GradCAMSettings):
+    """What Grad-CAM++ takes: as Grad-CAM."""
+
+    method: ClassVar[str] = "gradcam++"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCAMSettings(GradCAMSettings):
+    """What LayerCAM takes: as Grad-CAM."""
+
+    method: ClassVar[str] = "layercam"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReciproCAMSettings(SaliencySettings):
+    """What Recipro-CAM takes besides.
+
+    Attributes:
+        layer: a whole block or stage, which everything after it depends on alone; None for the block with three
+            quarters of a ViT before it, or the encoder's default.
+        batch: positions per forward.
+    """
+
+    method: ClassVar[str] = "reciprocam"
+
+    layer: str | None = None
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 1:
+            raise UsageError(f"reciprocam: batch is {self.batch}; expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class M2IBSettings(SaliencySettings):
+    """What M2IB takes besides.
+
+    Attributes:
+        layer: as for Recipro-CAM.
+        beta: the weight of the information that passes, against the match; more leaves less of the scan.
+        steps: of Adam.
+        samples: of noise in each step.
+        rate: Adam's.
+        noise: "layer", of the layer's own mean and deviation, as the paper has it; or "as-released", N(0, 1), as
+            the released code has it.
+        seed: of the noise.
+    """
+
+    method: ClassVar[str] = "m2ib"
+
+    layer: str | None = None
+    beta: float = 0.1
+    steps: int = 10
+    samples: int = 10
+    rate: float = 1.0
+    noise: NoiseKind = "layer"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.beta) and self.beta >= 0 and math.isfinite(self.rate) and self.rate > 0):
+            raise UsageError(f"m2ib: beta is {self.beta} and rate {self.rate}; expected 0 or more, and above 0")
+        if self.steps < 1 or self.samples < 1:
+            raise UsageError(f"m2ib: steps is {self.steps} and samples {self.samples}; expected at least 1 each")
+        if self.noise not in ("layer", "as-released"):
+            raise UsageError(f"m2ib: noise is {self.noise!r}; expected layer or as-released")
+
+
 SALIENCY_SETTINGS: dict[str, type[SaliencySettings]] = {
-    each.method: each for each in (GScoreCAMSettings, GradCAMSettings, DenseSettings)
+    each.method: each
+    for each in (
+        GScoreCAMSettings,
+        GradCAMSettings,
+        GradCAMPlusPlusSettings,
+        LayerCAMSettings,
+        ReciproCAMSettings,
+        M2IBSettings,
+        DenseSettings,
+    )
 }
 """Method -> what can be set of it."""
 
@@ -176,6 +268,10 @@ def _is_number(value: object) -> bool:
 METHODS: dict[str, str] = {
     "gscorecam": "lexiseg.saliency.gscorecam:GScoreCAM",
     "gradcam": "lexiseg.saliency.gradcam:GradCAM",
+    "gradcam++": "lexiseg.saliency.gradcam_kin:GradCAMPlusPlus",
+    "layercam": "lexiseg.saliency.gradcam_kin:LayerCAM",
+    "reciprocam": "lexiseg.saliency.reciprocam:ReciproCAM",
+    "m2ib": "lexiseg.saliency.m2ib:M2IB",
     "dense": "lexiseg.saliency.dense:DenseSimilarity",
 }
 """Name to "module:class"; a class is imported when it is asked for.  A new method adds its line here."""

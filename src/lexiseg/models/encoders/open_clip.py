@@ -19,7 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
-from lexiseg.models.encoders.open_clip_dense import dense_and_whole_features, dense_features, unit
+from lexiseg.models.encoders.open_clip_dense import (
+    attention_features,
+    dense_and_whole_features,
+    dense_features,
+    unit,
+)
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
 from lexiseg.models.loading import autocast, resolve_precision
@@ -177,18 +182,22 @@ class OpenClipEncoder:
             features = self._embed(self._normalised(pixels))
         return _outside(features)
 
-    def encode_dense(self, pixels: Tensor) -> Tensor:
+    def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:
         """One embedding for each position, (B, E, h, w), unit length over E; see `open_clip_dense`."""
+        if attention != "value":
+            return self.encode_dense_and_image(pixels, attention)[0]
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = dense_features(self._model.visual, self._normalised(pixels))
         return _outside(unit(features))
 
-    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Both of the above; one forward for a convolutional tower that averages its positions."""
+    def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
+        """Both of the above; one forward but for a ViT's value path."""
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            dense, whole = dense_and_whole_features(
-                self._model.visual, self._normalised(pixels), self._model.encode_image
-            )
+            tower, normalised = self._model.visual, self._normalised(pixels)
+            if attention == "value":
+                dense, whole = dense_and_whole_features(tower, normalised, self._model.encode_image)
+            else:
+                dense, whole = attention_features(tower, normalised, attention)
         return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
 
     def default_layer(self) -> str:

@@ -8,6 +8,7 @@
 - ViTs that pool the class token: the last block with each token attending to itself alone (the value path of
   the same paper; residual and MLP kept), then the tower's final norm and projection.
 - ViTs that average their tokens: final norm and projection on each token.
+- ViTs that pool by one learnt query (SigLIP): the pool shown each token alone, so that it attends to that one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from lexiseg.errors import UnsupportedByModel
+from lexiseg.models.encoders.open_clip_attention import watch
 from lexiseg.models.encoders.open_clip_layers import as_map, hooked
 
 
@@ -63,6 +66,51 @@ def dense_and_whole_features(tower: Any, pixels: Tensor, whole: Callable[[Tensor
     return _project_positions(tower, maps), tower.head(tower.trunk.forward_head(maps))
 
 
+def attention_features(tower: Any, pixels: Tensor, attention: str) -> tuple[Tensor, Tensor]:
+    """Unnormalised features of every position by another attention, and of the whole image, from one forward.
+
+    Args:
+        tower: a ViT, as `dense_features` takes it.
+        pixels: (B, 3, S, S), already normalised.
+        attention: one of `ATTENTIONS`; see `open_clip_attention`.
+
+    Returns:
+        (B, E, h, w) and (B, E).
+
+    Raises:
+        UnsupportedByModel: the tower is no ViT, or pools in a way that no position can be projected on its own.
+    """
+    trunk = getattr(tower, "trunk", None)
+    if trunk is None and hasattr(tower, "transformer"):
+        if tower.attn_pool is not None or tower.pool_type == "none":
+            raise _unsupported(tower)
+        with watch(tower.transformer.resblocks, attention, prefix=1) as found:
+            whole = tower(pixels)
+        tokens = tower.ln_post(found[-1][:, 1:])
+        dense = as_map(tokens if tower.proj is None else tokens @ tower.proj)
+    elif trunk is not None and _is_timm_vit(trunk):
+        if not _attends_with_one_query(trunk):
+            _refuse_attention_pools(tower)
+        with watch(trunk.blocks, attention, prefix=trunk.num_prefix_tokens) as found:
+            whole = tower.head(trunk.forward_head(trunk.forward_features(pixels)))
+        dense = _project_tokens(tower, trunk.norm(found[-1]))
+    else:
+        raise UnsupportedByModel(
+            f"attention {attention!r} needs a ViT; {type(trunk or tower).__name__} is none; use attention=value"
+        )
+    return dense, whole[0] if isinstance(whole, tuple) else whole
+
+
+def _project_tokens(tower: Any, tokens: Tensor) -> Tensor:
+    """A timm ViT's tokens (B, p + h w, C) after its final norm, each projected on its own, (B, E, h, w)."""
+    trunk = tower.trunk
+    tokens = tokens[:, trunk.num_prefix_tokens :]
+    batch, length, width = tokens.shape
+    if _attends_with_one_query(trunk):
+        tokens = trunk.attn_pool(tokens.reshape(-1, 1, width)).reshape(batch, length, -1)
+    return as_map(tower.head(trunk.head(trunk.fc_norm(tokens))))
+
+
 def _unsupported(module: nn.Module) -> UnsupportedByModel:
     return UnsupportedByModel(
         f"no dense features from {type(module).__name__}: its pooling does not let a position be projected"
@@ -101,10 +149,17 @@ def _clip_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
 
 
 def _timm_dense(tower: Any, pixels: Tensor) -> Tensor:
+    if _attends_with_one_query(tower.trunk):
+        return _project_tokens(tower, tower.trunk.forward_features(pixels))
     _refuse_attention_pools(tower)
     if _is_timm_vit(tower.trunk):
         return _timm_vit_dense(tower, pixels)
     return _project_positions(tower, _maps(tower.trunk, pixels))
+
+
+def _attends_with_one_query(trunk: Any) -> bool:
+    pool = getattr(trunk, "attn_pool", None)
+    return _is_timm_vit(trunk) and isinstance(pool, AttentionPoolLatent) and pool.latent_len == 1
 
 
 def _refuse_attention_pools(tower: Any) -> None:
@@ -144,8 +199,7 @@ def _timm_vit_dense(tower: Any, pixels: Tensor) -> Tensor:
         tokens = trunk.forward_features(pixels)
     else:
         raise _unsupported(trunk)
-    tokens = tokens[:, trunk.num_prefix_tokens :]
-    return as_map(tower.head(trunk.head(trunk.fc_norm(tokens))))
+    return _project_tokens(tower, tokens)
 
 
 def _value_path(trunk: Any, pixels: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
 from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel
+from lexiseg.models.blank import Blank
 from lexiseg.models.encoders.open_clip_text import text_tower_source, tokenizer_source
 from lexiseg.models.families import ModelFiles, checkpoint_keys, one_line
 from lexiseg.models.fpn import current_name
@@ -189,7 +190,7 @@ def _build(config: dict[str, Any], text: dict[str, Any]) -> nn.Module:
     patched = {**config, "model_cfg": {**config["model_cfg"], "text_cfg": text}}
     with TemporaryDirectory(prefix="lexiseg-") as temporary:
         (Path(temporary) / CONFIG_NAME).write_text(json.dumps(patched), encoding="utf-8")
-        with _quiet():
+        with _quiet(), Blank():
             model: nn.Module = open_clip.create_model(
                 f"local-dir:{temporary}", load_weights=False, pretrained_text=False
             )
@@ -300,13 +301,14 @@ def load_named(name: str, architecture: str, tag: str, *, offline: bool) -> tupl
         tag = tag or ("openai" if "openai" in tags else tags[0])
         path = _checkpoint(name, open_clip.get_pretrained_cfg(architecture, tag), offline=offline)
     settings = dict(open_clip.get_pretrained_cfg(architecture, tag))
-    model: nn.Module = open_clip.create_model(
-        architecture,
-        load_weights=False,
-        pretrained_text=False,
-        force_quick_gelu=bool(settings.get("quick_gelu", False)),
-        force_preprocess_cfg={key: settings[key] for key in ("mean", "std", "interpolation") if key in settings},
-    )
+    with Blank():
+        model: nn.Module = open_clip.create_model(
+            architecture,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=bool(settings.get("quick_gelu", False)),
+            force_preprocess_cfg={key: settings[key] for key in ("mean", "std", "interpolation") if key in settings},
+        )
     load_strictly(model, path)
     try:
         tokenizer: Tokenizer = open_clip.get_tokenizer(architecture)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lexiseg.errors import BrokenWeights
-from lexiseg.models.segmenters.sam_checkpoint import prompt_and_decoder_config, read_checkpoint, rename
+from lexiseg.models.segmenters.sam_checkpoint import prompt_and_decoder_config, read_checkpoint, reading_shapes, rename
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 
 if TYPE_CHECKING:
@@ -63,12 +62,8 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> SamSegme
             files.ref,
             _INPUT,
         )
-    try:
+    with reading_shapes(files.place, "MobileSAM"):
         config = mobile_sam_config(state)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise BrokenWeights(
-            f"{files.place} is not a whole MobileSAM checkpoint: missing or odd tensor {error}"
-        ) from error
     model = build_sam(config, rename_mobile_sam(state), source=files.place)
     return SamSegmenter(
         model, PillowProcessor(_INPUT), name=files.ref, device=device, precision=precision, weights=info

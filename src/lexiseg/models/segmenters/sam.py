@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
+from lexiseg.models.segmenters.prompts import check_prompts as _check_prompts
 from lexiseg.models.segmenters.sam_decoder import SharedImage, decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.values.arrays import BoolArray, FloatArray
@@ -320,22 +321,3 @@ def _prompts_at_once(config: Any, device: torch.device) -> int:
     tokens = int(config.prompt_encoder_config.image_embedding_size) ** 2
     size = tokens * int(config.mask_decoder_config.hidden_size)
     return max(1, min(32, _CACHED_ELEMENTS // size))
-
-
-def _check_prompts(boxes: np.ndarray | None, points: np.ndarray | None, labels: np.ndarray | None) -> int:
-    """The number of prompts."""
-    if boxes is None and points is None:
-        raise ValueError("got no prompt, expected boxes, points or both")
-    if boxes is not None and (np.ndim(boxes) != 2 or np.shape(boxes)[1] != 4):
-        raise ValueError(f"got boxes of shape {np.shape(boxes)}, expected (N, 4)")
-    if (points is None) != (labels is None):
-        raise ValueError("got points without labels or labels without points, expected both")
-    if points is not None and labels is not None:
-        if np.ndim(points) != 3 or np.shape(points)[2] != 2:
-            raise ValueError(f"got points of shape {np.shape(points)}, expected (N, P, 2)")
-        if np.shape(labels) != np.shape(points)[:2]:
-            raise ValueError(f"got labels of shape {np.shape(labels)}, expected {np.shape(points)[:2]}")
-    counts = {len(prompts) for prompts in (boxes, points) if prompts is not None}
-    if len(counts) > 1:
-        raise ValueError(f"got {min(counts)} and {max(counts)} prompts by boxes and by points, expected as many")
-    return counts.pop()

@@ -7,7 +7,8 @@ size of the family loads, not only the three that were published.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,8 @@ def load_sam_checkpoint(path: Path) -> tuple[Any, Any]:
     state = read_checkpoint(path)
     if "image_encoder.pos_embed" not in state:
         raise BrokenWeights(f"{path} is not an original SAM checkpoint: it has no tensor image_encoder.pos_embed")
-    try:
+    with reading_shapes(path, "SAM"):
         config = infer_config(state)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise BrokenWeights(f"{path} is not a whole SAM checkpoint: missing or odd tensor {error}") from error
     model = build_sam(config, rename(state), source=path)
     return model, default_processor(config["vision_config"]["image_size"])
 
@@ -86,6 +85,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         found = f"{odd!r} is a {type(state[odd]).__name__}" if odd is not None else "there is none"
         raise BrokenWeights(f"{path} is not a checkpoint of tensors: {found}")
     return dict(state)
+
+
+@contextmanager
+def reading_shapes(path: Path, family: str) -> Iterator[None]:
+    """A context in which shapes that tell no configuration are an error that names the file.
+
+    Raises:
+        BrokenWeights: a tensor that is needed is not there, or has an impossible shape.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise BrokenWeights(f"{path} is not a whole {family} checkpoint: missing or odd tensor {error}") from error
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

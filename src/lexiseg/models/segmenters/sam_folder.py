@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.fpn import current_name
+from lexiseg.models.from_transformers import read_tensors
 from lexiseg.models.segmenters.sam_pixels import PillowProcessor
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 from lexiseg.models.weights.int8 import unpack
@@ -108,9 +108,9 @@ def load_sam_folder(files: ModelFiles) -> tuple[Any, Any]:
     Raises:
         BrokenWeights: the weights are truncated, or do not fit the configuration.
     """
-    model = build_sam(files.config, _read(files.weights), source=files.weights)
+    model = build_sam(files.config, read_tensors(files.weights), source=files.weights)
     vision = model.config.vision_config
-    processor = _processor(files.place, vision.image_size)
+    processor = image_processor(files.place, vision.image_size)
     if getattr(vision, "image_tower", "") == MOBILE_SAM_TOWER:
         return model, PillowProcessor(vision.image_size)
     return model, processor
@@ -164,7 +164,12 @@ def default_processor(image_size: int) -> Any:
     )
 
 
-def _processor(folder: Path, image_size: int) -> Any:
+def image_processor(folder: Path, image_size: int) -> Any:
+    """The folder's SamImageProcessor, or SAM's own where it has no settings.
+
+    Raises:
+        BrokenWeights: the settings cannot be read, or are for another input than `image_size`.
+    """
     if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         return default_processor(image_size)
     try:
@@ -178,16 +183,3 @@ def _processor(folder: Path, image_size: int) -> Any:
             f" and its model takes {image_size} px"
         )
     return processor
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".json":
-            names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-            parts = [load_file(path.parent / Path(name).name) for name in names]
-            return {key: tensor for part in parts for key, tensor in part.items()}
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise BrokenWeights(f"{path} cannot be read: {one_line(error)}") from error

@@ -34,8 +34,8 @@ _ENCODER_WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
 )
-_SEGMENTER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_SEGMENTER_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_TRANSFORMERS_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 _PAPERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 Progress = Callable[[str, int, int], None]
 
@@ -144,13 +144,18 @@ def _describe(repo: str, revision: str, endpoint: str | None) -> _Repository:
 def _wanted(source: _Repository, kind: Kind | None) -> list[_RemoteFile]:
     """The files to fetch, settings before weights, so that a wrong repository is found out at once."""
     files = source.files
-    encoder = kind == "encoder" or (kind is None and _ENCODER_CONFIG in files)
-    needed, weights = (_ENCODER_CONFIG, _ENCODER_WEIGHTS) if encoder else ("config.json", _SEGMENTER_WEIGHTS)
+    reads = any(name in files for name in TOKENIZER_FILES)
+    encoder = kind == "encoder" or (kind is None and (_ENCODER_CONFIG in files or reads))
+    # An encoder as transformers writes it has the files of a segmenter, and a tokenizer.
+    ported = encoder and _ENCODER_CONFIG not in files
+    needed = _ENCODER_CONFIG if encoder and not ported else "config.json"
+    weights = _ENCODER_WEIGHTS if encoder and not ported else _TRANSFORMERS_WEIGHTS
     found = [name for name in weights if name in files][:1]
-    if needed not in files or not found:
-        what = "an open_clip encoder" if encoder else "a transformers SamModel"
-        raise UnknownModel(f"{source.id} is not {what}: expected {needed} and one of {', '.join(weights)}")
-    settings = (needed, *TOKENIZER_FILES) if encoder else _SEGMENTER_SETTINGS
+    if needed not in files or not found or (ported and not reads):
+        what = "an encoder of open_clip or transformers" if encoder else "a segmenter of transformers"
+        wanted = f"{_ENCODER_CONFIG}, or config.json and a tokenizer," if encoder else "config.json"
+        raise UnknownModel(f"{source.id} is not {what}: expected {wanted} and one of {', '.join(weights)}")
+    settings = (needed, *(TOKENIZER_FILES if encoder else ()), *(() if needed == _ENCODER_CONFIG else _SETTINGS))
     names = [*settings, *_PAPERS, *found]
     return [files[name] for name in dict.fromkeys(names) if name in files]
 

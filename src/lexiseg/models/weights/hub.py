@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lexiseg.errors import DownloadFailed, LexisegError, UnknownModel
 
+PUBLIC = "https://huggingface.co"
+
 
 def endpoint() -> str | None:
     """The hub's address where the environment names another one (HF_ENDPOINT)."""
@@ -35,6 +37,13 @@ def cached_folder(repo: str, filename: str, *, revision: str | None = None) -> P
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else name
     snapshot = stored / "snapshots" / commit
     return snapshot if (snapshot / filename).is_file() else None
+
+
+def cached_model(repo: str, kind: str, *, revision: str | None = None) -> Path | None:
+    """The snapshot folder of a model in the hub's cache: open_clip's layout or, of any kind, transformers'."""
+    markers = ("open_clip_config.json", "config.json") if kind == "encoder" else ("config.json",)
+    found = (cached_folder(repo, marker, revision=revision) for marker in markers)
+    return next((folder for folder in found if folder is not None), None)
 
 
 def fetch_to_cache(repo: str, files: tuple[str, ...], *, revision: str | None = None) -> Path:
@@ -74,7 +83,8 @@ def hub_error(repo: str, error: BaseException) -> LexisegError:
     reason = text if len(text) <= 160 else f"{text[:157]}..."
     pull = f"lexiseg models pull {repo}"
     if isinstance(error, errors.GatedRepoError):
-        return DownloadFailed(f"{repo} is gated: accept its terms on the hub, log in, then `{pull}`")
+        page = f"{endpoint() or PUBLIC}/{repo}"
+        return DownloadFailed(f"{repo} is gated: accept its terms at {page}, set HF_TOKEN to your token, then `{pull}`")
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return UnknownModel(f"the hub has no model {repo!r} that can be read (a private one needs HF_TOKEN)")
     if isinstance(error, errors.RevisionNotFoundError):

@@ -139,6 +139,7 @@ class KnownModel:
         megabytes: what a pull fetches, about, in 10^6 bytes.
         note: what it is, in a few words.
         revision: the branch, tag or commit that a pull takes where none is asked for.
+        gated: its terms must be accepted on the hub before it can be fetched.
     """
 
     id: str
@@ -147,6 +148,7 @@ class KnownModel:
     megabytes: int
     note: str
     revision: str = "main"
+    gated: bool = False
 
 
 KNOWN_MODELS = (
@@ -159,10 +161,26 @@ KNOWN_MODELS = (
     ),
     KnownModel("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "encoder", "MIT", 600, "general CLIP ViT-B/16"),
     KnownModel("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", "encoder", "MIT", 1710, "general CLIP ViT-L/14; SaLIP's size"),
+    KnownModel(
+        "google/medsiglip-448",
+        "encoder",
+        "Health AI Developer Foundations terms",
+        3510,
+        "SigLIP at 448 px on X-ray, skin, fundus, pathology, CT and MRI slices",
+        gated=True,
+    ),
+    KnownModel("flaviagiammarino/pubmed-clip-vit-base-patch32", "encoder", "MIT", 605, "CLIP ViT-B/32 tuned on ROCO"),
+    KnownModel("facebook/metaclip-b16-fullcc2.5b", "encoder", "CC-BY-NC-4.0", 600, "MetaCLIP ViT-B/16, general"),
+    KnownModel("google/siglip2-base-patch16-224", "encoder", "Apache-2.0", 1500, "SigLIP 2 ViT-B/16, general"),
     KnownModel("timm/resnet50_clip.openai", "encoder", "MIT", 410, "CLIP ResNet-50; has dense features"),
     KnownModel("facebook/sam-vit-base", "segmenter", "Apache-2.0", 375, "SAM ViT-B"),
     KnownModel("facebook/sam-vit-large", "segmenter", "Apache-2.0", 1250, "SAM ViT-L"),
     KnownModel("facebook/sam-vit-huge", "segmenter", "Apache-2.0", 2565, "SAM ViT-H"),
+    KnownModel("facebook/sam2.1-hiera-tiny", "segmenter", "Apache-2.0", 156, "SAM 2.1 Hiera-T, with memory"),
+    KnownModel("facebook/sam2.1-hiera-large", "segmenter", "Apache-2.0", 898, "SAM 2.1 Hiera-L, with memory"),
+    KnownModel("yonigozlan/EdgeTAM-hf", "segmenter", "Apache-2.0", 56, "EdgeTAM, a small SAM 2"),
+    KnownModel("syscv-community/sam-hq-vit-base", "segmenter", "Apache-2.0", 380, "SAM-HQ ViT-B, finer outlines"),
+    KnownModel("facebook/sam3", "segmenter", "SAM License", 3440, "SAM 3; its tracker is used", gated=True),
     KnownModel("wanglab/medsam-vit-base", "segmenter", "Apache-2.0", 375, "SAM ViT-B fine-tuned on medical scans"),
 )
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from lexiseg.errors import UnknownModel
 from lexiseg.files import sha256_of
+from lexiseg.models.encoders.open_clip_text import TOKENIZER_FILES
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import (
     BUNDLED,
@@ -48,6 +49,7 @@ class ModelStatus:
         megabytes: on this disk, or what a pull would fetch.
         path: its folder; None where it is not here.
         note: what it is, in a few words.
+        gated: its terms must be accepted on the hub before it can be fetched.
     """
 
     id: str
@@ -59,6 +61,7 @@ class ModelStatus:
     megabytes: float
     path: Path | None
     note: str
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def list_models() -> list[ModelStatus]:
     for folder in sorted(home.iterdir()) if home.is_dir() else ():
         record = None if folder.name.startswith(".") else read_record(folder)
         if record is not None and known_model(record.repo) is None:
-            kind: Kind = "encoder" if "open_clip_config.json" in record.files else "segmenter"
+            kind: Kind = "encoder" if {"open_clip_config.json", *TOKENIZER_FILES} & set(record.files) else "segmenter"
             rows.append(
                 _row(record.repo, kind, "pulled", folder, record, licence=record.licence, note="pulled by hand")
             )
@@ -196,7 +199,7 @@ def _known(model: KnownModel) -> ModelStatus:
     pulled = pulled_folder(model.id)
     record = read_record(pulled)
     if record is not None:
-        return _row(
+        row = _row(
             model.id,
             model.kind,
             "pulled",
@@ -205,10 +208,11 @@ def _known(model: KnownModel) -> ModelStatus:
             licence=record.licence or model.licence,
             note=model.note,
         )
-    marker = "open_clip_config.json" if model.kind == "encoder" else "config.json"
-    cached = hub.cached_folder(model.id, marker, revision=model.revision)
+        return replace(row, gated=model.gated)
+    cached = hub.cached_model(model.id, model.kind, revision=model.revision)
     state: State = "hub cache" if cached is not None else "not here"
     row = _row(model.id, model.kind, state, cached, None, licence=model.licence, note=model.note)
+    row = replace(row, gated=model.gated)
     return row if cached is not None else replace(row, megabytes=float(model.megabytes))
 
 

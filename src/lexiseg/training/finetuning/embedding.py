@@ -21,6 +21,7 @@ from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.evaluation.retrieval import Retrieval, RetrievalSettings, retrieval
 from lexiseg.files import atomic_write
+from lexiseg.models.batches import in_batches
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.loading import load_encoder
 from lexiseg.training.finetuning.data import PixelStore, readable
@@ -84,9 +85,14 @@ def embed_pairs(
         if progress is not None:
             progress(min(done, total), total)
 
-    for start in range(0, len(paths), batch):
-        images.append(encoder.encode_image(store.batch(paths[start : start + batch], fill)).cpu())
-        tell(start + batch)
+    def embed(some: Sequence[Path]) -> Tensor:
+        return encoder.encode_image(store.batch(some, fill)).cpu()
+
+    done = 0
+    for rows in in_batches(paths, batch, embed, what="images", device=encoder.device):
+        images.append(rows)
+        done += len(rows)
+        tell(done)
     mixed = torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=encoder.precision == "bfloat16")
     for start in range(0, len(texts), batch):
         part = tokens[start : start + batch]
@@ -109,10 +115,11 @@ def measure_retrieval(
     store: PixelStore,
     *,
     settings: RetrievalSettings | None = None,
+    batch: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Retrieval:
     """Cross-modal retrieval of an encoder on pairs; see `lexiseg.evaluation.retrieval`."""
-    image, text = embed_pairs(encoder, pairs, store, progress=progress)
+    image, text = embed_pairs(encoder, pairs, store, batch=batch, progress=progress)
     return retrieval(
         image,
         text,
@@ -131,6 +138,8 @@ def retrieve_pairs(
     part: str = "all",
     min_caption: int = 1,
     device: str = "auto",
+    precision: str = "auto",
+    batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Retrieval:
     """Read pairs, load an encoder, and measure how well images and captions find each other.
@@ -142,6 +151,8 @@ def retrieve_pairs(
         part: "all", or only "train", "val" or "test" pairs of the data set's own split.
         min_caption: characters that a caption must have.
         device: where the encoder runs.
+        precision: as for `lexiseg.models.loading.load_encoder`.
+        batch: images or captions at once; 32 when None.
         progress: told (done, in all) of images read, then of images and captions embedded.
 
     Raises:
@@ -156,9 +167,9 @@ def retrieve_pairs(
         if len(chosen) < 2:
             raise UsageError(f"{pairs}: {len(chosen)} pairs are of the split {part!r}, expected at least 2")
         found = PairSet(chosen, found.skipped)
-    model = require_open_clip(load_encoder(encoder, device=device))
+    model = require_open_clip(load_encoder(encoder, device=device, precision=precision))
     kept, store = readable(found, model.input_size, progress=progress)
-    return measure_retrieval(model, kept.pairs, store, settings=settings, progress=progress)
+    return measure_retrieval(model, kept.pairs, store, settings=settings, batch=batch or 32, progress=progress)
 
 
 def write_retrieval(found: Retrieval, folder: Path, *, encoder: str) -> None:

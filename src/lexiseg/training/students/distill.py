@@ -84,6 +84,7 @@ def distill(
             inputs=asked.inputs,
             manifest=asked.manifest,
             device=asked.device,
+            precision=asked.precision,
             options=RunOptions(resume=asked.resume, seed=asked.seed),
         ),
         progress=during("predicting"),

@@ -97,6 +97,7 @@ class PseudoLabelRequest:
         exports: keys of `lexiseg.datasets.exports.EXPORTS`.
         device: see `lexiseg.load`.
         precision: see `lexiseg.load`.
+        batch: see `lexiseg.runs.segment.RunRequest`.
         seed: of the split and the teacher.
         resume: keep what an earlier run with the same teacher has done.
     """
@@ -112,6 +113,7 @@ class PseudoLabelRequest:
     exports: Sequence[str] = ()
     device: str = "auto"
     precision: str = "auto"
+    batch: int | None = None
     seed: int = 0
     resume: bool = False
 
@@ -173,6 +175,8 @@ def make_pseudo_labels(
     if not 0 <= request.validation < 1:
         raise UsageError(f"validation is {request.validation}; expected a share, 0 to below 1")
     preset = load_preset(request.preset, **request.changes)
+    if request.batch is not None:
+        preset = preset.at_once(request.batch)
     if preset.needs_truth:
         raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
     resolve_device(request.device)

@@ -1,0 +1,42 @@
+"""Networks that are built without drawing their weights."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import nn
+
+from lexiseg.models.blank import Blank
+from lexiseg.models.loading import load_encoder
+
+
+def test_nothing_is_drawn() -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    with Blank():
+        nn.Linear(3, 4)
+        nn.Conv2d(3, 4, 3)
+        nn.Embedding(5, 2)
+        timm.create_model("vit_tiny_patch16_224")
+    assert torch.equal(torch.get_rng_state(), state)
+    nn.Linear(3, 4)
+    assert not torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_computed_is_as_ever() -> None:
+    names = ("tiny_vit_5m_224", "tf_efficientnet_lite0")
+    with Blank():
+        blank = [timm.create_model(name) for name in names]
+    for found, name in zip(blank, names, strict=True):
+        drawn = timm.create_model(name)
+        tables = dict(drawn.named_buffers())
+        assert tables
+        for key, table in found.named_buffers():
+            assert torch.equal(table, tables[key]), key
+
+
+def test_loading_the_bundled_encoder_draws_nothing() -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    load_encoder("bundled", device="cpu")
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,57 @@
+"""What a scan costs, counted: forwards, encodings and decodings must not grow unseen. Times are no tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.pipelines.base import TextPipeline
+from lexiseg.pipelines.loading import load
+
+
+class Counted:
+    """A model whose calls are counted by what goes through it; it is put back as it was."""
+
+    def __init__(self, pipeline: TextPipeline, patch: pytest.MonkeyPatch) -> None:
+        self.images: Counter[str] = Counter()
+        for name in ("encode_image", "encode_dense", "encode_dense_and_image"):
+            self._count(patch, pipeline.encoder, name, len)
+        self._count(patch, pipeline.encoder, "encode_text", len)
+        self._count(patch, pipeline.segmenter, "encode_many", len)
+        self._count(patch, pipeline.segmenter, "decode", lambda _: 1)
+
+    def _count(self, patch: pytest.MonkeyPatch, model: Any, name: str, size: Any) -> None:
+        real = getattr(model, name)
+
+        def counting(first: Any, *args: Any, **options: Any) -> Any:
+            self.images[name] += size(first)
+            return real(first, *args, **options)
+
+        patch.setattr(model, name, counting, raising=True)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[TextPipeline]:
+    yield load("demo", device="cpu", precision="float32")
+
+
+def counts(pipeline: TextPipeline, patch: pytest.MonkeyPatch, *phrases: str) -> Counter[str]:
+    pipeline.embed(phrases)  # wordings are embedded once for many scans
+    counted = Counted(pipeline, patch)
+    assert pipeline(generate("breast-ultrasound", 0, target=True).scan, phrases).targets[0].present
+    return Counter(counted.images)
+
+
+def test_demo_sees_a_scan_once_and_the_segmenter_each_window_once(
+    demo: TextPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = counts(demo, monkeypatch, "breast tumor")
+    assert found == {"encode_dense_and_image": 1, "encode_many": 1, "decode": 3}
+
+
+def test_a_further_phrase_that_is_absent_costs_no_forward(demo: TextPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert counts(demo, monkeypatch, "breast tumor", "fetal head") == counts(demo, monkeypatch, "breast tumor")
