@@ -81,7 +81,8 @@ def cases(folder: Path, *, fold: int, limit: int) -> Iterator[Case]:
         first = group[0]
         if name in OLDER:
             there = (OLDER[name],) if first["bbox"] else ()
-            masks = masks_of(Source(name=name, kind=source.kind, draws={first["label"]: OLDER[name]}), group, folder)
+            drawn = Source(name=name, kind=source.kind, draws={first["label"]: OLDER[name]})
+            masks = masks_of(drawn, [row for row in group if row["mask"]], folder)
             yield Case(folder / image, first["group"], there, as_bool(masks), {} if masks else first)
         else:
             masks = masks_of(source, group, folder)
