@@ -144,3 +144,42 @@ class TestRun:
             run_batch(pipeline(encoder), gather_items([folder], phrases=phrases), folder / "out", phrases=phrases)
         assert [record.message.startswith(told) for record in caplog.records] == [True]
         assert [row.verdict for row in read_results(folder / "out" / "results.csv")] == [verdict] * 2
+
+
+class Shut:
+    """No kind of scan in view can hold a heart."""
+
+    def share(self, embeddings: Tensor, text: str) -> float:
+        return 0.02 if text == "heart" else 1.0
+
+
+class TestKindsOfScan:
+    @pytest.fixture(autouse=True)
+    def shut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(MedclipSam, "kinds", property(lambda self: Shut()))
+
+    def test_what_no_kind_in_view_can_hold_is_absent(self, scan: Image) -> None:
+        heart, lungs = pipeline()(scan, ["heart", "lungs"]).targets
+        assert (heart.verdict, lungs.verdict) == ("absent", "present")
+        assert (heart.other_kind, lungs.other_kind) == (True, False)
+        assert heart.presence == pytest.approx(0.02) and heart.confidence == pytest.approx(0.98)
+
+    def test_a_volume_is_judged_slice_by_slice(self) -> None:
+        volume = volume_of(np.random.default_rng(0).random((3, 32, 32), dtype=np.float32))
+        heart = pipeline()(volume, "heart").targets[0]
+        assert heart.verdict == "absent" and heart.other_kind
+
+    def test_a_run_says_it_once(self, tmp_path: Path, scan: Image, caplog: pytest.LogCaptureFixture) -> None:
+        for name in "ab":
+            Pillow.fromarray((scan.pixels * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+        items = gather_items([tmp_path], phrases=["heart", "lungs"])
+        with caplog.at_level(logging.WARNING, "lexiseg"):
+            run_batch(pipeline(), items, tmp_path / "out", phrases=["heart", "lungs"])
+        kinds = [record.message for record in caplog.records if "kind" in record.message]
+        assert kinds == [
+            "'heart' is absent from 2 of 2 scans because of their kind: they look like none that can hold it"
+        ]
+
+    def test_a_gate_that_was_fitted_to_other_weights_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.undo()
+        assert pipeline().kinds is None and pipeline("hf-hub:org/model").kinds is None

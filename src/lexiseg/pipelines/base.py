@@ -17,6 +17,7 @@ from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
 from lexiseg.pipelines.volume import VolumeSteps
+from lexiseg.saliency.kinds import KindGate, bundled_gate
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
 from lexiseg.values.scans import Plane, Planes, Scan
@@ -217,6 +218,14 @@ class TextPipeline(ABC):
         """What the encoder knows; None of encoders that were taught whatever captions say."""
         weights = getattr(self.encoder, "weights", None)
         return bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+
+    @property
+    def kinds(self) -> KindGate | None:
+        """Which kind of scan can hold what, for the encoder whose weights it was fitted to; None of others."""
+        if self.vocabulary is None:
+            return None
+        gate, weights = bundled_gate(), getattr(self.encoder, "weights", None)
+        return gate if getattr(weights, "sha256", "") == gate.encoder else None
 
     def _knows(self, text: str) -> bool:
         vocabulary = self.vocabulary

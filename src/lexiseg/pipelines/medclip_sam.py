@@ -75,7 +75,9 @@ class MedclipSam(TextPipeline):
         with timer("text"):
             embedded = self.embed(asked)
         with timer("saliency"):
-            found = self._method.explain_many(self.encoder, [plane.pixels for plane in planes], embedded)
+            found = self._method.explain_many(
+                self.encoder, [plane.pixels for plane in planes], embedded, kinds=self.kinds
+            )
         drafts = [
             [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
         ]

@@ -54,6 +54,8 @@ class SliceResult:
         saliency: where the phrase is, as the encoder sees it; None where stages are not kept.
         region: what was taken for the target before the segmenter drew it; None where stages are not kept.
         matches: the proposals that were retrieved, of a pipeline that has any.
+        held: what is said of the kind of scan in view: 1, or the small share of those that can hold what the phrase
+            names.
     """
 
     prompts: Prompts
@@ -64,6 +66,7 @@ class SliceResult:
     saliency: Saliency | None = None
     region: Region | None = None
     matches: Matches | None = None
+    held: float = 1.0
 
     @classmethod
     def of(
@@ -88,6 +91,7 @@ class SliceResult:
             saliency=saliency,
             region=region,
             matches=matches,
+            held=saliency.evidence.get("kind", 1.0),
         )
 
     @property
@@ -150,6 +154,7 @@ class TargetResult:
         matches: the retrieved proposals of each plane, where stages were kept and the pipeline has any.
         known: False where the models were not taught what the phrase names: its mask is then empty, and that
             is no finding.
+        other_kind: the scan looks like no kind of scan that can hold it, which made it absent.
     """
 
     phrase: str
@@ -163,6 +168,7 @@ class TargetResult:
     region: tuple[Region, ...] = ()
     matches: tuple[Matches, ...] = ()
     known: bool = True
+    other_kind: bool = False
 
     @property
     def verdict(self) -> str:
@@ -272,6 +278,7 @@ def target_result(
         region=tuple(each.region for each in slices if each.region is not None) if keep else (),
         matches=tuple(each.matches for each in slices if each.matches is not None) if keep else (),
         known=known,
+        other_kind=known and not shown and threshold is not None and max(each.held for each in slices) < threshold,
     )
 
 

@@ -121,7 +121,7 @@ class Salip(TextPipeline):
                 crops = embed_crops(self.encoder, plane.pixels, proposals, self.preset["crops"])
         with timer("saliency"):
             if self._method is not None:
-                maps = self._method.explain(self.encoder, plane.pixels, embedded)
+                maps = self._method.explain(self.encoder, plane.pixels, embedded, kinds=self.kinds)
             else:
                 whole = self._whole(plane.pixels, embedded)
         with timer("retrieval"):
@@ -146,7 +146,11 @@ class Salip(TextPipeline):
         red, green, blue = (float(value) for value in self.encoder.mean.flatten().tolist())
         (frame,) = frame_scan((pixels.shape[0], pixels.shape[1]), size=self.encoder.input_size, fill=(red, green, blue))
         rows = self.encoder.encode_image(frame.apply(pixels).to(self.encoder.device)).detach().float()
-        return [global_evidence(self.encoder, rows, phrase) for phrase in embedded]
+        found = [global_evidence(self.encoder, rows, phrase) for phrase in embedded]
+        if self.kinds is not None:
+            for evidence, phrase in zip(found, embedded, strict=True):
+                evidence["kind"] = self.kinds.share(rows, phrase.text)
+        return found
 
     def _ask(self, matches: Matches, supported: BoolArray) -> Prompts:
         """A box for each match, around what of it is supported, with points where the preset asks for any."""

@@ -340,6 +340,7 @@ def run_batch(
                 teller.end(failed=work.failed)
             with _resumable():
                 behind.wait()
+        notices.say_kinds()
         notices.say_overlaps()
         notices.say_left_out()
         with _resumable():

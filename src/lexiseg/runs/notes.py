@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ class Notices:
     def __init__(self) -> None:
         self._unknown: set[str] = set()
         self._denials: set[str] = set()
+        self._other_kind: Counter[str] = Counter()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
         self._left_out: dict[str, int] = {}
@@ -72,6 +74,7 @@ class Notices:
                 logger.warning(
                     "%s", printable(f"{told}: what is drawn may be what was denied; ask for the target itself")
                 )
+            self._other_kind[target.phrase] += target.other_kind
         lost = lost_to_others(result)
         self._all += 1
         self._scans += bool(lost)
@@ -89,6 +92,13 @@ class Notices:
         if self._left_out:
             counted = ", ".join(f"{each} of {count} scans" for each, count in sorted(self._left_out.items()))
             logger.warning("formats that cannot hold a scan are left out: %s; the column notes says why", counted)
+
+    def say_kinds(self) -> None:
+        """One line for each phrase that no kind of scan in view can hold."""
+        for phrase, count in self._other_kind.items():
+            if count:
+                told = f"{phrase!r} is absent from {count} of {self._all} scans because of their kind"
+                logger.warning("%s", printable(f"{told}: they look like none that can hold it"))
 
     def say_overlaps(self) -> None:
         """One line on what the label maps lost."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.framing import Frame, blend, frame_scan
+from lexiseg.saliency.kinds import Gate
 from lexiseg.saliency.settings import PresenceSettings, SaliencySettings
 from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
@@ -69,7 +70,8 @@ def presence_score(evidence: Mapping[str, float], *, settings: PresenceSettings 
     with :math:`p_d` the evidence ``dense`` (mean of the dense probability's largest pixels) and :math:`p_g`
     the evidence ``global`` (``sigmoid(logit)`` for a sigmoid-trained encoder, the softmax of the phrase
     against its negative phrases for a softmax-trained one).  A geometric mean, since both must speak for the
-    phrase.  Where only one of the two is there, it is p; the settings' weight then has no effect.
+    phrase.  Where only one of the two is there, it is p; the settings' weight then has no effect.  Where
+    no kind of scan that can hold the target is in view, evidence ``kind`` is small, and presence is at most that.
 
     Returns:
         The presence, or NaN where there is neither: undefined is not absent.
@@ -83,7 +85,7 @@ def presence_score(evidence: Mapping[str, float], *, settings: PresenceSettings 
         assert probability is not None
     else:
         probability = geometric_mean(dense, whole, settings.global_weight)
-    return platt(probability, a=settings.a, b=settings.b)
+    return min(platt(probability, a=settings.a, b=settings.b), evidence.get("kind", 1.0))
 
 
 def top_fraction_mean(probability: FloatArray, fraction: float = 0.01) -> float:
@@ -176,6 +178,7 @@ class SaliencyMethod(SaliencySettings, ABC):
         pixels: FloatArray,
         phrases: Sequence[PhraseSet] | Sequence[PhraseEmbedding],
         *,
+        kinds: Gate | None = None,
         progress: Progress | None = None,
     ) -> list[Saliency]:
         """The saliency of each phrase.
@@ -185,6 +188,7 @@ class SaliencyMethod(SaliencySettings, ABC):
             pixels: the scan, float32 in [0, 1], (H, W) or (H, W, 3).
             phrases: sets, embedded here in one call of the text tower; or embeddings made once by
                 `embed_phrases` for many scans.
+            kinds: tells which kind of scan is in view; None where the encoder has none.
             progress: called with the share done.
 
         Returns:
@@ -196,7 +200,9 @@ class SaliencyMethod(SaliencySettings, ABC):
             - ``global``: the probability that the encoder's training gives one of the two: ``sigmoid(logit)``
               where it is sigmoid-trained, else ``sigmoid(margin)``; missing for a softmax-trained encoder
               without negatives;
-            - ``dense``: for methods whose map is a probability, the mean over its largest pixels.
+            - ``dense``: for methods whose map is a probability, the mean over its largest pixels;
+            - ``kind``: with `kinds`, what they say of the kind of scan in view: 1, or the small share of those that can
+              hold what the phrase names.
 
             ``score`` is the margin for a softmax-trained encoder with negatives, else the logit.
 
@@ -205,10 +211,15 @@ class SaliencyMethod(SaliencySettings, ABC):
             BrokenWeights: the map is not finite.
         """
         embedded = _embed(encoder, phrases)
-        return self._answers(encoder, self.raw(encoder, pixels, embedded, progress=progress), embedded)
+        return self._answers(encoder, self.raw(encoder, pixels, embedded, progress=progress), embedded, kinds)
 
     def explain_many(
-        self, encoder: Encoder, scans: Sequence[FloatArray], phrases: Sequence[PhraseEmbedding]
+        self,
+        encoder: Encoder,
+        scans: Sequence[FloatArray],
+        phrases: Sequence[PhraseEmbedding],
+        *,
+        kinds: Gate | None = None,
     ) -> list[list[Saliency]]:
         """`explain` of several scans of one shape, their views in one forward where the method can.
 
@@ -218,13 +229,14 @@ class SaliencyMethod(SaliencySettings, ABC):
             encoder: the vision-language model.
             scans: each as for `explain`.
             phrases: as for `explain`, embedded.
+            kinds: as for `explain`.
 
         Raises:
             ValueError: the scans have several shapes.
             UnsupportedByModel, BrokenWeights: as for `explain`.
         """
         if len(scans) < 2:
-            return [self.explain(encoder, pixels, phrases) for pixels in scans]
+            return [self.explain(encoder, pixels, phrases, kinds=kinds) for pixels in scans]
         if len({pixels.shape[:2] for pixels in scans}) > 1:
             raise ValueError("the scans have several shapes, expected one: they are framed alike")
         frames = self._frames(encoder, scans[0])
@@ -236,7 +248,7 @@ class SaliencyMethod(SaliencySettings, ABC):
             for frame in frames
         ]
         return [
-            self._answers(encoder, self._blended(encoder, frames, [views[k] for views in seen]), phrases)
+            self._answers(encoder, self._blended(encoder, frames, [views[k] for views in seen]), phrases, kinds)
             for k in range(len(scans))
         ]
 
@@ -244,11 +256,15 @@ class SaliencyMethod(SaliencySettings, ABC):
         """Hook: `compute_maps` of views (B, 3, S, S); by default one after the other."""
         return [self.compute_maps(encoder, view[None], phrases, lambda share: None) for view in views]
 
-    def _answers(self, encoder: Encoder, raw: Raw, embedded: Sequence[PhraseEmbedding]) -> list[Saliency]:
+    def _answers(
+        self, encoder: Encoder, raw: Raw, embedded: Sequence[PhraseEmbedding], kinds: Gate | None
+    ) -> list[Saliency]:
         found = []
         for index, phrase in enumerate(embedded):
             saliency = self.activate(encoder, raw.maps[index], phrase)
             evidence = self.evidence(encoder, saliency, raw, phrase)
+            if kinds is not None:
+                evidence["kind"] = kinds.share(raw.embeddings, phrase.text)
             absolute = sigmoid_trained(encoder) or "margin" not in evidence
             found.append(
                 Saliency(

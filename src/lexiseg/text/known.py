@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -34,6 +34,7 @@ class Vocabulary:
     Attributes:
         library: its targets are known by every wording.
         phrases: others that are known.
+        concepts: one of `phrases` -> what it names, where that is none of the library's targets or another wording.
         qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
             article, which never counts.
     """
@@ -41,12 +42,16 @@ class Vocabulary:
     library: PhraseLibrary
     phrases: tuple[str, ...] = ()
     qualifiers: frozenset[str] = frozenset()
+    concepts: Mapping[str, str] = field(default_factory=dict)
+    _named: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _keys: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         wordings = (*(each for target in self.library.targets for each in target.known), *self.phrases)
         for wording in wordings:
             self._keys.setdefault(_key(wording), wording)
+        self._named.update({_key(phrase): concept for phrase, concept in self.concepts.items()})
+        self._named.update({_key(each): target.name for target in self.library.targets for each in target.known})
 
     def names(self, text: str) -> bool:
         """Whether a phrase is itself one of those that are known, whatever its case, spelling and order
@@ -56,12 +61,24 @@ class Vocabulary:
 
     def knows(self, text: str) -> bool:
         """Whether a phrase is known: one of those named, with nothing but qualifiers around it, and no denial."""
+        return not is_denial(text) and (self.names(text) or bool(self._qualified(text)))
+
+    def concept(self, text: str) -> str | None:
+        """What a known phrase names: a target of the library, or what `concepts` says; None where it is not known."""
+        found = self.library.find(text)
         if is_denial(text):
-            return False
-        if self.names(text):
-            return True
+            return None
+        if found is not None:
+            return found[0].name
+        key = _key(text)
+        return self._named.get(key if key in self._keys else self._qualified(text))
+
+    def _qualified(self, text: str) -> str:
+        """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""
         words = _key(text).split()
-        return any(self._qualify(words[:i]) and self._qualify(words[j:]) for i, j in self._inside(words))
+        spans = [(i, j) for i, j in self._inside(words) if self._qualify(words[:i]) and self._qualify(words[j:])]
+        i, j = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
+        return " ".join(words[i:j])
 
     def several(self, text: str) -> tuple[str, ...]:
         """The known phrases that a phrase lists ("heart and lungs"); () where it names one thing, or another."""
@@ -112,7 +129,8 @@ def bundled_vocabulary() -> Vocabulary:
     source = (resources.files("lexiseg.bundled") / "known_phrases.yaml").read_text(encoding="utf-8")
     fields = yaml.safe_load(source)
     qualifiers = frozenset(phrase_key(each) for row in fields["qualifiers"] for each in row)
-    return Vocabulary(default_library(), tuple(fields["phrases"]), qualifiers)
+    concepts = {phrase: concept for concept, phrases in fields["phrases"].items() for phrase in phrases}
+    return Vocabulary(default_library(), tuple(concepts), qualifiers, concepts)
 
 
 def refuse_several(text: str, vocabulary: Vocabulary) -> None:

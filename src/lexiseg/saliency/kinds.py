@@ -1,0 +1,101 @@
+"""Which kind of scan is in view, and whether it can hold what a phrase names.
+
+An encoder that was taught four kinds of scan finds a "brain tumor" in a knee.  What it makes of the whole scan tells
+kinds apart all the same: a linear layer on that embedding gives each kind a share, and a target is absent where the
+kinds that can hold it have next to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Protocol
+
+import torch
+import yaml
+from safetensors import safe_open
+from torch import Tensor
+
+from lexiseg.text.known import Vocabulary, bundled_vocabulary
+
+
+class Gate(Protocol):
+    """What a saliency method asks: how far a scan is of a kind that can hold what a phrase names."""
+
+    def share(self, embeddings: Tensor, text: str) -> float:
+        """0 to 1, of views (V, E) of one scan and a phrase; 1 where nothing speaks against it."""
+
+
+@dataclass(frozen=True, eq=False)
+class KindGate:
+    r"""A softmax over kinds of scan, and which of them can hold what.
+
+    .. math:: q_k = \operatorname{softmax}_k(w_k^\top e + b_k), \qquad
+        \text{share} = \sum_{k \text{ can hold it}} q_k
+
+    Attributes:
+        names: of K kinds of scan.
+        weights: (K, E).
+        biases: (K,).
+        holds: what a phrase may name -> kinds that can hold it; what is not among them is held by all.
+        vocabulary: what phrases name.
+        encoder: sha256 of the weights that it was fitted to.
+        least: a share from which nothing speaks against a kind: how sure it is beyond that says nothing of the target.
+
+    Raises:
+        ValueError: sizes do not fit, or `holds` speaks of another kind.
+    """
+
+    names: tuple[str, ...]
+    weights: Tensor
+    biases: Tensor
+    holds: Mapping[str, frozenset[str]]
+    vocabulary: Vocabulary
+    encoder: str = ""
+    least: float = 0.3
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if self.weights.shape[0] != count or self.biases.shape != (count,):
+            found = f"weights {tuple(self.weights.shape)} and biases {tuple(self.biases.shape)}"
+            raise ValueError(f"{found} are not of {count} kinds")
+        if strange := {kind for kinds in self.holds.values() for kind in kinds} - {*self.names}:
+            raise ValueError(f"{sorted(strange)} are no kinds of scan; expected some of {list(self.names)}")
+
+    def shares(self, embeddings: Tensor) -> dict[str, float]:
+        """Each kind's share, of views (V, E) of one scan; they add up to 1."""
+        rows = embeddings.detach().float().cpu()
+        found = torch.softmax(rows @ self.weights.T + self.biases, 1).mean(0)
+        return dict(zip(self.names, found.tolist(), strict=True))
+
+    def share(self, embeddings: Tensor, text: str) -> float:
+        """See `Gate`."""
+        named = self.vocabulary.concept(text)
+        kinds = self.holds.get(named) if named is not None else None
+        if kinds is None:
+            return 1.0
+        found = sum(share for kind, share in self.shares(embeddings).items() if kind in kinds)
+        return 1.0 if found >= self.least else found
+
+
+@lru_cache(maxsize=1)
+def bundled_gate() -> KindGate:
+    """What ships with the bundled encoder: its weights, and `bundled/kinds.yaml`."""
+    folder = resources.files("lexiseg.bundled")
+    holds = yaml.safe_load((folder / "kinds.yaml").read_text(encoding="utf-8"))["holds"]
+    with (
+        resources.as_file(folder / "kinds.safetensors") as path,
+        safe_open(path, framework="pt") as stored,
+    ):
+        about = stored.metadata()
+        weights, biases = stored.get_tensor("weights"), stored.get_tensor("biases")
+    return KindGate(
+        names=tuple(about["kinds"].split(";")),
+        weights=weights.float(),
+        biases=biases.float(),
+        holds={name: frozenset(kinds) for name, kinds in holds.items()},
+        vocabulary=bundled_vocabulary(),
+        encoder=about["encoder"],
+    )
