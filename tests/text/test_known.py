@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lexiseg.errors import BadPhrase
@@ -49,10 +49,12 @@ class TestKnows:
     def test_other_words_do(self, phrase: str) -> None:
         assert not KNOWN.knows(phrase)
 
+    @settings(deadline=None)
     @given(st.sampled_from(WORDINGS), st.sampled_from(sorted(KNOWN.qualifiers)), st.booleans())
     def test_a_qualifier_before_or_after_is_no_matter(self, wording: str, qualifier: str, before: bool) -> None:
         assert KNOWN.knows(f"{qualifier} {wording}" if before else f"{wording} {qualifier}")
 
+    @settings(deadline=None)
     @given(st.sampled_from(WORDINGS), st.text(st.characters(categories=["Ll"]), min_size=1))
     def test_any_other_word_beside_it_makes_it_unknown(self, wording: str, word: str) -> None:
         phrase = f"{word} {wording}"
