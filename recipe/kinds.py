@@ -28,7 +28,7 @@ from recipe.data import ORGAN_OF_SET, phantom_samples, read_rows, split_rows
 from recipe.sets import BRIGHT, load_sets
 
 FILE = Path(__file__).parents[1] / "src" / "lexiseg" / "bundled" / "kinds.safetensors"
-DECAY = 3e-5
+DECAY = 1e-6
 """Half the weight of the squared weights against the mean cross-entropy."""
 
 

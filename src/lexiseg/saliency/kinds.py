@@ -54,7 +54,7 @@ class KindGate:
     holds: Mapping[str, frozenset[str]]
     vocabulary: Vocabulary
     encoder: str = ""
-    least: float = 0.3
+    least: float = 0.05
 
     def __post_init__(self) -> None:
         count = len(self.names)
