@@ -72,6 +72,7 @@ def pack(of: SliceResult, *, weights: bool, probability: bool) -> bytes:
             "iou": of.estimate.iou,
             "presence": of.presence,
             "agreement": of.agreement,
+            "held": of.held,
             "sizes": {name: array.shape for name, array in arrays.items()},
         }
     ).encode()
@@ -120,6 +121,7 @@ def _unpack(packed: bytes) -> SliceResult:
         presence=float(head["presence"]),
         weights=weights,
         agreement=float(head["agreement"]),
+        held=float(head.get("held", 1.0)),
     )
 
 
