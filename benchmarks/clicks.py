@@ -219,6 +219,9 @@ def _print_scores(sets: list[str], scores: dict[tuple[str, str, str], list[float
     print(table_head(["set", "n", *columns]))
     means = []
     for name in sets:
+        if not scores[name, "boxes", models[0]]:
+            print(table_row([name, 0, *(["none left out of training"] + [""] * (len(columns) - 1))]))
+            continue
         cells = [float(np.mean(scores[name, prompt, model])) for prompt in ("boxes", "click") for model in models]
         means.append(cells)
         print(table_row([name, len(scores[name, "boxes", models[0]]), *(f"{cell:.3f}" for cell in cells)]))

@@ -68,13 +68,13 @@ class FakeEncoder:
         with torch.no_grad():
             return self.embed(pixels)
 
-    def encode_dense(self, pixels: Tensor) -> Tensor:
+    def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:
         self.dense_calls.append(len(pixels))
         with torch.no_grad():
             maps = self.top(self.bottom(pixels))
             return F.normalize(torch.einsum("bchw,ce->behw", maps, self.projection), dim=1)
 
-    def encode_dense_and_image(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
         return self.encode_dense(pixels), self.encode_image(pixels)
 
     def default_layer(self) -> str:

@@ -48,6 +48,8 @@ WEIGHT_NAMES = (
     "model.safetensors.index.json",
 )
 
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
 Model_co = TypeVar("Model_co", covariant=True)
 
 
@@ -158,8 +160,13 @@ class ModelFiles:
         if not self.is_folder:
             return f"it is a file whose first keys are {_some(self.keys)}"
         kind = f"config.json of model_type {self.config.get('model_type')!r}" if self.config else "no config.json"
-        weights = any(self.has(name) for name in WEIGHT_NAMES)
-        return f"it has {kind} and " + (f"keys like {_some(self.keys)}" if weights else "no weights")
+        if any(self.has(name) for name in WEIGHT_NAMES):
+            return f"it has {kind} and keys like {_some(self.keys)}"
+        others = sorted(file.name for file in self.place.iterdir() if file.suffix in _CHECKPOINTS)
+        if others:
+            several = "one of these files" if len(others) > 1 else "this file"
+            return f"it has {kind} and holds {_some(tuple(others))}: name {several} instead of the folder"
+        return f"it has {kind} and no weights"
 
 
 def load_model(files: ModelFiles, kind: Kind, *, device: torch.device, precision: str) -> Any:
