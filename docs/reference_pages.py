@@ -95,7 +95,11 @@ def _python_page() -> str:
     chapters = {
         "Functions": [f"lexiseg.{name}" for name in names if name[0].islower()],
         "Values": [f"lexiseg.{name}" for name in names if name[0].isupper()],
-        "What a model must offer": ["lexiseg.models.protocols.Encoder", "lexiseg.models.protocols.Segmenter", "lexiseg.models.protocols.Tracker"],
+        "What a model must offer": [
+            "lexiseg.models.protocols.Encoder",
+            "lexiseg.models.protocols.Segmenter",
+            "lexiseg.models.protocols.Tracker",
+        ],
         "Errors": ["lexiseg.errors"],
     }
     parts = ["# Python", "What `import lexiseg` offers, what a model of your own must offer, and what can be raised."]

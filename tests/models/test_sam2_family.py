@@ -16,11 +16,13 @@ import transformers
 from safetensors.torch import load_file, save_file
 from sam2_files import make_folder, make_model, original_sam2_state
 
-from lexiseg.errors import BrokenWeights, UnknownModel, UnsupportedByModel
+from lexiseg.errors import BrokenWeights, UnknownModel
 from lexiseg.models.loading import load_segmenter
-from lexiseg.models.protocols import Segmenter
+from lexiseg.models.protocols import Segmenter, Tracker
 from lexiseg.models.segmenters.sam2_checkpoint import rename_sam2, sam2_config
+from lexiseg.pipelines.propagation import carrier
 from lexiseg.values.arrays import FloatArray
+from lexiseg.values.scans import Plane
 
 KINDS = ("Sam2", "Sam2Video", "EdgeTam", "Sam3Tracker", "SamHQ")
 BOX = np.array([[4, 6, 40, 30], [10, 2, 20, 35]], np.float32)
@@ -213,11 +215,27 @@ class TestMemory:
         assert torch.equal(segmenter.follow(image, first).logits, before)
         assert not torch.allclose(segmenter.follow(image, second).logits, before)
 
-    def test_weights_without_a_memory_say_so(self, loaded: dict[str, Any], scan: FloatArray) -> None:
-        assert loaded["Sam2Video"].has_memory
-        assert not loaded["Sam2"].has_memory
-        with pytest.raises(UnsupportedByModel, match="has no weights of a memory"):
-            loaded["Sam2"].remember(loaded["Sam2"].encode(scan), np.zeros((40, 60), np.bool_))
+    def test_a_long_scan_keeps_as_much_as_it_looks_back_on(self, loaded: dict[str, Any], scan: FloatArray) -> None:
+        segmenter = loaded["Sam2Video"]
+        image, mask = segmenter.encode(scan), np.zeros((40, 60), np.bool_)
+        mask[5:20, 5:20] = True
+        memory = None
+        for _ in range(20):
+            memory = segmenter.remember(image, mask, memory)
+        assert (len(memory.planes), memory.count) == (16, 20)
+        assert segmenter.follow(image, memory).logits.shape == (1, 1, 32, 32)
+
+    def test_whoever_has_no_memory_is_no_tracker(self, loaded: dict[str, Any]) -> None:
+        assert {kind for kind, segmenter in loaded.items() if isinstance(segmenter, Tracker)} == {"Sam2Video"}
+
+    def test_a_volume_is_carried_by_the_memory(self, loaded: dict[str, Any], scan: FloatArray) -> None:
+        planes = [Plane(np.roll(scan, shift, 1), spacing=(1.0, 1.0)) for shift in range(3)]
+        mask = np.zeros((40, 60), np.bool_)
+        mask[8:28, 10:40] = True
+        carry = carrier(loaded["Sam2Video"])
+        found, known = carry.step(planes[1], carry.start(planes[0], mask)[1])
+        assert found.prompts.empty
+        assert known[0].shape == (40, 60)
 
 
 class TestOriginalCheckpoints:

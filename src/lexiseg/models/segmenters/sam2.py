@@ -1,6 +1,7 @@
 """The family of SAM 2 and 2.1, MedSAM2 among them: transformers' folders and original checkpoints.
 
-Its parts are `sam2_checkpoint`, which reads the latter, and `sam2_segmenter`, which EdgeTAM and SAM 3's tracker share.
+Its parts are `sam2_checkpoint`, which reads the latter, `sam2_segmenter`, which EdgeTAM and SAM 3's tracker share, and
+`sam2_tracker`, which has the memory.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
 
     from lexiseg.models.from_transformers import build, load_folder, pixel_statistics
     from lexiseg.models.segmenters.sam2_segmenter import IMAGENET, Sam2Segmenter
+    from lexiseg.models.segmenters.sam2_tracker import Sam2Tracker
     from lexiseg.models.segmenters.sam_checkpoint import read_checkpoint, reading_shapes
 
     if files.is_folder:
@@ -44,6 +46,6 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
             config = sam2_config(state, image_size=input_of(files.place.name))
         model = build(Sam2VideoModel, Sam2VideoConfig, config, rename_sam2(state), source=files.place)
         mean, std = IMAGENET
-    return Sam2Segmenter(
-        model, name=files.ref, device=device, precision=precision, weights=files.info, mean=mean, std=std
-    )
+    # A model without a memory has no methods that ask for one: whoever carries a target tells by them.
+    kind = Sam2Tracker if hasattr(model, "memory_encoder") else Sam2Segmenter
+    return kind(model, name=files.ref, device=device, precision=precision, weights=files.info, mean=mean, std=std)

@@ -1,10 +1,9 @@
-"""SAM 2's kin behind the `Segmenter` protocol: three levels of features, and maybe a memory of earlier planes."""
+"""SAM 2's kin behind the `Segmenter` protocol: a scan stretched to a square, and three levels of features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import resize
 
-from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.models.segmenters.prompts import check_prompts
@@ -38,13 +36,6 @@ class Sam2Image(EncodedImage):
     fine: Tensor
     middle: Tensor
     coarse: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """Planes that a target was seen in, first the one that began; made by `Sam2Segmenter.remember`."""
-
-    planes: tuple[dict[str, Tensor], ...]
 
 
 class Sam2Segmenter:
@@ -106,11 +97,6 @@ class Sam2Segmenter:
         """Whether a mask can be a prompt: all published weights were taught to read one."""
         return True
 
-    @property
-    def has_memory(self) -> bool:
-        """Whether the weights of a memory are there, which `remember` and `follow` need."""
-        return hasattr(self._model, "memory_encoder")
-
     def encode(self, pixels: FloatArray) -> Sam2Image:
         """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3); grey is put in all three channels.
 
@@ -168,7 +154,7 @@ class Sam2Segmenter:
             ValueError: no prompt at all, or shapes that do not go together.
             TypeError: the image was encoded by a segmenter of another family.
         """
-        image = _own(image)
+        image = own_image(image)
         count = check_prompts(boxes, points, labels)
         low = self._low
         if masks is not None and np.shape(masks) != (count, low, low):
@@ -257,77 +243,12 @@ class Sam2Segmenter:
         Raises:
             TypeError: as `decode`.
         """
-        image = _own(image)
+        image = own_image(image)
         flat = logits.reshape(-1, 1, *logits.shape[-2:])
         with torch.inference_mode():
             parts = [interpolate(part, image.shape, mode="bilinear") for part in torch.split(flat, _PROMPTS)]
             whole = torch.cat(parts) if len(flat) else flat.new_zeros(0, 1, *image.shape)
         return whole.reshape(*logits.shape[:-2], *image.shape)
-
-    def remember(self, image: EncodedImage, mask: BoolArray, memory: Memory | None = None) -> Memory:
-        """A memory with one more plane, whose mask is bool (H, W); the first one where there is none.
-
-        Raises:
-            TypeError: as `decode`.
-            UnsupportedByModel: the weights of a memory are not there.
-        """
-        image = _own(image)
-        self._need_memory()
-        with torch.inference_mode():
-            whole = self._square(mask, image, self._size).to(self._device)
-            fine = [image.fine.to(self._device), image.middle.to(self._device)]
-            coarse = image.coarse.to(self._device)
-            seen = self._model._use_mask_as_output(coarse, fine, whole)
-            features, positions = self._model._encode_new_memory(
-                current_vision_feats=coarse.flatten(2).permute(2, 0, 1),
-                pred_masks_high_res=seen.high_res_masks,
-                object_score_logits=seen.object_score_logits,
-                is_mask_from_pts=True,
-            )
-        plane = {
-            "maskmem_features": features,
-            "maskmem_pos_enc": positions,
-            "object_pointer": seen.object_pointer,
-        }
-        return Memory((*(memory.planes if memory else ()), plane))
-
-    def follow(self, image: EncodedImage, memory: Memory) -> Decoded:
-        """The target in another plane, N = M = 1: a mask that is nowhere positive where it has ended.
-
-        Planes are counted as in a scan of 16 or more, the most that the memory looks back on.
-
-        Raises:
-            TypeError: as `decode`.
-            UnsupportedByModel: the weights of a memory are not there.
-        """
-        image = _own(image)
-        self._need_memory()
-        first, *later = memory.planes
-        kept = {
-            "cond_frame_outputs": {0: first},
-            "non_cond_frame_outputs": {1 + k: plane for k, plane in enumerate(later)},
-        }
-        session: Any = SimpleNamespace(output_dict_per_obj={0: kept}, dtype=torch.float32)
-        assert self._positions is not None
-        with torch.inference_mode():
-            conditioned = self._model._prepare_memory_conditioned_features(
-                inference_session=session,
-                frame_idx=len(memory.planes),
-                obj_idx=0,
-                is_initial_conditioning_frame=False,
-                current_vision_features=image.coarse.to(self._device).flatten(2).permute(2, 0, 1),
-                current_vision_positional_embeddings=self._positions.to(self._device),
-                num_total_frames=len(memory.planes) + 1,
-                streaming=True,
-            )
-            found = self._model._single_frame_forward(
-                image_embeddings=[image.fine.to(self._device), image.middle.to(self._device), conditioned],
-                multimask_output=self._model._use_multimask(False, None),
-            )
-        rating = found.iou_scores[0].max(-1, keepdim=True).values
-        return Decoded(
-            found.pred_masks[:1].reshape(1, 1, self._low, self._low), rating.reshape(1, 1), self._grid(image)
-        )
 
     @property
     def _low(self) -> int:
@@ -339,7 +260,7 @@ class Sam2Segmenter:
         return [image.fine.to(self._device), image.middle.to(self._device), alone]
 
     def _square(self, mask: BoolArray, image: EncodedImage, side: int) -> Tensor:
-        image = _own(image)
+        image = own_image(image)
         if mask.shape != image.shape:
             raise ValueError(f"got a mask of shape {mask.shape}, expected {image.shape}")
         whole = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
@@ -349,15 +270,11 @@ class Sam2Segmenter:
         low = self._low
         return MaskGrid(shape=(low, low), cell=(image.shape[1] / low, image.shape[0] / low))
 
-    def _need_memory(self) -> None:
-        if not self.has_memory:
-            raise UnsupportedByModel(f"{self._name} has no weights of a memory: ask each plane by boxes and points")
-
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float32), device=self._device)
 
 
-def _own(image: EncodedImage) -> Sam2Image:
+def own_image(image: EncodedImage) -> Sam2Image:
     if not isinstance(image, Sam2Image):
         raise TypeError(f"got a {type(image).__name__}; expected what a segmenter of SAM 2's family encoded")
     return image
