@@ -40,3 +40,10 @@ def test_loading_the_bundled_encoder_draws_nothing() -> None:
     state = torch.get_rng_state()
     load_encoder("bundled", device="cpu")
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_truncated_normal_ends_on_any_memory() -> None:
+    tensor = torch.full((64, 64), 1e9)
+    with Blank():
+        torch.nn.init.trunc_normal_(tensor, std=0.02, a=-0.04, b=0.04)
+    assert not tensor.any()
