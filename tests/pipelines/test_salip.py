@@ -110,7 +110,7 @@ class TestPresent:
             upper = np.where(filled(SHAPE, RED), np.float32(0.4), np.float32(0))
             upper[y0 : y0 + height, x0:x1] = 1
             found = Saliency(upper, "red", 1.0, "dense", {"logit": 9.0, "dense": 1.0})
-            monkeypatch.setattr(type(asked._method), "explain", lambda *_: [found])
+            monkeypatch.setattr(type(asked._method), "explain", lambda *_, **__: [found])
             boxes: list[list[float]] = asked(scan, "red", keep_stages=True)["red"].prompts[0].boxes.tolist()
             return boxes
 
