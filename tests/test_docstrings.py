@@ -15,22 +15,17 @@ from PIL import Image as Pillow
 import lexiseg
 from lexiseg.datasets.phantoms.registry import generate
 
-MODULES = (
-    "lexiseg",
-    "lexiseg.api",
-    "lexiseg.datasets.phantoms.volume",
-    "lexiseg.session.session",
-    "lexiseg.io.find",
-    "lexiseg.io.masks",
-    "lexiseg.io.objects",
-    "lexiseg.io.read",
-    "lexiseg.io.sources",
-    "lexiseg.io.write",
-    "lexiseg.pipelines.preset",
-    "lexiseg.pipelines.propagation",
-    "lexiseg.values.geometry",
-    "lexiseg.values.scans",
-)
+PACKAGE = Path(lexiseg.__file__).parent
+
+
+def _with_examples() -> list[str]:
+    """Every module of the package that shows one."""
+    shown = [path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")]
+    parts = (path.relative_to(PACKAGE.parent).with_suffix("").parts for path in sorted(shown))
+    return [".".join(each[:-1] if each[-1] == "__init__" else each) for each in parts]
+
+
+MODULES = _with_examples()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +54,10 @@ def test_the_examples_hold(name: str, folder: Path, monkeypatch: pytest.MonkeyPa
         said: list[str] = []
         result = doctest.DocTestRunner(verbose=False).run(test, out=said.append)
         assert result.failed == 0, "".join(said)
+
+
+def test_modules_with_examples_are_found() -> None:
+    assert {"lexiseg.api", "lexiseg.io.write", "lexiseg.values.scans"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", [each for each in lexiseg.__all__ if each[0].islower() and not each.startswith("__")])

@@ -13,10 +13,10 @@ from lexiseg.io.dicom_image import image_of
 from lexiseg.io.dicom_mosaic import cut_mosaic, mosaic_geometry
 from lexiseg.io.dicom_series import Series
 from lexiseg.io.dicom_volume import read_stack
+from lexiseg.io.intensities import volume_values
 from lexiseg.io.read import ReadOptions, chosen_volume
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume
-from lexiseg.values.sentinels import without_sentinels
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -73,10 +73,8 @@ def _read_mosaic(
     shape = geometry.shape
     if shape[1] * shape[2] * shape[0] > picture.native.size:
         raise UnreadableScan("it is a mosaic of fewer tiles than slices; export it again")
-    values, sentinel = without_sentinels(cut_mosaic(picture.native, shape, backwards=backwards))
-    if sentinel:
-        notes["sentinel"] = sentinel
     notes = {"format": "DICOM", "mosaic": f"{shape[0]} slices of one picture", **notes}
+    values = volume_values(cut_mosaic(picture.native, shape, backwards=backwards), notes)
     return Volume(values, geometry, id=options.id, unit=picture.unit, source=source, notes=notes)
 
 

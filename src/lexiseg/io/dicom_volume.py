@@ -22,10 +22,10 @@ from lexiseg.io.dicom_files import (
 )
 from lexiseg.io.dicom_instances import DicomInstances
 from lexiseg.io.dicom_stacks import Stack
+from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import printable
 from lexiseg.io.read import ReadOptions
 from lexiseg.values.scans import Volume
-from lexiseg.values.sentinels import without_sentinels
 from lexiseg.values.window import DicomWindow, ValueRange, Window, refuse_flat_values
 
 if TYPE_CHECKING:
@@ -239,11 +239,9 @@ class _Slices:
         window: Window | None
         if values.ndim == 4:
             values, window = _grey_if_equal(values), ValueRange(0, 255, "as displayed")
-        else:
-            values, sentinel = without_sentinels(values)
-            if sentinel:
-                notes["sentinel"] = sentinel
             refuse_flat_values(values)
+        else:
+            values = volume_values(values, notes)
             window = self._window(values, notes)
         if self._inverted == {True, False}:
             raise UnreadableScan("its slices are partly MONOCHROME1 and partly not; choose its files by name")

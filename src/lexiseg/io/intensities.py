@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.sentinels import stored_top, without_sentinels
-from lexiseg.values.window import robust_range, to_unit
+from lexiseg.values.window import refuse_flat_values, robust_range, to_unit
 
 
 def stretch(values: NDArray[Any], notes: dict[str, str], *, inverted: str = "") -> tuple[FloatArray, NDArray[Any]]:
@@ -39,6 +39,35 @@ def stretch(values: NDArray[Any], notes: dict[str, str], *, inverted: str = "") 
     # Inverted, they would be white.
     pixels[np.isnan(values)] = 0
     return pixels, values
+
+
+def volume_values(values: NDArray[Any], notes: dict[str, str], *, count_unknown: bool = False) -> NDArray[Any]:
+    """A volume's numbers as they are used: NaN where sentinels are; the rule of every format.
+
+    Args:
+        values: real numbers, (D, H, W).
+        notes: what was done is added.
+        count_unknown: note how many voxels are not finite, of formats that do not say why.
+
+    Returns:
+        `values`, or floats where sentinels became NaN.
+
+    Raises:
+        UnreadableScan: no value is finite, or all are equal; the reason alone.
+
+    Example:
+        >>> notes = {}
+        >>> volume_values(np.array([[[1.0, np.nan, 2.0]]]), notes, count_unknown=True).shape, notes
+        ((1, 1, 3), {'not_finite': '1 voxels; NaN is shown black'})
+    """
+    unknown = int(np.count_nonzero(~np.isfinite(values))) if count_unknown and values.dtype.kind == "f" else 0
+    if unknown:
+        notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
+    values, sentinel = without_sentinels(values)
+    if sentinel:
+        notes["sentinel"] = sentinel
+    refuse_flat_values(values)
+    return values
 
 
 def deep_colour(

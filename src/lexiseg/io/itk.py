@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
 from lexiseg.io.grid_headers import GridHeader, meta_header, nrrd_header
+from lexiseg.io.intensities import volume_values
 from lexiseg.io.read import ReadOptions, chosen_volume
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
-from lexiseg.values.sentinels import without_sentinels
 from lexiseg.values.window import ValueRange, refuse_flat_values
 
 
@@ -34,18 +34,13 @@ class _GridReader:
         notes = {"format": self.name, **header.notes}
         window = None
         if header.colour:
+            refuse_flat_values(values)
             window = ValueRange(0, 255, "as displayed")
         else:
             if header.values > 1:
                 values = np.ascontiguousarray(values[..., which])
                 notes["volume"] = f"{which + 1} of {header.values}"
-            unknown = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
-            if unknown:
-                notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
-            values, sentinel = without_sentinels(values)
-            if sentinel:
-                notes["sentinel"] = sentinel
-        refuse_flat_values(values)
+            values = volume_values(values, notes, count_unknown=True)
         return Volume(values, _geometry(header), id=options.id, window=window, source=path, notes=notes)
 
     def voxels(self, path: Path, max_voxels: int) -> tuple[NDArray[Any], Geometry, dict[str, str]]:

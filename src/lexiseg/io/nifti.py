@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
 from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import HEAD_BYTES
 from lexiseg.io.nifti_affine import affine_of, is_regular
 from lexiseg.io.read import CappedFile, ReadOptions, chosen_volume, quiet
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
-from lexiseg.values.sentinels import without_sentinels
-from lexiseg.values.window import refuse_flat_values
 
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 544
@@ -113,13 +112,7 @@ def volume_of(image: Any, id: str, *, source: Path | None = None, volume: int | 
     notes = {"format": NiftiReader.name, **_placed(image)[1], **image.extra.get(_NOTES, {})}
     if count > 1:
         notes["volume"] = f"{which + 1} of {count}"
-    unknown = int(np.count_nonzero(~np.isfinite(values)))
-    if unknown:
-        notes["not_finite"] = f"{unknown} voxels; NaN is shown black"
-    values, sentinel = without_sentinels(values)
-    if sentinel:
-        notes["sentinel"] = sentinel
-    refuse_flat_values(values)
+    values = volume_values(values, notes, count_unknown=True)
     return Volume(values=values, geometry=geometry, id=id, source=source, header=header, notes=notes)
 
 

@@ -15,12 +15,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
 from lexiseg.io.images import eight_bits, refuse_too_large
+from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import HEAD_BYTES, image_format, printable
 from lexiseg.io.read import CappedFile, ReadOptions
 from lexiseg.io.tiff import PASSED_OVER
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
-from lexiseg.values.sentinels import without_sentinels
 from lexiseg.values.window import ValueRange, refuse_flat_values
 
 _PHOTOMETRIC, _SUBFILE = 262, 254
@@ -61,11 +61,9 @@ class PictureStack:
             window = ValueRange(0, 255, "as displayed")
             if values.ndim == 4 and all(np.array_equal(values[..., 0], values[..., k]) for k in (1, 2)):
                 values = np.ascontiguousarray(values[..., 0])
+            refuse_flat_values(values)
         else:
-            values, sentinel = without_sentinels(values)
-            if sentinel:
-                notes["sentinel"] = sentinel
-        refuse_flat_values(values)
+            values = volume_values(values, notes)
         depth, height, width = values.shape[:3]
         geometry = Geometry.of_spacing((depth, height, width), self.spacing)
         return Volume(values, geometry, id=options.id, window=window, source=place, notes=notes)

@@ -1,8 +1,28 @@
-"""What a segmenter is asked, checked before anything is computed."""
+"""What a segmenter is shown and asked, checked before anything is computed."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from lexiseg.values.arrays import FloatArray
+
+
+def three_channels(pixels: FloatArray) -> Tensor:
+    """A scan, (H, W) or (H, W, 3) in [0, 1], as float32 (3, H, W); grey is put in all three channels.
+
+    Raises:
+        ValueError: the array has another shape.
+
+    Example:
+        >>> three_channels(np.zeros((2, 5), np.float32)).shape
+        torch.Size([3, 2, 5])
+    """
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
+        raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
+    colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+    return torch.from_numpy(np.ascontiguousarray(colour, dtype=np.float32))
 
 
 def check_prompts(boxes: np.ndarray | None, points: np.ndarray | None, labels: np.ndarray | None) -> int:

@@ -18,7 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.models.segmenters.prompts import check_prompts as _check_prompts
+from lexiseg.models.segmenters.prompts import check_prompts, three_channels
 from lexiseg.models.segmenters.sam_decoder import SharedImage, decode_prompts, share_image
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.values.arrays import BoolArray, FloatArray
@@ -152,11 +152,8 @@ class SamSegmenter:
 
     def _prepare(self, pixels: FloatArray) -> tuple[Tensor, tuple[int, int]]:
         """A scan in the padded square (1, 3, S, S), and how much of it the scan fills."""
-        if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-            raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
-        colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
         prepared = self._processor(
-            images=torch.from_numpy(np.ascontiguousarray(colour, dtype=np.float32)),
+            images=three_channels(pixels),
             do_rescale=False,
             do_convert_rgb=False,
             input_data_format="channels_first",
@@ -187,7 +184,7 @@ class SamSegmenter:
             UnsupportedByModel: masks are given, and its weights for them were never trained.
         """
         image = _own(image)
-        count = _check_prompts(boxes, points, labels)
+        count = check_prompts(boxes, points, labels)
         low = self._low
         if masks is not None:
             self._check_masks(masks, (count, low, low))

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.models.segmenters.prompts import check_prompts
+from lexiseg.models.segmenters.prompts import check_prompts, three_channels
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.values.arrays import BoolArray, FloatArray
 
@@ -128,11 +128,7 @@ class Sam2Segmenter:
 
     def _prepare(self, pixels: FloatArray) -> Tensor:
         """A scan stretched to the square (3, S, S), normalised."""
-        if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-            raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
-        colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
-        planes = torch.from_numpy(np.ascontiguousarray(colour, dtype=np.float32))
-        square = resize(planes, [self._size, self._size], antialias=True)
+        square = resize(three_channels(pixels), [self._size, self._size], antialias=True)
         return torch.as_tensor((square - self._mean) / self._std)
 
     def decode(

@@ -63,21 +63,11 @@ class SamHQSegmenter(SamSegmenter):
         Raises:
             ValueError: the array has another shape.
         """
-        if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-            raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
-        colour = np.repeat(pixels[None], 3, axis=0) if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
-        prepared = self._processor(
-            images=torch.from_numpy(np.ascontiguousarray(colour, dtype=np.float32)),
-            do_rescale=False,
-            do_convert_rgb=False,
-            input_data_format="channels_first",
-            return_tensors="pt",
-        )
+        values, filled = self._prepare(pixels)
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            embedding, early = self._model.get_image_embeddings(prepared["pixel_values"].to(self._device))
-        height, width = (int(side) for side in prepared["reshaped_input_sizes"][0])
+            embedding, early = self._model.get_image_embeddings(values.to(self._device))
         shape = int(pixels.shape[0]), int(pixels.shape[1])
-        return SamHQImage(shape, embedding.float(), (height, width), early[0].float())
+        return SamHQImage(shape, embedding.float(), filled, early[0].float())
 
     def encode_many(self, scans: Sequence[FloatArray]) -> list[Any]:
         """Encode several scans of any sizes, one after the other.
@@ -108,7 +98,7 @@ class SamHQSegmenter(SamSegmenter):
         if not isinstance(image, SamHQImage):
             raise TypeError(f"got a {type(image).__name__}; expected what a segmenter of SAM-HQ's family encoded")
         count = check_prompts(boxes, points, labels)
-        low = 4 * int(self._model.config.prompt_encoder_config.image_embedding_size)
+        low = self._low
         if masks is not None and np.shape(masks) != (count, low, low):
             raise ValueError(f"got masks of shape {np.shape(masks)}, expected {(count, low, low)}")
         grid = self._grid(image, low)
