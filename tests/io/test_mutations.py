@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,9 +29,12 @@ class TestFiles:
 
 class TestOutcomes:
     def test_a_hang_and_a_crash_are_seen(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mutations.SECONDS", 0.0)
         worker = Worker()
         try:
+            assert worker.read(b"no scan")[0] == "refused"
+            # A stopped process cannot answer, however fast the machine is.
+            os.kill(worker._process.pid, signal.SIGSTOP)
+            monkeypatch.setattr("mutations.SECONDS", 0.1)
             assert worker.read(b"no scan")[0] == "hang"
             monkeypatch.setattr("mutations.SECONDS", 10.0)
             assert worker.read(b"no scan")[0] == "refused"
