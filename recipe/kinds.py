@@ -2,7 +2,7 @@
 
 A softmax on the bundled encoder's embedding of whole scans, fitted to some scans of each set's training patients and
 of phantoms; what the encoder itself learnt stays as it is.  Kinds weigh alike, however many sets show them.  The file
-replaces src/lexiseg/bundled/kinds.safetensors; it holds no scan, but a mean of many in its weights.
+replaces src/lexiseg/bundled/clip/kinds.safetensors; it holds no scan, but a mean of many in its weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lexiseg.saliency.framing import frame_scan
 from recipe.data import ORGAN_OF_SET, phantom_samples, read_rows, split_rows
 from recipe.sets import BRIGHT, load_sets
 
-FILE = Path(__file__).parents[1] / "src" / "lexiseg" / "bundled" / "kinds.safetensors"
+FILE = Path(__file__).parents[1] / "src" / "lexiseg" / "bundled" / "clip" / "kinds.safetensors"
 DECAY = 1e-6
 """Half the weight of the squared weights against the mean cross-entropy."""
 

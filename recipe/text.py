@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
+from lexiseg.models.encoders.open_clip_known import sentences_of
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.loading import load_encoder
@@ -99,15 +100,10 @@ def sentence_embeddings(text_tower: Any, tokens: Tensor, *, batch: int = 256) ->
 
     Phrases are sorted by length, so that little padding is computed.
     """
-    padding = text_tower.config.pad_token_id
-    lengths = (tokens != padding).sum(1)
+    lengths = (tokens != text_tower.config.pad_token_id).sum(1)
     order = lengths.argsort(stable=True)
-    projection, text_tower.proj = text_tower.proj, nn.Identity()
-    try:
-        with torch.inference_mode():
-            parts = [text_tower(tokens[rows, : int(lengths[rows].max())]) for rows in order.split(batch)]
-    finally:
-        text_tower.proj = projection
+    with torch.inference_mode():
+        parts = [sentences_of(text_tower, tokens[rows, : int(lengths[rows].max())]) for rows in order.split(batch)]
     rows = torch.cat(parts).clone()
     return torch.empty_like(rows).index_copy_(0, order, rows)
 

@@ -16,13 +16,20 @@ from typing import Annotated, Any
 
 import torch
 import typer
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
+from lexiseg.models.encoders.open_clip_known import FILE as KNOWN
+from lexiseg.models.encoders.open_clip_known import pack_known
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.weights.records import write_record
+from lexiseg.saliency.kinds import HOLDS
+from lexiseg.saliency.kinds import WEIGHTS as GATE
+from recipe.concepts import SYNONYMS
 from recipe.export import CONCEPTS, LICENCE
 from recipe.sets import KIND, load_sets
 from recipe.text import (
@@ -37,14 +44,17 @@ from recipe.text import (
     text_config,
     write_text_tower_files,
 )
-from recipe.wordings import Target, bare_key, load_frames, load_others, load_targets
+from recipe.wordings import Target, Wording, bare_key, load_frames, load_others, load_targets
 from recipe.wordings.phrases import NOTHING, Phrases, PhraseSettings, held_out_keys, training_phrases
+from recipe.wordings.unknown import choose_threshold, nearest_known, nearest_of_other_families
 
 logger = logging.getLogger(__name__)
 
 REVISION = "11"
 FEWER = PhraseSettings(frames=5, denials=5, typos=2)
 """Some fifty targets are known now: fewer phrases of each do."""
+FALSE_UNKNOWN = 0.03
+"""The share of known wordings that may be called unknown, were their own family held out."""
 TAUGHT_SINCE = frozenset({
     "kidney", "spine", "lumbar vertebra", "retina", "tooth", "cell nuclei", "colon polyp", "skin melanoma",
     "skin cancer", "thyroid cancer", "kidney cancer", "renal tumor", "lung infection", "heart muscle",
@@ -199,16 +209,81 @@ def train(
         settings=settings,
         seed=seed,
     )
-    write_folder(folder, state, tower, config)
+    write_weights(folder, state, tower, config)
+    write_kinds(folder, names, state)
+    write_known(folder, tower, tokenizer, folder.parent / "sentences.pt")
+    write_record(folder, revision=REVISION, licence=LICENCE)
 
 
-def write_folder(folder: Path, state: Mapping[str, Tensor], tower: Any, config: Mapping[str, Any]) -> None:
-    """The open_clip folder: image tower in 8 bits, scale, bias, and the text tower in 8 bits."""
+def known_wordings() -> list[Wording]:
+    """What the text tower was taught and can be asked: targets, and organs and findings that it stays silent about.
+
+    Negations are words' business (`lexiseg.text.denials`); nonsense is what shall be unknown; what is held out of
+    training is not among them.
+    """
+    targets = all_known(load_targets())
+    wordings = [w for target in targets for w in target.wordings] + list(load_others())
+    asked = [w for w in wordings if w.kind in ("target", "other", "elsewhere", "finding") and not w.held_out]
+    listed = {bare_key(w.text) for w in asked}
+    synonyms = [
+        Wording(text=text, kind="target", target=concept, family=f"synonyms of {concept}")
+        for concept, texts in SYNONYMS.items()
+        for text in texts
+        if bare_key(text) not in listed
+    ]
+    return asked + synonyms
+
+
+def write_known(folder: Path, tower: Any, tokenizer: Any, cache: Path) -> None:
+    """Which wordings the text tower knows, and from how near a phrase is one of them (`recipe.wordings.unknown`)."""
+    lands = {target.name: target.lands for target in all_known(load_targets())}
+    wordings = known_wordings()
+    sentences = embedded([w.text for w in wordings], tower, tokenizer, cache)
+    families = [f"{w.target} {w.family}" for w in wordings]
+    least = choose_threshold(nearest_of_other_families(sentences, families), false_unknown=FALSE_UNKNOWN)
+    concepts = [lands.get(w.target, w.target) if w.kind == "target" else "" for w in wordings]
+    tensors, about = pack_known(sentences, concepts, least=least)
+    save_file(tensors, folder / KNOWN, metadata=about)
+    logger.info("%d known wordings; a phrase is unknown below %.3f", len(wordings), least)
+    for kind, share in unknown_shares(least, sentences, tower, tokenizer, cache).items():
+        logger.info("unknown of held-out wordings, %s: %.1f %%", kind, 100 * share)
+
+
+def unknown_shares(least: float, known: Tensor, tower: Any, tokenizer: Any, cache: Path) -> dict[str, float]:
+    """The share of held-out wordings of each kind that is called unknown."""
+    wordings = [w for target in load_targets() for w in target.wordings] + list(load_others())
+    held_out = [w for w in wordings if w.held_out]
+    near = nearest_known(embedded([w.text for w in held_out], tower, tokenizer, cache), known)
+    kinds = sorted({w.kind for w in held_out})
+    return {kind: float((near[[w.kind == kind for w in held_out]] < least).float().mean()) for kind in kinds}
+
+
+def write_kinds(folder: Path, names: Sequence[str], state: Mapping[str, Tensor]) -> None:
+    r"""Which kinds of scan the tower tells apart, and what each can hold.
+
+    A kind has a place as a concept has, so that the logits are :math:`s\, e^\top p_k` with the encoder's own scale
+    :math:`s`.
+    """
+    kinds, _ = load_sets()
+    rows = [names.index(KIND + kind) for kind in kinds]
+    places = functional.normalize(state["places"].float(), dim=1)[rows]
+    tensors = {
+        "weights": (state["logit_scale"].float().exp() * places).half().contiguous(),
+        "biases": torch.zeros(len(rows)).half(),
+    }
+    about = {"format": "pt", "kinds": ";".join(kinds), "encoder": sha256_of(folder / WEIGHTS)}
+    save_file(tensors, folder / GATE, metadata=about)
+    concepts = sorted({concept for kind in kinds.values() for concept in kind.may})
+    holds = {concept: [name for name, kind in kinds.items() if concept in kind.may] for concept in concepts}
+    (folder / HOLDS).write_text(yaml.safe_dump({"holds": holds}, width=110, default_flow_style=None))
+
+
+def write_weights(folder: Path, state: Mapping[str, Tensor], tower: Any, config: Mapping[str, Any]) -> None:
+    """The open_clip folder's own files: image tower in 8 bits, scale, bias, and the text tower in 8 bits."""
     kept = {f"text.{name}": array for name, array in small_text(tower).items()}
     kept |= small_state({name: array for name, array in state.items() if name.startswith(("visual.", "logit_"))})
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-    write_record(folder, revision=REVISION, licence=LICENCE)
 
 
 def main(

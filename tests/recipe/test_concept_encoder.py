@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE
+from lexiseg.saliency.kinds import read_gate
 from recipe.augment import AugmentSettings, augment
 from recipe.concept_encoder import (
     PARENTS,
@@ -174,6 +175,11 @@ class TestTraining:
         dense, whole = encoder.encode_dense_and_image(torch.rand(1, 3, 64, 64))
         assert dense.shape == (1, 80, 8, 8) and whole.shape == encoder.encode_text(["liver"]).shape == (1, 80)
         assert (out.parent / "sentences.pt").is_file()
+        assert (encoder.names("liver"), encoder.names("prostate")) == ("liver", "")
+        gate = read_gate(out)
+        assert gate is not None and gate.encoder == encoder.weights.sha256
+        assert gate.holds["polyp"] == {"colon"} and "chest" not in gate.holds["polyp"]
+        assert gate.weights.shape == (len(gate.names), 80)
 
 
 class TestSideBySide:

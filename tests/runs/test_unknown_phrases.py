@@ -156,7 +156,7 @@ class Shut:
 class TestKindsOfScan:
     @pytest.fixture(autouse=True)
     def shut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(MedclipSam, "kinds", property(lambda self: Shut()))
+        monkeypatch.setattr(MedclipSam, "kinds", Shut())
 
     def test_what_no_kind_in_view_can_hold_is_absent(self, scan: Image) -> None:
         heart, lungs = pipeline()(scan, ["heart", "lungs"]).targets

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from fake_saliency_encoder import NamedColours
+from safetensors.torch import save_file
 
+from lexiseg.errors import BrokenWeights
 from lexiseg.files import sha256_of
 from lexiseg.models.weights.records import bundled_folder
 from lexiseg.saliency.base import presence_score
 from lexiseg.saliency.dense import DenseSimilarity
-from lexiseg.saliency.kinds import KindGate, bundled_gate
+from lexiseg.saliency.kinds import HOLDS as HOLDS_FILE
+from lexiseg.saliency.kinds import WEIGHTS, KindGate, read_gate
 from lexiseg.saliency.settings import PresenceSettings
 from lexiseg.text.known import Vocabulary, bundled_vocabulary
 from lexiseg.text.phrases import PhraseLibrary, PhraseSet, Target, default_library
@@ -23,7 +28,7 @@ HOLDS = {"polyp": frozenset({"colon"}), "knee": frozenset({"bone", "other"})}
 def gate(**changes: object) -> KindGate:
     plain = {
         "names": ("colon", "bone", "other"), "weights": torch.eye(3) * 10, "biases": torch.zeros(3),
-        "holds": HOLDS, "vocabulary": WORDS,
+        "holds": HOLDS, "concept": WORDS.concept,
     }  # fmt: skip
     return KindGate(**{**plain, **changes})  # type: ignore[arg-type]
 
@@ -80,7 +85,7 @@ class TestPresence:
         pixels[..., 0] = 1
         told = KindGate(
             names=("red", "blue"), weights=torch.tensor([[9.0, 0, 0], [0, 0, 9.0]]), biases=torch.zeros(2),
-            holds={"polyp": frozenset({"red"}), "knee": frozenset({"blue"})}, vocabulary=WORDS,
+            holds={"polyp": frozenset({"red"}), "knee": frozenset({"blue"})}, concept=WORDS.concept,
         )  # fmt: skip
         phrases = [PhraseSet("polyp", ("red",)), PhraseSet("knee", ("red",))]
         polyp, knee = DenseSimilarity().explain(encoder, pixels, phrases, kinds=told)
@@ -88,14 +93,49 @@ class TestPresence:
         assert "kind" not in DenseSimilarity().explain(encoder, pixels, phrases)[0].evidence
 
 
+def bundled() -> KindGate:
+    found = read_gate(bundled_folder("encoder"))
+    assert found is not None
+    return found
+
+
+class TestFolder:
+    def folder(self, path: Path, **about: str) -> Path:
+        tensors = {"weights": torch.eye(2).half(), "biases": torch.zeros(2).half()}
+        save_file(tensors, path / WEIGHTS, metadata={"kinds": "colon;bone", "encoder": "abc", **about})
+        (path / HOLDS_FILE).write_text("holds: {polyp: [colon]}")
+        return path
+
+    def test_it_is_read(self, tmp_path: Path) -> None:
+        found = read_gate(self.folder(tmp_path))
+        assert found is not None
+        assert (found.names, found.holds, found.encoder) == (("colon", "bone"), {"polyp": frozenset({"colon"})}, "abc")
+
+    def test_a_folder_without_has_none(self, tmp_path: Path) -> None:
+        assert read_gate(tmp_path) is None
+
+    @pytest.mark.parametrize("damage", ["truncated", "no holds", "another kind", "no list"])
+    def test_what_cannot_be_read_is_said(self, tmp_path: Path, damage: str) -> None:
+        folder = self.folder(tmp_path)
+        if damage == "truncated":
+            (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:40])
+        elif damage == "no holds":
+            (folder / HOLDS_FILE).unlink()
+        else:
+            held = "holds: {polyp: [moon]}" if damage == "another kind" else "holds: polyp"
+            (folder / HOLDS_FILE).write_text(held)
+        with pytest.raises(BrokenWeights, match="do not say which kinds of scan there are"):
+            read_gate(folder)
+
+
 class TestBundled:
     def test_it_was_fitted_to_the_encoder_that_ships(self) -> None:
-        found = bundled_gate()
+        found = bundled()
         assert found.encoder == sha256_of(bundled_folder("encoder") / "open_clip_model.safetensors")
         assert found.weights.shape == (len(found.names), 576)
 
     def test_every_target_is_held_by_some_kind(self) -> None:
-        holds, words = bundled_gate().holds, bundled_vocabulary()
+        holds, words = bundled().holds, bundled_vocabulary()
         assert {target.name for target in default_library().targets} <= set(holds)
         assert {words.concept(phrase) for phrase in words.phrases} <= set(holds)
         assert all(holds.values())

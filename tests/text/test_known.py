@@ -16,6 +16,30 @@ KNOWN = bundled_vocabulary()
 WORDINGS = [wording for target in default_library().targets for wording in target.known]
 
 
+class TestHears:
+    """A text tower that was taught English is asked where the words are not listed."""
+
+    LISTENING = Vocabulary(
+        PhraseLibrary(targets=(Target(name="lungs"),)),
+        hears={"organs that breathe": "lungs", "moderator band": ""}
+        .get,
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("phrase", "known", "concept"),
+        [
+            ("lungs", True, "lungs"), ("organs that breathe", True, "lungs"), ("moderator band", True, None),
+            ("zorblax", False, None), ("no lungs", False, None),
+        ],
+    )  # fmt: skip
+    def test_what_it_says_counts(self, phrase: str, known: bool, concept: str | None) -> None:
+        assert (self.LISTENING.knows(phrase), self.LISTENING.concept(phrase)) == (known, concept)
+
+    def test_words_of_another_language_are_not_played_to_it(self) -> None:
+        deaf = Vocabulary(PhraseLibrary(), hears=pytest.fail)
+        assert not deaf.knows("der Tumor in der Brust") and deaf.concept("опухоль мозга") is None
+
+
 class TestKnows:
     @pytest.mark.parametrize("phrase", [*WORDINGS, *(each for found in SYNONYMS.values() for each in found)])
     def test_all_that_the_encoder_was_taught(self, phrase: str) -> None:

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import Encoder, Segmenter
@@ -17,9 +19,9 @@ from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
 from lexiseg.pipelines.volume import VolumeSteps
-from lexiseg.saliency.kinds import KindGate, bundled_gate
+from lexiseg.saliency.kinds import KindGate, read_gate
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
-from lexiseg.text.phrases import PhraseEmbedding, check_phrase, embed_phrases, phrase_set
+from lexiseg.text.phrases import PhraseEmbedding, check_phrase, default_library, embed_phrases, phrase_set
 from lexiseg.values.scans import Plane, Planes, Scan
 
 Progress = Callable[[float], None]
@@ -213,19 +215,23 @@ class TextPipeline(ABC):
     def _pack_one(self, of: SliceResult, phrases: int) -> bytes:
         return pack(of, weights=phrases > 1, probability=self._volume.smoothing > 0)
 
-    @property
+    @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """What the encoder knows; None of encoders that were taught whatever captions say."""
         weights = getattr(self.encoder, "weights", None)
-        return bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+        words = bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+        if not getattr(self.encoder, "judges_words", False):
+            return words
+        return replace(words or Vocabulary(default_library()), hears=cast(Any, self.encoder).names)
 
-    @property
+    @cached_property
     def kinds(self) -> KindGate | None:
         """Which kind of scan can hold what, for the encoder whose weights it was fitted to; None of others."""
-        if self.vocabulary is None:
+        vocabulary, weights = self.vocabulary, getattr(self.encoder, "weights", None)
+        if vocabulary is None or weights is None:
             return None
-        gate, weights = bundled_gate(), getattr(self.encoder, "weights", None)
-        return gate if getattr(weights, "sha256", "") == gate.encoder else None
+        gate = read_gate(weights.path.parent)
+        return replace(gate, concept=vocabulary.concept) if gate and weights.sha256 == gate.encoder else None
 
     def _knows(self, text: str) -> bool:
         vocabulary = self.vocabulary

@@ -7,18 +7,22 @@ kinds that can hold it have next to none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 from typing import Protocol
 
 import torch
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lexiseg.text.known import Vocabulary, bundled_vocabulary
+from lexiseg.errors import BrokenWeights
+
+WEIGHTS = "kinds.safetensors"
+HOLDS = "kinds.yaml"
+"""What an encoder's folder holds beside its own weights."""
 
 
 class Gate(Protocol):
@@ -40,7 +44,7 @@ class KindGate:
         weights: (K, E).
         biases: (K,).
         holds: what a phrase may name -> kinds that can hold it; what is not among them is held by all.
-        vocabulary: what phrases name.
+        concept: what a phrase names; None where it names nothing that is listed.
         encoder: sha256 of the weights that it was fitted to.
         least: a share from which nothing speaks against a kind: how sure it is beyond that says nothing of the target.
 
@@ -52,7 +56,7 @@ class KindGate:
     weights: Tensor
     biases: Tensor
     holds: Mapping[str, frozenset[str]]
-    vocabulary: Vocabulary
+    concept: Callable[[str], str | None] = str
     encoder: str = ""
     least: float = 0.05
 
@@ -72,7 +76,7 @@ class KindGate:
 
     def share(self, embeddings: Tensor, text: str) -> float:
         """See `Gate`."""
-        named = self.vocabulary.concept(text)
+        named = self.concept(text)
         kinds = self.holds.get(named) if named is not None else None
         if kinds is None:
             return 1.0
@@ -80,22 +84,32 @@ class KindGate:
         return 1.0 if found >= self.least else found
 
 
-@lru_cache(maxsize=1)
-def bundled_gate() -> KindGate:
-    """What ships with the bundled encoder: its weights, and `bundled/kinds.yaml`."""
-    folder = resources.files("lexiseg.bundled")
-    holds = yaml.safe_load((folder / "kinds.yaml").read_text(encoding="utf-8"))["holds"]
-    with (
-        resources.as_file(folder / "kinds.safetensors") as path,
-        safe_open(path, framework="pt") as stored,
-    ):
-        about = stored.metadata()
-        weights, biases = stored.get_tensor("weights"), stored.get_tensor("biases")
-    return KindGate(
-        names=tuple(about["kinds"].split(";")),
-        weights=weights.float(),
-        biases=biases.float(),
-        holds={name: frozenset(kinds) for name, kinds in holds.items()},
-        vocabulary=bundled_vocabulary(),
-        encoder=about["encoder"],
-    )
+@lru_cache(maxsize=8)
+def read_gate(folder: Path) -> KindGate | None:
+    """What an encoder's folder says of kinds of scan: `WEIGHTS` and, as data to be read, `HOLDS`; None without them.
+
+    What phrases name is left open (`KindGate.concept`).
+
+    Raises:
+        BrokenWeights: a file is missing, truncated or another.
+    """
+    weights, holds = folder / WEIGHTS, folder / HOLDS
+    if not weights.is_file():
+        return None
+    try:
+        with safe_open(weights, framework="pt") as stored:
+            about = stored.metadata()
+            found = stored.get_tensor("weights").float(), stored.get_tensor("biases").float()
+        held = yaml.safe_load(holds.read_text(encoding="utf-8"))["holds"]
+        return KindGate(
+            names=tuple(about["kinds"].split(";")),
+            weights=found[0],
+            biases=found[1],
+            holds={name: frozenset(kinds) for name, kinds in held.items()},
+            encoder=about["encoder"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise BrokenWeights(
+            f"{weights} and {HOLDS} do not say which kinds of scan there are "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        ) from error

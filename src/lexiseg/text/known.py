@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -35,6 +35,8 @@ class Vocabulary:
         library: its targets are known by every wording.
         phrases: others that are known.
         concepts: one of `phrases` -> what it names, where that is none of the library's targets or another wording.
+        hears: what a text tower that was taught English says of any other phrase: what it names, "" where that is
+            known and on no scan, None where it knows no such word.  None where there is no such tower.
         qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
             article, which never counts.
     """
@@ -43,6 +45,7 @@ class Vocabulary:
     phrases: tuple[str, ...] = ()
     qualifiers: frozenset[str] = frozenset()
     concepts: Mapping[str, str] = field(default_factory=dict)
+    hears: Callable[[str], str | None] | None = None
     _named: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _keys: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -60,8 +63,12 @@ class Vocabulary:
         return _key(text) in self._keys or self.library.find(text) is not None
 
     def knows(self, text: str) -> bool:
-        """Whether a phrase is known: one of those named, with nothing but qualifiers around it, and no denial."""
-        return not is_denial(text) and (self.names(text) or bool(self._qualified(text)))
+        """Whether a phrase is known: one of those named, with nothing but qualifiers around it, or one that `hears`
+        knows; and no denial.
+        """
+        return not is_denial(text) and (
+            self.names(text) or bool(self._qualified(text)) or self._heard(text) is not None
+        )
 
     def concept(self, text: str) -> str | None:
         """What a known phrase names: a target of the library, or what `concepts` says; None where it is not known."""
@@ -71,7 +78,11 @@ class Vocabulary:
         if found is not None:
             return found[0].name
         key = _key(text)
-        return self._named.get(key if key in self._keys else self._qualified(text))
+        named = self._named.get(key if key in self._keys else self._qualified(text))
+        return named if named is not None else self._heard(text) or None
+
+    def _heard(self, text: str) -> str | None:
+        return None if self.hears is None or is_foreign(text) else self.hears(text)
 
     def _qualified(self, text: str) -> str:
         """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""

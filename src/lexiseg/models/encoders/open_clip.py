@@ -26,6 +26,7 @@ from lexiseg.models.encoders.open_clip_dense import (
     unit,
 )
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
+from lexiseg.models.encoders.open_clip_known import KnownWordings, read_known, sentences_of
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Encoder
@@ -53,11 +54,15 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> OpenClip
     """The encoder of a folder, or of a named architecture with its pretrained weights."""
     from lexiseg.models.encoders.open_clip_folder import build_model, build_tokenizer, load_named
 
+    known = None
     if files.architecture[0]:
         model, tokenizer, info = load_named(files.ref, *files.architecture, offline=files.offline)
     else:
         model, tokenizer, info = build_model(files), build_tokenizer(files), files.info
-    return OpenClipEncoder(model, tokenizer, name=files.ref, device=device, precision=precision, weights=info)
+        known = read_known(files.place)
+    return OpenClipEncoder(
+        model, tokenizer, name=files.ref, device=device, precision=precision, weights=info, known=known
+    )
 
 
 def require_open_clip(encoder: Encoder) -> OpenClipEncoder:
@@ -82,6 +87,7 @@ class OpenClipEncoder:
         precision: "auto", "float32" or "bfloat16" (`resolve_precision`); parameters stay float32, and so does
             everything that comes out.
         weights: where the weights come from, for provenance; None for a model made in memory.
+        known: which wordings its text tower was taught, where that is known.
 
     Raises:
         BrokenWeights: the model's input is not square, or its preprocessing lacks a mean and a deviation.
@@ -96,6 +102,7 @@ class OpenClipEncoder:
         device: torch.device,
         precision: str = "auto",
         weights: WeightsInfo | None = None,
+        known: KnownWordings | None = None,
     ) -> None:
         self._model = cast(Any, model.eval().requires_grad_(False).to(device))
         self._tokenizer = tokenizer
@@ -103,6 +110,7 @@ class OpenClipEncoder:
         self._device = device
         self._dtype = resolve_precision(precision, device)
         self.weights = weights
+        self._known = known
         size = self._model.visual.preprocess_cfg["size"]
         height, width = (size, size) if isinstance(size, int) else tuple(size)
         if height != width:
@@ -172,6 +180,25 @@ class OpenClipEncoder:
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = self._model.encode_text(tokens)
         return _outside(nn.functional.normalize(features.float(), dim=-1))
+
+    @property
+    def judges_words(self) -> bool:
+        """Whether `names` can be asked: the text tower came with the wordings that it was taught."""
+        return self._known is not None
+
+    def names(self, phrase: str) -> str | None:
+        """What a phrase names: a concept, "" for something that no scan was drawn with, None for a word that the text
+        tower was not taught; see `open_clip_known`.
+
+        Raises:
+            UnsupportedByModel: nobody knows what it was taught (`judges_words`).
+        """
+        if self._known is None:
+            raise UnsupportedByModel(f"{self._name} does not say which wordings it was taught")
+        tokens = self._tokens([phrase]).to(self._device)
+        with torch.inference_mode():
+            sentence = sentences_of(self._model.text, tokens)[0]
+        return self._known.concept(sentence)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings of the images, (B, E), unit length; no gradient, but for what `patched` brings in."""

@@ -1,0 +1,70 @@
+"""Which wordings a sentence encoder was taught, as a file of its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import make_biomedclip_folder
+from safetensors.torch import save_file
+
+from lexiseg.errors import BrokenWeights, UnsupportedByModel
+from lexiseg.models.encoders.open_clip_known import FILE, KnownWordings, pack_known, read_known, sentences_of
+from lexiseg.models.loading import load_encoder
+
+WORDINGS = {"breast tumor": "breast tumor", "the lungs": "lungs", "left heart": ""}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder whose text tower is transformers', with three known wordings."""
+    made = tmp_path_factory.mktemp("encoder")
+    make_biomedclip_folder(made, size="tiny")
+    plain: Any = load_encoder(str(made), device="cpu", precision="float32")
+    sentences = torch.cat([sentences_of(plain.model.text, plain.tokenizer([text])) for text in WORDINGS])
+    tensors, about = pack_known(sentences, list(WORDINGS.values()), least=0.999)
+    save_file(tensors, made / FILE, metadata=about)
+    return made
+
+
+def test_a_tower_without_its_projection_is_what_goes_into_it(folder: Path) -> None:
+    encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
+    text = encoder.model.text
+    tokens = encoder.tokenizer(["left lung", "a breast mass"])
+    with torch.inference_mode():
+        torch.testing.assert_close(text.proj(sentences_of(text, tokens)), encoder.model.encode_text(tokens))
+
+
+def test_an_encoder_names_what_it_was_taught(folder: Path) -> None:
+    encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
+    assert encoder.judges_words
+    assert [encoder.names(text) for text in WORDINGS] == list(WORDINGS.values())
+    assert encoder.names("mass of the left brain") is None
+
+
+def test_one_without_the_file_is_not_asked(folder: Path, tmp_path: Path) -> None:
+    make_biomedclip_folder(tmp_path, size="tiny")
+    encoder: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
+    assert not encoder.judges_words
+    with pytest.raises(UnsupportedByModel, match="does not say which wordings it was taught"):
+        encoder.names("lungs")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another file", "a number without a name"])
+def test_what_cannot_be_read_is_said(folder: Path, tmp_path: Path, damage: str) -> None:
+    if damage == "truncated":
+        (tmp_path / FILE).write_bytes((folder / FILE).read_bytes()[:100])
+    elif damage == "another file":
+        save_file({"weights": torch.zeros(3)}, tmp_path / FILE)
+    else:
+        tensors, about = pack_known(torch.eye(2), ["a", "b"], least=0.5)
+        save_file({**tensors, "concepts": torch.tensor([0, 7], dtype=torch.int16)}, tmp_path / FILE, metadata=about)
+    with pytest.raises(BrokenWeights, match="holds no known wordings"):
+        read_known(tmp_path)
+
+
+def test_sizes_have_to_fit() -> None:
+    with pytest.raises(ValueError, match="2 concepts do not fit"):
+        KnownWordings(torch.eye(3), ("a", "b"), least=0.5)
