@@ -17,7 +17,7 @@ from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.metrics.masks import SurfaceDistances
 from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, volume_error
 from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
-from lexiseg.io.dicom_seg import SegWriter
+from lexiseg.io.dicom.seg import SegWriter
 from lexiseg.io.nifti import nifti_bytes
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.io.write_grids import nrrd_bytes

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.settings import same_phrase
 from lexiseg.evaluation.truths import Truth
+from lexiseg.io.dicom.seg_masks import is_seg, read_seg
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.masks import Stored, read_stored
 from lexiseg.io.names import printable, safe_id, slugs
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 
@@ -117,7 +117,7 @@ _RARER = (".jpg", ".jpeg", ".webp", ".dcm")
 _CLINICAL = (".nrrd", ".seg.dcm")
 
 
-# What a run notes of a target that it did not find, see `lexiseg.io.dicom_seg`.
+# What a run notes of a target that it did not find, see `lexiseg.io.dicom.seg`.
 _NOTHING = "dicom-seg: no segment of what was not found"
 
 

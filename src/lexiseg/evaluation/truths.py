@@ -11,12 +11,12 @@ from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation.metrics.localisation import Box
 from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.io.dicom.seg_masks import is_seg, read_seg
 from lexiseg.io.mask_levels import Kind
 from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
 from lexiseg.io.names import IMAGE_SUFFIXES, scan_suffix
 from lexiseg.io.read import read_scan
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Volume

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom_kinds import DICOMDIR, DICOMDIR_CLASS, meta_class
+from lexiseg.io.dicom.files import DICOMDIR, DICOMDIR_CLASS, meta_class
+from lexiseg.io.dicom.study import Study, chosen_series, study_of
 from lexiseg.io.names import HEAD_BYTES, SCAN_SUFFIXES, is_dicom, printable
 from lexiseg.io.read import companions
 from lexiseg.io.sources import Source, SourceOptions, describe_source
-from lexiseg.io.study import Study, chosen_series, study_of
 from lexiseg.io.walk import LINK, Found, found_below
 from lexiseg.io.zips import extract_zip, is_zip, name_inside
 
@@ -32,7 +32,7 @@ def find_sources(
 
     - each picture, NIfTI, NRRD or MetaImage file is a scan;
     - DICOM files, which are known by their content, are grouped by their series: see
-      `lexiseg.io.dicom_series.series_of`. Where there is a volume among several series, one must be chosen;
+      `lexiseg.io.dicom.series.series_of`. Where there is a volume among several series, one must be chosen;
     - what has a scan's name, or a name without extension, and is no file that can be opened (a broken link, a pipe) is
       a scan whose reading tells the reason.
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom import DicomReader, stored_frame
+from lexiseg.io.dicom.reader import DicomReader, stored_frame
+from lexiseg.io.dicom.seg_masks import is_seg, read_seg
 from lexiseg.io.images import open_image
 from lexiseg.io.itk import MetaReader, NrrdReader
 from lexiseg.io.mask_grids import turn_onto
@@ -21,7 +22,6 @@ from lexiseg.io.mask_pictures import drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lexiseg.errors import LexisegError, UnwritableResult
+from lexiseg.io.dicom.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
-from lexiseg.io.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.segments import WriteOptions
 from lexiseg.io.sources import read_source
 from lexiseg.pipelines.results import Result

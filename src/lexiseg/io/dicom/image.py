@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_display import colour_pixels, grey_pixels
-from lexiseg.io.dicom_fields import unit_of, usable
-from lexiseg.io.dicom_files import ensure_transfer_syntax, refuse_mismatched_frames, refuse_no_image
-from lexiseg.io.dicom_instances import DicomInstances, Frame
-from lexiseg.io.dicom_spacing import pixel_spacing
+from lexiseg.io.dicom.display import colour_pixels, grey_pixels
+from lexiseg.io.dicom.fields import unit_of, usable
+from lexiseg.io.dicom.files import (
+    DicomInstances,
+    Frame,
+    ensure_transfer_syntax,
+    refuse_mismatched_frames,
+    refuse_no_image,
+)
+from lexiseg.io.dicom.headers import pixel_spacing
 from lexiseg.io.intensities import refuse_flat
 from lexiseg.values.scans import Image
 

@@ -28,7 +28,7 @@ from dicom_series import (
 )
 
 from lexiseg.errors import FormatMismatch
-from lexiseg.io.dicom_seg import SegWriter
+from lexiseg.io.dicom.seg import SegWriter
 from lexiseg.io.segments import Segment, Segments, SegType, WriteOptions
 from lexiseg.values.scans import Image, Scan, Volume
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import FormatMismatch
-from lexiseg.io.dicom_objects import (
+from lexiseg.io.dicom.codes import Code, codes_of
+from lexiseg.io.dicom.objects import (
     ALGORITHM,
     UTF8,
     content_of,
@@ -22,10 +23,9 @@ from lexiseg.io.dicom_objects import (
     text_of,
     weights_of,
 )
-from lexiseg.io.dicom_sources import Placed, SourceFrame, Sources, no_dicom, sources_of
+from lexiseg.io.dicom.sources import Placed, SourceFrame, Sources, no_dicom, sources_of
 from lexiseg.io.pictures import PALETTE
 from lexiseg.io.read import quiet
-from lexiseg.io.segment_codes import Code, codes_of
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.values.scans import Scan, Volume
 from lexiseg.version import __version__

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from test_rtstruct import rasterised
 
-from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.dicom.files import DicomInstances
 from lexiseg.io.find import find_sources
 from lexiseg.io.masks import read_mask
 from lexiseg.io.segments import Segment, Segments, WriteOptions
@@ -18,7 +18,7 @@ from lexiseg.io.sources import SourceOptions, read_source
 from lexiseg.io.write import writer_of
 from lexiseg.values.scans import Scan, Volume
 
-SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "dicom"
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "dicom"
 CASES = ("ct_3slice_liver_seg/ct", "ct_head_gantry_tilt", "dicomdir", "enhanced_ct", "enhanced_mr",
          "legacy_enhanced_ct_and_seg/multiframe", "mr_missing_slice", "mr_sag_decubitus", "us_cine", "us_colour",
          "xa_nm", "xray_monochrome1", "mr_small_byte_orders")  # fmt: skip

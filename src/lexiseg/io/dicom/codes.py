@@ -64,7 +64,7 @@ def codes_of(phrase: str) -> SegmentCodes:
 def _table() -> Mapping[str, SegmentCodes]:
     import yaml
 
-    text = resources.files("lexiseg.io").joinpath("segment_codes.yaml").read_text(encoding="utf-8")
+    text = resources.files("lexiseg.io.dicom").joinpath("codes.yaml").read_text(encoding="utf-8")
     table: dict[str, Any] = yaml.safe_load(text)
     found: dict[str, SegmentCodes] = {}
     for entry in table["entries"]:

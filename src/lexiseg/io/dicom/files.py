@@ -1,23 +1,47 @@
-"""DICOM files opened with care: nothing is allocated for what a file merely claims."""
+"""DICOM files: what they are by their first bytes, and opened with care: nothing is allocated for what is claimed."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_fields import integer_of, value_of
-from lexiseg.io.dicom_kinds import DEFLATED, SEGMENTATION_CLASSES, kind_of
+from lexiseg.io.dicom.fields import integer_of, value_of
 from lexiseg.io.names import HEAD_BYTES, is_dicom, jpeg_frame
 from lexiseg.io.read import CappedFile
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+DICOMDIR = "DICOMDIR"
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""The transfer syntax of which all after the file meta group is compressed."""
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+SEGMENTATION_CLASSES = (f"{_STORAGE}66.4", f"{_STORAGE}66.7")
+"""Of binary and fractional segmentations, and of label maps."""
+# Objects beside the images of a study (PS3.4 B.5), by the beginning of their SOP class.
+_BESIDE_IMAGES = {
+    DICOMDIR_CLASS: DICOMDIR,
+    f"{_STORAGE}9.": "waveform",
+    f"{_STORAGE}11.": "presentation state",
+    f"{_STORAGE}66": "segmentation, registration or raw data object",
+    f"{_STORAGE}88.": "structured report",
+    f"{_STORAGE}104.": "encapsulated document",
+    f"{_STORAGE}481.2": "radiotherapy dose",
+    f"{_STORAGE}481.3": "radiotherapy structure set",
+    f"{_STORAGE}481.": "radiotherapy object",
+}
+_RADIOTHERAPY_IMAGE = f"{_STORAGE}481.1"
+# A file without preamble begins with an element of group 0002 or 0008, little endian or (retired) big.
+BARE_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+_PREAMBLE = 132
 _JPEG = b"\xff\xd8"
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2 = b"\0\0\0\x0cjP  "
@@ -28,6 +52,71 @@ _ROOM = 2**24
 _META_START = 132 + 12
 # In most files the header ends before this.
 _HEADER = 2**16
+
+
+class Frame(NamedTuple):
+    """One frame of a file: `number` counts from 0, and is 0 in a file of one frame."""
+
+    file: Path
+    number: int
+
+
+@dataclass(frozen=True)
+class DicomInstances:
+    """The files and frames of a scan, slice by slice.
+
+    Attributes:
+        frames: one for each slice (array axis 0) of a volume, in its order, one of an image; None where a slice is
+            missing in the series and was filled in.
+        keep: what must live as long as the files are needed, such as the folder that a zip was extracted to.
+    """
+
+    frames: tuple[Frame | None, ...]
+    keep: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Each file once, in the order of the slices."""
+        return tuple(dict.fromkeys(frame.file for frame in self.frames if frame is not None))
+
+    def headers(self) -> Iterator[Dataset]:
+        """The dataset of each file without its pixels, in the order of `files`.
+
+        Raises:
+            OSError: a file is gone.
+        """
+        import pydicom
+
+        return (pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in self.files)
+
+
+def kind_of(sop_class: str) -> str:
+    """The kind of an object that is no image, in words; "" for images, and for classes that nobody knows."""
+    if sop_class == _RADIOTHERAPY_IMAGE:
+        return ""
+    return next((kind for start, kind in _BESIDE_IMAGES.items() if sop_class.startswith(start)), "")
+
+
+def meta_class(head: bytes) -> str:
+    """Media Storage SOP Class UID (0002,0002), which is in explicit little endian always (PS3.10, 7.1)."""
+    at = _PREAMBLE
+    while head[at : at + 2] == b"\x02\x00":
+        long = head[at + 4 : at + 6] in (b"OB", b"OW", b"UN", b"UT", b"SQ")
+        start = at + (12 if long else 8)
+        size = int.from_bytes(head[start - (4 if long else 2) : start], "little")
+        if head[at + 2 : at + 4] == b"\x02\x00":
+            return head[start : start + size].rstrip(b"\0 ").decode("ascii", "replace")
+        at = start + size
+    return ""
+
+
+def is_bare(head: bytes) -> bool:
+    """Whether a file may be DICOM without a preamble: a first element of a header's groups, of sensible length."""
+    if len(head) < 8 or not head.startswith(BARE_STARTS):
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    size = int.from_bytes(head[4:8], "little") if head[0] else int.from_bytes(head[4:8], "big")
+    return explicit or size <= HEAD_BYTES
 
 
 def frame_size(frame: bytes) -> tuple[int, int] | None:

@@ -27,15 +27,15 @@ from dicom_series import (
 )
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_seg import SegWriter
+from lexiseg.io.dicom.seg import SegWriter
+from lexiseg.io.dicom.seg_masks import is_seg, read_seg
 from lexiseg.io.masks import read_mask, read_stored
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.io.segments import Segment, Segments, SegType, WriteOptions
 from lexiseg.io.write_grids import nrrd_bytes
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Scan, Volume
 
-SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "dicom"
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "dicom"
 
 
 def write(scan: Scan, masks: dict[str, np.ndarray], path: Path, seg_type: SegType = "binary") -> Path:

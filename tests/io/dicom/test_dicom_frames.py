@@ -20,8 +20,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
-from study_files import FLIP, plain_dataset, write_frames, write_series
-from test_dicom_series import AFFINES, VALUES, read_volume
+from study_files import AFFINES, FLIP, VALUES, plain_dataset, read_volume, write_frames, write_series
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.objects import as_scan

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from pydicom.sr.codedict import codes
 
-from lexiseg.io.segment_codes import PRIVATE_SCHEME, codes_of
+from lexiseg.io.dicom.codes import PRIVATE_SCHEME, codes_of
 
 
 def table() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(resources.files("lexiseg.io").joinpath("segment_codes.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load(resources.files("lexiseg.io.dicom").joinpath("codes.yaml").read_text())
     return found
 
 

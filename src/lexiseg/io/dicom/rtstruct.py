@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import FormatMismatch
-from lexiseg.io.contours import Polygon, outlines
-from lexiseg.io.dicom_objects import (
+from lexiseg.io.dicom.codes import Code, codes_of
+from lexiseg.io.dicom.contours import Polygon, outlines
+from lexiseg.io.dicom.objects import (
     ALGORITHM,
     UTF8,
     content_of,
@@ -23,9 +24,8 @@ from lexiseg.io.dicom_objects import (
     text_of,
     weights_of,
 )
-from lexiseg.io.dicom_sources import Placed, SourceFrame, Sources, no_dicom, sources_of
+from lexiseg.io.dicom.sources import Placed, SourceFrame, Sources, no_dicom, sources_of
 from lexiseg.io.pictures import PALETTE
-from lexiseg.io.segment_codes import Code, codes_of
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.values.scans import Scan, Volume
 from lexiseg.version import __version__
@@ -44,7 +44,7 @@ class RtstructWriter:
     """Writes an RT Structure Set: closed planar contours in the patient's coordinates.
 
     - A contour encloses the centres of exactly the mask's voxels, in each slice that has any: see
-      `lexiseg.io.contours.outlines`. Holes are joined to their outline by keyholes.
+      `lexiseg.io.dicom.contours.outlines`. Holes are joined to their outline by keyholes.
     - Coordinates are rounded to 0.000001 mm, so that every decimal string has at most 16 bytes.
     - Every source instance is referred to, and each contour names its slice's.
     - UIDs and dates follow the rules of DICOM SEG: equal masks are equal files.

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from matplotlib.path import Path as Polygon
 from skimage.draw import polygon2mask
 
-from lexiseg.io.contours import outlines
+from lexiseg.io.dicom.contours import outlines
 
 SMALL = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_display import colour_pixels, first_number, padding_of
-from lexiseg.io.dicom_fields import integer_of, unit_of, usable
-from lexiseg.io.dicom_files import (
+from lexiseg.io.dicom.display import colour_pixels, first_number, padding_of
+from lexiseg.io.dicom.fields import integer_of, unit_of, usable
+from lexiseg.io.dicom.files import (
+    DicomInstances,
     ensure_transfer_syntax,
     refuse_large,
     refuse_mismatched_frames,
     refuse_no_image,
 )
-from lexiseg.io.dicom_instances import DicomInstances
-from lexiseg.io.dicom_stacks import Stack
+from lexiseg.io.dicom.stacks import Stack
 from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import printable
 from lexiseg.io.read import ReadOptions

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lexiseg.errors import UsageError
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom_headers import DicomHeader, dicom_header
-from lexiseg.io.dicom_scan import describe_series, read_series
-from lexiseg.io.dicom_series import Series, series_of
+from lexiseg.io.dicom.headers import DicomHeader, dicom_header
+from lexiseg.io.dicom.scan import describe_series, read_series
+from lexiseg.io.dicom.series import Series, series_of
 from lexiseg.io.names import printable
 from lexiseg.io.read import ReadOptions, quiet
 from lexiseg.io.sources import Source, SourceOptions

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import FormatMismatch
-from lexiseg.io.dicom_fields import value_of
-from lexiseg.io.dicom_instances import DicomInstances
-from lexiseg.io.dicom_objects import decimal, is_date
+from lexiseg.io.dicom.fields import value_of
+from lexiseg.io.dicom.files import DicomInstances
+from lexiseg.io.dicom.objects import decimal, is_date
+from lexiseg.io.dicom.pseudonyms import uid_of
 from lexiseg.io.mask_grids import SAME_PLACE
-from lexiseg.io.pseudonyms import uid_of
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume
 

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_headers import DicomHeader, FrameRecord
-from lexiseg.io.dicom_instances import Frame
-from lexiseg.io.dicom_stacks import Stack, count_places, stacks_of
+from lexiseg.io.dicom.files import Frame
+from lexiseg.io.dicom.headers import DicomHeader, FrameRecord
+from lexiseg.io.dicom.stacks import Stack, count_places, stacks_of
 from lexiseg.values.geometry import Geometry
 
 SeriesKind = Literal["image", "volume", "cine"]

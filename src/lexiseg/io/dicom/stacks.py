@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_headers import SEPARATORS, FrameRecord
+from lexiseg.io.dicom.headers import SEPARATORS, FrameRecord
 from lexiseg.values.geometry import Geometry
 
 # mm: closer positions are one place.

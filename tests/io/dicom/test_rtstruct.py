@@ -24,8 +24,8 @@ from dicom_series import (
 from skimage.draw import polygon2mask
 
 from lexiseg.errors import FormatMismatch
-from lexiseg.io.pseudonyms import Pseudonyms
-from lexiseg.io.rtstruct import RtstructWriter
+from lexiseg.io.dicom.pseudonyms import Pseudonyms
+from lexiseg.io.dicom.rtstruct import RtstructWriter
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.values.scans import Scan, Volume
 

@@ -18,7 +18,7 @@ from lexiseg.io.find import find_sources
 from lexiseg.io.sources import SourceOptions, read_source
 from lexiseg.values.scans import Volume
 
-SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).parents[3] / "shared")) / "dicom"
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).parents[4] / "shared")) / "dicom"
 FACTS = json.loads((SHARED / "cases.json").read_text(encoding="utf-8")) if SHARED.is_dir() else {}
 DCM2NIIX = Path(sys.executable).with_name("dcm2niix")
 pytestmark = [

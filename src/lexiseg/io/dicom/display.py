@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom_fields import integer_of
+from lexiseg.io.dicom.fields import integer_of
 from lexiseg.io.intensities import deep_colour, grey_if_equal, stretch
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.window import apply_window, to_unit

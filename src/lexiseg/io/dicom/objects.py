@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexiseg.io.dicom_fields import value_of
-from lexiseg.io.pseudonyms import uid_of
+from lexiseg.io.dicom.fields import value_of
+from lexiseg.io.dicom.pseudonyms import uid_of
 from lexiseg.io.segments import Segments, WriteOptions
 from lexiseg.version import __version__
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from lexiseg.io.dicom_sources import SourceFrame, Sources
+    from lexiseg.io.dicom.sources import SourceFrame, Sources
 
 ALGORITHM = "lexiseg"
 UTF8 = "ISO_IR 192"

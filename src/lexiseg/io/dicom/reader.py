@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom_fields import integer_of, usable
-from lexiseg.io.dicom_files import (
+from lexiseg.io.dicom.fields import integer_of, usable
+from lexiseg.io.dicom.files import (
+    BARE_STARTS,
+    SEGMENTATION_CLASSES,
     ensure_transfer_syntax,
     read_dataset,
     read_header,
@@ -18,11 +20,10 @@ from lexiseg.io.dicom_files import (
     refuse_mismatched_frames,
     refuse_no_image,
 )
-from lexiseg.io.dicom_headers import dicom_header, header_of
-from lexiseg.io.dicom_image import image_of
-from lexiseg.io.dicom_kinds import BARE_STARTS, SEGMENTATION_CLASSES
-from lexiseg.io.dicom_scan import describe_series, read_series, the_only
-from lexiseg.io.dicom_series import series_of
+from lexiseg.io.dicom.headers import dicom_header, header_of
+from lexiseg.io.dicom.image import image_of
+from lexiseg.io.dicom.scan import describe_series, read_series, the_only
+from lexiseg.io.dicom.series import series_of
 from lexiseg.io.names import DICOM_SUFFIXES, is_dicom, scan_suffix
 from lexiseg.io.read import ReadOptions
 from lexiseg.values.scans import Scan
@@ -39,8 +40,8 @@ class DicomReader:
     viewers show it. Padding is black and does not count for percentiles. YBR and palette colour become RGB.
     `spacing` is in mm, (row, column).
 
-    Several frames with positions are a volume, see `lexiseg.io.dicom_stacks.stacks_of`; without them they are a film,
-    whose frames have no distance. Values are those of `lexiseg.io.dicom_volume.read_stack`.
+    Several frames with positions are a volume, see `lexiseg.io.dicom.stacks.stacks_of`; without them they are a film,
+    whose frames have no distance. Values are those of `lexiseg.io.dicom.volume.read_stack`.
 
     Segmentations, doses and objects without pixels are refused with their reason.
     """

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
-from study_files import plain_dataset, write_frames, write_series
-from test_dicom_series import AFFINES, VALUES, read_volume
+from study_files import AFFINES, VALUES, plain_dataset, read_volume, write_frames, write_series
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.find import describe_inputs, find_sources
