@@ -27,8 +27,9 @@ from dicom_series import (
 )
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom.placed import is_placed
 from lexiseg.io.dicom.seg import SegWriter
-from lexiseg.io.dicom.seg_masks import is_seg, read_seg
+from lexiseg.io.dicom.seg_masks import read_seg
 from lexiseg.io.masks import read_mask, read_stored
 from lexiseg.io.segments import Segment, Segments, SegType, WriteOptions
 from lexiseg.io.write_grids import nrrd_bytes
@@ -133,7 +134,7 @@ class TestRefused:
 
     def test_without_its_scan(self, tmp_path: Path) -> None:
         scan = series(tmp_path, SeriesPlan())
-        with pytest.raises(UnreadableScan, match="which leaves empty slices out; give the scan"):
+        with pytest.raises(UnreadableScan, match="a DICOM SEG, which holds no grid of its own; give its scan too"):
             read_mask(write(scan, {"liver": masks_of(scan.shape)["liver"]}, tmp_path / "a.dcm"))
 
     def test_a_truncated_file_and_one_that_claims_too_much(self, tmp_path: Path) -> None:
@@ -148,9 +149,9 @@ class TestRefused:
 
     def test_what_is_no_seg(self, tmp_path: Path) -> None:
         series(tmp_path, SeriesPlan())
-        assert not is_seg(next((tmp_path / "ct").iterdir()))
+        assert not is_placed(next((tmp_path / "ct").iterdir()))
         (tmp_path / "empty").touch()
-        assert not any(is_seg(tmp_path / name) for name in ("empty", "missing", "."))
+        assert not any(is_placed(tmp_path / name) for name in ("empty", "missing", "."))
 
 
 class TestNrrd:

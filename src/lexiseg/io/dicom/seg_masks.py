@@ -11,17 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom.placed import PlacedMasks, refuse_other_frame, slices_at
 from lexiseg.io.mask_grids import SAME_PLACE
-from lexiseg.io.names import is_dicom
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, quiet, reading, regular_head
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 
-SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, and Label Map Segmentation Storage."""
-
 _LPS = np.array([-1.0, -1.0, 1.0])
-_SAID = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,88 +37,33 @@ class SegFrame:
     source: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class SegMasks:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SegMasks(PlacedMasks):
     """A SEG's segments.
 
     Attributes:
-        path: the file.
         segments: the frames of each segment, by its number; those that are empty may be left out.
-        labels: the segments' own names, by number.
         frame_of_reference: its UID; "" without one.
-        notes: what was decided on reading.
     """
 
-    path: Path
+    WHAT = "DICOM SEG"
+    PART = "segment"
+
     segments: Mapping[int, tuple[SegFrame, ...]]
-    labels: Mapping[int, str]
     frame_of_reference: str = ""
-    notes: tuple[str, ...] = ()
 
-    def numbers(self, labels: Sequence[int] = (), text: str | None = None) -> tuple[int, ...]:
-        """The segments that are meant: those with these numbers, else the one of this name, else the only one.
-
-        Raises:
-            UnreadableScan: there is none, or several and none was chosen; one line that begins with the file's name.
-        """
-        with reading(self.path):
-            known = sorted(self.labels)
-            listed = ", ".join(map(str, known[:_SAID])) + (", ..." if len(known) > _SAID else "")
-            if labels:
-                missing = [number for number in labels if number not in self.labels]
-                if len(missing) == len(labels):
-                    raise UnreadableScan(f"it has no segment {labels[0]}; expected one of {listed}")
-                return tuple(number for number in labels if number in self.labels)
-            named = [number for number in known if text is not None and _same(self.labels[number], text)]
-            if len(named) == 1:
-                return (named[0],)
-            if len(known) == 1:
-                return (known[0],)
-            raise UnreadableScan(f"it holds segments {listed}; choose the target's with --label NUMBER")
-
-    def has(self, text: str) -> bool:
-        """Whether a segment has this name, whatever its case and blanks."""
-        return any(_same(label, text) for label in self.labels.values())
-
-    def onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
-        """The union of segments on a scan's grid, each pixel where it lies in the patient; nothing is interpolated.
-
-        Args:
-            numbers: of the segments.
-            shape: of the scan, (H, W) or (D, H, W).
-            geometry: of a volume; None of an image.
-
-        Raises:
-            UnreadableScan: a frame lies elsewhere, between the grid's voxels or beyond it, or in another frame of
-                reference; one line that begins with the file's name.
-        """
-        with reading(self.path):
-            frames = [frame for number in numbers for frame in self.segments.get(number, ())]
-            if geometry is None:
-                return _onto_image(frames, shape)
-            if geometry.frame and self.frame_of_reference and geometry.frame != self.frame_of_reference:
-                raise UnreadableScan("its frame of reference is another than its scan's; expected the same")
-            mask = np.zeros(shape, np.bool_)
-            for frame in frames:
-                if geometry.time:
-                    _put_in_time(frame, mask)
-                elif frame.mask.any():
-                    _put(frame, mask, geometry)
-            return mask
-
-
-def is_seg(path: str | Path) -> bool:
-    """Whether a file is a DICOM SEG, by its class; False where it cannot be read."""
-    import pydicom
-
-    try:
-        if not is_dicom(regular_head(Path(path))):
-            return False
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-        return str(header.get("SOPClassUID", "")) in SEG_CLASSES
-    # The parser raises anything at all on damage, which whoever reads the file will tell.
-    except Exception:  # noqa: BLE001
-        return False
+    def _onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
+        frames = [frame for number in numbers for frame in self.segments.get(number, ())]
+        if geometry is None:
+            return _onto_image(frames, shape)
+        refuse_other_frame(self.frame_of_reference, geometry)
+        mask = np.zeros(shape, np.bool_)
+        for frame in frames:
+            if geometry.time:
+                _put_in_time(frame, mask)
+            elif frame.mask.any():
+                _put(frame, mask, geometry)
+        return mask
 
 
 def read_seg(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: int = MAX_VOXELS) -> SegMasks:
@@ -168,17 +109,15 @@ def read_seg(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: int 
                 held = {_number_of(seg, group): pixels.astype(np.int64) * 2 >= top}
             for number, mask in held.items():
                 segments.setdefault(number, []).append(SegFrame(np.ascontiguousarray(mask), *place))
+    referenced = {str(item.get("SeriesInstanceUID") or "") for item in seg.get("ReferencedSeriesSequence") or ()}
     return SegMasks(
-        path,
-        {number: tuple(found) for number, found in segments.items()},
-        labels,
-        str(seg.get("FrameOfReferenceUID") or ""),
-        notes,
+        path=path,
+        labels=labels,
+        series=referenced.pop() if len(referenced) == 1 else "",
+        notes=notes,
+        segments={number: tuple(found) for number, found in segments.items()},
+        frame_of_reference=str(seg.get("FrameOfReferenceUID") or ""),
     )
-
-
-def _same(one: str, other: str) -> bool:
-    return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
 
 
 def _number_of(seg: Any, group: Any) -> int:
@@ -249,7 +188,7 @@ def _put(frame: SegFrame, mask: BoolArray, geometry: Geometry) -> None:
     first = back[:3, :3] @ frame.origin + back[:3, 3]
     along = frame.steps @ back[:3, :3].T
     if geometry.positions is not None:
-        first[2] = _nearest(first[2] * float(np.linalg.norm(geometry.affine[:3, 2])), geometry.positions)
+        first[2] = slices_at(first[2:], geometry)[0]
     units, start = np.rint(along), np.rint(first)
     reach = np.array(frame.mask.shape) - 1
     drift = np.abs(first - start).max() + (np.abs(along - units) * reach[:, None]).sum(axis=0).max()
@@ -267,11 +206,3 @@ def _put(frame: SegFrame, mask: BoolArray, geometry: Geometry) -> None:
     if beyond.any():
         raise UnreadableScan(f"{int(beyond.sum())} of its pixels lie beyond its scan; expected the same grid")
     mask[index[:, 2], index[:, 1], index[:, 0]] = True
-
-
-def _nearest(place: float, positions: Sequence[float]) -> float:
-    """The slice at a place in mm, as a whole number; a fraction off it where no slice is as near as it must be."""
-    distances = np.abs(np.asarray(positions) - place)
-    index = int(np.argmin(distances))
-    gaps = np.diff(np.asarray(positions))
-    return index + float(distances[index] / gaps.min() if len(gaps) else distances[index])
