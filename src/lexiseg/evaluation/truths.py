@@ -11,7 +11,7 @@ from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.metrics.localisation import Box
 from lexiseg.evaluation.settings import EvaluationSettings
-from lexiseg.io.dicom.placed import PlacedMasks, is_placed, read_placed
+from lexiseg.io.dicom.placed import PlacedMasks, is_placed, read_placed, series_uid
 from lexiseg.io.mask_levels import Kind
 from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
@@ -34,6 +34,7 @@ class Truth:
         boxes: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is absent; None where unknown.
         spacing: mm along each axis; None where no file says.
         geometry: where a volume lies; None for images.
+        series: the Series Instance UID of its scan; "" where nobody asked.
         exif: the orientation by which EXIF turns the scan; 1 where it does not.
         notes: what was decided on reading it.
     """
@@ -45,6 +46,7 @@ class Truth:
     boxes: tuple[Box, ...] | None = None
     spacing: tuple[float, ...] | None = None
     geometry: Geometry | None = None
+    series: str = ""
     exif: int = 1
     notes: tuple[str, ...] = ()
 
@@ -160,7 +162,8 @@ def _of_placed(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
     placed = read_placed(path)
     scan = _scan_of(row.image, placed)
     geometry = scan.geometry if isinstance(scan, Volume) else None
-    mask = placed.onto(placed.numbers(labels, row.text or row.label or None), scan.shape, geometry)
+    series = series_uid(scan)
+    mask = placed.onto(placed.numbers(labels, row.text or row.label or None), scan.shape, geometry, series=series)
     return Truth(
         shape=scan.shape,
         present=bool(mask.any()),
@@ -168,6 +171,7 @@ def _of_placed(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
         mask=mask,
         spacing=scan.spacing,
         geometry=geometry,
+        series=series,
         notes=placed.notes,
     )
 

@@ -104,7 +104,7 @@ class TestRefused:
     def test_another_frame_of_reference(self, tmp_path: Path) -> None:
         scan = series(tmp_path, SeriesPlan())
         path = write(scan, {"liver": masks_of(scan.shape)["liver"]}, tmp_path / "a.dcm")
-        other = replace(scan, geometry=replace(scan.geometry, frame="1.2.3"))
+        other = replace(scan, geometry=replace(scan.geometry, frame="1.2.3"), header=None)
         with pytest.raises(UnreadableScan, match=r"a\.dcm: its frame of reference is another than its scan's"):
             read_mask(path, other)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,13 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom.placed import is_placed, read_placed
 from lexiseg.io.dicom.rtstruct import RtstructWriter
 from lexiseg.io.masks import read_mask
+from lexiseg.io.read import read_scan
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
 
 SHAPE = (5, 13, 11)
+SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "dicom"
 
 
 def masks_of(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -177,6 +180,9 @@ class TestRefused:
 
     def test_another_frame_of_reference(self, scan: Volume, drawn: Callable[..., Path]) -> None:
         other = replace(scan, geometry=replace(scan.geometry, frame="1.2.3"))
+        # It refers to the scan's own series, whose frame is therefore meant.
+        assert read_mask(drawn(square(1, 5)), other).sum() == 16
+        other = replace(other, header=None)
         with pytest.raises(UnreadableScan, match="its frame of reference is another than its scan's"):
             read_mask(drawn(square(1, 5)), other)
 
@@ -210,3 +216,22 @@ class TestRefused:
         with pytest.raises(UnreadableScan, match=r"x\.dcm: ") as caught:
             read_mask(path, scan)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real scans of a sibling folder are absent")
+class TestOthers:
+    FOLDER = SHARED / "rtstruct_phantom"
+
+    def test_contours_of_another_program_lie_on_the_series_that_they_refer_to(self) -> None:
+        """rt-utils invents a frame of reference, and draws a hole as a contour within another."""
+        scan = read_scan(self.FOLDER)
+        assert isinstance(scan, Volume)
+        expected = np.zeros(scan.shape, np.bool_)
+        to_voxels = np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ scan.geometry.affine)
+        for contour in pydicom.dcmread(self.FOLDER / "rt.dcm").ROIContourSequence[0].ContourSequence:
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            column, row, plane = (to_voxels @ np.c_[points, np.ones(len(points))].T)[:3]
+            expected[int(np.rint(plane[0]))] ^= polygon2mask(scan.shape[1:], np.stack([row, column], axis=1))
+        assert int(expected.sum()) == 2401 - 958
+        np.testing.assert_array_equal(read_mask(self.FOLDER / "rt.dcm", scan), expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom.files import DicomInstances, is_bare, read_header
 from lexiseg.io.names import is_dicom
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Scan
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
@@ -71,24 +73,37 @@ class PlacedMasks(ABC):
         """Whether a target has this name, whatever its case and blanks."""
         return any(_same(label, text) for label in self.labels.values())
 
-    def onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
+    def onto(
+        self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None, *, series: str = ""
+    ) -> BoolArray:
         """The union of targets on a scan's grid, each pixel where it lies in the patient; nothing is interpolated.
 
         Args:
             numbers: of the targets.
             shape: of the scan, (H, W) or (D, H, W).
             geometry: of a volume; None of an image.
+            series: the scan's Series Instance UID; "" where nobody knows. What refers to it lies in its frame of
+                reference, whatever UID it gives that: some programs make one up.
 
         Raises:
             UnreadableScan: it lies elsewhere, between the grid's voxels or beyond it, or in another frame of
                 reference; one line that begins with the file's name.
         """
         with reading(self.path):
+            if geometry is not None and series and series == self.series:
+                geometry = replace(geometry, frame="")
             return self._onto(numbers, shape, geometry)
 
     @abstractmethod
     def _onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
         """`onto`, whose errors give the reason alone."""
+
+
+def series_uid(scan: Scan) -> str:
+    """The Series Instance UID of a scan's files; "" of a scan that is no DICOM."""
+    if not isinstance(scan.header, DicomInstances):
+        return ""
+    return str(next(scan.header.headers()).get("SeriesInstanceUID") or "")
 
 
 def refuse_other_frame(own: str, geometry: Geometry) -> None:
@@ -142,13 +157,11 @@ def read_placed(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: i
 
 
 def _class_of(path: str | Path) -> str:
-    import pydicom
-
     try:
-        if not is_dicom(regular_head(Path(path))):
+        head = regular_head(Path(path))
+        if not is_dicom(head) and not is_bare(head):
             return ""
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-        return str(header.get("SOPClassUID", ""))
+        return str(read_header(Path(path), ["SOPClassUID"]).get("SOPClassUID", ""))
     # The parser raises anything at all on damage, which whoever reads the file will tell.
     except Exception:  # noqa: BLE001
         return ""
