@@ -107,7 +107,12 @@ def segment_one(
         planes = pipeline.planes(scan)
         tell(0.0, len(planes))
         ask: Any = pipeline  # some take more arguments than a `Pipeline` promises
-        partial = None if keep else _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)
+        partial = _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)
+        if keep and partial is not None:
+            partial = None
+            # An observer is a program's own.
+            if notices is not None and observe is None:
+                notices.take_unjournaled(scan)
         with _written_down(partial) as more:
             result: Result = ask(
                 scan,
