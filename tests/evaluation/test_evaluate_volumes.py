@@ -1,15 +1,18 @@
-"""Evaluation of volumes: NIfTI, NRRD and DICOM SEG on either side, sizes and slices."""
+"""Evaluation of volumes: NIfTI, NRRD, DICOM SEG and structure sets on either side, sizes and slices."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from dicom_series import PLANS, SeriesPlan, volume_of_series, write_series
 
+from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation import truths
 from lexiseg.evaluation.cases import Case, Status
@@ -17,7 +20,8 @@ from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.metrics.masks import SurfaceDistances
 from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, volume_error
 from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
-from lexiseg.io.dicom_seg import SegWriter
+from lexiseg.io.dicom.rtstruct import RtstructWriter
+from lexiseg.io.dicom.seg import SegWriter
 from lexiseg.io.nifti import nifti_bytes
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.io.write_grids import nrrd_bytes
@@ -58,8 +62,12 @@ def write(kind: str, scan: Volume, masks: dict[str, np.ndarray], stem: Path) -> 
         content, end = nrrd_bytes(labels, scan), ".nrrd"
     else:
         segments = Segments(scan, tuple(Segment(name, name, mask) for name, mask in masks.items()), labels)
-        ((_, content),) = SegWriter().files(segments, WriteOptions(seg_type=kind), {})  # type: ignore[arg-type]
-        end = ".seg.dcm"
+        if kind == "rtstruct":
+            ((_, content),) = RtstructWriter().files(segments, WriteOptions(), {})
+            end = ".rtstruct.dcm"
+        else:
+            ((_, content),) = SegWriter().files(segments, WriteOptions(seg_type=kind), {})  # type: ignore[arg-type]
+            end = ".seg.dcm"
     path = stem.with_name(stem.name + end)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
@@ -80,8 +88,8 @@ def only_case(folder: Path, truth: Path, settings: EvaluationSettings | None = N
 
 
 class TestEitherSide:
-    @pytest.mark.parametrize("of_truth", ["nifti", "nrrd", "binary", "labelmap"])
-    @pytest.mark.parametrize("of_prediction", ["nifti", "nrrd", "binary", "labelmap"])
+    @pytest.mark.parametrize("of_truth", ["nifti", "nrrd", "binary", "labelmap", "rtstruct"])
+    @pytest.mark.parametrize("of_prediction", ["nifti", "nrrd", "binary", "labelmap", "rtstruct"])
     def test_the_numbers_are_the_same(self, scan: Volume, tmp_path: Path, of_truth: str, of_prediction: str) -> None:
         truth = write(of_truth, scan, {"liver": TRUTH}, tmp_path / "truth")
         write(of_prediction, scan, {"liver": PREDICTION}, tmp_path / "pred" / "a_mask")
@@ -98,26 +106,29 @@ class TestEitherSide:
         )
         assert (case.values["slice_sensitivity"], case.values["slice_specificity"]) == (6 / 7, 0.0)
 
-    def test_a_segment_is_chosen_by_its_name_or_number(self, scan: Volume, tmp_path: Path) -> None:
-        truth = write("binary", scan, {"Spleen": PREDICTION, "Liver": TRUTH}, tmp_path / "truth")
-        write("binary", scan, {"x": PREDICTION, "y": TRUTH}, tmp_path / "pred" / "a_mask")
+    @pytest.mark.parametrize(("kind", "part"), [("binary", "segments"), ("rtstruct", "regions")])
+    def test_a_target_is_chosen_by_its_name_or_number(self, scan: Volume, tmp_path: Path, kind: str, part: str) -> None:
+        truth = write(kind, scan, {"Spleen": PREDICTION, "Liver": TRUTH}, tmp_path / "truth")
+        write(kind, scan, {"x": PREDICTION, "y": TRUTH}, tmp_path / "pred" / "a_mask")
         settings = EvaluationSettings(labels=(LabelChoice("", (2,)),))
         assert only_case(tmp_path, truth, settings).values["dice"] == 1
         # Of the truth the row's text says which; of the prediction nobody does.
         refused = only_case(tmp_path, truth)
         assert refused.status is Status.refused
-        assert "it holds segments 1, 2; choose the target's with --label NUMBER" in refused.reason
+        assert f"it holds {part} 1, 2; choose the target's with --label NUMBER" in refused.reason
 
-    def test_a_run_that_found_nothing_wrote_no_seg_and_is_not_missing(self, scan: Volume, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("told", ["dicom-seg: no segment", "rtstruct: no contour"])
+    def test_a_run_that_found_nothing_wrote_no_object_and_is_not_missing(
+        self, scan: Volume, tmp_path: Path, told: str
+    ) -> None:
         truth = write("binary", scan, {"liver": TRUTH}, tmp_path / "truth")
         (tmp_path / "pred").mkdir()
         (tmp_path / "pred" / "results.csv").write_text(
-            "id,text,present,presence,status,notes\n"
-            "a,liver,false,0.1,ok,dicom-seg: no segment of what was not found: liver\n"
+            f"id,text,present,presence,status,notes\na,liver,false,0.1,ok,{told} of what was not found: liver\n"
         )
         case = only_case(tmp_path, truth)
         assert (case.status, case.found, case.values["dice"]) == (Status.ok, False, 0.0)
-        assert any("the run found nothing, of which no SEG is written" in note for note in case.notes)
+        assert any("the run found nothing, of which no DICOM object is written" in note for note in case.notes)
 
     def test_a_seg_of_another_frame_of_reference_is_refused(self, scan: Volume, tmp_path: Path) -> None:
         truth = write("nifti", scan, {"liver": TRUTH}, tmp_path / "truth")
@@ -141,6 +152,40 @@ class TestEitherSide:
         monkeypatch.setattr(truths, "read_scan", gone)
         with pytest.raises(Exception, match="no such file"):
             only_case(tmp_path, truth)
+
+
+class TestTheSeriesOfATruth:
+    """A structure set or SEG says which series it was drawn on, and the manifest names the study's folder."""
+
+    @pytest.mark.parametrize("kind", ["rtstruct", "binary"])
+    @pytest.mark.parametrize("others", [0, 2])
+    def test_is_found_among_others(self, tmp_path: Path, kind: str, others: int) -> None:
+        for k in range(others):
+            write_series(tmp_path / "study" / str(k), replace(PLANS["axial"], seed=50 + k))
+        files = write_series(tmp_path / "study" / "ct", PLAN)
+        scan = volume_of_series(files, PLAN)
+        mask = np.random.default_rng(1).random(scan.shape) > 0.6
+        truth = write(kind, scan, {"liver": mask}, tmp_path / "truth")
+        write("nifti", scan, {"liver": mask}, tmp_path / "pred" / "a_mask")
+        with (tmp_path / "m.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["id", "image", "mask", "text"], ["a", "study", truth.name, "liver"]])
+        found = evaluate(tmp_path / "m.csv", [tmp_path / "pred"])
+        (case,) = found.systems[0].cases
+        assert (case.status, case.values["dice"]) == (Status.ok, 1.0), case.reason
+
+    @pytest.mark.parametrize("kind", ["rtstruct", "binary"])
+    def test_that_is_not_there_is_one_clear_line(self, tmp_path: Path, kind: str) -> None:
+        files = write_series(tmp_path / "ct", PLAN)
+        scan = volume_of_series(files, PLAN)
+        truth = write(kind, scan, {"liver": np.ones(scan.shape, bool)}, tmp_path / "truth")
+        uid = pydicom.dcmread(files[0]).SeriesInstanceUID
+        for k in range(2):
+            write_series(tmp_path / "study" / str(k), replace(PLANS["axial"], seed=50 + k))
+        row = ManifestRow(id="a", image=tmp_path / "study", mask=truth, text="liver")
+        for image in (tmp_path / "study", tmp_path / "gone"):
+            with pytest.raises(UnreadableScan, match=rf"of the series {uid}, which the manifest") as caught:
+                truths.read_truth(replace(row, image=image))
+            assert "\n" not in str(caught.value)
 
 
 class TestMeasures:

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
-from lexiseg.io.dicom_instances import DicomInstances, Frame
+from lexiseg.io.dicom.files import DicomInstances, Frame
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image, Volume
 

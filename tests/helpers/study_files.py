@@ -7,15 +7,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from orientations import turned
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from lexiseg.io.read import read_scan
+from lexiseg.values.scans import Volume
+
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 """LPS to RAS, and back."""
 
 Edit = Callable[[Dataset, int], object]
+
+SHAPE = (7, 6, 5)
+VALUES = np.random.default_rng(3).integers(-900, 900, SHAPE).astype(np.int16)
+
+
+def affine_of(columns: np.ndarray, sizes: tuple[float, float, float], origin: tuple[float, float, float]) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = columns * np.array(sizes)
+    affine[:3, 3] = origin
+    return affine
+
+
+SHEAR = np.array([[1, 0, 0], [0, 1, 0.3], [0, 0, 0.95]])
+AFFINES = {
+    "axial": affine_of(np.diag([-1.0, -1, 1]), (0.7, 0.8, 2.5), (100, 90, -310.5)),
+    "feet last": affine_of(np.diag([-1.0, -1, -1]), (0.7, 0.8, 2.5), (100, 90, 310.5)),
+    "sagittal": affine_of(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), (0.9, 0.9, 4.0), (-60, 80, 90)),
+    "coronal": affine_of(np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), (0.5, 0.6, 3.0), (50, -40, 30)),
+    "oblique": affine_of(turned(23.0), (0.81, 0.93, 3.3), (-12.34567, 45.6789, -7.5)),
+    "left-handed": affine_of(turned(40.0) @ np.diag([1.0, 1, -1]), (1.1, 0.4, 5.0), (3, 2, 1)),
+    "sheared": affine_of(turned(10.0) @ SHEAR, (0.6, 0.7, 6.0), (8, -9, 10)),
+}
+
+
+def read_volume(path: Path, **options: Any) -> Volume:
+    scan = read_scan(path, **options)
+    assert isinstance(scan, Volume)
+    return scan
 
 
 def digits(number: float) -> str:

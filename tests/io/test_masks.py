@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from lexiseg.errors import FormatMismatch, UnwritableResult, UsageError
-from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.dicom.files import DicomInstances
 from lexiseg.io.names import OUTPUT_SUFFIXES
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import WRITERS, Writer, default_formats, write_map, write_mask, writer_of

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from orientations import CODES, affine_of
-from test_dicom_series import AFFINES
+from study_files import AFFINES
 
 from lexiseg.io.read import read_scan
 from lexiseg.io.write import write_mask

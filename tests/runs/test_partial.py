@@ -190,10 +190,14 @@ class TestResume:
         run(scans, tmp_path, pipeline())
         assert not partial(tmp_path).exists()
 
-    def test_where_stages_are_saved_nothing_is_written_down(self, scans: Path, tmp_path: Path) -> None:
+    def test_where_stages_are_saved_nothing_is_written_down_and_that_is_said(
+        self, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with pytest.raises(KeyboardInterrupt):
             run(scans, tmp_path, pipeline(Encoder(fails_after=21)), save_stages=True)
         assert not partial(tmp_path).exists()
+        # Once a run, however many volumes it has.
+        assert caplog.text.count("a volume that is interrupted half-way is begun anew by --resume") == 1
 
     def test_slices_are_told(self, scans: Path, tmp_path: Path) -> None:
         seen: list[RunProgress] = []

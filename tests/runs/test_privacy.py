@@ -16,8 +16,8 @@ from planted import PLANTED, decoded, holds, plant
 from series_runs import run_scans
 
 from lexiseg.errors import UsageError
-from lexiseg.io.dicom_instances import DicomInstances
-from lexiseg.io.pseudonyms import Pseudonyms, key_place, own_pseudonyms
+from lexiseg.io.dicom.files import DicomInstances
+from lexiseg.io.dicom.pseudonyms import Pseudonyms, key_place, own_pseudonyms
 from lexiseg.values.scans import Scan
 
 FORMATS = ("nifti", "nrrd", "stl", "dicom-seg", "rtstruct")

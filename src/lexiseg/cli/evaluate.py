@@ -14,7 +14,9 @@ from lexiseg.cli.terminal import FAILED, LogLevel, answer, count_bar, reporting,
 def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
     pred: Annotated[
         Path,
-        typer.Option("--pred", metavar="DIR", help="Masks by `lexiseg segment`, or ID.png, .nii.gz, .nrrd, .seg.dcm."),
+        typer.Option(
+            "--pred", metavar="DIR", help="Masks by `lexiseg segment`, or ID.png, .nii.gz, .nrrd, .seg.dcm and so on."
+        ),
     ],
     manifest: Annotated[Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
@@ -58,7 +60,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         typer.Option(
             "--label",
             metavar="[NAME=]VALUE",
-            help="The target's value in label maps, or number of a SEG's segment: 2, liver=2, 1,2,4, #ff0000.",
+            help="The target's value in label maps, or number in a SEG or RTSTRUCT: 2, liver=2, 1,2,4, #ff0000.",
         ),
     ] = None,
     resamples: Annotated[int, typer.Option(metavar="N", min=1, help="Of the bootstrap.")] = 2000,

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.settings import same_phrase
 from lexiseg.evaluation.truths import Truth
+from lexiseg.io.dicom.placed import is_placed, read_placed
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.masks import Stored, read_stored
 from lexiseg.io.names import printable, safe_id, slugs
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 
@@ -114,11 +114,12 @@ def _share(row: dict[str, str], column: str, line: int) -> float:
 _SUFFIXES = (".png", ".nii.gz", ".nii", ".tif", ".tiff", ".bmp")
 _RARER = (".jpg", ".jpeg", ".webp", ".dcm")
 # What a run writes besides PNG and NIfTI: read where it wrote neither.
-_CLINICAL = (".nrrd", ".seg.dcm")
+_PLACED = (".seg.dcm", ".rtstruct.dcm")
+_CLINICAL = (".nrrd", *_PLACED)
 
 
-# What a run notes of a target that it did not find, see `lexiseg.io.dicom_seg`.
-_NOTHING = "dicom-seg: no segment of what was not found"
+# What a run notes of a target that it did not find, see `lexiseg.io.dicom.seg` and `rtstruct`.
+_NOTHING = ("dicom-seg: no segment of what was not found", "rtstruct: no contour of what was not found")
 
 
 def _key(name: str) -> str:
@@ -175,9 +176,9 @@ class PredictionFolder:
         stem = f"{safe_id(id)}_mask_{slug}"
         return self._one(stem) or self._one(stem, (".nrrd",))
 
-    def seg(self, id: str) -> Path | None:
-        """NAME_mask.seg.dcm, which holds all phrases; None where there is none."""
-        return self._one(f"{safe_id(id)}_mask", (".seg.dcm",))
+    def placed(self, id: str) -> Path | None:
+        """NAME_mask.seg.dcm or .rtstruct.dcm, which hold all phrases; None where there is neither."""
+        return next(filter(None, (self._one(f"{safe_id(id)}_mask", (each,)) for each in _PLACED)), None)
 
     def labels(self, id: str) -> Path | None:
         """The label map of several phrases: NAME_labels.png, or a volume's NAME_mask.*."""
@@ -254,7 +255,7 @@ def read_prediction(
         reported: the id's rows of results.csv.
         text: the phrase whose mask is wanted, where several were asked; any of them when None.
         labels: values that are the target, of a label map whose phrases no results.csv names.
-        segments: numbers of the target's segments, of a SEG with several of which none has the phrase's name.
+        segments: numbers of the target in a DICOM object of several, of which none has the phrase's name.
 
     Returns:
         None where there is no mask.
@@ -271,8 +272,8 @@ def read_prediction(
         if several:
             labels = ()
             path = folder.phrase_mask(id, slugs([target.text for target in reported])[place])
-            # A SEG has a segment of each phrase, whole.
-            path = path or folder.seg(id)
+            # A DICOM object has each phrase whole.
+            path = path or folder.placed(id)
             if path is None and folder.labels(id) is not None:
                 path, labels = folder.labels(id), (place + 1,)
                 notes.append("of the label map, in which phrases take pixels from one another")
@@ -283,9 +284,9 @@ def read_prediction(
         if not nothing_was_written(reported):
             return None
         mask: BoolArray = np.zeros(truth.shape, np.bool_)
-        notes.append("no file: the run found nothing, of which no SEG is written")
-    elif is_seg(path):
-        mask, more = _of_seg(path, truth, segments, asked, absent=nothing_was_written(reported))
+        notes.append("no file: the run found nothing, of which no DICOM object is written")
+    elif is_placed(path):
+        mask, more = _of_placed(path, truth, segments, asked, absent=nothing_was_written(reported))
         notes += more
     else:
         stored = read_stored(path)
@@ -308,20 +309,22 @@ def read_prediction(
 
 def nothing_was_written(reported: Sequence[ReportedTarget]) -> bool:
     """Whether a run said that it found nothing, and wrote no DICOM object of it."""
-    return bool(reported) and all(target.present is False and _NOTHING in target.notes for target in reported)
+    return bool(reported) and all(
+        target.present is False and any(told in target.notes for told in _NOTHING) for target in reported
+    )
 
 
-def _of_seg(
-    path: Path, truth: Truth, segments: Sequence[int], text: str | None, *, absent: bool
+def _of_placed(
+    path: Path, truth: Truth, numbers: Sequence[int], text: str | None, *, absent: bool
 ) -> tuple[BoolArray, list[str]]:
-    """A SEG's segment on the truth's grid, and notes."""
-    seg = read_seg(path)
-    if absent and text is not None and not seg.has(text):
-        return np.zeros(truth.shape, np.bool_), ["no segment: the run found nothing"]
-    # Of one segment, and of one of that name, nobody needs to say which is meant.
-    chosen = () if len(seg.labels) == 1 or (text is not None and seg.has(text)) else segments
-    mask = seg.onto(seg.numbers(chosen, text), truth.shape, truth.geometry)
-    return mask, list(seg.notes)
+    """A DICOM object's target on the truth's grid, and notes."""
+    placed = read_placed(path)
+    if absent and text is not None and not placed.has(text):
+        return np.zeros(truth.shape, np.bool_), [f"no {placed.PART}: the run found nothing"]
+    # Of one target, and of one of that name, nobody needs to say which is meant.
+    chosen = () if len(placed.labels) == 1 or (text is not None and placed.has(text)) else numbers
+    mask = placed.onto(placed.numbers(chosen, text), truth.shape, truth.geometry, series=truth.series)
+    return mask, list(placed.notes)
 
 
 def place_of_phrase(reported: Sequence[ReportedTarget], text: str) -> int | None:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import UnreadableScan
+from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.metrics.localisation import Box
 from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.io.dicom.placed import PlacedMasks, is_placed, read_placed, series_uid
 from lexiseg.io.mask_levels import Kind
 from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
-from lexiseg.io.names import IMAGE_SUFFIXES, scan_suffix
+from lexiseg.io.names import IMAGE_SUFFIXES, printable, scan_suffix
 from lexiseg.io.read import read_scan
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Image, Volume
+from lexiseg.values.scans import Image, Scan, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class Truth:
         boxes: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is absent; None where unknown.
         spacing: mm along each axis; None where no file says.
         geometry: where a volume lies; None for images.
+        series: the Series Instance UID of its scan; "" where nobody asked.
         exif: the orientation by which EXIF turns the scan; 1 where it does not.
         notes: what was decided on reading it.
     """
@@ -45,6 +46,7 @@ class Truth:
     boxes: tuple[Box, ...] | None = None
     spacing: tuple[float, ...] | None = None
     geometry: Geometry | None = None
+    series: str = ""
     exif: int = 1
     notes: tuple[str, ...] = ()
 
@@ -68,7 +70,7 @@ class TruthReader:
     def read(self, row: ManifestRow) -> Truth:
         """See `read_truth`."""
         settings = self._settings
-        several = self._label_maps or (row.mask is not None and not row.error and is_seg(row.mask))
+        several = self._label_maps or (row.mask is not None and not row.error and is_placed(row.mask))
         labels = settings.labels_for((row.text, row.label)) if several else ()
         return read_truth(row, has_boxes=self._has_boxes, absent=settings.absent, labels=labels)
 
@@ -83,8 +85,8 @@ def are_label_maps(paths: Iterable[Path | None]) -> bool:
         if path is None:
             continue
         try:
-            # A SEG's segments have numbers of their own.
-            if is_seg(path):
+            # The targets of a DICOM object have numbers of their own.
+            if is_placed(path):
                 continue
             stored = read_stored(path)
             levels = stored.levels
@@ -102,8 +104,8 @@ def read_truth(
 ) -> Truth:
     """Read a manifest row's truth: its mask, else its boxes, else that its label means absence.
 
-    A DICOM SEG is put on the grid of its scan. Spacing comes from a volume's mask, or from the scan where that is
-    DICOM or NIfTI; plain images have none.
+    A DICOM SEG or structure set is put on the grid of its scan. Spacing comes from a volume's mask, or from the scan
+    where that is DICOM or NIfTI; plain images have none.
 
     Args:
         row: of the manifest.
@@ -129,8 +131,8 @@ def read_truth(
             spacing=scan.spacing,
             geometry=scan.geometry if isinstance(scan, Volume) else None,
         )
-    if is_seg(row.mask):
-        return _of_seg(row, row.mask, labels)
+    if is_placed(row.mask):
+        return _of_placed(row, row.mask, labels)
     stored = read_stored(row.mask)
     found = stored.decided(labels)
     mask = found.mask
@@ -155,12 +157,13 @@ def read_truth(
     )
 
 
-def _of_seg(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
-    """A SEG's segment on the grid of its scan, which must be there: a SEG leaves empty slices out."""
-    scan = read_scan(row.image)
+def _of_placed(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
+    """A DICOM object's target on the grid of its scan, which must be there: the object holds no grid of its own."""
+    placed = read_placed(path)
+    scan = _scan_of(row.image, placed)
     geometry = scan.geometry if isinstance(scan, Volume) else None
-    seg = read_seg(path)
-    mask = seg.onto(seg.numbers(labels, row.text or row.label or None), scan.shape, geometry)
+    series = series_uid(scan)
+    mask = placed.onto(placed.numbers(labels, row.text or row.label or None), scan.shape, geometry, series=series)
     return Truth(
         shape=scan.shape,
         present=bool(mask.any()),
@@ -168,8 +171,26 @@ def _of_seg(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
         mask=mask,
         spacing=scan.spacing,
         geometry=geometry,
-        notes=seg.notes,
+        series=series,
+        notes=placed.notes,
     )
+
+
+def _scan_of(image: Path, placed: PlacedMasks) -> Scan:
+    """The scan that an object was drawn on; of a folder with several series the one that the object refers to."""
+    try:
+        try:
+            return read_scan(image)
+        except UsageError:
+            if not placed.series:
+                raise
+            return read_scan(image, series=placed.series)
+    except (UnreadableScan, UsageError) as error:
+        series = f"the series {placed.series}" if placed.series else "a scan"
+        raise UnreadableScan(
+            f"{printable(placed.path.name)} is a {placed.WHAT} of {series}, which the manifest's image must hold: "
+            f"{error}"
+        ) from error
 
 
 def as_on_disk(row: ManifestRow) -> ManifestRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom_kinds import DICOMDIR, DICOMDIR_CLASS, meta_class
+from lexiseg.io.dicom.files import DICOMDIR, DICOMDIR_CLASS, meta_class
+from lexiseg.io.dicom.study import Study, chosen_series, study_of
 from lexiseg.io.names import HEAD_BYTES, SCAN_SUFFIXES, is_dicom, printable
 from lexiseg.io.read import companions
 from lexiseg.io.sources import Source, SourceOptions, describe_source
-from lexiseg.io.study import Study, chosen_series, study_of
 from lexiseg.io.walk import LINK, Found, found_below
-from lexiseg.io.zips import extract_zip, is_zip, name_inside
+from lexiseg.io.zips import PrivateFolder, extract_zip, is_zip, name_inside, remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ def find_sources(
 
     - each picture, NIfTI, NRRD or MetaImage file is a scan;
     - DICOM files, which are known by their content, are grouped by their series: see
-      `lexiseg.io.dicom_series.series_of`. Where there is a volume among several series, one must be chosen;
+      `lexiseg.io.dicom.series.series_of`. Where there is a volume among several series, one must be chosen;
     - what has a scan's name, or a name without extension, and is no file that can be opened (a broken link, a pipe) is
       a scan whose reading tells the reason.
 
@@ -62,6 +61,7 @@ def find_sources(
     if not inputs:
         raise UsageError("no scan was given; name at least one file or folder")
     options = options or SourceOptions()
+    remove_abandoned()
     found: dict[tuple[str, ...], Source] = {}
     passed: Counter[str] = Counter()
     for each in map(Path, inputs):
@@ -124,6 +124,7 @@ def describe_inputs(inputs: Sequence[str | Path], options: SourceOptions | None 
     missing = [each for each in inputs if not os.path.lexists(each)]
     if missing:
         raise UsageError(f"{printable(str(missing[0]))}: no such file or folder")
+    remove_abandoned()
     described: list[Description] = []
     for each in map(Path, inputs):
         try:
@@ -207,7 +208,7 @@ def _survey(path: Path, options: SourceOptions) -> _Survey:
     """What an input holds; the file that is named as one scan, whatever it is."""
     if _is_directory_file(path):
         path = path.parent
-    keep: tempfile.TemporaryDirectory[str] | None = None
+    keep: PrivateFolder | None = None
     folder = path
     if not path.is_dir():
         if not _is_archive(path):
@@ -215,7 +216,7 @@ def _survey(path: Path, options: SourceOptions) -> _Survey:
                 return _Survey(files=[_stacked([Found(path, path)], path, options)])
             return _Survey(files=[Source.of_file(path, volume=options.volume)])
         keep = extract_zip(path)
-        folder = Path(keep.name)
+        folder = keep.path
     passed: Counter[str] = Counter()
     found = sorted(found_below(folder, passed), key=lambda each: each.path.parts)
     if keep is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,12 @@ _NRRD_TYPES = {
     8: ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t",
         "ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t", "double"),
 }  # fmt: skip
+# As numpy names them; MetaIO's long has 4 bytes.
 _META_TYPES = {
-    1: ("MET_CHAR", "MET_UCHAR"),
-    2: ("MET_SHORT", "MET_USHORT"),
-    4: ("MET_INT", "MET_UINT", "MET_FLOAT"),
-    8: ("MET_LONG", "MET_ULONG", "MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"),
-}
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
 # Kinds of NRRD axes along which no space runs.
 _NOT_SPACE = (
     "list",
@@ -66,9 +67,14 @@ class GridHeader:
         sizes: (width, height, depth); depth is 1 in two dimensions.
         values: how many numbers there are of each voxel: colours, or volumes.
         colour: whether they are red, green and blue.
+        fourth: whether they lie along a fourth axis, the slowest, and not voxel by voxel.
         affine: float64 (4, 4), voxel (column, row, slice) to RAS+ mm.
         data: the file that holds the voxels, which may be the header's own.
         least: bytes that the data file must have at least.
+        size: bytes of the voxels, once they are unpacked.
+        begin: where the voxels begin in the data file; -1 where they are its last bytes, or nobody knows.
+        packed: whether they are compressed by deflate, as zlib's or gzip's streams.
+        stored: the type of a number as it is stored; None of NRRD.
         notes: what was decided.
     """
 
@@ -78,6 +84,11 @@ class GridHeader:
     affine: NDArray[np.float64]
     data: Path
     least: int
+    size: int = 0
+    begin: int = -1
+    packed: bool = False
+    stored: np.dtype[Any] | None = None
+    fourth: bool = False
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -126,13 +137,18 @@ def nrrd_header(path: Path) -> GridHeader:
     total = int(np.prod(sizes, dtype=object))
     least = {"raw": total * wide, "gzip": total * wide // _BEST_RATIO, "gz": total * wide // _BEST_RATIO}
     data = _beside(path, fields.get("data file") or fields.get("datafile"))
+    begin = _end_of_header(path, b"\n\n") if data == path else 0
+    skips = any(fields.get(name, "0") != "0" for name in ("line skip", "lineskip", "byte skip", "byteskip"))
     return GridHeader(
         sizes=_three([sizes[axis] for axis in space]),
         values=sizes[rest[0]] if rest else 1,
         colour=bool(rest) and sizes[rest[0]] == 3 and fields["type"].lower() in _BYTES,
         affine=affine,
         data=data,
-        least=least.get(encoding, 0) + (_end_of_header(path, b"\n\n") if data == path else 0),
+        least=least.get(encoding, 0) + begin,
+        size=total * wide,
+        begin=-1 if skips else begin,
+        packed=encoding in ("gzip", "gz"),
         notes=notes,
     )
 
@@ -156,27 +172,42 @@ def meta_header(path: Path) -> GridHeader:
         raise UnreadableScan("its header does not agree with itself on the number of axes; export it again")
     rows = np.array(matrix).reshape(count, count)[: min(count, 3), : min(count, 3)]
     vectors = [tuple(float(each) for each in row * length) for row, length in zip(rows, spacing, strict=False)]
-    wide = next((size for size, names in _META_TYPES.items() if fields.get("elementtype", "").upper() in names), None)
-    if wide is None:
+    kind = _META_TYPES.get(fields.get("elementtype", "").upper())
+    if kind is None:
         raise UnreadableScan("its element type is none that is supported; save it as a whole or floating-point number")
     channels = (_integers(fields.get("elementnumberofchannels", "")) or [1])[0]
     if channels < 1 or (channels > 1 and count == 4):
         raise UnreadableScan("it has four axes and several numbers a voxel; expected one of both")
-    packed = fields.get("compresseddata", "").lower() in ("true", "1")
+    packed = _yes(fields, "compresseddata")
     data = fields.get("elementdatafile", "")
-    total = int(np.prod(sizes, dtype=object)) * channels * wide
-    binary = fields.get("binarydata", "true").lower() not in ("false", "0")
+    swapped = _yes(fields, "binarydatabyteordermsb") or _yes(fields, "elementbyteordermsb")
+    stored = np.dtype(kind).newbyteorder(">" if swapped else "<")
+    total = int(np.prod(sizes, dtype=object)) * channels * stored.itemsize
+    if fields.get("binarydata", "true").lower()[:1] in ("f", "0", "n"):
+        raise UnreadableScan("its voxels are written as text; save it as binary")
     held = _beside(path, None if data.upper() == "LOCAL" else data)
-    begun = _end_of_header(path, b"ElementDataFile", b"\n") if held == path else 0
+    begin = _end_of_header(path, b"ElementDataFile", b"\n") if held == path else 0
+    begin = begin or (_integers(fields.get("headersize", "")) or [0])[0]
+    if begin < -1 or (packed and begin < 0):
+        raise UnreadableScan("its header does not say where its voxels begin; export it again")
     return GridHeader(
         sizes=_three(sizes[:3]),
         values=channels if channels > 1 else sizes[3] if count == 4 else 1,
         colour=channels == 3 and fields["elementtype"].upper() == "MET_UCHAR",
         affine=_affine(vectors, tuple(origin[:3]) if origin is not None else None, _LPS, 1.0),
         data=held,
-        least=begun + (total // _BEST_RATIO if packed else total if binary else 0),
+        least=max(begin, 0) + (total // _BEST_RATIO if packed else total),
+        size=total,
+        begin=begin,
+        packed=packed,
+        stored=stored,
+        fourth=count == 4,
         notes={} if turned is not None else {"affine": _UNPLACED},
     )
+
+
+def _yes(fields: Mapping[str, str], name: str) -> bool:
+    return fields.get(name, "").lower()[:1] in ("t", "1", "y")
 
 
 def _nrrd_fields(path: Path) -> dict[str, str]:

@@ -1,7 +1,13 @@
-"""NRRD and MetaImage: voxels through SimpleITK, and where they lie from the header, to the last digit."""
+"""NRRD and MetaImage: where their voxels lie from the header, to the last digit; no voxel of a damaged file.
+
+SimpleITK reads NRRD. It does not look at the checksum of compressed voxels, so that is done here first. Of a damaged
+MetaImage it returns what its memory held before, and prints lines of its own that nothing silences: such a file is raw
+or deflated numbers, which numpy and zlib read.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
+from lexiseg.io.deflated import check_deflated, inflated
 from lexiseg.io.describe import Description
 from lexiseg.io.grid_headers import GridHeader, meta_header, nrrd_header
 from lexiseg.io.intensities import volume_values
@@ -19,11 +26,10 @@ from lexiseg.values.scans import Volume
 from lexiseg.values.window import ValueRange, refuse_flat_values
 
 
-class _GridReader:
+class _GridReader(ABC):
     """What both formats share."""
 
     name: str
-    _image_io: str
     _header: Callable[[Path], GridHeader]
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
@@ -79,14 +85,34 @@ class _GridReader:
             raise UnreadableScan(f"it is truncated: its header claims {header.least} bytes; copy or export it again")
         return chosen_volume(1 if header.colour else header.values, options.volume)
 
+    @abstractmethod
     def _values(self, path: Path, header: GridHeader) -> NDArray[Any]:
         """(D, H, W), or (D, H, W, n) of several numbers a voxel."""
+
+
+class NrrdReader(_GridReader):
+    """Reads NRRD in its own units, on its own voxels; sheared grids too.
+
+    The affine is made of the header's space directions and origin, exactly. A header that names no space counts as
+    LPS, as ITK takes it, with a note. Of several volumes one must be chosen. Data in another file must lie beside it.
+    """
+
+    name = "NRRD"
+    _header = staticmethod(nrrd_header)
+
+    def can_read(self, head: bytes, path: Path) -> bool:
+        """True for NRRD's signature."""
+        return head.startswith(b"NRRD000")
+
+    def _values(self, path: Path, header: GridHeader) -> NDArray[Any]:
+        if header.packed and header.begin >= 0:
+            check_deflated(header.data, header.begin, header.size)
         # Here, because importing SimpleITK takes 0.5 s and few files are its.
         import SimpleITK as sitk  # noqa: N813
 
         # Its warnings quote headers.
         sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        image = sitk.ReadImage(str(path), imageIO=self._image_io)
+        image = sitk.ReadImage(str(path), imageIO="NrrdImageIO")
         values = np.asarray(sitk.GetArrayFromImage(image))
         width, height, depth = header.sizes
         if image.GetNumberOfComponentsPerPixel() == 1 and header.values > 1:
@@ -98,33 +124,32 @@ class _GridReader:
         return values.reshape(shape)
 
 
-class NrrdReader(_GridReader):
-    """Reads NRRD in its own units, on its own voxels; sheared grids too.
-
-    The affine is made of the header's space directions and origin, exactly. A header that names no space counts as
-    LPS, as ITK takes it, with a note. Of several volumes one must be chosen. Data in another file must lie beside it.
-    """
-
-    name = "NRRD"
-    _image_io = "NrrdImageIO"
-    _header = staticmethod(nrrd_header)
-
-    def can_read(self, head: bytes, path: Path) -> bool:
-        """True for NRRD's signature."""
-        return head.startswith(b"NRRD000")
-
-
 class MetaReader(_GridReader):
     """Reads MetaImage (.mha, .mhd) as `NrrdReader` reads NRRD."""
 
     name = "MetaImage"
-    _image_io = "MetaImageIO"
     _header = staticmethod(meta_header)
 
     def can_read(self, head: bytes, path: Path) -> bool:
         """True for a text header that begins as MetaImage's do."""
         start = head[:64].lstrip()
         return start.startswith((b"ObjectType", b"NDims", b"Comment")) and b"NDims" in head and b"DimSize" in head
+
+    def _values(self, path: Path, header: GridHeader) -> NDArray[Any]:
+        assert header.stored is not None
+        width, height, depth = header.sizes
+        if header.packed:
+            values = np.frombuffer(inflated(header.data, header.begin, header.size), header.stored)
+        else:
+            begin = header.begin if header.begin >= 0 else header.data.stat().st_size - header.size
+            values = np.fromfile(header.data, header.stored, header.size // header.stored.itemsize, offset=begin)
+        values = values.astype(header.stored.newbyteorder("="), copy=False)
+        if header.values == 1:
+            return values.reshape(depth, height, width)
+        if header.fourth:
+            # Volumes along a fourth axis, the slowest.
+            return np.moveaxis(values.reshape(header.values, depth, height, width), 0, -1)
+        return values.reshape(depth, height, width, header.values)
 
 
 def _geometry(header: GridHeader) -> Geometry:

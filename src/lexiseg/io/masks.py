@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom import DicomReader, stored_frame
+from lexiseg.io.dicom.placed import is_placed, read_placed, series_uid
+from lexiseg.io.dicom.reader import DicomReader, stored_frame
 from lexiseg.io.images import open_image
 from lexiseg.io.itk import MetaReader, NrrdReader
 from lexiseg.io.mask_grids import turn_onto
@@ -21,7 +22,6 @@ from lexiseg.io.mask_pictures import drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
-from lexiseg.io.seg_masks import is_seg, read_seg
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Scan, Volume
@@ -160,15 +160,17 @@ def read_mask(
     max_pixels: int = MAX_PIXELS,
     max_voxels: int = MAX_VOXELS,
 ) -> BoolArray:
-    """Read a mask from an image file, NIfTI, NRRD, DICOM SEG or DICOM of one frame; unlike a scan, it may be empty.
+    """Read a mask from an image file, NIfTI, NRRD, DICOM SEG, RT structure set or DICOM of one frame.
 
     See `Stored.decided` for what is inside. A volume that is stored mirrored or with its axes permuted is turned onto
-    the scan's voxels, by the affines. A SEG leaves empty frames out, so that its scan must be given.
+    the scan's voxels, by the affines. A SEG leaves empty frames out and a structure set holds contours, so that their
+    scan must be given. Unlike a scan, a mask may be empty.
 
     Args:
         path: the file.
         scan: the scan that the mask is of; when given, the grids must agree: for volumes by `turn_onto`.
-        label: what is inside, where a file holds more than 0 and one other value; of a SEG the segment's number.
+        label: what is inside, where a file holds more than 0 and one other value; of a SEG or a structure set
+            the target's number.
         max_pixels: as for `read_scan`.
         max_voxels: as for `read_scan`.
 
@@ -184,13 +186,15 @@ def read_mask(
         dtype('bool')
     """
     path = Path(path)
-    if is_seg(path):
-        seg = read_seg(path, max_pixels=max_pixels, max_voxels=max_voxels)
+    if is_placed(path):
+        placed = read_placed(path, max_pixels=max_pixels, max_voxels=max_voxels)
         if scan is None:
             with reading(path):
-                raise UnreadableScan("it is a DICOM SEG, which leaves empty slices out; give the scan that it is of")
-        numbers = seg.numbers(() if label is None else (label,))
-        return seg.onto(numbers, scan.shape, scan.geometry if isinstance(scan, Volume) else None)
+                raise UnreadableScan(f"it is a {placed.WHAT}, which holds no grid of its own; give its scan too")
+
+        numbers = placed.numbers(() if label is None else (label,))
+        geometry = scan.geometry if isinstance(scan, Volume) else None
+        return placed.onto(numbers, scan.shape, geometry, series=series_uid(scan))
     stored = read_stored(path, max_pixels=max_pixels, max_voxels=max_voxels)
     mask = stored.decided(() if label is None else (label,)).mask
     with reading(path):

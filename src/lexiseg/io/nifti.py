@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.dicom.files import DicomInstances
 from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import HEAD_BYTES
 from lexiseg.io.nifti_affine import affine_of, is_regular

@@ -143,10 +143,10 @@ def _of_nibabel(image: Any, id: str) -> Scan:
 
 
 def _of_pydicom(dataset: Any, id: str) -> Scan:
-    from lexiseg.io.dicom_headers import header_of
-    from lexiseg.io.dicom_image import image_of
-    from lexiseg.io.dicom_scan import read_series, the_only
-    from lexiseg.io.dicom_series import series_of
+    from lexiseg.io.dicom.headers import header_of
+    from lexiseg.io.dicom.image import image_of
+    from lexiseg.io.dicom.scan import read_series, the_only
+    from lexiseg.io.dicom.series import series_of
 
     header = header_of(dataset, Path(id))
     if header.count == 1 and not header.mosaic:

@@ -30,7 +30,7 @@ READERS = (
     "lexiseg.io.nifti:NiftiReader",
     "lexiseg.io.itk:NrrdReader",
     "lexiseg.io.itk:MetaReader",
-    "lexiseg.io.dicom:DicomReader",
+    "lexiseg.io.dicom.reader:DicomReader",
 )
 """Each as "module:class", imported when it is asked: the surest signatures first, since DICOM without its preamble
 can only be guessed.  A new format adds its line here."""

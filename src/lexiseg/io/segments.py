@@ -14,7 +14,7 @@ from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.scans import Scan
 
 if TYPE_CHECKING:
-    from lexiseg.io.pseudonyms import Pseudonyms
+    from lexiseg.io.dicom.pseudonyms import Pseudonyms
 
 SegType = Literal["binary", "labelmap", "fractional"]
 """How a DICOM SEG stores its pixels: bits of each segment, one label map, or probabilities of each segment."""

@@ -143,7 +143,7 @@ def read_source(
 
 def _kept(scan: Scan, source: Source) -> Scan:
     """A scan whose files live as long as it does."""
-    from lexiseg.io.dicom_instances import DicomInstances
+    from lexiseg.io.dicom.files import DicomInstances
 
     if source.keep is None or not isinstance(scan.header, DicomInstances):
         return scan

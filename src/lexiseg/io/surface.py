@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.io.dicom_sources import slice_origins
+from lexiseg.io.dicom.sources import slice_origins
 from lexiseg.io.segments import Segments, WriteOptions
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry

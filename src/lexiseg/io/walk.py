@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from lexiseg.errors import UsageError
-from lexiseg.io.dicom_kinds import DICOMDIR, is_bare, kind_of, meta_class
+from lexiseg.io.dicom.files import DICOMDIR, is_bare, kind_of, meta_class
 from lexiseg.io.names import HEAD_BYTES, OUTPUT_KINDS, OUTPUT_SUFFIXES, is_dicom, printable, scan_suffix
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _look_at(path: Path) -> Found | None:
 
 def _bare_class(path: Path) -> str:
     """SOP Class UID of a file without preamble; "" where it is no DICOM after all."""
-    from lexiseg.io.dicom_files import read_header
+    from lexiseg.io.dicom.files import read_header
 
     try:
         header = read_header(path, ["MediaStorageSOPClassUID", "SOPClassUID", "Rows"])

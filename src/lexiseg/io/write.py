@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import FormatMismatch, UsageError
 from lexiseg.files import atomic_write
-from lexiseg.io.dicom_instances import DicomInstances
+from lexiseg.io.dicom.files import DicomInstances
 from lexiseg.io.names import safe_id
 from lexiseg.io.segments import Segments, WriteOptions
 from lexiseg.values.masks import Mask
@@ -22,8 +22,8 @@ WRITERS = {
     "png": "lexiseg.io.write_grids:PngWriter",
     "nifti": "lexiseg.io.write_grids:NiftiWriter",
     "nrrd": "lexiseg.io.write_grids:NrrdWriter",
-    "dicom-seg": "lexiseg.io.dicom_seg:SegWriter",
-    "rtstruct": "lexiseg.io.rtstruct:RtstructWriter",
+    "dicom-seg": "lexiseg.io.dicom.seg:SegWriter",
+    "rtstruct": "lexiseg.io.dicom.rtstruct:RtstructWriter",
     "stl": "lexiseg.io.surface:StlWriter",
 }
 """Format -> "module:class", imported when it is asked for."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
+import weakref
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.names import printable
 
 _SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 _CHUNK = 2**20
+_PREFIX = "lexiseg-zip-"
+_LOCK = ".lock"
 _LINK_OR_FILE = (0, stat.S_IFREG)
 
 
@@ -41,7 +47,66 @@ def is_zip(head: bytes) -> bool:
     return head.startswith(_SIGNATURES)
 
 
-def extract_zip(path: Path, limits: ZipLimits | None = None) -> tempfile.TemporaryDirectory[str]:
+class PrivateFolder:
+    """A temporary folder that only this user can open.
+
+    It goes with this object, at the end of a `with`, or at the end of the process. A killed process leaves it, for
+    `remove_abandoned`.
+
+    Attributes:
+        path: of the folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.gettempdir(), f"{_PREFIX}{secrets.token_hex(8)}")
+        # Locked before there is a folder, so that nobody finds it without its holder.
+        lock = FileLock(f"{self.path}{_LOCK}", mode=0o600, thread_local=False)
+        lock.acquire()
+        self._finalizer = weakref.finalize(self, _remove, self.path, lock)
+        self.path.mkdir(mode=0o700)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.cleanup()
+
+    def cleanup(self) -> None:
+        """Remove the folder and all in it."""
+        self._finalizer()
+
+
+def _remove(folder: Path, lock: FileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders that killed processes of this user left: those whose locks nobody holds."""
+    for held in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_LOCK}"):
+        folder = held.with_name(held.name.removesuffix(_LOCK))
+        lock = FileLock(held, timeout=0, mode=0o600)
+        try:
+            # A link, or another user's: opening the first may harm what it leads to.
+            if not (_is_own(held, stat.S_IFREG) and _is_own(folder, stat.S_IFDIR)):
+                continue
+            lock.acquire()
+        # The last is another lock of this process.
+        except (Timeout, OSError, RuntimeError):
+            continue
+        _remove(folder, lock)
+
+
+def _is_own(path: Path, kind: int) -> bool:
+    status = path.lstat()
+    return stat.S_IFMT(status.st_mode) == kind and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
+
+
+def extract_zip(path: Path, limits: ZipLimits | None = None) -> PrivateFolder:
     """Extract a zip to a folder that only this user can open, which goes when the returned object does.
 
     Raises:
@@ -95,11 +160,11 @@ def _stays_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
-def _extracted(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory(prefix="lexiseg-")
+def _extracted(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> PrivateFolder:
+    folder = PrivateFolder()
     try:
         for member in members:
-            target = Path(folder.name, *PurePosixPath(member.filename.replace("\\", "/")).parts)
+            target = folder.path.joinpath(*PurePosixPath(member.filename.replace("\\", "/")).parts)
             target.parent.mkdir(parents=True, exist_ok=True)
             # Anew each time: of two members of one name the second would go through the first.
             with (

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lexiseg.errors import LexisegError, UnwritableResult
+from lexiseg.io.dicom.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import printable
-from lexiseg.io.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.segments import WriteOptions
 from lexiseg.io.sources import read_source
 from lexiseg.pipelines.results import Result
@@ -107,7 +107,12 @@ def segment_one(
         planes = pipeline.planes(scan)
         tell(0.0, len(planes))
         ask: Any = pipeline  # some take more arguments than a `Pipeline` promises
-        partial = None if keep else _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)
+        partial = _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)
+        if keep and partial is not None:
+            partial = None
+            # An observer is a program's own.
+            if notices is not None and observe is None:
+                notices.take_unjournaled(scan)
         with _written_down(partial) as more:
             result: Result = ask(
                 scan,

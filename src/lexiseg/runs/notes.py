@@ -15,6 +15,7 @@ from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunProgress
 from lexiseg.text.denials import is_denial
 from lexiseg.text.known import advice
+from lexiseg.values.scans import Scan, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,14 @@ class Notices:
         self._lost: dict[str, int] = {}
         self._left_out: dict[str, int] = {}
         self._unit = "pixels"
+        self._begun_anew = False
+
+    def take_unjournaled(self, scan: Scan) -> None:
+        """Say, at the first volume, that an interrupted run begins volumes anew, because all of each slice is kept."""
+        if isinstance(scan, Volume) and not self._begun_anew:
+            self._begun_anew = True
+            told = "with --save-stages or --seg-type fractional finished slices are not written down"
+            logger.warning("%s: a volume that is interrupted half-way is begun anew by --resume", told)
 
     def take(self, result: Result) -> None:
         """Look at a result; a phrase that is not known, or denies what it names, is told at once, the first time."""

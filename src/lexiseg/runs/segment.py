@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lexiseg.errors import UsageError
-from lexiseg.io.pseudonyms import own_pseudonyms
+from lexiseg.io.dicom.pseudonyms import own_pseudonyms
 from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
 from lexiseg.machine import starting
@@ -20,7 +20,7 @@ from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 
 if TYPE_CHECKING:
-    from lexiseg.io.pseudonyms import Pseudonyms
+    from lexiseg.io.dicom.pseudonyms import Pseudonyms
     from lexiseg.pipelines.results import Result
     from lexiseg.runs.batch import Observe
     from lexiseg.values.scans import Planes, Scan

@@ -1,0 +1,1 @@
+"""DICOM in and out: files, series and studies to scans; segmentations and structure sets from masks."""

@@ -1,0 +1,65 @@
+"""One DICOM frame as the image that a viewer shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from lexiseg.errors import UnreadableScan
+from lexiseg.io.dicom.display import colour_pixels, grey_pixels
+from lexiseg.io.dicom.fields import unit_of, usable
+from lexiseg.io.dicom.files import (
+    DicomInstances,
+    Frame,
+    ensure_transfer_syntax,
+    refuse_mismatched_frames,
+    refuse_no_image,
+)
+from lexiseg.io.dicom.headers import pixel_spacing
+from lexiseg.io.intensities import refuse_flat
+from lexiseg.values.scans import Image
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
+    """A dataset of one frame as an image.
+
+    Raises:
+        UnreadableScan: it holds no image, or its pixels cannot be decoded; the reason alone.
+    """
+    from pydicom.pixels import pixel_array
+
+    refuse_no_image(dataset)
+    dataset, decided = usable(dataset)
+    ensure_transfer_syntax(dataset)
+    refuse_mismatched_frames(dataset)
+    try:
+        stored: NDArray[Any] = pixel_array(dataset)
+    except (RuntimeError, NotImplementedError) as error:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed") from error
+    notes = {"format": "DICOM", "photometric": str(dataset.PhotometricInterpretation), **decided}
+    if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
+        pixels, native = colour_pixels(stored, dataset, notes), None
+    else:
+        grey = grey_pixels(stored, dataset)
+        pixels, native = grey.shown, grey.native
+        notes.update(grey.notes)
+    refuse_flat(pixels)
+    spacing, origin = pixel_spacing(dataset)
+    if origin:
+        notes["spacing"] = origin
+    return Image(
+        pixels=pixels,
+        id=id,
+        spacing=spacing,
+        native=native,
+        unit=unit_of(dataset),
+        source=source,
+        header=None if source is None else DicomInstances((Frame(source, 0),)),
+        notes=notes,
+    )
