@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -103,3 +104,8 @@ def table_head(columns: Sequence[str]) -> str:
 def table_row(cells: Iterable[Any]) -> str:
     """A line of a table in Markdown."""
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

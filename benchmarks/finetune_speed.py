@@ -2,9 +2,9 @@
 
     python benchmarks/finetune_speed.py table [PAIRS.csv] [--batch 16] [--times 16] [--limit 320]
 
-Each trainer runs in a process of its own, on the same tower, batch, images and number format.  The first
-epoch is not timed (reading images, growing memory); memory is what the process has gained since the model
-and the images were loaded.
+Each trainer runs in a process of its own, on the same tower, batch and images: in the same number format, and in the
+one that ours chooses by itself.  The first epoch is not timed (reading images, growing memory); memory is what the
+process has gained since the model and the images were loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,13 +26,14 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import lexiseg
+from common import peak_mib
 from lexiseg.datasets.pairs.pairs import Pair, PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.models.loading import load_encoder
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.finetuning.batches import Batches
 from lexiseg.training.finetuning.data import readable
-from lexiseg.training.finetuning.embedding import tokenize
+from lexiseg.training.finetuning.embedding import padding_of, tokenize
 from lexiseg.training.finetuning.parameters import choose_trainable
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.step import Towers, accumulate_gradient
@@ -41,11 +41,6 @@ from lexiseg.training.optimizing import parameter_groups
 
 app = typer.Typer(add_completion=False)
 LR = 1e-5
-
-
-def peak_mib() -> float:
-    """The process's largest resident set so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def timed(epoch: Callable[[int], int], epochs: int) -> dict[str, float]:
@@ -62,17 +57,18 @@ def timed(epoch: Callable[[int], int], epochs: int) -> dict[str, float]:
     }
 
 
-def ours(found: PairSet, encoder_name: str, batch: int, chunk: int, epochs: int) -> dict[str, float]:
+def ours(found: PairSet, encoder_name: str, batch: int, chunk: int, epochs: int, precision: str) -> dict[str, float]:
     """lexiseg's step, fed as `lexiseg finetune` feeds it."""
     settings = FinetuneSettings(
         loss="infonce", temperature=0.07, batch=batch, chunk=chunk, augment=False, mask_duplicates=False,
-        precision="float32", learning_rate=LR,
+        precision=precision, learning_rate=LR,
     )  # fmt: skip
     encoder = load_encoder(encoder_name, device="cpu", precision="float32")
     choose_trainable(encoder.model, settings)
     kept, store = readable(found, encoder.input_size)
     fabric = make_fabric("cpu", settings.precision)
-    batches = Batches(kept.pairs, store, tokenize(encoder, [p.text for p in kept.pairs]), encoder.mean, settings)
+    tokens = tokenize(encoder, [pair.text for pair in kept.pairs])
+    batches = Batches(kept.pairs, store, tokens, encoder.mean, settings, padding=padding_of(encoder))
     bare = Towers(encoder).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameter_groups(encoder.model, weight_decay=settings.weight_decay), lr=LR)
     towers, optimizer = fabric.setup(bare, optimizer)
@@ -146,14 +142,16 @@ def theirs(found: PairSet, encoder_name: str, batch: int, epochs: int, workers: 
 
 
 @app.command("one", hidden=True)
-def one(who: str, pairs: Path, encoder: str, batch: int, chunk: int, epochs: int, limit: int, workers: int) -> None:
+def one(
+    who: str, pairs: Path, encoder: str, batch: int, chunk: int, epochs: int, limit: int, workers: int, precision: str
+) -> None:
     """One trainer in this process."""
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
     found = read_pairs(pairs)
     found = PairSet(found.pairs[:limit])
     result = (
-        ours(found, encoder, batch, chunk, epochs)
+        ours(found, encoder, batch, chunk, epochs, precision)
         if who == "lexiseg"
         else theirs(found, encoder, batch, epochs, workers)
     )
@@ -181,14 +179,15 @@ def speed_table(
     """Print pairs a second and memory, and return the rows."""
     large, workers = batch * times, 1
     plan = [
-        ("open_clip", f"open_clip_train, {workers} worker", batch, 0),
-        ("lexiseg", "lexiseg", batch, 0),
-        ("lexiseg", f"lexiseg, cached gradients, chunks of {batch}", large, batch),
+        ("open_clip", f"open_clip_train, {workers} worker, float32", batch, 0, "float32"),
+        ("lexiseg", "lexiseg, float32", batch, 0, "float32"),
+        ("lexiseg", "lexiseg, precision auto", batch, 0, "auto"),
+        ("lexiseg", f"lexiseg, precision auto, cached gradients, chunks of {batch}", large, batch, "auto"),
     ]
     print("| trainer | batch | pairs a second | memory gained, MiB | peak, MiB |\n|---|---|---|---|---|")
     rows = []
-    for who, name, size, chunk in plan:
-        found = measured(who, pairs, encoder, size, chunk, epochs, max(limit, size), workers)
+    for who, name, size, chunk, precision in plan:
+        found = measured(who, pairs, encoder, size, chunk, epochs, max(limit, size), workers, precision)
         rows.append({"trainer": name, "batch": size, **found})
         numbers = f"{found['pairs_per_second']:.1f} | {found['gained_mib']:.0f} | {found['peak_mib']:.0f}"
         print(f"| {name} | {size} | {numbers} |", flush=True)

@@ -1,6 +1,6 @@
 """Our automatic mask generator and the published one, on the same weights in one run: time and peak memory.
 
-    python benchmarks/proposals.py [--layers 0|1] [--points N] [--threads N] [--checkpoint sam_vit_b.pth]
+    python benchmarks/proposals.py [--layers 0|1] [--points N] [--threads N] [--precision float32]
 
 SAM ViT-B with random weights (they cost what the real ones cost), a 500 x 400 phantom, no mask filtered out:
 the worst case for both.  Needs segment-anything.  Each side has a process of its own, so that its peak memory
@@ -10,7 +10,6 @@ is its own; processor time is what to compare on a machine that does other thing
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 import typer
 
-from common import made_with, table_head, table_row
+from common import made_with, peak_mib, table_head, table_row
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.models.loading import load_segmenter
 from lexiseg.proposals.generator import propose
@@ -53,14 +52,9 @@ class Watch:
         return timed
 
 
-def peak_gib() -> float:
-    """The most memory this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def ours(checkpoint: Path, scan: np.ndarray, points: int, layers: int) -> dict[str, Any]:
+def ours(checkpoint: Path, scan: np.ndarray, points: int, layers: int, precision: str) -> dict[str, Any]:
     """Time by stage of `propose`."""
-    segmenter = Watch(load_segmenter(str(checkpoint), device="cpu", precision="float32"))
+    segmenter = Watch(load_segmenter(str(checkpoint), device="cpu", precision=precision))
     settings = ProposalSettings(
         points_per_side=points,
         pred_iou_threshold=0,
@@ -93,10 +87,10 @@ def published(checkpoint: Path, scan: np.ndarray, points: int, layers: int) -> d
 
 
 def _watched(generate_masks: Callable[[], Any], stages: dict[str, list[float]]) -> dict[str, Any]:
-    loaded, wall, cpu = peak_gib(), time.perf_counter(), time.process_time()
+    loaded, wall, cpu = peak_mib() / 2**10, time.perf_counter(), time.process_time()
     masks = len(generate_masks())
     total = [time.perf_counter() - wall, time.process_time() - cpu]
-    return {"loaded": loaded, "masks": masks, "stages": stages, "total": total, "peak": peak_gib()}
+    return {"loaded": loaded, "masks": masks, "stages": stages, "total": total, "peak": peak_mib() / 2**10}
 
 
 def _timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
@@ -111,47 +105,56 @@ def _timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
 
 
 @app.command(hidden=True)
-def side(name: str, checkpoint: Path, points: int, layers: int, threads: int) -> None:
+def side(name: str, checkpoint: Path, points: int, layers: int, threads: int, precision: str) -> None:
     """One generator in this process; prints a line of JSON."""
     torch.set_num_threads(threads)
     pixels = generate("breast-ultrasound", 7, size=(400, 500), target=True).scan.pixels
     colour = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    run = ours if name == "ours" else published
-    scan = colour if name == "ours" else np.rint(colour * 255).astype(np.uint8)
-    print(json.dumps(run(checkpoint, scan, points, layers)))
+    if name == "published":
+        print(json.dumps(published(checkpoint, np.rint(colour * 255).astype(np.uint8), points, layers)))
+    else:
+        print(json.dumps(ours(checkpoint, colour, points, layers, precision)))
+
+
+def both(
+    checkpoint: Path, *, points: int, layers: int, threads: int | None = None, precision: str = "auto"
+) -> dict[str, dict[str, Any]]:
+    """What each generator's process found."""
+    found = {}
+    for name in ("ours", "published"):
+        command = [sys.executable, __file__, "side", name, checkpoint, points, layers]
+        command += [threads or torch.get_num_threads(), precision]
+        answer = subprocess.run([str(each) for each in command], check=True, stdout=subprocess.PIPE, text=True).stdout
+        found[name] = dict(json.loads(answer.splitlines()[-1]))
+    return found
 
 
 @app.command()
 def compare(
     layers: Annotated[int, typer.Option(help="crop layers")] = 0,
     points: Annotated[int, typer.Option(help="along each side")] = 32,
-    threads: int = 2,
+    threads: int | None = None,
+    precision: Annotated[str, typer.Option(help="of our image encoder; auto is what a user gets")] = "auto",
     checkpoint: Annotated[Path | None, typer.Option(help="an original ViT-B checkpoint")] = None,
 ) -> None:
     """Print both generators' time by stage, their ratio and their peak memory."""
-    print(f"{made_with(f'{threads} threads')}; {points} points per side, {layers} crop layers\n")
+    how = f"{threads or torch.get_num_threads()} threads", f"{precision} precision"
+    print(f"{made_with(*how)}; {points} points per side, {layers} crop layers\n")
     with tempfile.TemporaryDirectory() as temporary:
         if checkpoint is None:
             checkpoint = Path(temporary) / "sam_vit_b.pth"
             subprocess.run([sys.executable, str(HELPER), "sam-pth", str(checkpoint)], check=True)
-        both = {name: _run(name, checkpoint, points, layers, threads) for name in ("ours", "published")}
+        sides = both(checkpoint, points=points, layers=layers, threads=threads, precision=precision)
     print(table_head(["", "stage", "seconds", "processor seconds"]))
-    for name, found in both.items():
+    for name, found in sides.items():
         rest = np.array(found["total"]) - sum(np.array(spent) for spent in found["stages"].values())
         for stage, spent in {**found["stages"], "rest": rest, "total": found["total"]}.items():
             print(table_row([name, stage, f"{spent[0]:.1f}", f"{spent[1]:.1f}"]))
-    for name, found in both.items():
+    for name, found in sides.items():
         memory = f"peak {found['peak']:.2f} GiB ({found['loaded']:.2f} once loaded)"
         print(f"\n{name}: {found['masks']} masks, {memory}")
-    wall, cpu = (both["published"]["total"][k] / both["ours"]["total"][k] for k in (0, 1))
+    wall, cpu = (sides["published"]["total"][k] / sides["ours"]["total"][k] for k in (0, 1))
     print(f"\nours is {wall:.1f} times faster, {cpu:.1f} times by processor time")
-
-
-def _run(name: str, checkpoint: Path, points: int, layers: int, threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "side", name, str(checkpoint)]
-    command += [str(number) for number in (points, layers, threads)]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return dict(json.loads(answer.splitlines()[-1]))
 
 
 if __name__ == "__main__":

@@ -1,27 +1,27 @@
 """Where a user's time goes: ours, the published way, their ratio, memory, the floor, and what share of it is reached.
 
-    python benchmarks/speed.py [--part start,folder,saliency,regions] [--rounds N] [--out speed.json] [--page FILE.md]
+    python benchmarks/speed.py [--part start,folder,...] [--rounds N] [--out speed.json] [--page FILE.md]
     python benchmarks/speed.py --read speed.json --page docs/lab/speed.md
 
-No hub, no data: phantoms, the bundled models, and a ViT-B/16 of BiomedCLIP's size with random weights.  Both sides of
-a ratio take turns in one process (or in turn in fresh ones), and the least of N rounds counts: other work on the
-machine only adds.  Seconds are of the processor where the column says so, else of the clock.
+No hub, no data: phantoms, the bundled models, and BiomedCLIP and SAM ViT-B in their published layouts with random
+weights.  Both sides of a ratio take turns in one process (or in turn in fresh ones), and the least of N rounds counts:
+other work on the machine only adds.  Seconds are of the processor where the part says so, else of the clock.  A file
+that `--out` names keeps the parts that did not run, so that all may be measured one after the other.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -29,51 +29,27 @@ import typer
 from PIL import Image
 
 import lexiseg
-from common import made_with, progress, table_head, table_row
+import speed_models
+from common import made_with, peak_mib, progress
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.machine import other_load
-from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.pipelines.loading import load
-from lexiseg.proposals.crops import embed_crops, pool_regions
 from lexiseg.runs import ahead
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
 from lexiseg.runs.table import read_results
-from lexiseg.saliency.gscorecam import channel_masks
+from speed_table import Asked, Line, cpu, in_turn, kept, merge, page, table
 
-CPU = torch.device("cpu")
 _RSS = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)"
-COLUMNS = ("part", "ours", "s", "the other way", "s", "ratio", "peak memory, MiB", "floor, s", "share of floor")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table; None where there is nothing to compare with, or no floor is known."""
-
-    part: str
-    ours: str
-    seconds: float
-    other: str = ""
-    theirs: float | None = None
-    memory: float | None = None
-    floor: float | None = None
-
-    def cells(self) -> list[str]:
-        ratio = "" if self.theirs is None else f"{self.theirs / self.seconds:.2f}"
-        share = "" if self.floor is None else f"{100 * self.floor / self.seconds:.0f} %"
-        numbers = ["" if each is None else f"{each:.3g}" for each in (self.theirs, self.memory, self.floor)]
-        return [self.part, self.ours, f"{self.seconds:.3g}", self.other, numbers[0], ratio, *numbers[1:], share]
-
-
-def in_turn(rounds: int, *ways: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """The least seconds of each way, which take turns."""
-    found = [[] for _ in ways]
-    for _ in range(rounds):
-        for times, way in zip(found, ways, strict=True):
-            began = clock()
-            way()
-            times.append(clock() - began)
-    return [min(times) for times in found]
+def phantoms(asked: Asked) -> Path:
+    """A folder with scans in scans/."""
+    (asked.folder / "scans").mkdir(exist_ok=True)
+    for seed in range(asked.scans):
+        grey = np.asarray(generate("breast-ultrasound", seed, target=True).scan.pixels)
+        Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(asked.folder / "scans" / f"{seed}.png")
+    return asked.folder
 
 
 def child(code: str, **environment: str) -> tuple[float, float]:
@@ -88,20 +64,22 @@ def child(code: str, **environment: str) -> tuple[float, float]:
     return seconds, float(done.stdout.split()[-1]) / 2**10
 
 
-def start(rounds: int, folder: Path) -> list[Line]:
+def start(asked: Asked) -> list[Line]:
     """From the command to its end, for one scan; the floor is importing the libraries and nothing else."""
+    folder = phantoms(asked)
     scan = folder / "scans" / "0.png"
     arguments = ["lexiseg", "segment", str(scan), "--text", "breast tumor", "--out", str(folder / "start"), "--quiet"]
     whole = f"import sys; sys.argv = {arguments!r}\nfrom lexiseg.cli.main import run; run()"
     bare = f"import open_clip, os; from transformers import SamModel; {_RSS}; os._exit(0)"
     ours, floor = (
-        min(child(code, OMP_NUM_THREADS="1") for _ in range(rounds)) for code in (whole, bare)
+        min(child(code, OMP_NUM_THREADS="1") for _ in range(asked.rounds)) for code in (whole, bare)
     )  # fmt: skip
     return [Line("one scan, processor", "the command, 1 thread", ours[0], memory=ours[1], floor=floor[0])]
 
 
-def folder_of_scans(rounds: int, folder: Path) -> list[Line]:
+def folder_of_scans(asked: Asked) -> list[Line]:
     """A folder: reading ahead and writing behind, against one after the other; the floor is the models' own work."""
+    folder, rounds = phantoms(asked), asked.rounds
     pipeline = load("demo", device="cpu")
     items = gather_items([folder / "scans"], phrases=["breast tumor"])
     largest, begin = ahead.LARGEST, ahead.Behind.begin
@@ -127,105 +105,58 @@ def folder_of_scans(rounds: int, folder: Path) -> list[Line]:
     masks = [{path.name: path.read_bytes() for path in (folder / name).glob("*.png")} for name in names]
     assert masks[0] == masks[1] and len(read_results(folder / "at_once" / "results.csv")) == len(items)
     part = f"a folder of {len(items)} scans"
-    return [Line(part, "reading ahead, writing behind", ours, "one after the other", theirs, _memory(), floor)]
+    return [Line(part, "reading ahead, writing behind", ours, "one after the other", theirs, peak_mib(), floor)]
 
 
-def saliency(rounds: int, views: int) -> list[Line]:
-    """Masked forwards of a ViT-B/16: the CPU's best format and small batches, against float32 and one large batch."""
-    import timm
-
-    model = timm.create_model("vit_base_patch16_224", num_classes=512).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    view, maps = torch.rand(1, 3, 224, 224, generator=generator), torch.rand(views, 14, 14, generator=generator)
-    best = resolve_precision("auto", CPU)
-
-    def forwards(batch: int, dtype: torch.dtype) -> None:
-        with torch.inference_mode(), autocast(CPU, dtype):
-            for begin in range(0, views, batch):
-                model(channel_masks(maps[begin : begin + batch], 224)[:, None] * view)
-
-    forwards(8, best)
-    ours, theirs = in_turn(rounds, lambda: forwards(8, best), lambda: forwards(views, torch.float32))
-    floor = 2 * 17.6e9 * views / multiplications(best)
-    name = str(best).removeprefix("torch.")
-    return [
-        Line(f"{views} masked views", f"{name}, 8 at once", ours, f"float32, {views} at once", theirs, _memory(), floor)
-    ]
-
-
-def multiplications(dtype: torch.dtype) -> float:
-    """Floating point operations a second in large matrix products."""
-    one, other = torch.rand(2048, 1024).to(dtype), torch.rand(1024, 1024).to(dtype)
-    (seconds,) = in_turn(5, lambda: one @ other)
-    return 2 * 2048 * 1024 * 1024 / seconds
-
-
-def regions(rounds: int) -> list[Line]:
-    """SaLIP's scores of regions: pooled out of one forward, against a crop each."""
-    pipeline: Any = load("demo-salip", device="cpu")
-    phantom = generate("breast-ultrasound", 0, target=True)
-    (plane,) = pipeline.planes(phantom.scan)
-    found = pipeline.propose(plane)
-    encoder, crops = pipeline.encoder, pipeline.preset["crops"]
-    ours, theirs = in_turn(
-        rounds,
-        lambda: pool_regions(encoder, plane.pixels, found),
-        lambda: embed_crops(encoder, plane.pixels, found, crops),
-    )
-    return [Line(f"{len(found)} regions", "pooled out of one forward", ours, "a crop each", theirs, _memory())]
-
-
-def _memory() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def page(record: dict[str, Any]) -> str:
-    """The table and what made it, in Markdown."""
-    lines = [Line(**each) for each in record["lines"]]
-    table = [table_head(COLUMNS), *(table_row(line.cells()) for line in lines)]
-    return "\n".join([f"    {record['command']}", "", *record["made"], "", *table]) + "\n"
+PARTS: dict[str, Callable[[Asked], list[Line]]] = {
+    "start": start,
+    "folder": folder_of_scans,
+    "views": speed_models.views,
+    "medclip-sam": speed_models.medclip_sam,
+    "every-region": speed_models.every_region,
+    "regions": speed_models.regions,
+    "finetuning": speed_models.finetuning,
+}
+"""A new part adds its line here."""
 
 
 def main(
-    part: Annotated[str, typer.Option(help="of start, folder, saliency, regions")] = "start,folder,saliency,regions",
+    part: Annotated[str, typer.Option(help=f"of {', '.join(PARTS)}")] = ",".join(PARTS),
     rounds: int = 3,
     scans: Annotated[int, typer.Option(help="in the folder")] = 6,
-    views: Annotated[int, typer.Option(help="masked views; a scan has 300")] = 32,
+    points: Annotated[int, typer.Option(help="along each side, of which every region is made")] = 16,
+    tolerance: Annotated[float, typer.Option(help="of gScoreCAM's second run")] = 0.05,
+    checkpoints: Annotated[Path | None, typer.Option(help="keep BiomedCLIP's and SAM's here")] = None,
     out: Annotated[Path | None, typer.Option(help="keep the numbers as JSON")] = None,
     read: Annotated[Path | None, typer.Option(help="print kept numbers instead")] = None,
-    to_page: Annotated[Path | None, typer.Option("--page", help="write the table as Markdown")] = None,
+    to_page: Annotated[Path | None, typer.Option("--page", help="write the page of the table")] = None,
 ) -> None:
     """Print one table."""
+    unknown = [name for name in part.split(",") if name not in PARTS]
+    if unknown:
+        raise typer.BadParameter(f"there is no part {unknown[0]!r}, expected any of {', '.join(PARTS)}")
     if read is not None:
         record = json.loads(read.read_text())
     else:
-        load_before = other_load()
-        asked, lines = part.split(","), []
+        record = {}
         with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            for seed in range(scans):
-                scan = generate("breast-ultrasound", seed, target=True).scan
-                (folder / "scans").mkdir(exist_ok=True)
-                grey = np.rint(255 * np.asarray(scan.pixels)).astype(np.uint8)
-                Image.fromarray(grey).save(folder / "scans" / f"{seed}.png")
-            parts = {
-                "start": lambda: start(rounds, folder),
-                "folder": lambda: folder_of_scans(rounds, folder),
-                "saliency": lambda: saliency(rounds, views),
-                "regions": lambda: regions(rounds),
-            }
-            for name in asked:
+            asked = Asked(Path(temporary), checkpoints or Path(temporary), rounds, scans, points, tolerance)
+            options = f"--rounds {rounds} --scans {scans} --points {points} --tolerance {tolerance}"
+            command = f"python benchmarks/speed.py --part {part} {options}"
+            words = [f"{torch.get_num_threads()} threads", cpu(), f"least of {rounds} where there are rounds"]
+            made = made_with(*words, f"other programs kept {other_load():.1f} cores busy at the start")
+            for name in part.split(","):
                 progress.print(name)
-                lines += parts[name]()
-        words = [f"{torch.get_num_threads()} threads", f"{platform.machine()}", f"least of {rounds}"]
-        words.append(f"other programs kept {load_before:.1f} cores busy at the start")
-        command = f"python benchmarks/speed.py --part {part} --rounds {rounds} --scans {scans} --views {views}"
-        record = {"command": command, "made": [made_with(*words)], "lines": [asdict(line) for line in lines]}
-    if out is not None:
-        out.write_text(json.dumps(record, indent=1) + "\n")
+                # A process of its own: the memory of one part is not another's.
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    lines = pool.submit(PARTS[name], asked).result()
+                record[name] = kept(lines, command=command, made=made)
+                if out is not None:
+                    out.write_text(json.dumps(merge(out, record), indent=1) + "\n")
+    shown = record if out is None else json.loads(out.read_text())
     if to_page is not None:
-        to_page.write_text(page(record))
-    print(page(record))
+        to_page.write_text(page(shown))
+    print(table(shown))
 
 
 if __name__ == "__main__":

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+import typer
 from typer.testing import CliRunner
 
 import speed
-from speed import COLUMNS, Line, in_turn, page
+from speed_table import COLUMNS, Line, in_turn, kept, merge, page, table
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "lab"
 LINES = [
-    Line("a folder", "ahead", 2.0, "in turn", 3.0, memory=1000.0, floor=1.5),
+    Line("a folder", "ahead", 2.0, "in turn", 3.0, memory=1000.0, floor=1.5, their_memory=2000.0),
     Line("one scan", "the command", 5.0),
 ]
 
 
+def told(*arguments: str) -> str:
+    app = typer.Typer()
+    app.command()(speed.main)
+    answer = CliRunner().invoke(app, list(arguments))
+    return f"{answer.exit_code} {answer.output}"
+
+
 def test_a_line_has_ratio_and_share_of_the_floor() -> None:
-    assert LINES[0].cells() == ["a folder", "ahead", "2", "in turn", "3", "1.50", "1e+03", "1.5", "75 %"]
-    assert LINES[1].cells() == ["one scan", "the command", "5", "", "", "", "", "", ""]
+    assert LINES[0].cells() == ["a folder", "ahead", "2", "in turn", "3", "1.50", "1000", "2000", "1.5", "75 %"]
+    assert LINES[1].cells() == ["one scan", "the command", "5", *[""] * 7]
     assert len(LINES[0].cells()) == len(COLUMNS)
 
 
@@ -30,14 +39,30 @@ def test_ways_take_turns_and_the_least_counts() -> None:
     assert done == ["a", "b", "a", "b"]
 
 
+def test_parts_that_did_not_run_stay(tmp_path: Path) -> None:
+    place = tmp_path / "kept.json"
+    assert merge(place, {"b": 1}) == {"b": 1}
+    place.write_text(json.dumps({"a": 0, "b": 0, "c": 0}))
+    assert merge(place, {"b": 1}) == {"a": 0, "b": 1, "c": 0}
+
+
 def test_a_page_is_made_of_kept_numbers(tmp_path: Path) -> None:
-    record = {"command": "python benchmarks/speed.py", "made": ["today"], "lines": [asdict(each) for each in LINES]}
+    record = {name: kept([line], command="a command", made="today") for name, line in zip("ab", LINES, strict=True)}
     (tmp_path / "kept.json").write_text(json.dumps(record))
-    arguments = ["--read", str(tmp_path / "kept.json"), "--page", str(tmp_path / "page.md")]
-    app = speed.typer.Typer()
-    app.command()(speed.main)
-    told = CliRunner().invoke(app, arguments)
-    assert told.exit_code == 0
+    assert told("--read", str(tmp_path / "kept.json"), "--page", str(tmp_path / "page.md")).startswith("0 ")
     written = (tmp_path / "page.md").read_text()
     assert written == page(record)
-    assert "| a folder | ahead | 2 |" in written and "    python benchmarks/speed.py" in written
+    assert "| a folder | ahead | 2 |" in written and "| one scan |" in written
+    assert written.count("    a command") == 1
+
+
+def test_a_part_that_is_not_there_is_refused_before_anything_runs() -> None:
+    assert "there is no part 'nonsense'" in told("--part", "start,nonsense").replace("\n", " ")
+
+
+@pytest.mark.skipif(not (DOCS / "speed.json").exists(), reason="no numbers are kept in docs")
+def test_the_page_in_docs_is_that_of_its_numbers() -> None:
+    record = json.loads((DOCS / "speed.json").read_text())
+    assert (DOCS / "speed.md").read_text() == page(record)
+    assert set(record) <= set(speed.PARTS)
+    assert table(record).count("\n| ") == 1 + sum(len(part["lines"]) for part in record.values())

@@ -6,11 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+from fake_saliency_encoder import FakeEncoder
+from fake_segmenter import FakeSegmenter
+from scans_of import preset_of
 
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.loading import load
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.values.scans import Image
 
 
 class Counted:
@@ -55,3 +61,16 @@ def test_demo_sees_a_scan_once_and_the_segmenter_each_window_once(
 
 def test_a_further_phrase_that_is_absent_costs_no_forward(demo: TextPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts(demo, monkeypatch, "breast tumor", "fetal head") == counts(demo, monkeypatch, "breast tumor")
+
+
+@pytest.mark.parametrize("phrases", [("breast tumor",), ("breast tumor", "lungs", "fetal head")])
+def test_a_masked_view_of_gscorecam_is_seen_once_for_all_phrases(phrases: tuple[str, ...]) -> None:
+    settings = {"saliency": {"method": "gscorecam", "batch": 5}, "regions": {"method": "threshold"}}
+    encoder = FakeEncoder(channels=12)
+    asked = MedclipSam(preset_of("test", **settings, presence={"threshold": None}), encoder, FakeSegmenter())
+    scan = Image(np.random.default_rng(0).random((24, 32), np.float32), id="noise")
+    for scans in (1, 2):
+        asked(scan, phrases)
+        assert encoder.activation_calls == scans
+        assert encoder.image_calls == scans * [5, 5, 2]
+    assert len(encoder.text_calls) == 1

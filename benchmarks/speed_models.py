@@ -1,0 +1,113 @@
+"""The parts of the table that the published models decide: masked views, both pipelines, fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+import finetune_speed
+import fullsize
+import proposals
+from common import peak_mib
+from lexiseg.datasets.pairs.phantoms import write_phantom_pairs
+from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.models.loading import autocast, resolve_precision
+from lexiseg.pipelines.loading import load
+from lexiseg.proposals.crops import embed_crops, pool_regions
+from lexiseg.saliency.gscorecam import channel_masks
+from speed_table import CPU, Asked, Line, in_turn, operations
+
+POINTS = 32
+"""Along each side of the published grid; fewer are timed, and what grows with them is multiplied."""
+
+
+def views(asked: Asked, count: int = 32) -> list[Line]:
+    """Masked forwards of a ViT-B/16: the CPU's best format and small batches, against float32 and one large batch."""
+    import timm
+
+    model = timm.create_model("vit_base_patch16_224", num_classes=512).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    view, maps = torch.rand(1, 3, 224, 224, generator=generator), torch.rand(count, 14, 14, generator=generator)
+    best = resolve_precision("auto", CPU)
+
+    def forwards(batch: int, dtype: torch.dtype) -> None:
+        with torch.inference_mode(), autocast(CPU, dtype):
+            for begin in range(0, count, batch):
+                model(channel_masks(maps[begin : begin + batch], 224)[:, None] * view)
+
+    forwards(8, best)
+    ours, theirs = in_turn(asked.rounds, lambda: forwards(8, best), lambda: forwards(count, torch.float32))
+    floor = 2 * fullsize.VIEW_MACS * count / operations(best)
+    name = str(best).removeprefix("torch.")
+    part, other = f"{count} masked views", f"float32, {count} at once"
+    return [Line(part, f"{name}, 8 at once", ours, other, theirs, peak_mib(), floor)]
+
+
+def medclip_sam(asked: Asked) -> list[Line]:
+    """One scan from pixels to mask, against the released procedure."""
+    found = fullsize.both(asked.checkpoints, tolerance=asked.tolerance)
+    theirs, rate = found["released"], operations(resolve_precision("auto", CPU))
+    lines = []
+    for name, how in (("ours", "exact"), ("tolerance", f"tolerance {asked.tolerance}")):
+        cost = found[name]
+        # Besides the masked views one forward, a backward of twice its work, and the segmenter's encoding.
+        floor = 2 * (fullsize.VIEW_MACS * (cost.forwards + 3) + fullsize.SCAN_MACS) / rate
+        other = f"as released, {theirs.forwards} forwards times {fullsize.CHANNELS / theirs.forwards:.2f}"
+        ours = f"{how}, {cost.forwards} forwards"
+        lines.append(Line("medclip-sam, a scan", ours, cost.total, other, theirs.total, cost.peak, floor, theirs.peak))
+    return lines
+
+
+def every_region(asked: Asked) -> list[Line]:
+    """The mask generator of SaLIP against segment-anything, without and with a layer of crops."""
+    points = asked.points
+    checkpoint = fullsize.checkpoint("sam-pth", asked.checkpoints / "sam_vit_b.pth")
+    lines, precision = [], str(resolve_precision("auto", CPU)).removeprefix("torch.")
+    for layers in (0, 1):
+        found = proposals.both(checkpoint, points=points, layers=layers)
+        ours, theirs = found["ours"], found["published"]
+        crops = f"{1 + 4 * layers} views" if layers else "no crops"
+        for side, times in ((points, 1.0), (POINTS, (POINTS / points) ** 2)):
+            of, beside = (_scaled(each, times) for each in (ours, theirs))
+            scaled = "" if times == 1 else f", from {points}"
+            part = f"every region, {side} points a side{scaled}, {crops}"
+            how = f"{precision}, {ours['masks']} masks"
+            other = f"segment-anything, {theirs['masks']} masks"
+            lines.append(Line(part, how, of, other, beside, 1024 * ours["peak"], None, 1024 * theirs["peak"]))
+    return lines
+
+
+def _scaled(found: dict[str, Any], times: float) -> float:
+    """Seconds with so many times as many points: what encodes stays, all else grows."""
+    encode = found["stages"]["encode"][0]
+    return float(encode + times * (found["total"][0] - encode))
+
+
+def regions(asked: Asked) -> list[Line]:
+    """SaLIP's scores of regions: pooled out of one forward, against a crop each."""
+    pipeline: Any = load("demo-salip", device="cpu")
+    phantom = generate("breast-ultrasound", 0, target=True)
+    (plane,) = pipeline.planes(phantom.scan)
+    found = pipeline.propose(plane)
+    encoder, crops = pipeline.encoder, pipeline.preset["crops"]
+    ours, theirs = in_turn(
+        asked.rounds,
+        lambda: pool_regions(encoder, plane.pixels, found),
+        lambda: embed_crops(encoder, plane.pixels, found, crops),
+    )
+    return [Line(f"{len(found)} regions", "pooled out of one forward", ours, "a crop each", theirs, peak_mib())]
+
+
+def finetuning(asked: Asked, batch: int = 4, times: int = 16) -> list[Line]:
+    """Seconds for a hundred pairs with BiomedCLIP, against open_clip's trainer; and with a larger batch."""
+    encoder = fullsize.checkpoint("biomedclip", asked.checkpoints / "biomedclip")
+    pairs = write_phantom_pairs(asked.folder / "pairs", count=batch * times, size=128)
+    theirs, *rows = finetune_speed.speed_table(pairs, encoder=str(encoder), batch=batch, times=times, limit=2 * batch)
+    lines = []
+    for row in rows:
+        seconds, beside = (100 / each["pairs_per_second"] for each in (row, theirs))
+        how, other = (f"{each['trainer']}, batches of {each['batch']}" for each in (row, theirs))
+        peaks = row["peak_mib"], theirs["peak_mib"]
+        lines.append(Line("fine-tuning, 100 pairs", how, seconds, other, beside, peaks[0], None, peaks[1]))
+    return lines
