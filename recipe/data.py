@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lexiseg.datasets.phantoms.registry import MODALITIES, generate
+from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.saliency.framing import frame_scan
 from recipe.concepts import HOME, is_absent
 
@@ -217,10 +217,14 @@ def real_samples(
             )
 
 
+PHANTOMS = ("breast-ultrasound", "brain-mri", "chest-xray", "fetal-ultrasound")
+"""The phantoms that the models learn from, in turn; the others are for tests and the demonstration."""
+
+
 def phantom_samples(count: int, size: int, seed: int) -> Iterator[Sample]:
     """`count` phantoms, the modalities in turn; a third without their target."""
     for index in range(count):
-        modality = MODALITIES[index % len(MODALITIES)]
+        modality = PHANTOMS[index % len(PHANTOMS)]
         organ = ORGAN_OF_MODALITY[modality]
         phantom = generate(modality, seed + index, size=size)
         masks = {}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,43 @@ def test_what_cannot_be_is_told(options: dict[str, object], words: str) -> None:
 def test_lungs_are_always_there() -> None:
     with pytest.raises(UsageError, match="always show 'lungs'"):
         generate_volume("chest-xray", 1, size=64)
+
+
+@pytest.fixture(scope="module")
+def abdomen() -> PhantomVolume:
+    return generate_volume("abdominal-ct", 2, slices=19, size=96, spacing=(6.0, 3.0, 3.0))
+
+
+class TestAbdomen:
+    """A patient whose organs are known at every level."""
+
+    def test_it_is_a_ct_in_hounsfield_units(self, abdomen: PhantomVolume) -> None:
+        values = abdomen.scan.values
+        assert abdomen.scan.unit == "HU" and abdomen.scan.spacing == (6.0, 3.0, 3.0)
+        assert values.min() < -900 and values.max() > 250
+        assert abs(float(np.median(values[abdomen.target])) - 85) < 50
+
+    def test_organs_lie_in_order_from_pelvis_to_lungs(self, abdomen: PhantomVolume) -> None:
+        middles = [
+            float(np.flatnonzero(abdomen.structures[name].any(axis=(1, 2))).mean())
+            for name in ("kidneys", "liver", "lungs")
+        ]
+        assert middles == sorted(middles)
+        assert not abdomen.structures["liver"][0].any() and abdomen.structures["aorta"].any(axis=(1, 2)).all()
+
+    def test_neighbouring_slices_are_of_one_patient(self, abdomen: PhantomVolume) -> None:
+        liver = abdomen.target
+        shared = [(a & b).sum() / min(a.sum(), b.sum()) for a, b in itertools.pairwise(liver) if a.any() and b.any()]
+        assert len(shared) > 6 and min(shared) > 0.85
+        noise = abdomen.scan.values[:, :8, :8]
+        assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(noise))
+
+    def test_left_and_right_are_the_patients(self, abdomen: PhantomVolume) -> None:
+        left, right = (np.nonzero(abdomen.structures[f"{side} kidney"])[2].mean() for side in ("left", "right"))
+        assert left > right
+        union = abdomen.structures["left kidney"] | abdomen.structures["right kidney"]
+        np.testing.assert_array_equal(union, abdomen.structures["kidneys"])
+
+    def test_without_its_target_it_cannot_be(self) -> None:
+        with pytest.raises(UsageError, match="always show 'liver'"):
+            generate_volume("abdominal-ct", 1, size=64, target=False)

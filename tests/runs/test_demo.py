@@ -9,10 +9,9 @@ from fake_pipeline import FakePipeline
 from PIL import Image
 
 from lexiseg.datasets.manifest import read_manifest
-from lexiseg.datasets.phantoms.registry import MODALITIES
 from lexiseg.errors import UsageError
 from lexiseg.io.masks import read_mask
-from lexiseg.runs.demo import DemoOptions, DemoReport, demo_cases, run_demo
+from lexiseg.runs.demo import SHOWN, DemoOptions, DemoReport, demo_cases, run_demo
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport]:
 class TestCases:
     def test_every_modality_then_one_without_its_target_and_one_of_a_wrong_organ(self) -> None:
         cases = demo_cases(count=2)
-        assert [case.phantom.modality for case in cases[:8:2]] == list(MODALITIES)
+        assert [case.phantom.modality for case in cases[:8:2]] == list(SHOWN)
         assert all(case.phantom.mask(case.phrase).any() for case in cases[:8])
         without, wrong = cases[8:]
         assert without.phrase == without.phantom.phrase

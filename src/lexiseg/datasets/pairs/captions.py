@@ -129,11 +129,27 @@ def _fetal(words: Attributes, wording: int) -> str:
     )
 
 
+def _fundus(words: Attributes, wording: int) -> str:
+    head = ("fundus photograph", "retinal photograph", "photograph of the fundus")[wording % 3]
+    if words["finding"] == "none":
+        return f"{head} of the periphery with no optic disc"
+    return f"{head} of the {words['eye']} eye: {words['size']} optic disc, {words['place']}, {words['cup']} cup"
+
+
+def _abdomen(words: Attributes, wording: int) -> str:
+    head = ("abdominal CT", "CT of the abdomen", "axial CT of the abdomen")[wording % 3]
+    if words["finding"] == "none":
+        return f"{words['phase']} {head} below the liver"
+    return f"{words['phase']} {head}: {words['size']} section of the liver, {words['place']}"
+
+
 _GRAMMARS: Mapping[str, Callable[[Attributes, int], str]] = {
     "breast-ultrasound": _breast,
     "brain-mri": _brain,
     "chest-xray": _chest,
     "fetal-ultrasound": _fetal,
+    "fundus-photograph": _fundus,
+    "abdominal-ct": _abdomen,
 }
 
 _CONTRASTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -170,6 +186,17 @@ _CONTRASTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "midline": ("continuous", "indistinct"),
         "cavum": ("seen", "not seen"),
         "placenta": ("anterior", "posterior", "none"),
+    },
+    "fundus-photograph": {
+        "size": _SIZES,
+        "place": _PLACES,
+        "eye": ("left", "right"),
+        "cup": ("small", "large"),
+    },
+    "abdominal-ct": {
+        "size": _SIZES,
+        "place": _PLACES,
+        "phase": ("unenhanced", "portal venous"),
     },
 }
 """Values that exclude one another, by attribute."""

@@ -119,6 +119,8 @@ class Modality:
         exclusive: phrases that no scan of another modality shows, save those that list them in `shows`.
         shows: phrases exclusive to other modalities that nevertheless are in every scan of this one.
         present: how often the finding is shown when the caller does not say.
+        at_level: draws the same patient's slice at a level from -1 to 1, in Hounsfield units, of a new `Draw` of the
+            same seed; None of kinds without levels.
     """
 
     name: str
@@ -129,3 +131,4 @@ class Modality:
     exclusive: tuple[str, ...]
     shows: frozenset[str] = field(default_factory=frozenset)
     present: float = 0.8
+    at_level: Callable[[Draw, float], Rendering] | None = None

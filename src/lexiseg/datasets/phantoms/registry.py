@@ -11,15 +11,17 @@ from typing import Literal
 import numpy as np
 from PIL import Image as Pillow
 
+from lexiseg.datasets.phantoms.abdomen import ABDOMEN
 from lexiseg.datasets.phantoms.brain import BRAIN
 from lexiseg.datasets.phantoms.breast import BREAST
 from lexiseg.datasets.phantoms.chest import CHEST
 from lexiseg.datasets.phantoms.fetal import FETAL
+from lexiseg.datasets.phantoms.fundus import FUNDUS
 from lexiseg.datasets.phantoms.phantom import Draw, Modality, Phantom
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.values.scans import Image
 
-_REGISTRY: Mapping[str, Modality] = {m.name: m for m in (BREAST, BRAIN, CHEST, FETAL)}
+_REGISTRY: Mapping[str, Modality] = {m.name: m for m in (BREAST, BRAIN, CHEST, FETAL, FUNDUS, ABDOMEN)}
 
 MODALITIES: tuple[str, ...] = tuple(_REGISTRY)
 """Names that `generate` knows."""
@@ -49,13 +51,13 @@ def generate(
     Raises:
         UsageError: an unknown modality, attribute or value, or an impossible seed or size.
     """
-    kind = _modality(modality)
+    kind = modality_of(modality)
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if min(shape) < _SMALLEST:
         raise UsageError(f"a phantom of {shape[0]} x {shape[1]} pixels is too small; ask for at least {_SMALLEST}")
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; use 0 or more")
-    _check(kind, attributes)
+    check_attributes(kind, attributes)
     rng = np.random.default_rng([zlib.crc32(kind.name.encode()), seed])
     shown = bool(rng.random() < kind.present)
     draw = Draw(rng=rng, shape=shape, present=shown if target is None else target, forced=attributes)
@@ -67,7 +69,7 @@ def generate(
         attributes=made.attributes,
         caption=made.caption,
         phrase=kind.phrase,
-        absent_phrases=_absent(kind, made.structures),
+        absent_phrases=absent_phrases(kind, made.structures),
     )
 
 
@@ -77,16 +79,26 @@ def options(modality: str) -> Mapping[str, tuple[str, ...]]:
     Raises:
         UsageError: an unknown modality.
     """
-    return _modality(modality).options
+    return modality_of(modality).options
 
 
-def _modality(name: str) -> Modality:
+def modality_of(name: str) -> Modality:
+    """The kind of phantom of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
     if name not in _REGISTRY:
         raise UsageError(f"there is no phantom of {name!r}; choose one of {', '.join(MODALITIES)}")
     return _REGISTRY[name]
 
 
-def _check(kind: Modality, attributes: Mapping[str, str]) -> None:
+def check_attributes(kind: Modality, attributes: Mapping[str, str]) -> None:
+    """Pass what `generate` accepts for a kind.
+
+    Raises:
+        UsageError: an unknown attribute or value.
+    """
     for name, value in attributes.items():
         if name not in kind.options:
             raise UsageError(f"{kind.name} phantoms have no attribute {name!r}; choose from {', '.join(kind.options)}")
@@ -94,7 +106,7 @@ def _check(kind: Modality, attributes: Mapping[str, str]) -> None:
             raise UsageError(f"{name}={value!r} is unknown; choose from {', '.join(kind.options[name])}")
 
 
-def _absent(kind: Modality, structures: Mapping[str, object]) -> tuple[str, ...]:
+def absent_phrases(kind: Modality, structures: Mapping[str, object]) -> tuple[str, ...]:
     """Findings that are not drawn, then what only other modalities show."""
     own = [phrase for phrase in kind.findings if phrase not in structures]
     foreign = [
@@ -102,7 +114,7 @@ def _absent(kind: Modality, structures: Mapping[str, object]) -> tuple[str, ...]
         for other in _REGISTRY.values()
         if other is not kind
         for phrase in other.exclusive
-        if phrase not in kind.shows
+        if phrase not in kind.shows and phrase not in structures
     ]
     return tuple(dict.fromkeys(own + foreign))
 

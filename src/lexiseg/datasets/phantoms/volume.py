@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from lexiseg.datasets.phantoms.phantom import Phantom
-from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.datasets.phantoms.phantom import Draw, Modality, Phantom
+from lexiseg.datasets.phantoms.registry import absent_phrases, check_attributes, generate, modality_of
 from lexiseg.errors import UsageError
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.geometry import Geometry
@@ -22,10 +23,10 @@ class PhantomVolume:
     """A procedural volume, and where its target is.
 
     Attributes:
-        scan: float32 (D, H, W) in [0, 1], axial slices from feet to head.
+        scan: float32 (D, H, W) in [0, 1], of CT in Hounsfield units; axial slices from feet to head.
         modality: as of `generate`.
         phrase: of the target.
-        target: exact bool (D, H, W); all False where the volume does not show it.
+        structures: exact bool (D, H, W) masks by phrase.
         diameter_mm: of the sphere as wide as the target in its middle slice, 0 without one.
         absent_phrases: things that are truly not in it.
     """
@@ -33,9 +34,15 @@ class PhantomVolume:
     scan: Volume
     modality: str
     phrase: str
-    target: BoolArray
+    structures: Mapping[str, BoolArray]
     diameter_mm: float
     absent_phrases: tuple[str, ...]
+
+    @property
+    def target(self) -> BoolArray:
+        """The mask of `phrase`, bool (D, H, W); all False where the volume does not show it."""
+        found = self.structures.get(self.phrase)
+        return np.zeros(self.scan.shape, np.bool_) if found is None else found
 
 
 def generate_volume(
@@ -50,12 +57,15 @@ def generate_volume(
 ) -> PhantomVolume:
     """A phantom volume with the truth about it; the same arguments give the same bytes.
 
-    The patient is a phantom of `generate`, drawn with the lesion and without it. Towards both ends of the stack the
-    body becomes narrower. The lesion's cross-sections shrink as those of a sphere do: in slice k, which lies z mm
+    A CT is one patient with organs at every level, and always shows its target.
+
+    Any other patient is a phantom of `generate`, drawn with the lesion and without it. Towards both ends of the stack
+    the body becomes narrower. The lesion's cross-sections shrink as those of a sphere do: in slice k, which lies z mm
     from the middle of a lesion of radius r, by sqrt(1 - (z / r)^2). Each slice has a little noise of its own.
 
     Args:
-        modality: one that is drawn with a lesion or without: not a chest X-ray, which always has its lungs.
+        modality: one with levels, or one that is drawn with a lesion or without: not a chest X-ray, which always
+            has its lungs.
         seed: as for `generate`.
         slices: at least 3.
         size: (H, W) of a slice, or both at once.
@@ -76,6 +86,9 @@ def generate_volume(
         raise UsageError(f"a phantom volume of {slices} slices is too small; ask for at least 3")
     if not all(np.isfinite(step) and step > 0 for step in spacing):
         raise UsageError(f"a phantom volume's spacing is {spacing}; expected mm above 0")
+    kind = modality_of(modality)
+    if kind.at_level is not None:
+        return _of_levels(kind, seed, slices=slices, size=size, spacing=spacing, target=target, attributes=attributes)
     without = generate(modality, seed, size=size, target=False, **attributes)
     if without.target.any():
         raise UsageError(f"{modality} phantoms always show {without.phrase!r}; choose another modality")
@@ -103,9 +116,47 @@ def generate_volume(
         ),
         modality=modality,
         phrase=shown.phrase,
-        target=np.stack(masks),
+        structures={shown.phrase: np.stack(masks)},
         diameter_mm=2 * lesion.radius if lesion is not None else 0.0,
         absent_phrases=shown.absent_phrases,
+    )
+
+
+def _of_levels(
+    kind: Modality,
+    seed: int,
+    *,
+    slices: int,
+    size: int | tuple[int, int],
+    spacing: tuple[float, float, float],
+    target: bool,
+    attributes: Mapping[str, str],
+) -> PhantomVolume:
+    """A patient whose organs are known at every level, from pelvis to lungs."""
+    check_attributes(kind, attributes)
+    if not target:
+        raise UsageError(f"{kind.name} phantoms always show {kind.phrase!r}; choose another modality")
+    assert kind.at_level is not None
+    shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    made = []
+    for level in np.linspace(-0.9, 0.9, slices):
+        rng = np.random.default_rng([zlib.crc32(kind.name.encode()), seed])
+        made.append(kind.at_level(Draw(rng=rng, shape=shape, present=True, forced=attributes), float(level)))
+    names = dict.fromkeys(name for each in made for name in each.structures)
+    nowhere = np.zeros(shape, np.bool_)
+    return PhantomVolume(
+        scan=Volume(
+            np.stack([each.pixels for each in made]),
+            Geometry.of_spacing((slices, *shape), spacing),
+            id=f"{kind.name}-volume-{seed:05d}",
+            unit="HU",
+            notes={"origin": "procedural phantom"},
+        ),
+        modality=kind.name,
+        phrase=kind.phrase,
+        structures={name: np.stack([each.structures.get(name, nowhere) for each in made]) for name in names},
+        diameter_mm=0.0,
+        absent_phrases=absent_phrases(kind, names),
     )
 
 
