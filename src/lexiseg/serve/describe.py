@@ -38,6 +38,7 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
             "height": views.shape(name)[0],
             "width": views.shape(name)[1],
             "spacing": _spacing(views.planes(name)),
+            "letters": views.planes(name).letters,
         }
         for name in views.axes
     }
