@@ -9,24 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_series import SeriesPlan, write_series
-from pages import ServerProcess, Visit, chromium
+from pages import ServerProcess, Visit
 from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.registry import generate
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("server")
-    running = ServerProcess(folder / "state", folder / "log.txt")
-    yield running
-    running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,13 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from pages import ServerProcess, Visit, chromium
+from pages import ServerProcess, Visit
 from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.datasets.phantoms.volume import generate_volume
 
 _PATIENCE = 90_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
