@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from lexiseg.errors import UnreadableScan, UsageError
-from lexiseg.io.find import find_sources
+from lexiseg.io.find import describe_inputs, find_sources
 from lexiseg.io.read import read_scan
 
 
@@ -168,6 +168,10 @@ class TestFindScans:
         touch(tmp_path, "readme.txt", "a_mask.png")
         with pytest.raises(UsageError, match="no scan in this folder"):
             find_scans([tmp_path])
+        # `info` refuses nothing, and says it all the same.
+        (told,) = describe_inputs([tmp_path])
+        assert (told.kind, told.status) == ("not-an-image", "refused")
+        assert told.error.startswith(f"{tmp_path}: no scan in this folder; expected .png")
 
     def test_no_input(self) -> None:
         with pytest.raises(UsageError, match="no scan was given"):

@@ -54,6 +54,8 @@ def data_of(view: View) -> dict[str, Any]:
 def test_masks_boxes_and_values_are_those_of_the_result(planes: Planes, result: Result) -> None:
     told = data_of(view_result(result, planes))
     assert told["spacing"] == [1.0, 1.0]
+    # Nobody placed this grid in a body.
+    assert told["letters"] is None
     assert [each["index"] for each in told["planes"]] == list(range(5))
     pixels = np.frombuffer(base64.b64decode(told["planes"][2]["pixels"]), np.uint8).reshape(24, 32)
     assert np.array_equal(pixels, np.rint(planes[2].pixels * 255))

@@ -15,26 +15,12 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import SeriesPlan, write_series
-from pages import ServerProcess, Visit, chromium
+from pages import ServerProcess, Visit
 from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.phantom import Phantom
 from lexiseg.datasets.phantoms.registry import generate
 from lexiseg.pipelines.results import dice
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("server")
-    running = ServerProcess(folder / "state", folder / "log.txt")
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import ServerProcess, Visit, chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("server")
-    running = ServerProcess(folder / "state", folder / "log.txt")
-    yield running
-    running.stop()
+from pages import ServerProcess, Visit
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
-from pages import ServerProcess, Visit, chromium
+from pages import ServerProcess, Visit
 from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.datasets.phantoms.volume import generate_volume
 
 _PATIENCE = 90_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -107,3 +103,40 @@ def test_two_people_do_not_get_the_same_scan(browser: Any, server: ServerProcess
     assert second.page.locator("#work-list li:has-text('open elsewhere')").count() == 1
     first.close()
     second.close()
+
+
+def test_a_volume_of_the_list_comes_back_at_its_slice(browser: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    made = generate_volume("breast-ultrasound", 1, slices=6, size=64)
+    nibabel.save(
+        nibabel.Nifti1Image(made.scan.values.transpose(2, 1, 0), made.scan.geometry.affine), folder / "v.nii.gz"
+    )
+    running = ServerProcess(
+        tmp_path / "state", tmp_path / "log.txt", "--folder", str(folder), "--text", "breast tumor",
+        "--results", str(tmp_path / "results"),
+    )  # fmt: skip
+    try:
+        visit = Visit(browser, running.url)
+        page = visit.page
+        page.wait_for_selector("#work-list li:has-text('sent') >> nth=0", timeout=_PATIENCE)
+        page.keyboard.press("n")
+        page.wait_for_selector("#work-list li.active")
+        visit.settled()
+        for key in ("ArrowUp", "ArrowDown", "ArrowDown"):
+            page.keyboard.press(key)
+        visit.settled()
+        at = page.url
+        assert "&k=" in at
+        page.reload()
+        visit.ready()
+        # Nobody has to choose it again: it is under review, at the slice that was shown.
+        page.wait_for_selector("#work-list li.active")
+        visit.settled()
+        assert page.url == at
+        assert page.locator("#scan-list li").count() == 0
+        page.keyboard.press("a")
+        page.locator("#work-words", has_text="1 of 1 reviewed").wait_for()
+        visit.close()
+    finally:
+        running.stop()

@@ -206,6 +206,42 @@ SINGULAR = {
 }
 
 
+SIDES = {
+    "axial": {"left": "R", "right": "L", "top": "A", "bottom": "P"},
+    "coronal": {"left": "R", "right": "L", "top": "S", "bottom": "I"},
+    "sagittal": {"left": "A", "right": "P", "top": "S", "bottom": "I"},
+}
+
+
+class TestLetters:
+    @pytest.mark.parametrize("codes", CODES)
+    @pytest.mark.parametrize("plane", PLANES)
+    def test_every_orientation_is_shown_the_same_way_round(self, codes: tuple[str, ...], plane: Any) -> None:
+        geometry = Geometry(SHAPE, affine_of(codes, FILE))
+        axes = geometry.plane_axes(plane)
+        assert geometry.letters(axes) == SIDES[plane]
+        # And that is so: each voxel's own place, as the planes show it.
+        shown = axes.cut(world_of(geometry.affine))
+        for side, way in (("right", shown[:, :, -1] - shown[:, :, 0]), ("bottom", shown[:, -1] - shown[:, 0])):
+            letter = SIDES[plane][side]
+            world = next(k for k, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+            assert (np.sign(way[..., world]) == (1 if letter in "RAS" else -1)).all()
+
+    def test_an_oblique_plane_names_all_directions_that_it_leans_to(self) -> None:
+        affine = np.eye(4)
+        affine[:3, :3] = Rotation.from_euler("x", 30, degrees=True).as_matrix() @ np.diag([-1.0, -1, 1])
+        geometry = Geometry(SHAPE, affine)
+        found = geometry.letters(geometry.plane_axes("axial"))
+        # Rows of (0, -1, 0) turned by 30 degrees about the right run to (0, -0.87, -0.5).
+        assert found == {"left": "R", "right": "L", "top": "AS", "bottom": "PI"}
+        affine[:3, :3] = Rotation.from_euler("x", 19, degrees=True).as_matrix() @ np.diag([-1.0, -1, 1])
+        assert Geometry(SHAPE, affine).letters(geometry.plane_axes("axial")) == SIDES["axial"]
+
+    def test_nobody_knows_them_of_what_was_not_placed(self) -> None:
+        for grid in (Geometry.of_spacing(SHAPE), Geometry(SHAPE, np.eye(4), time=True)):
+            assert grid.letters(grid.plane_axes()) is None
+
+
 class TestAffinesWithoutMeaning:
     @pytest.mark.parametrize("affine", SINGULAR.values(), ids=SINGULAR)
     @pytest.mark.parametrize("plane", ["auto", *PLANES])
@@ -216,6 +252,11 @@ class TestAffinesWithoutMeaning:
         assert not geometry.oriented
         assert axes == Geometry(SHAPE, np.eye(4)).plane_axes(axes.name)  # type: ignore[arg-type]
         np.testing.assert_array_equal(axes.assemble(axes.cut(voxels)), voxels)
+
+    @pytest.mark.parametrize("name", SINGULAR)
+    def test_letters_are_unknown(self, name: str) -> None:
+        grid = Geometry(SHAPE, SINGULAR[name])
+        assert grid.letters(grid.plane_axes()) is None
 
     @pytest.mark.parametrize("name", ["zeros", "nan", "inf", "no thickness"])
     def test_spacing_is_unknown(self, name: str) -> None:

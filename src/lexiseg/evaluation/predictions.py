@@ -323,7 +323,8 @@ def _of_placed(
         return np.zeros(truth.shape, np.bool_), [f"no {placed.PART}: the run found nothing"]
     # Of one target, and of one of that name, nobody needs to say which is meant.
     chosen = () if len(placed.labels) == 1 or (text is not None and placed.has(text)) else numbers
-    mask = placed.onto(placed.numbers(chosen, text), truth.shape, truth.geometry, series=truth.series)
+    grid = truth.geometry or truth.place
+    mask = placed.onto(placed.numbers(chosen, text), truth.shape, grid, series=truth.series)
     return mask, list(placed.notes)
 
 

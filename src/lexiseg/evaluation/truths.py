@@ -11,7 +11,7 @@ from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.metrics.localisation import Box
 from lexiseg.evaluation.settings import EvaluationSettings
-from lexiseg.io.dicom.placed import PlacedMasks, is_placed, read_placed, series_uid
+from lexiseg.io.dicom.placed import PlacedMasks, grid_of, is_placed, read_placed, series_uid
 from lexiseg.io.mask_levels import Kind
 from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
@@ -34,6 +34,7 @@ class Truth:
         boxes: x0 y0 x1 y1 in pixels, end-exclusive; none where the target is absent; None where unknown.
         spacing: mm along each axis; None where no file says.
         geometry: where a volume lies; None for images.
+        place: where an image lies whose DICOM file says so; None for others.
         series: the Series Instance UID of its scan; "" where nobody asked.
         exif: the orientation by which EXIF turns the scan; 1 where it does not.
         notes: what was decided on reading it.
@@ -46,6 +47,7 @@ class Truth:
     boxes: tuple[Box, ...] | None = None
     spacing: tuple[float, ...] | None = None
     geometry: Geometry | None = None
+    place: Geometry | None = None
     series: str = ""
     exif: int = 1
     notes: tuple[str, ...] = ()
@@ -136,12 +138,12 @@ def read_truth(
     stored = read_stored(row.mask)
     found = stored.decided(labels)
     mask = found.mask
-    spacing = stored.spacing
+    spacing, place, series = stored.spacing, None, ""
     if stored.geometry is None and scan_suffix(row.image) not in IMAGE_SUFFIXES and row.image.is_file():
         scan = read_scan(row.image)
         if scan.shape != mask.shape:
             raise UnreadableScan(f"the true mask has shape {mask.shape}, its scan {scan.shape}; expected the same")
-        spacing = scan.spacing
+        spacing, place, series = scan.spacing, grid_of(scan), series_uid(scan)
     present = bool(mask.any())
     boxes = row.boxes or (() if has_boxes and not present else None)
     return Truth(
@@ -152,6 +154,8 @@ def read_truth(
         boxes=boxes if mask.ndim == 2 else None,
         spacing=spacing,
         geometry=stored.geometry,
+        place=place,
+        series=series,
         exif=exif_orientation(row.image) if mask.ndim == 2 else 1,
         notes=found.notes,
     )
@@ -161,16 +165,16 @@ def _of_placed(row: ManifestRow, path: Path, labels: Sequence[int]) -> Truth:
     """A DICOM object's target on the grid of its scan, which must be there: the object holds no grid of its own."""
     placed = read_placed(path)
     scan = _scan_of(row.image, placed)
-    geometry = scan.geometry if isinstance(scan, Volume) else None
-    series = series_uid(scan)
-    mask = placed.onto(placed.numbers(labels, row.text or row.label or None), scan.shape, geometry, series=series)
+    grid, series = grid_of(scan), series_uid(scan)
+    mask = placed.onto(placed.numbers(labels, row.text or row.label or None), scan.shape, grid, series=series)
     return Truth(
         shape=scan.shape,
         present=bool(mask.any()),
         file=path,
         mask=mask,
         spacing=scan.spacing,
-        geometry=geometry,
+        geometry=grid if isinstance(scan, Volume) else None,
+        place=None if isinstance(scan, Volume) else grid,
         series=series,
         notes=placed.notes,
     )

@@ -132,6 +132,8 @@ def describe_inputs(inputs: Sequence[str | Path], options: SourceOptions | None 
         except UnreadableScan as error:
             described.append(describe_source(Source.failed(each, f"{printable(str(each))}: {error}")))
             continue
+        if not survey.holds_anything:
+            described.append(describe_source(Source.failed(each, _nothing_in(each, survey.passed))))
         if not options.series or survey.study is None:
             described += [describe_source(source) for source in survey.files]
         if survey.study is not None:
@@ -177,6 +179,17 @@ class _Survey:
     beside: list[Found] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether there is any scan, or a DICOM object that is none."""
+        return bool(self.files or self.study or self.beside)
+
+
+def _nothing_in(path: Path, passed: Counter[str]) -> str:
+    besides = f"; {counted(passed)}" if passed else ""
+    place = printable(str(path))
+    return f"{place}: no scan in this folder; expected {' '.join(SCAN_SUFFIXES)} or DICOM{besides}"
+
 
 def _sources_of(path: Path, options: SourceOptions, passed: Counter[str], *, keep_missing: bool) -> list[Source]:
     label = printable(str(path))
@@ -189,8 +202,7 @@ def _sources_of(path: Path, options: SourceOptions, passed: Counter[str], *, kee
     except UnreadableScan as error:
         return [Source.failed(path, f"{label}: {error}")]
     if survey.study is None and not survey.files:
-        besides = f"; {counted(survey.passed)}" if survey.passed else ""
-        raise UsageError(f"{label}: no scan in this folder; expected {' '.join(SCAN_SUFFIXES)} or DICOM{besides}")
+        raise UsageError(_nothing_in(path, survey.passed))
     passed += survey.passed
     if survey.study is None:
         if options.series:

@@ -75,6 +75,7 @@ class GridHeader:
         begin: where the voxels begin in the data file; -1 where they are its last bytes, or nobody knows.
         packed: whether they are compressed by deflate, as zlib's or gzip's streams.
         stored: the type of a number as it is stored; None of NRRD.
+        placed: whether the header names the patient's axes.
         notes: what was decided.
     """
 
@@ -89,6 +90,7 @@ class GridHeader:
     packed: bool = False
     stored: np.dtype[Any] | None = None
     fourth: bool = False
+    placed: bool = True
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -149,6 +151,7 @@ def nrrd_header(path: Path) -> GridHeader:
         size=total * wide,
         begin=-1 if skips else begin,
         packed=encoding in ("gzip", "gz"),
+        placed=not notes,
         notes=notes,
     )
 
@@ -202,6 +205,7 @@ def meta_header(path: Path) -> GridHeader:
         packed=packed,
         stored=stored,
         fourth=count == 4,
+        placed=turned is not None,
         notes={} if turned is not None else {"affine": _UNPLACED},
     )
 

@@ -154,4 +154,4 @@ class MetaReader(_GridReader):
 
 def _geometry(header: GridHeader) -> Geometry:
     width, height, depth = header.sizes
-    return Geometry((depth, height, width), header.affine)
+    return Geometry((depth, height, width), header.affine, placed=header.placed)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.io.dicom.placed import is_placed, read_placed, series_uid
+from lexiseg.io.dicom.placed import grid_of, is_placed, read_placed, series_uid
 from lexiseg.io.dicom.reader import DicomReader, stored_frame
 from lexiseg.io.images import open_image
 from lexiseg.io.itk import MetaReader, NrrdReader
@@ -193,8 +193,7 @@ def read_mask(
                 raise UnreadableScan(f"it is a {placed.WHAT}, which holds no grid of its own; give its scan too")
 
         numbers = placed.numbers(() if label is None else (label,))
-        geometry = scan.geometry if isinstance(scan, Volume) else None
-        return placed.onto(numbers, scan.shape, geometry, series=series_uid(scan))
+        return placed.onto(numbers, scan.shape, grid_of(scan), series=series_uid(scan))
     stored = read_stored(path, max_pixels=max_pixels, max_voxels=max_voxels)
     mask = stored.decided(() if label is None else (label,)).mask
     with reading(path):

@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,7 +19,7 @@ from lexiseg.io.describe import Description
 from lexiseg.io.dicom.files import DicomInstances
 from lexiseg.io.intensities import volume_values
 from lexiseg.io.names import HEAD_BYTES
-from lexiseg.io.nifti_affine import affine_of, is_regular
+from lexiseg.io.nifti_affine import UNKNOWN, affine_of, is_regular
 from lexiseg.io.read import CappedFile, ReadOptions, chosen_volume, quiet
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
@@ -84,7 +84,7 @@ def _described(image: Any, volume: int | None) -> Description:
     width, height, depth = (*shape, 1, 1, 1)[:3]
     affine, notes = _placed(image)
     told = tuple(f"{name}: {text}" for name, text in {**notes, **image.extra.get(_NOTES, {})}.items())
-    about = Description(kind="volume").with_geometry(Geometry((depth, height, width), affine), told)
+    about = Description(kind="volume").with_geometry(_geometry((depth, height, width), affine, notes), told)
     try:
         chosen_volume(_volumes(shape), volume)
     except UnreadableScan as error:
@@ -141,7 +141,11 @@ def read_voxels(image: Any, which: int = 0) -> tuple[NDArray[Any], Geometry, Nif
         shape = shape[:3]
     else:
         voxels = np.asarray(image.dataobj, dtype=enough).reshape(width, height, depth, order="A")
-    return voxels.T, Geometry((depth, height, width), _placed(image)[0]), _repeated(shape, image.header)
+    return voxels.T, _geometry((depth, height, width), *_placed(image)), _repeated(shape, image.header)
+
+
+def _geometry(shape: tuple[int, int, int], affine: NDArray[np.float64], notes: Mapping[str, str]) -> Geometry:
+    return Geometry(shape, affine, placed=notes.get("affine") != UNKNOWN)
 
 
 def _placed(image: Any) -> tuple[NDArray[np.float64], dict[str, str]]:
@@ -154,6 +158,9 @@ def _placed(image: Any) -> tuple[NDArray[np.float64], dict[str, str]]:
             raise UnreadableScan("its affine is singular or not finite; expected a regular (4, 4)")
         width, height, depth = (*(int(length) for length in image.shape), 1, 1, 1)[:3]
         affine, notes = affine_of(header, (width, height, depth))
+    elif "sform_code" in header and int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        # nibabel's own, of the voxel sizes alone.
+        notes = {"affine": UNKNOWN}
     affine = np.asarray(affine, np.float64)
     scale = _MM_PER_UNIT.get(header.get_xyzt_units()[0], 1.0) if "xyzt_units" in header else 1.0
     if scale != 1.0:

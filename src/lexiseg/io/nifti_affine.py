@@ -15,7 +15,8 @@ _REGULAR = 1e-4
 _QUATERNION_ROUNDING = 1e-3
 # Of the smallest voxel edge: where sform and qform lie further apart, they name different places.
 _DISAGREE = 0.1
-_UNKNOWN = "orientation is not known: neither sform nor qform says it; left and right may be exchanged"
+UNKNOWN = "orientation is not known: neither sform nor qform says it; left and right may be exchanged"
+"""A note on an affine that stands for the voxel sizes alone."""
 
 
 def affine_of(header: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], dict[str, str]]:
@@ -51,7 +52,7 @@ def affine_of(header: Any, shape: tuple[int, int, int]) -> tuple[NDArray[np.floa
         if int(header["sform_code"]) > 0:
             notes["affine"] = "qform taken: the sform is singular or not finite"
     else:
-        notes["affine"] = _UNKNOWN
+        notes["affine"] = UNKNOWN
     if any(wrong[axis] for axis in range(3) if shape[axis] > 1):
         notes["voxel_size"] = "not known along every axis: taken as 1"
     if qform is not None:

@@ -124,6 +124,7 @@ def view_result(result: Result, shown: Planes) -> View:
         "height": height,
         "colour": colour,
         "spacing": None if spacing is None else list(spacing),
+        "letters": shown.letters,
         "plane": shown.axes.name if shown.axes is not None else "",
         "count": len(shown),
         "start": _start(result, shown, kept),

@@ -30,7 +30,6 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
     scan, views = session.scan, session.views
     shown = shown_values(scan)
     low, high, window = ranges(scan, shown, session)
-    volume = isinstance(scan, Volume)
     colour = scan.colour if isinstance(scan, Volume) else scan.pixels.ndim == 3
     axes = {
         name: {
@@ -38,6 +37,7 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
             "height": views.shape(name)[0],
             "width": views.shape(name)[1],
             "spacing": _spacing(views.planes(name)),
+            "letters": views.planes(name).letters,
         }
         for name in views.axes
     }
@@ -60,7 +60,7 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
         "threshold": session.threshold,
         "preset": session.pipeline.preset.name,
         "version": entry.version,
-        **({} if volume else {"item": entry.source.origin}),
+        "item": entry.source.origin,
     }
 
 

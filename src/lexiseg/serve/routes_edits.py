@@ -204,7 +204,8 @@ def _with(request: Request, scan: str, work: Callable[[Session], int]) -> dict[s
     entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
-        return target_record(session, session.target(work(session)))
+        told = target_record(session, session.target(work(session)))
+        return {**told, "version": entry.version}
 
 
 def _changed(

@@ -22,6 +22,7 @@ _DIRECTIONS: dict[str, tuple[tuple[int, int], ...]] = {
     "sagittal": ((0, 1), (2, -1), (1, -1)),
 }
 _THICKER = 1.1
+_LEANS = np.sin(np.radians(20))
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Geometry:
         positions: mm of each slice along the stack, from the first, where their distances differ; None where the
             affine says it all. The affine then has the mean distance.
         time: whether slices follow each other in time, not in space: they have no distance.
+        placed: whether the affine says which way is which in the body; False where it only stands for the spacing.
 
     Raises:
         ValueError: there is another number of positions than slices.
@@ -76,6 +78,7 @@ class Geometry:
     frame: str = ""
     positions: tuple[float, ...] | None = None
     time: bool = False
+    placed: bool = True
 
     def __post_init__(self) -> None:
         if self.positions is not None and len(self.positions) != self.shape[0]:
@@ -90,7 +93,7 @@ class Geometry:
             spacing: mm along slice, row and column; 1 each when None.
         """
         slice_, row, column = spacing or (1.0, 1.0, 1.0)
-        return cls(shape, np.diag([-column, -row, slice_, 1.0]))
+        return cls(shape, np.diag([-column, -row, slice_, 1.0]), placed=False)
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
@@ -180,6 +183,31 @@ class Geometry:
         axes = [2 - voxel for voxel in voxels]
         return PlaneAxes(name, (axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
 
+    def letters(self, axes: PlaneAxes) -> dict[str, str] | None:
+        """Which way of the body each side of a plane is: "left", "right", "top" and "bottom" of the picture.
+
+        R and L are the patient's right and left, A and P front and back, S and I head and feet. An oblique plane has
+        the letters of all directions that it leans to by 20 degrees or more, the nearest first (PS3.3 C.7.6.1.1.1).
+
+        Args:
+            axes: from `plane_axes`.
+
+        Returns:
+            None where nobody knows, and of a stack in time.
+
+        Example:
+            >>> grid = Geometry((20, 64, 64), np.diag([-0.5, -0.5, 5.0, 1.0]))
+            >>> grid.letters(grid.plane_axes("coronal"))
+            {'left': 'R', 'right': 'L', 'top': 'S', 'bottom': 'I'}
+        """
+        if self.time or not self.placed or not self.oriented:
+            return None
+        cosines = self._cosines()
+        down, right = (
+            cosines[:, 2 - axis] * (-1 if flip else 1) for axis, flip in zip(axes.axes[1:], axes.flips[1:], strict=True)
+        )
+        return {"left": _named(-right), "right": _named(right), "top": _named(-down), "bottom": _named(down)}
+
     def distance(self, other: Geometry) -> float:
         """How far apart two grids of one shape lie: the largest shift of a corner along a world axis, in mm.
 
@@ -227,3 +255,12 @@ class Geometry:
         if np.isfinite(sizes).all() and sizes[thickest] > _THICKER * np.delete(sizes, thickest).max():
             return names[matched[thickest][0]]
         return "axial"
+
+
+def _named(direction: NDArray[np.float64]) -> str:
+    """The letters of a direction, RAS."""
+    return "".join(
+        ("LPI", "RAS")[int(direction[world] > 0)][world]
+        for world in np.argsort(-np.abs(direction), kind="stable")
+        if abs(direction[world]) >= _LEANS
+    )

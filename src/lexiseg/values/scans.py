@@ -95,6 +95,13 @@ class Planes(Sequence[Plane]):
             return tuple(index * self._scan.spacing[axis] for index in range(len(self)))
         return tuple(own[-1] - each for each in own[::-1]) if flip else own
 
+    @property
+    def letters(self) -> dict[str, str] | None:
+        """Which way of the body each side of a plane is, see `Geometry.letters`; None of an image."""
+        if self.axes is None or not isinstance(self._scan, Volume):
+            return None
+        return self._scan.geometry.letters(self.axes)
+
     def record(self) -> dict[str, str]:
         """Plane and window as they were used, in words."""
         return {

@@ -22,7 +22,7 @@ from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
 from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Volume
+from lexiseg.values.scans import Image, Scan, Volume
 
 SHAPE = (5, 13, 11)
 SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "dicom"
@@ -37,7 +37,7 @@ def masks_of(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"Brain tumor": np.random.default_rng(5).random(shape) > 0.4, "ring": ring}
 
 
-def write(scan: Volume, masks: dict[str, np.ndarray], path: Path) -> Path:
+def write(scan: Scan, masks: dict[str, np.ndarray], path: Path) -> Path:
     labels = np.zeros(scan.shape, np.uint8)
     segments = Segments(scan, tuple(Segment(name, name, mask) for name, mask in masks.items()), labels)
     ((_, content),) = RtstructWriter().files(segments, WriteOptions(), {})
@@ -97,6 +97,14 @@ class TestRoundTrip:
         scan = volume_of_multi_frame(write_multi_frame(tmp_path / "ct.dcm", plan), plan)
         for name, mask in masks_of(SHAPE).items():
             np.testing.assert_array_equal(read_mask(write(scan, {name: mask}, tmp_path / "a.dcm"), scan), mask)
+
+    @pytest.mark.parametrize("name", PLANS)
+    def test_of_one_slice(self, name: str, tmp_path: Path) -> None:
+        plan = replace(PLANS[name], shape=(2, 13, 11), places=None)
+        scan = read_scan(write_plan(tmp_path / "ct", plan)[0])
+        assert isinstance(scan, Image)
+        mask = masks_of((1, 13, 11))["Brain tumor"][0]
+        np.testing.assert_array_equal(read_mask(write(scan, {"x": mask}, tmp_path / "a.dcm"), scan), mask)
 
     def test_onto_a_grid_that_is_stored_mirrored_and_permuted(self, tmp_path: Path) -> None:
         plan = replace(PLANS["oblique"], shape=SHAPE)

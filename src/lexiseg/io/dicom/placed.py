@@ -17,7 +17,7 @@ from lexiseg.io.names import is_dicom
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Scan, Volume
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""
@@ -81,7 +81,7 @@ class PlacedMasks(ABC):
         Args:
             numbers: of the targets.
             shape: of the scan, (H, W) or (D, H, W).
-            geometry: of a volume; None of an image.
+            geometry: see `grid_of`.
             series: the scan's Series Instance UID; "" where nobody knows. What refers to it lies in its frame of
                 reference, whatever UID it gives that: some programs make one up.
 
@@ -97,6 +97,29 @@ class PlacedMasks(ABC):
     @abstractmethod
     def _onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
         """`onto`, whose errors give the reason alone."""
+
+
+def grid_of(scan: Scan) -> Geometry | None:
+    """Where a scan's pixels lie: a volume's geometry, or one slice of an image that its DICOM file places.
+
+    None of any other image.
+    """
+    if isinstance(scan, Volume):
+        return scan.geometry
+    if not isinstance(scan.header, DicomInstances):
+        return None
+    # Here, because reading headers takes pydicom and few images are asked.
+    from lexiseg.io.dicom.headers import dicom_header
+
+    header = dicom_header(scan.header.files[0])
+    frame = header.frames[0]
+    if frame.position is None or frame.orientation is None or frame.spacing is None:
+        return None
+    across, down = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
+    lps = np.eye(4)
+    lps[:3, 0], lps[:3, 1], lps[:3, 2] = across * frame.spacing[1], down * frame.spacing[0], np.cross(across, down)
+    lps[:3, 3] = frame.position
+    return Geometry((1, *scan.shape), np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps + 0.0, header.frame_of_reference)
 
 
 def series_uid(scan: Scan) -> str:

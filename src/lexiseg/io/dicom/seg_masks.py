@@ -54,7 +54,7 @@ class SegMasks(PlacedMasks):
 
     def _onto(self, numbers: Sequence[int], shape: tuple[int, ...], geometry: Geometry | None) -> BoolArray:
         frames = [frame for number in numbers for frame in self.segments.get(number, ())]
-        if geometry is None:
+        if geometry is None or len(shape) == 2:
             return _onto_image(frames, shape)
         refuse_other_frame(self.frame_of_reference, geometry)
         mask = np.zeros(shape, np.bool_)

@@ -62,7 +62,7 @@ class StructureMasks(PlacedMasks):
                 "it is a structure set, and its scan does not say where its slices lie; expected the series that it "
                 "was drawn on"
             )
-        mask = np.zeros(shape, np.bool_)
+        mask = np.zeros(geometry.shape, np.bool_)
         for number in numbers:
             region = self.regions[number]
             if region.others:
@@ -72,7 +72,7 @@ class StructureMasks(PlacedMasks):
                 )
             refuse_other_frame(region.frame_of_reference, geometry)
             mask |= _filled(region.contours, geometry)
-        return mask
+        return mask.reshape(shape)
 
 
 def read_structures(path: str | Path, *, max_voxels: int = MAX_VOXELS) -> StructureMasks:

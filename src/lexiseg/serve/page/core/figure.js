@@ -71,6 +71,7 @@ export function showFigure(root, result) {
       range: { low: 0, high: 1 },
       smooth: true,
       spacing: result.spacing,
+      letters: result.letters,
       invert: false,
       window: { low: scale * state.window.low, high: scale * state.window.high },
       layers: result.targets

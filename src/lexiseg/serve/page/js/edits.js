@@ -26,7 +26,8 @@ function inOrder(work) {
 /** Whether changes are on their way. */
 export const unsettled = () => waiting > 0;
 
-function remember({ can_undo: undo, can_redo: redo }) {
+function remember({ can_undo: undo, can_redo: redo, version }) {
+  if (version !== undefined) state.scan.version = version;
   if (undo !== undefined) state.scan.can_undo = undo;
   if (redo !== undefined) state.scan.can_redo = redo;
 }
@@ -235,11 +236,19 @@ export async function addTarget() {
 
 /** Ask for changes made elsewhere (a second tab), and after the server was away. */
 export function watchEdits() {
-  const again = async () => {
-    if (!state.scan || unsettled()) return true;
+  const again = async (always = false) => {
+    const { scan } = state;
+    if (!scan || unsettled()) return true;
     try {
-      forget(state.scan);
-      await reload();
+      const fresh = await api.get(`/scans/${scan.id}`);
+      // A change of this page that was made meanwhile has an answer of its own.
+      if (state.scan !== scan || unsettled()) return true;
+      if (always || fresh.version !== scan.version) {
+        forget(scan);
+        takeScan(fresh);
+        tell("targets");
+        if (!always) note("This scan was changed in another tab: here it is as it is now.", 6);
+      }
       return true;
     } catch (error) {
       complain(error);
@@ -249,8 +258,10 @@ export function watchEdits() {
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") again();
   });
+  // A window beside this one leaves both visible.
+  globalThis.addEventListener("focus", () => again());
   on("back", async () => {
-    if ((await again()) && state.scan) {
+    if ((await again(true)) && state.scan) {
       calm();
       note("The server is back. A change that it had not answered was not made: repeat it.", 8);
     }

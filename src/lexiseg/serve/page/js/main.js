@@ -48,7 +48,7 @@ async function begin() {
   const scan = state.scans.find((each) => each.id === place?.scan);
   const ready = scan && !scan.error;
   if (!ready) tell("scan");
-  else if (!(await resume(scan))) await openScan(scan, place);
+  else if (!(await resume(scan, place))) await openScan(scan, place);
   document.documentElement.dataset.ready = "true";
 }
 

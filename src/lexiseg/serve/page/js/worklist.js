@@ -54,7 +54,7 @@ async function load() {
   else if (segmented < total) polling = setTimeout(() => load().catch(complain), 3000);
 }
 
-async function show({ item, scan }) {
+async function show({ item, scan }, at = null) {
   if (!scan) {
     state.item = null;
     await load();
@@ -72,7 +72,7 @@ async function show({ item, scan }) {
   begun = performance.now();
   changed = false;
   takeScan(scan);
-  await openScan(scan);
+  await openScan(scan, at);
   await load();
   calm();
 }
@@ -86,20 +86,20 @@ export async function next() {
   }
 }
 
-async function open(item) {
+async function open(item, at = null) {
   try {
     const reply = await busy(api.send("POST", `/worklist/${encodeURIComponent(item.id)}/open`));
-    await show({ item, scan: reply.scan ?? reply });
+    await show({ item, scan: reply.scan ?? reply }, at);
   } catch (error) {
     complain(error);
   }
 }
 
-/** Take a scan of the list up again that was open before the page was loaded; whether there is one. */
-export async function resume(scan) {
+/** Take a scan of the list up again, at its slice, that was open before the page was loaded; whether there is one. */
+export async function resume(scan, at) {
   const item = state.worklist?.items.find((each) => scan.item && each.name === scan.item && !each.taken_by_other);
   if (!item) return false;
-  await open(item);
+  await open(item, at);
   return true;
 }
 
