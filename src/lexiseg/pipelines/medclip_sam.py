@@ -80,18 +80,17 @@ class MedclipSam(TextPipeline):
         drafts = [
             [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
         ]
-        if len(planes) > 1:
-            with timer("segmenter"):
-                segmenter.encode_many(
-                    [
-                        window
-                        for plane, of in zip(planes, drafts, strict=True)
-                        for draft in of
-                        for prompts, _ in draft.choices
-                        for window in query_windows(plane.pixels, prompts, self._mask)
-                    ],
-                    len(planes),
-                )
+        with timer("segmenter"):
+            segmenter.encode_many(
+                [
+                    window
+                    for plane, of in zip(planes, drafts, strict=True)
+                    for draft in of
+                    for prompts, _ in draft.choices
+                    for window in query_windows(plane.pixels, prompts, self._mask)
+                ],
+                self.preset["volume"].batch,
+            )
         return [
             PlaneResults(tuple(self._draw(plane, draft, segmenter, timer) for draft in of))
             for plane, of in zip(planes, drafts, strict=True)
