@@ -62,6 +62,11 @@ class MedclipSam(TextPipeline):
         threshold: float | None = self._presence.threshold
         return threshold
 
+    @property
+    def planes_at_once(self) -> int:
+        """On a CPU a few gain a little, where one forward sees them all."""
+        return max(4, super().planes_at_once) if self._method.sees_many else super().planes_at_once
+
     def segment_plane(
         self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
     ) -> PlaneResults:
