@@ -58,6 +58,16 @@ def test_in_bfloat16_it_is_no_further_off_than_the_network_is(name: str) -> None
     assert (found - exact).norm() <= 2 * (usual - exact).norm()
 
 
+def test_its_positions_follow_the_size_of_the_scan() -> None:
+    network = trained("fpn_sam2_hiera_tiny").double()
+    made = lean(network, device=CPU, dtype=torch.float64)
+    with torch.inference_mode():
+        for side in (64, 96, 96, 64):
+            pixels = torch.rand(1, 3, side, side, dtype=torch.float64)
+            expected = network.forward_features(pixels)
+            torch.testing.assert_close(made.forward_features(pixels), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_what_it_shares_is_not_copied() -> None:
     network = trained("fpn_sam2_hiera_tiny")
     own = {tensor.data_ptr() for tensor in network.parameters()}

@@ -28,6 +28,22 @@ class _Gelu(nn.Module):
         return gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class _Places:
+    """What a Hiera adds to its positions, interpolated once for a size of scan and not for each scan."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self._last: tuple[tuple[Any, ...], Tensor] = (), torch.empty(0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        kind = (*x.shape[1:], x.dtype, x.device)
+        known, table = self._last
+        if known != kind:
+            table = type(self._network)._pos_embed(self._network, x.new_zeros(1, *x.shape[1:]))
+            self._last = kind, table
+        return x + table
+
+
 def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
     """A copy of a network of `models.fpn` or of MobileSAM's, for evaluation under `autocast(device, dtype)`.
 
@@ -59,6 +75,8 @@ def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Netwo
         for name, child in module.named_children():
             if type(child).__name__ == "GELU":  # torch's, and timm's of the same name
                 setattr(module, name, _Gelu())
+        if hasattr(module, "_pos_embed") and hasattr(module, "pos_embed_window"):
+            object.__setattr__(module, "_pos_embed", _Places(module))
         if isinstance(module, nn.Conv2d | nn.Linear):
             _cast(module, dtype)
         if device.type == "cpu" and dtype == torch.bfloat16:

@@ -247,20 +247,20 @@ class SamSegmenter:
             raise ValueError(f"got {len(boxes)} boxes and {len(seen)} images, expected as many")
         scales = [(image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]) * 2 for image in seen]
         corners = self._tensor(boxes) * self._tensor(np.array(scales))
-        found: list[Decoded] = []
-        with torch.inference_mode():
-            prompts, _ = self._model.prompt_encoder(None, None, corners[None], None)
-            for start in range(0, len(seen), self._batch):
-                part = seen[start : start + self._batch]
-                shared = share_image(self._model, torch.cat([image.embedding for image in part]).to(self._device))
-                logits, ious = decode_prompts(
-                    self._model, shared, prompts[0, start : start + self._batch], multimask=multimask
-                )
-                found += [
-                    Decoded(logits[k : k + 1], ious[k : k + 1], self._grid(image, self._low))
-                    for k, image in enumerate(part)
-                ]
-        return found
+
+        def decode(part: Sequence[int]) -> list[Decoded]:
+            shown = [seen[k] for k in part]
+            with torch.inference_mode():
+                prompts, _ = self._model.prompt_encoder(None, None, corners[None, part[0] : part[-1] + 1], None)
+                shared = share_image(self._model, torch.cat([image.embedding for image in shown]).to(self._device))
+                logits, ious = decode_prompts(self._model, shared, prompts[0], multimask=multimask)
+            return [
+                Decoded(logits[k : k + 1], ious[k : k + 1], self._grid(image, self._low))
+                for k, image in enumerate(shown)
+            ]
+
+        parts = in_batches(range(len(seen)), self._batch, decode, what="boxes", device=self._device)
+        return [decoded for part in parts for decoded in part]
 
     def _questions(
         self, prompts: Tensor, embedding: Tensor, masks: np.ndarray | None
