@@ -12,10 +12,6 @@ that `--out` names keeps the parts that did not run, so that all may be measured
 from __future__ import annotations
 
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -23,94 +19,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
-from PIL import Image
 
-import lexiseg
+import speed_default
 import speed_models
-from common import made_with, peak_mib, progress
-from lexiseg.datasets.phantoms.registry import generate
+from common import made_with, progress
 from lexiseg.machine import other_load
-from lexiseg.pipelines.loading import load
-from lexiseg.runs import ahead
-from lexiseg.runs.batch import run_batch
-from lexiseg.runs.items import gather_items
-from lexiseg.runs.table import read_results
-from speed_table import Asked, Line, cpu, in_turn, kept, merge, page, table
-
-_RSS = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)"
-
-
-def phantoms(asked: Asked) -> Path:
-    """A folder with scans in scans/."""
-    (asked.folder / "scans").mkdir(exist_ok=True)
-    for seed in range(asked.scans):
-        grey = np.asarray(generate("breast-ultrasound", seed, target=True).scan.pixels)
-        Image.fromarray(np.rint(255 * grey).astype(np.uint8)).save(asked.folder / "scans" / f"{seed}.png")
-    return asked.folder
-
-
-def child(code: str, **environment: str) -> tuple[float, float]:
-    """Processor seconds and peak MiB of a fresh process."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    watched = f"import atexit; atexit.register(lambda: exec({_RSS!r}))\n{code}"
-    done = subprocess.run(
-        [sys.executable, "-c", watched], check=True, capture_output=True, text=True, env={**os.environ, **environment}
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, float(done.stdout.split()[-1]) / 2**10
-
-
-def start(asked: Asked) -> list[Line]:
-    """From the command to its end, for one scan; the floor is importing the libraries and nothing else."""
-    folder = phantoms(asked)
-    scan = folder / "scans" / "0.png"
-    arguments = ["lexiseg", "segment", str(scan), "--text", "breast tumor", "--out", str(folder / "start"), "--quiet"]
-    whole = f"import sys; sys.argv = {arguments!r}\nfrom lexiseg.cli.main import run; run()"
-    bare = f"import open_clip, os; from transformers import SamModel; {_RSS}; os._exit(0)"
-    ours, floor = (
-        min(child(code, OMP_NUM_THREADS="1") for _ in range(asked.rounds)) for code in (whole, bare)
-    )  # fmt: skip
-    return [Line("one scan, processor", "the command, 1 thread", ours[0], memory=ours[1], floor=floor[0])]
-
-
-def folder_of_scans(asked: Asked) -> list[Line]:
-    """A folder: reading ahead and writing behind, against one after the other; the floor is the models' own work."""
-    folder, rounds = phantoms(asked), asked.rounds
-    pipeline = load("demo", device="cpu")
-    items = gather_items([folder / "scans"], phrases=["breast tumor"])
-    largest, begin = ahead.LARGEST, ahead.Behind.begin
-
-    def run(name: str) -> None:
-        run_batch(pipeline, items, folder / name, phrases=["breast tumor"])
-
-    def at_once() -> None:
-        run("at_once")
-
-    def one_by_one() -> None:
-        ahead.LARGEST, ahead.Behind.begin = -1, lambda self, work: work()  # type: ignore[method-assign]
-        try:
-            run("one_by_one")
-        finally:
-            ahead.LARGEST, ahead.Behind.begin = largest, begin  # type: ignore[method-assign]
-
-    at_once()
-    ours, theirs = in_turn(rounds, at_once, one_by_one)
-    shown = [lexiseg.read_scan(item.path) for item in items]
-    (floor,) = in_turn(rounds, lambda: [pipeline(scan, "breast tumor") for scan in shown])
-    names = ("at_once", "one_by_one")
-    masks = [{path.name: path.read_bytes() for path in (folder / name).glob("*.png")} for name in names]
-    assert masks[0] == masks[1] and len(read_results(folder / "at_once" / "results.csv")) == len(items)
-    part = f"a folder of {len(items)} scans"
-    return [Line(part, "reading ahead, writing behind", ours, "one after the other", theirs, peak_mib(), floor)]
-
+from speed_table import Asked, Line, cpu, kept, merge, page, table
 
 PARTS: dict[str, Callable[[Asked], list[Line]]] = {
-    "start": start,
-    "folder": folder_of_scans,
+    "scan": speed_default.scan,
+    "start": speed_default.start,
+    "folder": speed_default.folder_of_scans,
+    "volume": speed_default.volume,
+    "busy": speed_default.busy,
     "views": speed_models.views,
     "medclip-sam": speed_models.medclip_sam,
     "every-region": speed_models.every_region,

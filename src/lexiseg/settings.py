@@ -53,3 +53,16 @@ def read_settings(kind: type[_S], given: Mapping[str, Any], *, section: str, bas
         return kind(**values) if base is None else replace(base, **values)  # type: ignore[type-var]
     except TypeError as error:
         raise UsageError(f"{section}: {dict(given)!r} holds a value of the wrong kind ({error})") from error
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def check_precision(name: str) -> None:
+    """See that models can compute in such a number format.
+
+    Raises:
+        UsageError: the name is none of auto, float32, bfloat16.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"unknown precision {name!r}: expected one of {', '.join(PRECISIONS)}")

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from lexiseg.cli.main import app
 from lexiseg.pipelines.preset import load_preset
+from lexiseg.serve.models import Models
 
 ALL = {"threads", "batch", "precision"}
 COMMANDS = {
     "segment": ALL, "demo": ALL, "retrieve": ALL, "benchmark": ALL, "pseudo-label": ALL, "train": ALL,
-    "distill": ALL, "finetune": ALL, "predict": {"threads", "precision"}, "serve": {"threads"},
+    "distill": ALL, "finetune": ALL, "predict": {"threads", "precision"}, "serve": ALL,
 }  # fmt: skip
 
 
@@ -64,6 +65,30 @@ def test_a_precision_that_is_none_is_told_before_a_model_is_loaded(cli: Any, sca
     result = cli.segment(tmp_path / "out", scans, "--precision", "float8")
     assert result.exit_code == 2
     assert "unknown precision 'float8'" in result.stderr
+
+
+def test_a_server_computes_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("lexiseg.serve.run.serve", lambda settings, told: seen.append(settings))
+    CliRunner().invoke(app, ["serve", "--batch", "3", "--precision", "float32"])
+    asked: list[Any] = []
+    monkeypatch.setattr("lexiseg.pipelines.loading.load", lambda preset, **how: asked.append((preset, how)))
+    models = Models(seen[0].preset, device="cpu", precision=seen[0].precision, batch=seen[0].batch)
+    models._load("demo")
+    ((preset, how),) = asked
+    assert preset["volume"].batch == preset["saliency"].batch == 3
+    assert how == {"device": "cpu", "precision": "float32"}
+
+
+def test_a_server_refuses_a_precision_that_is_none() -> None:
+    told = CliRunner().invoke(app, ["serve", "--precision", "float8"])
+    assert told.exit_code == 2 and "unknown precision 'float8'" in told.stderr
+
+
+def test_every_command_that_computes_is_in_the_list() -> None:
+    """Whoever adds a command says here what it takes; these read files, tables and headers alone."""
+    reading = {"info", "evaluate"}
+    assert {each.name for each in app.registered_commands} == {*COMMANDS, *reading}
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-salip", "medclip-sam", "salip"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from lexiseg.models import batches, loading
 from lexiseg.models.batches import in_batches, is_out_of_memory
+from lexiseg.models.segmenters import sam
+from lexiseg.models.segmenters.sam_decoder import decode_prompts
 from lexiseg.proposals.crops import embed_crops
 from lexiseg.proposals.settings import CropSettings
 from lexiseg.saliency.dense import DenseSimilarity
@@ -143,3 +146,26 @@ def test_emulated_bfloat16_is_told_and_never_chosen(
     assert not caplog.records
     assert loading.resolve_precision("bfloat16", CPU) == torch.bfloat16
     assert len(caplog.records) == told
+
+
+def test_windows_and_boxes_of_a_segmenter_are_halved_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    segmenter: Any = loading.load_segmenter("bundled", device="cpu")
+    windows = list(np.random.default_rng(0).random((5, 40, 50), np.float32))
+    boxes = np.array([[5, 5, 30, 30]] * 5, np.float32)
+    whole = segmenter.encode_many(windows)
+    expected = segmenter.decode_many(whole, boxes)
+    room = Small(2)
+    embed = segmenter._embed
+    monkeypatch.setattr(segmenter, "_embed", lambda batch: (room(batch), embed(batch))[1])
+    monkeypatch.setattr(sam, "decode_prompts", lambda *asked, **how: (room(asked[2]), decode_prompts(*asked, **how))[1])
+    with caplog.at_level(logging.WARNING):
+        images = segmenter.encode_many(windows)
+        found = segmenter.decode_many(images, boxes)
+    told = [record.getMessage() for record in caplog.records]
+    assert "trying 2" in told[0] and "windows" in told[0] and "boxes" in told[-1]
+    for image, other in zip(images, whole, strict=True):
+        torch.testing.assert_close(image.embedding, other.embedding, rtol=1e-3, atol=1e-4)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.logits, other.logits, rtol=1e-2, atol=1e-2)

@@ -31,3 +31,18 @@ class TestAgainstTransformers:
         assert torch.allclose(logits, theirs.pred_masks[0], atol=1e-5)
         assert torch.allclose(iou, theirs.iou_scores[0], atol=1e-5)
         assert theirs.pred_masks.std() > 0.1
+
+    def test_several_images_with_one_prompt_each(self) -> None:
+        model = _sam("tiny", 3)
+        generator = torch.Generator().manual_seed(0)
+        embeddings = torch.randn(4, 32, 16, 16, generator=generator)
+        boxes = 128 * torch.rand(1, 4, 4, generator=generator) + torch.tensor([0, 0, 100, 100])
+        with torch.inference_mode():
+            prompts = model.prompt_encoder(None, None, boxes, None)[0][0]
+            together = decode_prompts(model, share_image(model, embeddings), prompts, multimask=True)
+            alone = [
+                decode_prompts(model, share_image(model, embeddings[k : k + 1]), prompts[k : k + 1], multimask=True)
+                for k in range(4)
+            ]
+        for found, expected in zip(together, zip(*alone, strict=True), strict=True):
+            assert torch.allclose(found, torch.cat(expected), atol=1e-5)

@@ -80,3 +80,38 @@ def test_a_mask_is_part_of_the_question() -> None:
     asked = [segmenter.decode(scan, boxes=box, masks=each) for each in (None, mask, -mask, mask)]
     assert asked[1] is asked[3] and len({id(each) for each in asked}) == 3
     np.testing.assert_array_equal(inner.asked[1].masks, mask)
+
+
+class TogetherSegmenter(FakeSegmenter):
+    """Decodes boxes of several images at once."""
+
+    together = 0
+
+    def decode_many(self, images: Any, boxes: np.ndarray, *, multimask: bool = False) -> list[Decoded]:
+        self.together += 1
+        return [
+            self.decode(image, boxes=box[None], multimask=multimask) for image, box in zip(images, boxes, strict=True)
+        ]
+
+
+def test_boxes_of_several_images_are_answered_at_once_and_only_new_ones() -> None:
+    inner = TogetherSegmenter()
+    segmenter = CachedSegmenter(inner)
+    images = [segmenter.encode(np.full((20, 30), value, np.float32)) for value in (0.1, 0.2, 0.3)]
+    box = np.array([[2, 3, 8, 9]], np.float32)
+    known = segmenter.decode(images[0], boxes=box)
+    questions = [(image, box) for image in images]
+    segmenter.decode_boxes([*questions, questions[-1]])
+    assert (inner.together, len(inner.asked)) == (1, 3)
+    assert segmenter.decode(images[0], boxes=box) is known
+    for image in images:
+        segmenter.decode(image, boxes=box)
+    assert len(inner.asked) == 3
+
+
+def test_without_such_a_segmenter_each_box_is_decoded_when_it_is_asked() -> None:
+    inner = FakeSegmenter()
+    segmenter = CachedSegmenter(inner)
+    images = [segmenter.encode(np.full((20, 30), value, np.float32)) for value in (0.1, 0.2)]
+    segmenter.decode_boxes([(image, np.array([[2, 3, 8, 9]], np.float32)) for image in images])
+    assert not inner.asked

@@ -29,6 +29,7 @@ class Counted:
         self._count(patch, pipeline.encoder, "encode_text", len)
         self._count(patch, pipeline.segmenter, "encode_many", len)
         self._count(patch, pipeline.segmenter, "decode", lambda _: 1)
+        self._count(patch, pipeline.segmenter, "decode_many", len)
 
     def _count(self, patch: pytest.MonkeyPatch, model: Any, name: str, size: Any) -> None:
         real = getattr(model, name)
@@ -56,7 +57,7 @@ def test_demo_sees_a_scan_once_and_the_segmenter_each_window_once(
     demo: TextPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = counts(demo, monkeypatch, "breast tumor")
-    assert found == {"encode_dense_and_image": 1, "encode_many": 1, "decode": 3}
+    assert found == {"encode_dense_and_image": 1, "encode_many": 1, "decode_many": 3}
 
 
 def test_a_further_phrase_that_is_absent_costs_no_forward(demo: TextPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

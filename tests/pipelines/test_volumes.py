@@ -72,12 +72,17 @@ class TestBatches:
         encoder, segmenter = Colours(), SeeingSegmenter()
         pipeline(encoder, segmenter, batch=3)(volume_of(bright(1, 2, 3, 5)), "bright")
         assert encoder.sizes == [3, 3, 1]
-        assert segmenter.at_once == [2, 2]  # slices 1 and 2, then 3 and 5: a single plane is encoded as ever
+        assert segmenter.at_once == [2, 2]  # slices 1 and 2, then 3 and 5
 
-    def test_one_at_a_time_on_a_cpu_unless_asked(self) -> None:
+    def test_four_at_a_time_on_a_cpu_unless_asked(self) -> None:
         encoder, segmenter = Colours(), SeeingSegmenter()
         pipeline(encoder, segmenter)(volume_of(bright(1, 2)), "bright")
-        assert encoder.sizes == [1] * 7 and segmenter.at_once == []
+        assert encoder.sizes == [4, 3] and segmenter.at_once == [2]
+
+    def test_one_at_a_time_where_the_saliency_sees_one_view_after_the_other(self) -> None:
+        slow = pipeline()
+        object.__setattr__(slow._method, "sees_many", False)
+        assert slow.planes_at_once == 1
 
 
 class Notebook:

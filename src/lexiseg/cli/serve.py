@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lexiseg.cli.terminal import LogLevel, Threads, answer, reporting, set_up_logging
+from lexiseg.cli.terminal import AtOnce, LogLevel, Products, Threads, answer, reporting, set_up_logging
 from lexiseg.machine import use_threads
 
 
@@ -42,6 +42,8 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     threads: Threads = None,
+    batch: AtOnce = None,
+    precision: Products = "auto",
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
 ) -> None:
     """Serve a page: type a phrase, see why, correct it with a click, take the mask away.
@@ -62,6 +64,8 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
             token="" if token == "new" else token,  # noqa: S105  (not a password: a word)
             preset=preset,
             device=device,
+            precision=precision,
+            batch=batch,
             folder=folder,
             results=results,
             phrases=tuple(text or ()),

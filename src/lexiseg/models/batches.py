@@ -27,6 +27,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("not enough memory" in told or "out of memory" in told)
 
 
+def views_at_once(side: int, device: torch.device) -> int:
+    """How many square inputs go through a network at once where nobody says.
+
+    Eight, and on a CPU as many as have the pixels of one of 512: what is larger fills its cores alone, and several at
+    once only need more memory.
+
+    Example:
+        >>> views_at_once(192, torch.device("cpu")), views_at_once(1024, torch.device("cpu"))
+        (7, 1)
+    """
+    return 8 if device.type != "cpu" else max(1, min(8, 512**2 // side**2))
+
+
 def in_batches(
     items: Sequence[T], batch: int, work: Callable[[Sequence[T]], R], *, what: str, device: torch.device
 ) -> Iterator[R]:

@@ -110,7 +110,7 @@ class FPNTower(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Maps (B, num_features, h, w) to one embedding (B, num_classes)."""
         if self.global_pool == "avg":
-            x = x.mean((2, 3))
+            x = x.flatten(1) if x.shape[2:] == (1, 1) else x.mean((2, 3))
         return x if pre_logits else torch.as_tensor(self.classifier(x))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lexiseg.errors import DownloadFailed, UnavailableDevice, UsageError
+from lexiseg.errors import DownloadFailed, UnavailableDevice
 from lexiseg.models.families import ModelFiles, load_model
 from lexiseg.models.weights import hub
 from lexiseg.models.weights.records import (
@@ -22,12 +22,10 @@ from lexiseg.models.weights.records import (
     pulled_folder,
     read_record,
 )
+from lexiseg.settings import check_precision
 
 if TYPE_CHECKING:
     from lexiseg.models.protocols import Encoder, Segmenter
-
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -77,16 +75,6 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
             logger.warning("bfloat16 is emulated on %s, several times slower than float32; use precision auto", device)
         return torch.bfloat16
     return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
-
-
-def check_precision(name: str) -> None:
-    """See that there is such a number format.
-
-    Raises:
-        UsageError: the name is none of auto, float32, bfloat16.
-    """
-    if name not in PRECISIONS:
-        raise UsageError(f"unknown precision {name!r}: expected one of {', '.join(PRECISIONS)}")
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -200,7 +200,7 @@ class Segmenter(Protocol):
         """Encode a scan, float32 in [0, 1], shape (H, W) or (H, W, 3)."""
 
     def encode_many(self, scans: Sequence[FloatArray]) -> list[EncodedImage]:
-        """Encode several scans of any sizes in one forward; equal to `encode` up to rounding."""
+        """Encode several scans of any sizes, as many at once as pay; equal to `encode` up to rounding."""
 
     def decode(
         self,
@@ -232,6 +232,16 @@ class Segmenter(Protocol):
 
     def upsample(self, logits: Tensor, image: EncodedImage) -> Tensor:
         """Low-resolution logits (..., h, w) to logits on the scan's grid (..., H, W); threshold at 0."""
+
+
+@runtime_checkable
+class ManyDecoder(Protocol):
+    """What a segmenter offers besides that decodes boxes in several scans at once."""
+
+    def decode_many(
+        self, images: Sequence[EncodedImage], boxes: np.ndarray, *, multimask: bool = False
+    ) -> list[Decoded]:
+        """What `decode` answers for one box (N, 4) in each of N images, up to rounding."""
 
 
 @runtime_checkable

@@ -204,9 +204,14 @@ class TextPipeline(ABC):
             proposals=tuple(each.proposals for each in answers if each.proposals is not None) if keep_stages else (),
         )
 
+    @property
+    def planes_at_once(self) -> int:
+        """Planes of a volume that go through the models together where nobody says; a killed run loses as many."""
+        return 1 if self.segmenter.device.type == "cpu" else 8
+
     def _parts(self, count: int) -> list[range]:
         """Planes that go through the models at once, always cut alike: a resumed run sees the same."""
-        size = self._volume.batch or (1 if self.segmenter.device.type == "cpu" else 8)
+        size = self._volume.batch or self.planes_at_once
         return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
     def _pack(self, results: PlaneResults) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.models.protocols import Decoded, EncodedImage, Segmenter
+from lexiseg.models.protocols import Decoded, EncodedImage, ManyDecoder, Segmenter
 from lexiseg.values.arrays import BoolArray, FloatArray
 
 Key = tuple[tuple[int, ...], bytes]
@@ -101,13 +101,14 @@ class CachedSegmenter:
         self._own[key] = found
         return found
 
-    def encode_many(self, scans: Sequence[FloatArray], at_once: int = 8) -> list[EncodedImage]:
-        """As the segmenter does, so many at once, of those that it did not encode before."""
+    def encode_many(self, scans: Sequence[FloatArray], at_once: int = 0) -> list[EncodedImage]:
+        """As the segmenter does, at most so many at once (0: as it pleases), of those that it did not encode before."""
         keys = [_key(pixels) for pixels in scans]
         new = {key: pixels for key, pixels in zip(keys, scans, strict=True) if self._found(key) is None}
         waiting = list(new.items())
-        for start in range(0, len(waiting), at_once):
-            part = waiting[start : start + at_once]
+        size = at_once or max(1, len(waiting))
+        for start in range(0, len(waiting), size):
+            part = waiting[start : start + size]
             made = self._segmenter.encode_many([pixels for _, pixels in part])
             for (key, _), image in zip(part, made, strict=True):
                 self._own[key] = self._keep(key, image)
@@ -123,6 +124,23 @@ class CachedSegmenter:
             self._encodings.put(key, image)
         return image
 
+    def decode_boxes(self, questions: Sequence[tuple[EncodedImage, np.ndarray]], *, multimask: bool = False) -> None:
+        """Answer several questions of one box (1, 4) each, at once where the segmenter can; `decode` then has them."""
+        if not isinstance(self._segmenter, ManyDecoder):
+            return
+        new = {
+            key: question
+            for question in questions
+            if (key := _question(question[0], multimask, question[1])) not in self._answers
+        }
+        if len(new) < 2:
+            return
+        images = [image for image, _ in new.values()]
+        found = self._segmenter.decode_many(
+            images, np.concatenate([boxes for _, boxes in new.values()]), multimask=multimask
+        )
+        self._answers |= dict(zip(new, zip(images, found, strict=True), strict=True))
+
     def decode(
         self,
         image: EncodedImage,
@@ -134,8 +152,7 @@ class CachedSegmenter:
         multimask: bool = False,
     ) -> Decoded:
         """As the segmenter does, or what it answered to the same prompts before."""
-        asked = (None if each is None else each.tobytes() for each in (boxes, points, labels, masks))
-        key = (id(image), multimask, *asked)
+        key = _question(image, multimask, boxes, points, labels, masks)
         if key in self._answers:
             return self._answers[key][1]
         extra = {} if masks is None else {"masks": masks}
@@ -152,6 +169,11 @@ class CachedSegmenter:
     def shrink(self, mask: BoolArray, image: EncodedImage) -> np.ndarray:
         """As the segmenter does."""
         return self._segmenter.shrink(mask, image)
+
+
+def _question(image: EncodedImage, multimask: bool, *prompts: np.ndarray | None) -> Hashable:
+    asked = [None if each is None else each.tobytes() for each in prompts]
+    return (id(image), multimask, *asked, *[None] * (4 - len(asked)))
 
 
 def _key(pixels: FloatArray) -> Key:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lexiseg.models.protocols import EncodedImage, Segmenter
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.preset import MaskSettings
 from lexiseg.pipelines.results import MaskEstimate
 from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
@@ -177,6 +178,14 @@ def segment_best(
     """
     if settings.fusion == "region":
         return 0, MaskEstimate(_clean(region.mask, settings), 1.0, region.probability)
+    if isinstance(segmenter, CachedSegmenter):
+        asked = [query for queries, _ in choices for views in queries for query in views]
+        plain = [
+            (each.image, each.boxes)
+            for each in asked
+            if each.boxes is not None and each.points is None and each.masks is None
+        ]
+        segmenter.decode_boxes(plain, multimask=settings.multimask)
     outlines = [_outline(segmenter, queries, region, settings) for queries, _ in choices]
     worth = [
         iou * _overlap(probability > 0.5, of) for (probability, iou), (_, of) in zip(outlines, choices, strict=True)

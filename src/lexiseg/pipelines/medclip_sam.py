@@ -62,6 +62,11 @@ class MedclipSam(TextPipeline):
         threshold: float | None = self._presence.threshold
         return threshold
 
+    @property
+    def planes_at_once(self) -> int:
+        """On a CPU a few gain a little, where one forward sees them all."""
+        return max(4, super().planes_at_once) if self._method.sees_many else super().planes_at_once
+
     def segment_plane(
         self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
     ) -> PlaneResults:
@@ -80,18 +85,17 @@ class MedclipSam(TextPipeline):
         drafts = [
             [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
         ]
-        if len(planes) > 1:
-            with timer("segmenter"):
-                segmenter.encode_many(
-                    [
-                        window
-                        for plane, of in zip(planes, drafts, strict=True)
-                        for draft in of
-                        for prompts, _ in draft.choices
-                        for window in query_windows(plane.pixels, prompts, self._mask)
-                    ],
-                    len(planes),
-                )
+        with timer("segmenter"):
+            segmenter.encode_many(
+                [
+                    window
+                    for plane, of in zip(planes, drafts, strict=True)
+                    for draft in of
+                    for prompts, _ in draft.choices
+                    for window in query_windows(plane.pixels, prompts, self._mask)
+                ],
+                self.preset["volume"].batch,
+            )
         return [
             PlaneResults(tuple(self._draw(plane, draft, segmenter, timer) for draft in of))
             for plane, of in zip(planes, drafts, strict=True)

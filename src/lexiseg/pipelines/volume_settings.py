@@ -24,7 +24,8 @@ class VolumeSettings:
         plane: the plane in which a volume is looked at: auto (of acquisition), axial, coronal or sagittal.
         window: which values are black and white: auto, file, percentiles, lung, soft-tissue, bone, brain, or
             CENTRE,WIDTH; see `lexiseg.values.window.check_window`. An image whose file has units takes it too.
-        batch: how many slices go through the models at once; 0 for one on a CPU and eight elsewhere.
+        batch: how many slices go through the models at once; 0 for eight, and on a CPU for four where the saliency is
+            dense and one elsewhere.
         propagate: the surest slices are carried to their neighbours by the segmenter, see `PropagationSettings`;
             what they do not reach stays empty.
         smoothing: mm, the standard deviation of a Gaussian along the normal, over the probabilities of the slices

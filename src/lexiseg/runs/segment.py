@@ -16,6 +16,7 @@ from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
+from lexiseg.settings import check_precision
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 
@@ -246,14 +247,14 @@ def segment_files(
     if request.options.deidentify:
         own_pseudonyms()
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
+    check_precision(request.precision)
     # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
     with starting():
-        from lexiseg.models.loading import check_precision, resolve_device
+        from lexiseg.models.loading import resolve_device
         from lexiseg.pipelines import loading
         from lexiseg.runs.batch import run_batch
         from lexiseg.runs.tuned import tuned_pipeline
 
-        check_precision(request.precision)
         resolve_device(request.device)
         pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
     tuned = None

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -138,7 +138,13 @@ class Raw:
 
 
 class SaliencyMethod(SaliencySettings, ABC):
-    """Where is the phrase?  A new method is a subclass of its settings and of this, with one hook."""
+    """Where is the phrase?  A new method is a subclass of its settings and of this, with one hook.
+
+    Attributes:
+        sees_many: `compute_many` takes its views through the encoder together.
+    """
+
+    sees_many: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

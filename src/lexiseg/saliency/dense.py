@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -87,6 +87,8 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
     Test-time averaging: ``shifts`` (below) and ``framing="pyramid"`` (two scales).  Flips are not offered: a
     mirrored left lung is a right lung.
     """
+
+    sees_many: ClassVar[bool] = True
 
     def compute_maps(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress

@@ -24,11 +24,13 @@ class Models:
     Args:
         default: the preset's name or file that answers unless another is asked for.
         device: see `lexiseg.load`.
+        precision: see `lexiseg.load`.
+        batch: see `Preset.at_once`; None for what each preset says.
         encodings: bytes of encodings that are kept.
         load: makes a preset's pipeline; `lexiseg.pipelines.loading.load` when None.
 
     Raises:
-        UsageError: the preset is unknown, or a yardstick that needs true masks.
+        UsageError: the preset is unknown, or a yardstick that needs true masks; the batch is none.
     """
 
     def __init__(
@@ -36,17 +38,22 @@ class Models:
         default: str,
         *,
         device: str = "auto",
+        precision: str = "auto",
+        batch: int | None = None,
         encodings: int = 2**29,
         load: Callable[[Preset], TextPipeline] | None = None,
     ) -> None:
         chosen = load_preset(default)
         if chosen.needs_truth:
             raise UsageError(f"the preset {chosen.name!r} needs true masks; expected one that a phrase is enough for")
-        self.default, self._device, self._limit = chosen.name, device, encodings
+        self.default, self._device, self._precision, self._limit = chosen.name, device, precision, encodings
         self._maker = load
         named = {name: load_preset(name) for name in preset_names()}
-        self.presets = {name: preset for name, preset in {**named, chosen.name: chosen}.items()
-                        if not preset.needs_truth}  # fmt: skip
+        self.presets = {
+            name: preset if batch is None else preset.at_once(batch)
+            for name, preset in {**named, chosen.name: chosen}.items()
+            if not preset.needs_truth
+        }
         self._lock = threading.Lock()
         self._later: dict[str, Later] = {}
         self._encodings: EncodingCache | None = None
@@ -107,4 +114,4 @@ class Models:
             if other.ready and (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter):
                 real = other.real()
                 return loading.PIPELINES[chosen.pipeline](chosen, real.encoder, real.segmenter)
-        return loading.load(chosen, device=self._device)
+        return loading.load(chosen, device=self._device, precision=self._precision)

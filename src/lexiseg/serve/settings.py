@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lexiseg.errors import UsageError
+from lexiseg.settings import check_precision
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -55,6 +56,8 @@ class ServeSettings:
         token: what a visitor must know; None for none on loopback, and for a new one elsewhere; "" asks for a new one.
         preset: that answers unless another is asked for.
         device: see `lexiseg.load`.
+        precision: see `lexiseg.load`.
+        batch: see `Preset.at_once`; None for what each preset says.
         folder: scans for a worklist; None for none.
         manifest: a CSV of scans for a worklist; None for none.
         results: where the worklist's masks and results.csv go, or a finished run to be reviewed.
@@ -72,6 +75,8 @@ class ServeSettings:
     token: str | None = None
     preset: str = "demo"
     device: str = "auto"
+    precision: str = "auto"
+    batch: int | None = None
     folder: Path | None = None
     manifest: Path | None = None
     results: Path | None = None
@@ -83,6 +88,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port is {self.port}; expected 0 to 65535")
+        check_precision(self.precision)
         if self.token and (len(self.token) < 16 or not self.token.isascii() or not self.token.isprintable()):
             raise UsageError("the token is too short or not plain; expected 16 or more letters and digits")
 

@@ -28,6 +28,8 @@ from lexiseg.models.encoders.open_clip_dense import (
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
 from lexiseg.models.encoders.open_clip_known import KnownWordings, read_known, sentences_of
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
+from lexiseg.models.fpn import EnsembleTower, FPNTower
+from lexiseg.models.lean import LeanCopy
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Encoder
 from lexiseg.models.weights.records import WeightsInfo
@@ -109,6 +111,9 @@ class OpenClipEncoder:
         self._name = name
         self._device = device
         self._dtype = resolve_precision(precision, device)
+        tower = self._model.visual
+        own = isinstance(getattr(tower, "trunk", None), FPNTower | EnsembleTower)
+        self._lean = LeanCopy(tower, device=device, dtype=self._dtype) if own else None
         self.weights = weights
         self._known = known
         size = self._model.visual.preprocess_cfg["size"]
@@ -144,6 +149,7 @@ class OpenClipEncoder:
     @property
     def model(self) -> nn.Module:
         """The open_clip model itself, for training and for whoever needs what the protocol does not offer."""
+        self._lean = None  # whoever has the model may train it
         return self._model  # type: ignore[no-any-return]
 
     @property
@@ -206,7 +212,9 @@ class OpenClipEncoder:
             with _differentiable(), autocast(self._device, self._dtype):
                 return self._embed(self._normalised(pixels.detach().clone()))
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            features = self._embed(self._normalised(pixels))
+            tower, normalised = self._answering(pixels)
+            whole = self._model.encode_image if tower is self._model.visual else tower
+            features = nn.functional.normalize(whole(normalised).float(), dim=-1)
         return _outside(features)
 
     def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:
@@ -214,13 +222,13 @@ class OpenClipEncoder:
         if attention != "value":
             return self.encode_dense_and_image(pixels, attention)[0]
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            features = dense_features(self._model.visual, self._normalised(pixels))
+            features = dense_features(*self._answering(pixels))
         return _outside(unit(features))
 
     def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
         """Both of the above; one forward but for a ViT's value path."""
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            tower, normalised = self._model.visual, self._normalised(pixels)
+            tower, normalised = self._answering(pixels)
             if attention == "value":
                 dense, whole = dense_and_whole_features(tower, normalised, self._model.encode_image)
             else:
@@ -300,6 +308,14 @@ class OpenClipEncoder:
                 f"got pixels of shape {tuple(pixels.shape)}, expected (B, {', '.join(map(str, expected))})"
             )
         return (pixels.to(self._device, torch.float32) - self._mean) / self._std
+
+    def _answering(self, pixels: Tensor) -> tuple[Any, Tensor]:
+        """The image tower that only answers, and what it is shown; the model's own where a layer is patched."""
+        normalised = self._normalised(pixels)
+        lean = self._lean
+        if lean is None or _PATCHES.get():
+            return self._model.visual, normalised
+        return lean.made, normalised.contiguous(memory_format=torch.channels_last)
 
     def _embed(self, normalised: Tensor) -> Tensor:
         features = self._model.encode_image(normalised)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.encoders.open_clip_attention import watch
 from lexiseg.models.encoders.open_clip_layers import as_map, hooked
+from lexiseg.models.fpn import EnsembleTower, FPNTower
 
 
 def dense_features(tower: Any, pixels: Tensor) -> Tensor:
@@ -163,6 +164,8 @@ def _attends_with_one_query(trunk: Any) -> bool:
 
 
 def _refuse_attention_pools(tower: Any) -> None:
+    if isinstance(tower.trunk, FPNTower | EnsembleTower):
+        return  # theirs is a mean; and looking through their hundreds of modules takes longer than projecting
     # timm's attention pools and open_clip's own ("abs_attn", "rot_attn") mix positions with learnt queries.
     if any("AttentionPool" in type(m).__name__ or "ClassAttn" in type(m).__name__ for m in tower.modules()):
         raise _unsupported(tower.trunk)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from lexiseg.errors import UnsupportedByModel
+from lexiseg.models.batches import in_batches, views_at_once
+from lexiseg.models.lean import LeanCopy
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.models.segmenters.prompts import check_prompts, three_channels
@@ -95,6 +97,8 @@ class SamSegmenter:
         self._size = int(model.config.vision_config.image_size)
         self._batch = prompt_batch or _prompts_at_once(model.config, device)
         self._takes_masks = _was_taught_masks(model)
+        tower = getattr(self._model.vision_encoder, "tower", None)
+        self._lean = None if tower is None else LeanCopy(tower, device=device, dtype=self._dtype)
         self.weights = weights
 
     @property
@@ -110,6 +114,7 @@ class SamSegmenter:
     @property
     def model(self) -> Any:
         """The SamModel itself, for training and for whoever needs what the protocol does not offer."""
+        self._lean = None  # whoever has the model may train it
         return self._model
 
     @property
@@ -131,24 +136,35 @@ class SamSegmenter:
         return self.encode_many([pixels])[0]
 
     def encode_many(self, scans: Sequence[FloatArray]) -> list[SamImage]:
-        """Encode several scans in one forward: each is padded to the same square.
+        """Encode several scans, some at once: each is padded to the same square.
 
         Raises:
             ValueError: an array has another shape than `encode` takes, or there is none.
         """
         if not scans:
             raise ValueError("got no scan to encode, expected at least one")
+        at_once = views_at_once(self._size, self._device)
+        parts = in_batches(scans, at_once, self._encode_together, what="windows", device=self._device)
+        return [image for part in parts for image in part]
+
+    def _encode_together(self, scans: Sequence[FloatArray]) -> list[SamImage]:
         prepared = [self._prepare(pixels) for pixels in scans]
         batch = torch.cat([values for values, _ in prepared]).to(self._device)
         with torch.inference_mode(), autocast(self._device, self._dtype):
-            embeddings = self._model.get_image_embeddings(batch)
+            embeddings = self._embed(batch).float()
         return [
             # A copy of its own: a view would keep the whole batch in memory.
-            SamImage(
-                _grid_of(pixels), embeddings[k : k + 1].float().clone() if len(scans) > 1 else embeddings.float(), shape
-            )
+            SamImage(_grid_of(pixels), embeddings[k : k + 1].clone() if len(scans) > 1 else embeddings, shape)
             for k, (pixels, (_, shape)) in enumerate(zip(scans, prepared, strict=True))
         ]
+
+    def _embed(self, batch: Tensor) -> Tensor:
+        """Padded squares (B, 3, S, S) to embeddings (B, C, h, w)."""
+        lean = self._lean
+        if lean is None:
+            return self._model.get_image_embeddings(batch)  # type: ignore[no-any-return]
+        found: Tensor = lean.made.forward_features(batch.contiguous(memory_format=torch.channels_last))
+        return found.contiguous()
 
     def _prepare(self, pixels: FloatArray) -> tuple[Tensor, tuple[int, int]]:
         """A scan in the padded square (1, 3, S, S), and how much of it the scan fills."""
@@ -216,6 +232,35 @@ class SamSegmenter:
                 logits.append(drawn)
                 ious.append(estimates)
         return Decoded(torch.cat(logits), torch.cat(ious), grid)
+
+    def decode_many(
+        self, images: Sequence[EncodedImage], boxes: np.ndarray, *, multimask: bool = False
+    ) -> list[Decoded]:
+        """See `ManyDecoder`.
+
+        Raises:
+            ValueError: as `decode`, or not as many boxes as images.
+            TypeError: as `decode`.
+        """
+        seen = [_own(image) for image in images]
+        if check_prompts(boxes, None, None) != len(seen):
+            raise ValueError(f"got {len(boxes)} boxes and {len(seen)} images, expected as many")
+        scales = [(image.input_shape[1] / image.shape[1], image.input_shape[0] / image.shape[0]) * 2 for image in seen]
+        corners = self._tensor(boxes) * self._tensor(np.array(scales))
+
+        def decode(part: Sequence[int]) -> list[Decoded]:
+            shown = [seen[k] for k in part]
+            with torch.inference_mode():
+                prompts, _ = self._model.prompt_encoder(None, None, corners[None, part[0] : part[-1] + 1], None)
+                shared = share_image(self._model, torch.cat([image.embedding for image in shown]).to(self._device))
+                logits, ious = decode_prompts(self._model, shared, prompts[0], multimask=multimask)
+            return [
+                Decoded(logits[k : k + 1], ious[k : k + 1], self._grid(image, self._low))
+                for k, image in enumerate(shown)
+            ]
+
+        parts = in_batches(range(len(seen)), self._batch, decode, what="boxes", device=self._device)
+        return [decoded for part in parts for decoded in part]
 
     def _questions(
         self, prompts: Tensor, embedding: Tensor, masks: np.ndarray | None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2.functional import resize
 
+from lexiseg.models.batches import in_batches, views_at_once
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
 from lexiseg.models.segmenters.prompts import check_prompts, three_channels
@@ -106,13 +107,18 @@ class Sam2Segmenter:
         return self.encode_many([pixels])[0]
 
     def encode_many(self, scans: Sequence[FloatArray]) -> list[Sam2Image]:
-        """Encode several scans of any sizes in one forward.
+        """Encode several scans of any sizes, some at once.
 
         Raises:
             ValueError: an array has another shape than `encode` takes, or there is none.
         """
         if not scans:
             raise ValueError("got no scan to encode, expected at least one")
+        at_once = views_at_once(self._size, self._device)
+        parts = in_batches(scans, at_once, self._encode_together, what="windows", device=self._device)
+        return [image for part in parts for image in part]
+
+    def _encode_together(self, scans: Sequence[FloatArray]) -> list[Sam2Image]:
         batch = torch.stack([self._prepare(pixels) for pixels in scans]).to(self._device)
         with torch.inference_mode(), autocast(self._device, self._dtype):
             found = self._model.get_image_features(batch, return_dict=True)

@@ -1,4 +1,4 @@
-"""SAM's mask decoder for many prompts of one image: the same function with less arithmetic."""
+"""SAM's mask decoder for many prompts, of one image or of one each: the same function with less arithmetic."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.nn.functional import layer_norm
 class SharedImage:
     """What the decoder needs of an image, the same for all of its prompts; made by `share_image`.
 
-    With L = h w image tokens of C channels, and attention heads of d channels:
+    With L = h w image tokens of C channels, and attention heads of d channels; of N images, each of which has one
+    prompt, there is an axis of N before L, but for the positions:
 
     Attributes:
         tokens: (L, C), the encoder's embedding with that of the mask prompt, or of "no mask given", added.
@@ -38,13 +39,14 @@ def share_image(model: Any, embedding: Tensor, mask: Tensor | None = None) -> Sh
 
     Args:
         model: a SamModel.
-        embedding: (1, C, h, w) from its image encoder.
+        embedding: (1, C, h, w) from its image encoder; (N, C, h, w) where N prompts have an image each.
         mask: (1, C, h, w) a mask as its prompt encoder embeds it; None for "no mask given".
     """
     first = model.mask_decoder.transformer.layers[0]
     into, back = first.cross_attn_token_to_image, first.cross_attn_image_to_token
     seen = model.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1) if mask is None else mask
-    tokens = (embedding + seen)[0].flatten(1).T.contiguous()
+    tokens = (embedding + seen).flatten(2).mT.contiguous()
+    tokens = tokens[0] if len(tokens) == 1 else tokens
     positions = model.get_image_wide_positional_embeddings()[0].flatten(1).T.contiguous()
     placed = tokens + positions
     return SharedImage(
@@ -101,14 +103,13 @@ def _first_layer(layer: Any, places: Tensor, image: SharedImage) -> tuple[Tensor
     tokens = layer.layer_norm1(_among(layer.self_attn, places, places))
     attention = layer.cross_attn_token_to_image
     query = _heads(attention.q_proj(tokens + places), attention)
-    weights = (attention.scaling * query.flatten(1, 2) @ image.keys.mT).softmax(-1)
-    found = (weights @ image.values).view_as(query)
+    weights = _times(attention.scaling * query, image.keys.mT).softmax(-1)
+    found = _times(weights, image.values)
     tokens = layer.layer_norm2(tokens + attention.out_proj(_join(found)))
     tokens = layer.layer_norm3(tokens + layer.mlp(tokens))
     attention = layer.cross_attn_image_to_token
     key = _heads(attention.k_proj(tokens + places), attention)
-    scores = attention.scaling * key.flatten(1, 2) @ image.queries.mT
-    scores = scores.view(*key.shape[:-1], -1).transpose(0, 1)
+    scores = _times(attention.scaling * key, image.queries.mT).transpose(0, 1)
     pixels = _spread(attention, scores, tokens, image.tokens)
     return tokens, layer.layer_norm4(pixels)
 
@@ -129,6 +130,13 @@ def _later_layer(
     scores = (query.flatten(1, 2) @ placed.mT).view(*key.shape[:-1], -1) + bias
     pixels = _spread(attention, scores, tokens, pixels)
     return tokens, layer.layer_norm4(pixels)
+
+
+def _times(rows: Tensor, shared: Tensor) -> Tensor:
+    """Rows (heads, N, T, K) times a matrix (heads, K, M) that all N share, or (heads, N, K, M) of their own."""
+    if shared.ndim == 4:
+        return rows @ shared
+    return (rows.flatten(1, 2) @ shared).view(*rows.shape[:-1], -1)
 
 
 def _among(attention: Any, query: Tensor, value: Tensor) -> Tensor:

@@ -79,6 +79,14 @@ class SamHQSegmenter(SamSegmenter):
             raise ValueError("got no scan to encode, expected at least one")
         return [self.encode(pixels) for pixels in scans]
 
+    def decode_many(
+        self, images: Sequence[EncodedImage], boxes: np.ndarray, *, multimask: bool = False
+    ) -> list[Decoded]:
+        """See `ManyDecoder`: one after the other, since early features go in too."""
+        return [
+            self.decode(image, boxes=box[None], multimask=multimask) for image, box in zip(images, boxes, strict=True)
+        ]
+
     def decode(
         self,
         image: EncodedImage,

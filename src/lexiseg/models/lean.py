@@ -1,0 +1,130 @@
+"""Networks as they are only asked: the same function, without what training needs.
+
+A convolution and the norm after it are one convolution, weights are in the number format in which they are multiplied
+and not cast again for each scan, and maps keep their channels last, as the fastest kernels have them.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from itertools import pairwise
+from threading import Lock
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class _Gelu(nn.Module):
+    """GELU of maps with their channels last, as one contiguous array: torch's fast kernel takes no other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.is_contiguous():
+            return gelu(x)
+        return gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _Places:
+    """What a Hiera adds to its positions, interpolated once for a size of scan and not for each scan."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self._last: tuple[tuple[Any, ...], Tensor] = (), torch.empty(0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        kind = (*x.shape[1:], x.dtype, x.device)
+        known, table = self._last
+        if known != kind:
+            table = type(self._network)._pos_embed(self._network, x.new_zeros(1, *x.shape[1:]))
+            self._last = kind, table
+        return x + table
+
+
+def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
+    """A copy of a network of `models.fpn` or of MobileSAM's, for evaluation under `autocast(device, dtype)`.
+
+    What does not change is shared with the network, whose weights stay as they are. The copy does not follow where they
+    are trained later. It takes pixels whose memory format is channels last.
+
+    Only for networks that call what they hold in order: every batch norm that stands after a convolution is taken to be
+    applied to it.
+
+    Args:
+        network: in evaluation mode, on its device.
+        device: where it is.
+        dtype: of its matrix products.
+
+    Example:
+        >>> whole = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU()).eval()
+        >>> lean(whole, device=torch.device("cpu"), dtype=torch.float32)
+        Sequential(
+          (0): Conv2d(3, 8, kernel_size=(1, 1), stride=(1, 1))
+          (1): Identity()
+          (2): ReLU()
+        )
+    """
+    shared: dict[int, Any] = {id(each): each for each in (*network.parameters(), *network.buffers())}
+    made = deepcopy(network, shared)
+    for module in list(made.modules()):
+        _fold(module)
+    for module in list(made.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == "GELU":  # torch's, and timm's of the same name
+                setattr(module, name, _Gelu())
+        if hasattr(module, "_pos_embed") and hasattr(module, "pos_embed_window"):
+            object.__setattr__(module, "_pos_embed", _Places(module))
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _cast(module, dtype)
+        if device.type == "cpu" and dtype == torch.bfloat16:
+            _attend_by_products(module, dtype)
+    return made.requires_grad_(False)
+
+
+def _fold(module: nn.Module) -> None:
+    """Each convolution of the module's own with the norm that stands after it."""
+    children = list(module.named_children())
+    for (name, first), (after, norm) in pairwise(children):
+        if isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(first, norm))
+            # timm's norms have their activation inside.
+            setattr(module, after, getattr(norm, "act", nn.Identity()))
+
+
+def _cast(layer: nn.Conv2d | nn.Linear, dtype: torch.dtype) -> None:
+    weight = layer.weight.detach().to(dtype)
+    if weight.ndim == 4:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    layer.weight = nn.Parameter(weight)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias.detach().to(dtype))
+
+
+def _attend_by_products(module: nn.Module, dtype: torch.dtype) -> None:
+    """Attention as two matrix products: in bfloat16 torch's fused kernel takes twice as long on a CPU."""
+    attention: Any = module
+    if hasattr(attention, "fused_attn"):
+        attention.fused_attn = False
+    if hasattr(attention, "attention_biases"):  # TinyViT's
+        attention.attention_biases = nn.Parameter(attention.attention_biases.detach().to(dtype))
+        attention.attention_bias_cache = {}
+
+
+class LeanCopy:
+    """A network's lean copy, made when it is first asked for; see `lean`."""
+
+    def __init__(self, network: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._network, self._device, self._dtype = network, device, dtype
+        self._made: Any = None
+        self._lock = Lock()
+
+    @property
+    def made(self) -> Any:
+        """The copy."""
+        with self._lock, torch.inference_mode(False):
+            if self._made is None:
+                self._made = lean(self._network, device=self._device, dtype=self._dtype)
+            return self._made

@@ -1,0 +1,103 @@
+"""Lean copies: the same function with less work, and nothing of the network changed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from lexiseg.models.fpn import ARCHITECTURES
+from lexiseg.models.lean import LeanCopy, lean
+from lexiseg.models.loading import autocast, load_encoder, load_segmenter
+from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
+
+CPU = torch.device("cpu")
+NAMES = (*(each.__name__ for each in ARCHITECTURES if "lite2_tiny" not in each.__name__), MOBILE_SAM_TOWER)
+
+
+def trained(name: str) -> nn.Module:
+    """A network in evaluation mode whose norms are not what they were initialised to."""
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(name, num_classes=0, num_features=32).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean):
+                nn.init.normal_(tensor, 0.5, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lean_copy_computes_the_same(name: str) -> None:
+    network = trained(name).double()
+    before = copy.deepcopy(network.state_dict())
+    made = lean(network, device=CPU, dtype=torch.float64)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in made.modules())
+    pixels = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = network.forward_features(pixels)
+        found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_bfloat16_it_is_no_further_off_than_the_network_is(name: str) -> None:
+    network = trained(name)
+    made = lean(network, device=CPU, dtype=torch.bfloat16)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        exact = network.forward_features(pixels)
+        with autocast(CPU, torch.bfloat16):
+            usual = network.forward_features(pixels).float()
+            found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last)).float()
+    # Twice: roundings fall otherwise, since folded weights round otherwise.
+    assert (found - exact).norm() <= 2 * (usual - exact).norm()
+
+
+def test_its_positions_follow_the_size_of_the_scan() -> None:
+    network = trained("fpn_sam2_hiera_tiny").double()
+    made = lean(network, device=CPU, dtype=torch.float64)
+    with torch.inference_mode():
+        for side in (64, 96, 96, 64):
+            pixels = torch.rand(1, 3, side, side, dtype=torch.float64)
+            expected = network.forward_features(pixels)
+            torch.testing.assert_close(made.forward_features(pixels), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_it_shares_is_not_copied() -> None:
+    network = trained("fpn_sam2_hiera_tiny")
+    own = {tensor.data_ptr() for tensor in network.parameters()}
+    made = lean(network, device=CPU, dtype=torch.float32)
+    linear = [module.weight for module in made.modules() if isinstance(module, nn.Linear)]
+    assert linear and all(weight.data_ptr() in own for weight in linear)
+
+
+def test_it_is_made_once_and_takes_no_gradient() -> None:
+    whole = LeanCopy(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval(), device=CPU, dtype=torch.float32)
+    with torch.inference_mode():
+        made = whole.made
+    assert whole.made is made
+    assert not any(tensor.requires_grad or tensor.is_inference() for tensor in made.parameters())
+
+
+@pytest.mark.parametrize("load", [load_encoder, load_segmenter])
+def test_whoever_takes_the_model_sees_what_becomes_of_it(load: object) -> None:
+    made = load("bundled", device="cpu", precision="float32")  # type: ignore[operator]
+    size = 192 if load is load_segmenter else made.input_size
+
+    def answer() -> torch.Tensor:
+        pixels = torch.rand(size, size, generator=torch.Generator().manual_seed(0))
+        if load is load_segmenter:
+            return made.encode(pixels.numpy()).embedding  # type: ignore[no-any-return]
+        return made.encode_image(pixels.expand(1, 3, size, size))  # type: ignore[no-any-return]
+
+    before = answer()
+    tower = made.model.vision_encoder if load is load_segmenter else made.model.visual
+    torch.testing.assert_close(answer(), before, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():
+        next(tower.parameters()).mul_(2)
+    assert not torch.allclose(answer(), before, rtol=1e-3, atol=1e-4)
