@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sam3_files
 import torch
+from fake_segmenter import FakeSegmenter
 from regions_of import Box, filled
 from scans_of import preset_of, volume_of
 
@@ -111,6 +112,12 @@ class TestSettings:
     def test_an_encoders_sections_are_not_read(self) -> None:
         with pytest.raises(UsageError, match="'sam3' reads no section saliency"):
             load_preset("sam3", saliency={"method": "dense"})
+
+
+def test_a_segmenter_that_reads_no_text() -> None:
+    encoder: Any = NoEncoder(torch.device("cpu"), "float32")
+    with pytest.raises(UsageError, match="fake segmenter reads no text; expected SAM 3"):
+        Sam3(load_preset("sam3"), encoder, FakeSegmenter())
 
 
 def test_the_preset_with_a_folder(tmp_path: Path, scan: Image) -> None:

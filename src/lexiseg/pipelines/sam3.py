@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 
+from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Encoder, Instances, Segmenter, TextSegmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
 from lexiseg.pipelines.cache import CachedSegmenter
@@ -32,7 +33,9 @@ class Sam3(TextPipeline):
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
         super().__init__(preset, encoder, segmenter)
-        self._reader = cast(TextSegmenter, cast(Any, segmenter))
+        if not isinstance(segmenter, TextSegmenter):
+            raise UsageError(f"{segmenter.name} reads no text; expected SAM 3, such as facebook/sam3")
+        self._reader: TextSegmenter = segmenter
         self._instances, self._presence = preset["instances"], preset["presence"]
 
     @property

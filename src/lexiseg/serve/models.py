@@ -103,8 +103,10 @@ class Models:
 
         # Presets that name the same models share them.
         chosen = self.presets[name]
+        kind = loading.PIPELINES[chosen.pipeline]
         for other in self._later.values():
-            if other.ready and (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter):
+            same = (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter)
+            if other.ready and same and loading.PIPELINES[other.preset.pipeline].reads_text == kind.reads_text:
                 real = other.real()
-                return loading.PIPELINES[chosen.pipeline](chosen, real.encoder, real.segmenter)
+                return kind(chosen, real.encoder, real.segmenter)
         return loading.load(chosen, device=self._device)
