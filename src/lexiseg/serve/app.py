@@ -55,7 +55,9 @@ class Server:
     def __init__(self, settings: ServeSettings, state: State, models: Models | None = None) -> None:
         self.settings, self.state = settings, state
         limits = settings.limits
-        self.models = models or Models(settings.preset, device=settings.device, encodings=limits.encodings)
+        self.models = models or Models(
+            settings.preset, device=settings.device, encodings=limits.encodings, segmenter=settings.segmenter
+        )
         self.jobs = Jobs(queue=limits.queue, waiting=limits.waiting)
         self.clicks, self.opening = threading.Lock(), threading.Lock()
         self.worklist: Worklist | None = None

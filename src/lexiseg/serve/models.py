@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lexiseg.errors import LexisegError, UsageError
+from lexiseg.models.weights.records import parse_reference
 from lexiseg.pipelines.preset import Preset, load_preset, preset_names
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ class Models:
         default: the preset's name or file that answers unless another is asked for.
         device: see `lexiseg.load`.
         encodings: bytes of encodings that are kept.
+        segmenter: in place of the default preset's, which draws clicks and boxes too; "" leaves it.
         load: makes a preset's pipeline; `lexiseg.pipelines.loading.load` when None.
 
     Raises:
-        UsageError: the preset is unknown, or a yardstick that needs true masks.
+        UsageError: the preset or the segmenter is unknown, or a yardstick that needs true masks.
     """
 
     def __init__(
@@ -37,9 +39,13 @@ class Models:
         *,
         device: str = "auto",
         encodings: int = 2**29,
+        segmenter: str = "",
         load: Callable[[Preset], TextPipeline] | None = None,
     ) -> None:
         chosen = load_preset(default)
+        if segmenter:
+            parse_reference(segmenter, "segmenter")  # an unknown one is told now, not at the first click
+            chosen = chosen.override(segmenter=segmenter)
         if chosen.needs_truth:
             raise UsageError(f"the preset {chosen.name!r} needs true masks; expected one that a phrase is enough for")
         self.default, self._device, self._limit = chosen.name, device, encodings

@@ -54,6 +54,7 @@ class ServeSettings:
         port: 0 takes a free one.
         token: what a visitor must know; None for none on loopback, and for a new one elsewhere; "" asks for a new one.
         preset: that answers unless another is asked for.
+        segmenter: in place of the preset's, which draws clicks and boxes too; "" leaves it.
         device: see `lexiseg.load`.
         folder: scans for a worklist; None for none.
         manifest: a CSV of scans for a worklist; None for none.
@@ -71,6 +72,7 @@ class ServeSettings:
     port: int = 7860
     token: str | None = None
     preset: str = "demo"
+    segmenter: str = ""
     device: str = "auto"
     folder: Path | None = None
     manifest: Path | None = None
