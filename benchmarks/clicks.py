@@ -1,20 +1,23 @@
 """MobileSAM on real scans: against its published package, what int8 costs, and the bundled SAM beside it.
 
-    python benchmarks/clicks.py --data ../shared/data --checkpoint mobile_sam.pt [--per-set 8] [--threads N]
+    python benchmarks/clicks.py --data ../shared/data [--checkpoint mobile_sam.pt] [--per-set 8] [--kept FOLDER]
 
 Each scan is asked with the true boxes and with one click; where MobileSAMs are compared with each other, also with
 clicks by chance. The published package is `mobile_sam`
 (`pip install mobilesam-mirror`); without it, or without the checkpoint, its columns are left out. Of the sets that
-the bundled SAM was trained on, only patients that it never saw are asked.
+the bundled SAM was trained on, only patients that it never saw are asked. With `--kept` each set's answers are
+written to a file of that folder, and a set that has one is not asked again.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -157,6 +160,7 @@ def compare(
     per_set: Annotated[int, typer.Option(help="scans of each set, by chance")] = 8,
     extra: Annotated[int, typer.Option(help="clicks by chance on each scan")] = 4,
     sets: Annotated[str, typer.Option(help="their names, by commas; all where empty")] = "",
+    kept: Annotated[Path | None, typer.Option(help="folder for each set's answers")] = None,
     threads: int = 1,
 ) -> None:
     """Print Dice by set, and how far the masks of the three MobileSAMs agree."""
@@ -167,64 +171,87 @@ def compare(
         if importlib.util.find_spec("mobile_sam"):
             models["published"] = Published(checkpoint)
     chosen = sets.split(",") if sets else sorted(p.name for p in data.iterdir() if (p / "manifest.csv").is_file())
-    scores: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    agreement: dict[tuple[str, str], list[float]] = defaultdict(list)
-    seconds: dict[str, list[float]] = defaultdict(list)
-    chance = np.random.default_rng(0)
+    found: dict[str, Answers] = {}
     for name in chosen:
-        folder = data / name
-        for row in scored_rows(folder, limit=per_set, wanted=lambda row: row["bbox"].strip()):
-            scan = read_scan(folder / row["image"])
-            assert isinstance(scan, Image)
-            asked = questions(row, folder, scan)
-            if asked is None:
-                continue
-            drawn: dict[str, tuple[list[BoolArray], list[BoolArray]]] = {}
-            height, width = scan.pixels.shape[:2]
-            clicks = np.vstack([asked.click[None], chance.random((extra, 2)) * (width, height)]).astype(np.float32)
-            for model, draws in models.items():
-                began = time.perf_counter()
-                draws.see(scan.pixels)
-                seconds[model].append(time.perf_counter() - began)
-                points = clicks[:1] if model == "bundled" else clicks
-                drawn[model] = draws.box(asked.boxes), [draws.click(point) for point in points]
-                whole = np.any(drawn[model][0], axis=0)
-                scores[name, "boxes", model].append(right(whole, asked.truth, asked.boxes))
-                scores[name, "click", model].append(right(drawn[model][1][0], asked.part, asked.boxes))
-            for one, other in (("mobile_sam.pt", "published"), ("mobile-sam", "mobile_sam.pt")):
-                if one in drawn and other in drawn:
-                    for k, prompt in enumerate(("box", "click")):
-                        pairs = zip(drawn[one][k], drawn[other][k], strict=True)
-                        agreement[f"{one} and {other}", prompt] += [iou(a, b) for a, b in pairs]
+        file = kept / f"{name}.json" if kept is not None else None
+        if file is not None and file.is_file():
+            found[name] = json.loads(file.read_text())
+            continue
+        found[name] = ask_set(models, data / name, per_set=per_set, extra=extra)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found[name]) + "\n")
         progress.print(f"{name}: done")
     print(f"{made_with(f'{threads} threads')}; `{' '.join(['python', *sys.argv])}`\n")
-    _print_scores(chosen, scores, list(models))
+    _print_scores(found, list(models))
     print()
     print(table_head(["masks of", "prompt", "n", "mean IoU", "lowest", "share at 0.99 and above"]))
-    for (pair, prompt), values in agreement.items():
-        found = np.array(values)
-        print(
-            table_row(
-                [pair, prompt, len(found), f"{found.mean():.4f}", f"{found.min():.3f}", f"{(found >= 0.99).mean():.3f}"]
-            )
-        )
+    for (pair, prompt), ious in _joined(found, "agreement").items():
+        values = np.array(ious)
+        cells = [f"{values.mean():.4f}", f"{values.min():.3f}", f"{(values >= 0.99).mean():.3f}"]
+        print(table_row([pair, prompt, len(values), *cells]))
     print()
     print(table_head(["", "seconds to encode, median"]))
-    for model, spent in seconds.items():
+    for (model, _), spent in _joined(found, "seconds").items():
         print(table_row([model, f"{np.median(spent):.2f}"]))
 
 
-def _print_scores(sets: list[str], scores: dict[tuple[str, str, str], list[float]], models: list[str]) -> None:
-    columns = [f"{prompt}, {model}" for prompt in ("boxes", "click") for model in models]
-    print(table_head(["set", "n", *columns]))
-    means = []
-    for name in sets:
-        if not scores[name, "boxes", models[0]]:
-            print(table_row([name, 0, *(["none left out of training"] + [""] * (len(columns) - 1))]))
+Answers = dict[str, dict[str, dict[str, list[float]]]]
+"""Of a set: "scores", "agreement" and "seconds", each by model or pair, then by prompt."""
+
+
+def ask_set(models: Mapping[str, Draws], folder: Path, *, per_set: int, extra: int) -> Answers:
+    """Some scans of a set, asked of every model."""
+    kept: Answers = {part: defaultdict(lambda: defaultdict(list)) for part in ("scores", "agreement", "seconds")}
+    chance = np.random.default_rng(0)
+    for row in scored_rows(folder, limit=per_set, wanted=lambda row: row["bbox"].strip()):
+        scan = read_scan(folder / row["image"])
+        assert isinstance(scan, Image)
+        asked = questions(row, folder, scan)
+        if asked is None:
             continue
-        cells = [float(np.mean(scores[name, prompt, model])) for prompt in ("boxes", "click") for model in models]
+        drawn: dict[str, tuple[list[BoolArray], list[BoolArray]]] = {}
+        height, width = scan.pixels.shape[:2]
+        clicks = np.vstack([asked.click[None], chance.random((extra, 2)) * (width, height)]).astype(np.float32)
+        for model, draws in models.items():
+            began = time.perf_counter()
+            draws.see(scan.pixels)
+            kept["seconds"][model]["encode"].append(time.perf_counter() - began)
+            points = clicks if len(models) > 2 and model != "bundled" else clicks[:1]
+            drawn[model] = draws.box(asked.boxes), [draws.click(point) for point in points]
+            whole = np.any(drawn[model][0], axis=0)
+            kept["scores"][model]["boxes"].append(right(whole, asked.truth, asked.boxes))
+            kept["scores"][model]["click"].append(right(drawn[model][1][0], asked.part, asked.boxes))
+        for one, other in (("mobile_sam.pt", "published"), ("mobile-sam", "mobile_sam.pt")):
+            if one in drawn and other in drawn:
+                for k, prompt in enumerate(("box", "click")):
+                    pairs = zip(drawn[one][k], drawn[other][k], strict=True)
+                    kept["agreement"][f"{one} and {other}"][prompt] += [iou(a, b) for a, b in pairs]
+    return kept
+
+
+def _joined(found: Mapping[str, Answers], part: str) -> dict[tuple[str, str], list[float]]:
+    """All sets' numbers together."""
+    joined: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for answers in found.values():
+        for model, prompts in answers[part].items():
+            for prompt, values in prompts.items():
+                joined[model, prompt] += values
+    return joined
+
+
+def _print_scores(found: Mapping[str, Answers], models: list[str]) -> None:
+    pairs = [(prompt, model) for prompt in ("boxes", "click") for model in models]
+    print(table_head(["set", "n", *(f"{prompt}, {model}" for prompt, model in pairs)]))
+    means = []
+    for name, answers in found.items():
+        scores = answers["scores"]
+        if not scores:
+            print(table_row([name, 0, *(["none left out of training"] + [""] * (len(pairs) - 1))]))
+            continue
+        cells = [float(np.mean(scores[model][prompt])) for prompt, model in pairs]
         means.append(cells)
-        print(table_row([name, len(scores[name, "boxes", models[0]]), *(f"{cell:.3f}" for cell in cells)]))
+        print(table_row([name, len(scores[models[0]]["boxes"]), *(f"{cell:.3f}" for cell in cells)]))
     print(table_row(["mean of sets", "", *(f"{cell:.3f}" for cell in np.mean(means, axis=0))]))
 
 

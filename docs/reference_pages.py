@@ -45,6 +45,7 @@ PRESET_SETTINGS = (
     ("retrieval", "Which regions a phrase takes.", "proposals.RetrievalSettings"),
     ("retrieval, preset sam-unprompted", "", "pipelines.PickSettings"),
     ("mask", "How prompts become the final mask.", "pipelines.MaskSettings"),
+    ("instances", "Which candidates SAM 3's answer is made of.", "pipelines.InstanceSettings"),
     ("presence", "Whether the phrase is there at all.", "saliency.PresenceSettings"),
     ("volume", "How a volume is cut, and what its slices say of each other.", "pipelines.VolumeSettings"),
     ("propagation", "When `volume.propagate` ends, and where it begins.", "pipelines.PropagationSettings"),
@@ -99,6 +100,7 @@ def _python_page() -> str:
             "lexiseg.models.protocols.Encoder",
             "lexiseg.models.protocols.Segmenter",
             "lexiseg.models.protocols.Tracker",
+            "lexiseg.models.protocols.TextSegmenter",
         ],
         "Errors": ["lexiseg.errors"],
     }

@@ -17,7 +17,7 @@ _VISION = {
     "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 64,
     "patch_size": 16,
 }  # fmt: skip
-KINDS = ("CLIP", "Siglip", "Siglip2")
+KINDS = ("CLIP", "MetaClip2", "Siglip", "Siglip2")
 
 
 def make_model(kind: str, *, seed: int = 0) -> Any:
@@ -26,12 +26,12 @@ def make_model(kind: str, *, seed: int = 0) -> Any:
     if kind == "Siglip2":
         vision["num_patches"] = 16
         del vision["image_size"]
-    given = {"projection_dim": 24} if kind == "CLIP" else {}
-    given_text = dict(_TEXT) if kind == "CLIP" else {**_TEXT, "projection_size": 32}
+    given = {"projection_dim": 24} if kind in ("CLIP", "MetaClip2") else {}
+    given_text = dict(_TEXT) if given else {**_TEXT, "projection_size": 32}
     config = getattr(transformers, f"{kind}Config")(text_config=given_text, vision_config=vision, **given)
     model = getattr(transformers, f"{kind}Model")(config).eval()
     randomise(model, seed)
-    if kind != "CLIP":
+    if not given:
         model.logit_bias.data.fill_(-3.0)
     return model
 

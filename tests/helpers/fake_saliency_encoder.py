@@ -77,6 +77,9 @@ class FakeEncoder:
     def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
         return self.encode_dense(pixels), self.encode_image(pixels)
 
+    def encode_regions(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        raise UnsupportedByModel("no masked attention in a FakeEncoder")
+
     def default_layer(self) -> str:
         return "conv2"
 

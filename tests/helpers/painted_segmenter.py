@@ -23,7 +23,7 @@ class PaintedImage(EncodedImage):
 
 
 class PaintedSegmenter:
-    """Three candidates: the piece of equal grey under the point, the same grown by a pixel, and nothing.
+    """Three candidates: the piece of equal grey under a point (a box's middle), the same a pixel larger, and nothing.
 
     Its low resolution is the scan's shrunk by a whole number, as SAM's is.
 
@@ -75,7 +75,10 @@ class PaintedSegmenter:
         masks: np.ndarray | None = None,
         multimask: bool = False,
     ) -> Decoded:
-        assert boxes is None and masks is None and points is not None and labels is not None and multimask
+        assert masks is None and multimask
+        if boxes is not None:
+            points, labels = boxes.reshape(-1, 2, 2).mean(axis=1)[:, None], np.ones((len(boxes), 1))
+        assert points is not None and labels is not None
         self.decoded.append(len(points))
         side = -(-max(image.shape) // self.shrink)
         found = torch.zeros(len(points), 3, side, side)

@@ -56,3 +56,41 @@ def make_tower_folder(path: Path, kind: str, *, dtype: torch.dtype = torch.float
     }
     save_file(state, path / "open_clip_model.safetensors")
     return path
+
+
+_WORDS = {"context_length": 24, "vocab_size": 49408, "width": 96, "heads": 2, "layers": 2}
+_VISION = {"image_size": 64, "layers": 3, "width": 64, "patch_size": 16, "head_width": 32}
+KIN: dict[str, dict[str, Any]] = {
+    "CoCa": {
+        "embed_dim": 96,
+        "vision_cfg": {**_VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": {**_WORDS, "embed_cls": True, "output_tokens": True},
+        "multimodal_cfg": {**_WORDS, "attn_pooler_heads": 2},
+        "custom_text": True,
+    },
+    "SigLIP": {
+        "embed_dim": 96,
+        "init_logit_bias": -10,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 160, "timm_model_name": "test_vit3", "timm_model_pretrained": False, "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {**_WORDS, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+    },
+}  # fmt: skip
+
+
+def make_kin_folder(path: Path, kind: str) -> Any:
+    """A folder of CoCa or SigLIP as open_clip writes them, and the model that it holds."""
+    import open_clip
+
+    path.mkdir(parents=True)
+    pixels = {"mean": [0.3, 0.4, 0.5], "std": [0.2, 0.3, 0.4]}
+    config = {"model_cfg": KIN[kind], "preprocess_cfg": pixels}
+    (path / "open_clip_config.json").write_text(json.dumps(config))
+    model: Any = open_clip.create_model(f"local-dir:{path}", load_weights=False)
+    randomise(model, 0)
+    state = {key: tensor.contiguous().clone() for key, tensor in model.state_dict().items()}
+    save_file(state, path / "open_clip_model.safetensors")
+    return model.eval()

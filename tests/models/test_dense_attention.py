@@ -126,6 +126,65 @@ def test_what_is_no_vit_is_refused(encoders: dict[str, OpenClipEncoder], kind: s
         encoders[kind].encode_dense(picture(encoders[kind]), "sclip")
 
 
+CLASS_TOKEN = ("timm ViT, class token", "CLIP ViT")
+
+
+@pytest.mark.parametrize("kind", CLASS_TOKEN)
+class TestRegions:
+    def test_a_region_of_everything_is_the_image(self, encoders: dict[str, OpenClipEncoder], kind: str) -> None:
+        encoder = encoders[kind]
+        pixels = picture(encoder, 1)
+        found = encoder.encode_regions(pixels, torch.ones(2, *pixels.shape[2:]))
+        torch.testing.assert_close(found, encoder.encode_image(pixels).expand(2, -1), atol=1e-5, rtol=0)
+        assert not any(module._forward_hooks for module in encoder.model.modules())
+
+    def test_regions_do_not_see_each_other(self, encoders: dict[str, OpenClipEncoder], kind: str) -> None:
+        encoder = encoders[kind]
+        pixels = picture(encoder, 1)
+        masks = halves(pixels.shape[-1])
+        both = encoder.encode_regions(pixels, masks)
+        for k in range(2):
+            torch.testing.assert_close(both[k], encoder.encode_regions(pixels, masks[k : k + 1])[0], atol=1e-5, rtol=0)
+        assert not torch.allclose(both[0], both[1], atol=1e-3)
+
+
+def halves(side: int) -> Tensor:
+    """The upper half, and the left half."""
+    masks = torch.zeros(2, side, side)
+    masks[0, : side // 2], masks[1, :, : side // 2] = 1, 1
+    return masks
+
+
+def test_masked_attention_is_timms_own_with_a_mask(encoders: dict[str, OpenClipEncoder]) -> None:
+    encoder = encoders["timm ViT, class token"]
+    pixels, tower = picture(encoder, 1), encoder.model.visual
+    masks = halves(pixels.shape[-1])
+    trunk: Any = tower.trunk  # type: ignore[union-attr]
+    side = trunk.patch_embed.grid_size[0]
+    inside = torch.nn.functional.interpolate(masks[:, None], (side, side), mode="area").flatten(1) > 0
+    with torch.no_grad():
+        normalised = (pixels - encoder._mean) / encoder._std
+        tokens = trunk.norm_pre(trunk._pos_embed(trunk.patch_embed(normalised)))
+        length = tokens.shape[1]
+        allowed = torch.zeros(length + 2, length + 2, dtype=torch.bool)
+        allowed[:length, :length] = True
+        for k in range(2):
+            allowed[length + k, 1:length], allowed[length + k, length + k] = inside[k], True
+        tokens = torch.cat([tokens, tokens[:, :1].expand(-1, 2, -1)], dim=1)
+        for block in trunk.blocks:
+            tokens = block(tokens, attn_mask=allowed)
+        rows = tower.head(trunk.head(trunk.fc_norm(trunk.norm(tokens[0, length:]))))  # type: ignore[union-attr]
+    expected = torch.nn.functional.normalize(rows, dim=-1)
+    torch.testing.assert_close(encoder.encode_regions(pixels, masks), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", sorted(TOWERS.keys() - set(CLASS_TOKEN)))
+def test_without_a_class_token_regions_are_refused(encoders: dict[str, OpenClipEncoder], kind: str) -> None:
+    pixels = picture(encoders[kind], 1)
+    with pytest.raises(UnsupportedByModel, match=r"no masked attention in .*use crops.seen=pooled"):
+        encoders[kind].encode_regions(pixels, torch.ones(1, *pixels.shape[2:]))
+
+
 def test_a_saliency_by_each(clip: Any, tmp_path: Path) -> None:
     scan = np.random.default_rng(0).random((50, 70), dtype=np.float32)
     texts = clip.encode_text(["left lung", "breast tumor", "brain"])

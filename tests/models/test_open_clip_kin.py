@@ -6,54 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
-from checkpoints import make_sam_pth, randomise
+from checkpoints import make_sam_pth
 from mobile_sam_file import make_mobile_sam_pt
-from safetensors.torch import save_file
+from towers import KIN, make_kin_folder
 
 from lexiseg.errors import UnknownModel
 from lexiseg.models.loading import load_encoder, load_segmenter
 
-TEXT = {"context_length": 24, "vocab_size": 49408, "width": 96, "heads": 2, "layers": 2}
-VISION = {"image_size": 64, "layers": 3, "width": 64, "patch_size": 16, "head_width": 32}
-CONFIGS: dict[str, dict[str, Any]] = {
-    "CoCa": {
-        "embed_dim": 96,
-        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
-        "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
-        "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},
-        "custom_text": True,
-    },
-    "SigLIP": {
-        "embed_dim": 96,
-        "init_logit_bias": -10,
-        "custom_text": True,
-        "vision_cfg": {
-            "image_size": 160, "timm_model_name": "test_vit3", "timm_model_pretrained": False, "timm_pool": "map",
-            "timm_proj": "none",
-        },
-        "text_cfg": {**TEXT, "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
-    },
-}  # fmt: skip
 
-
-def make_folder(path: Path, kind: str) -> Any:
-    path.mkdir()
-    pixels = {"mean": [0.3, 0.4, 0.5], "std": [0.2, 0.3, 0.4]}
-    config = {"model_cfg": CONFIGS[kind], "preprocess_cfg": pixels}
-    (path / "open_clip_config.json").write_text(json.dumps(config))
-    model: Any = open_clip.create_model(f"local-dir:{path}", load_weights=False)
-    randomise(model, 0)
-    state = {key: tensor.contiguous().clone() for key, tensor in model.state_dict().items()}
-    save_file(state, path / "open_clip_model.safetensors")
-    return model.eval()
-
-
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KIN)
 def test_embeddings_are_open_clips(tmp_path: Path, kind: str) -> None:
-    model = make_folder(tmp_path / kind, kind)
+    model = make_kin_folder(tmp_path / kind, kind)
     encoder: Any = load_encoder(str(tmp_path / kind), device="cpu", precision="float32")
     side = encoder.input_size
     pixels = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and SigLIP 2 of transformers: the same embeddings, and towers that saliency can read."""
+"""CLIP, MetaCLIP 2, SigLIP and SigLIP 2 of transformers: the same embeddings, and towers that saliency can read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lexiseg.errors import BrokenWeights
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import Encoder
 
+SOFTMAX = ("CLIP", "MetaClip2")
 PHRASES = ["breast tumor", "left lung", "fetal head in the brain"]
 
 
@@ -51,7 +52,7 @@ class TestAsTransformers:
         encoder = loaded[kind]
         pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         mean, std = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
-        if kind != "CLIP":
+        if kind not in SOFTMAX:
             mean = std = [0.5, 0.5, 0.5]
         normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
         ours = encoder.encode_image(pixels)
@@ -71,13 +72,13 @@ class TestAsTransformers:
     def test_scale_and_bias(self, loaded: dict[str, Any], kind: str) -> None:
         model = make_model(kind)
         assert loaded[kind].logit_scale == pytest.approx(float(model.logit_scale.exp()))
-        assert loaded[kind].logit_bias == pytest.approx(0 if kind == "CLIP" else -3)
+        assert loaded[kind].logit_bias == pytest.approx(0 if kind in SOFTMAX else -3)
 
     def test_the_protocol(self, loaded: dict[str, Any], folders: dict[str, Path], kind: str) -> None:
         encoder = loaded[kind]
         assert isinstance(encoder, Encoder)
         assert (encoder.name, encoder.input_size) == (str(folders[kind]), 64)
-        assert encoder.default_layer() == ("trunk.blocks.2.norm1" if kind == "CLIP" else "trunk.blocks.2")
+        assert encoder.default_layer() == ("trunk.blocks.2.norm1" if kind in SOFTMAX else "trunk.blocks.2")
 
     def test_every_position_of_the_layer_counts(self, loaded: dict[str, Any], kind: str) -> None:
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -97,7 +98,7 @@ class TestAsTransformers:
         encoder = loaded[kind]
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
         dense = encoder.encode_dense(pixels)
-        assert dense.shape == (1, 24 if kind == "CLIP" else 32, 4, 4)
+        assert dense.shape == (1, 24 if kind in SOFTMAX else 32, 4, 4)
         assert torch.allclose(dense.norm(dim=1), torch.ones(1, 4, 4), atol=1e-5)
 
 

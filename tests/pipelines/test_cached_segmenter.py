@@ -7,7 +7,7 @@ import torch
 from fake_segmenter import FakeSegmenter, Query
 
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid
-from lexiseg.pipelines.cache import CachedSegmenter
+from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 
 
 def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
@@ -38,6 +38,16 @@ def test_the_same_prompts_are_answered_once_and_others_anew() -> None:
     ]
     assert all(other is not first for other in others)
     assert len(inner.asked) == 5
+
+
+def test_another_segmenters_encodings_are_not_taken() -> None:
+    shared, scan = EncodingCache(), np.zeros((4, 4), np.float32)
+    one, other, again = FakeSegmenter(), FakeSegmenter(), FakeSegmenter()
+    other.name = "another"
+    first = CachedSegmenter(one, shared).encode(scan)
+    assert CachedSegmenter(other, shared).encode(scan) is not first
+    assert CachedSegmenter(again, shared).encode(scan) is first
+    assert (len(one.encoded), len(other.encoded), len(again.encoded)) == (1, 1, 0)
 
 
 class ManySegmenter(FakeSegmenter):

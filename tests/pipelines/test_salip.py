@@ -16,6 +16,7 @@ from towers import make_tower_folder
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import salip
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.salip import Salip
@@ -117,6 +118,39 @@ class TestPresent:
         assert prompted(24) == [[x0, y0, x1, y0 + 24]]
         matches = asked.region_evidence(scan, ["red"], boxes_of(SHAPE, RED)).matches[0]
         assert asked._ask(matches, np.zeros(SHAPE, np.bool_)).boxes.tolist() == [list(RED)]
+
+    def test_boxes_of_the_map_are_asked_in_place_of_a_grid(self, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = pipeline(proposals={"map_levels": [0.4, 0.8], "min_area": 0.01})
+        map_ = np.where(filled(SHAPE, RED), np.float32(0.5), np.float32(0))
+        map_[filled(SHAPE, GREEN)] = 0.9
+        map_[0, 0] = 1
+        told: list[np.ndarray] = []
+
+        def propose(_: Any, __: Any, ___: Any, *, boxes: np.ndarray) -> Proposals:
+            told.append(boxes)
+            return boxes_of(SHAPE, RED, GREEN)
+
+        monkeypatch.setattr(salip, "propose", propose)
+        explained: list[int] = []
+
+        def explain(_: Any, __: Any, pixels: Any, phrases: list[Any], **___: Any) -> list[Saliency]:
+            explained.append(len(phrases))
+            return [Saliency(map_, phrase.text, 1.0, "dense", {"logit": 9.0, "dense": 1.0}) for phrase in phrases]
+
+        monkeypatch.setattr(type(asked._method), "explain", explain)
+        found = asked(scan, ["red", "green"])
+        assert [boxes.tolist() for boxes in told] == [[list(RED), list(GREEN)]]
+        assert explained == [2]
+        np.testing.assert_array_equal(found["red"].mask, filled(SHAPE, RED))
+        assert len(asked.propose(asked.planes(scan)[0], ["red"])) == 2
+
+    def test_from_proposals_made_before(self, scan: Scan, proposed: list[Any]) -> None:
+        segmenter = FakeSegmenter()
+        asked = pipeline(segmenter)
+        plane = asked.planes(scan)[0]
+        found = asked.from_proposals(plane, ["red"], boxes_of(SHAPE, GREEN, RED), CachedSegmenter(segmenter))
+        np.testing.assert_array_equal(found.items[0].estimate.mask, filled(SHAPE, RED))
+        assert proposed == []
 
     def test_confidence_is_the_segmenters_and_the_retrievals(self, scan: Scan) -> None:
         found = pipeline(FakeSegmenter(iou=(0.64,)))(scan, "red", keep_stages=True)["red"]

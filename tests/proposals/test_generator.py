@@ -43,6 +43,31 @@ def settings(**changes: object) -> ProposalSettings:
     return ProposalSettings(**{"points_per_side": 12, "points_per_batch": 50, **changes})  # type: ignore[arg-type]
 
 
+class TestBoxes:
+    def test_only_what_is_boxed_is_asked(self, scan: np.ndarray) -> None:
+        segmenter = PaintedSegmenter()
+        boxes = np.array([[column - 14, row - 14, column + 14, row + 14] for row, column in CENTRES[:2]], np.float32)
+        told: list[float] = []
+        found = propose(segmenter, scan, settings(), boxes=boxes, progress=told.append)
+        assert segmenter.decoded == [2] and told == [1.0]
+        assert len(found) == 2 and all(has(found, disc(*centre)) for centre in CENTRES[:2])
+        assert {each.point for each in found} == {(column, row) for row, column in CENTRES[:2]}
+
+    def test_no_box_asks_nothing(self, scan: np.ndarray) -> None:
+        segmenter = PaintedSegmenter()
+        assert len(propose(segmenter, scan, settings(), boxes=np.zeros((0, 4), np.float32))) == 0
+        assert segmenter.encoded == []
+
+    @pytest.mark.parametrize("levels", [0.0, (0.5, 1.0), "high"])
+    def test_levels_that_mean_nothing(self, levels: object) -> None:
+        with pytest.raises(UsageError, match=r"map_levels is .*, expected numbers between 0 and 1"):
+            settings(map_levels=levels)
+
+    def test_no_crops_beside_boxes(self) -> None:
+        with pytest.raises(UsageError, match="crop_layers is 1, and with map_levels there is no grid"):
+            settings(map_levels=0.5, crop_layers=1)
+
+
 class TestRegions:
     def test_each_is_found_once(self, scan: np.ndarray) -> None:
         segmenter = PaintedSegmenter()

@@ -9,7 +9,7 @@ from fake_saliency_encoder import ColourEncoder, FakeEncoder
 from regions_of import boxes_of, filled, proposal
 
 from lexiseg.errors import UsageError
-from lexiseg.proposals.crops import embed_crops, pool_regions
+from lexiseg.proposals.crops import attend_regions, embed_crops, pool_regions
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.settings import CropSettings
 
@@ -37,7 +37,7 @@ def test_one_forward_for_any_number_of_regions() -> None:
     encoder = FakeEncoder()
     regions = boxes_of((40, 30), *((k, k, k + 6, k + 9) for k in range(20)))
     scan = np.random.default_rng(0).random((40, 30), np.float32)
-    found = embed_crops(encoder, scan, regions, CropSettings(pooled=True))
+    found = embed_crops(encoder, scan, regions, CropSettings(seen="pooled"))
     assert (encoder.dense_calls, encoder.image_calls) == ([1], [])
     assert found.rows.shape == (20, encoder.dim)
     torch.testing.assert_close(found.rows.norm(dim=1), torch.ones(20))
@@ -58,6 +58,27 @@ def test_a_region_of_one_pixel_of_a_large_scan_has_an_embedding() -> None:
     torch.testing.assert_close(found.rows, torch.eye(3)[2:], atol=1e-6, rtol=0)
 
 
+def test_regions_are_attended_to_in_one_forward() -> None:
+    encoder = FakeEncoder()
+    asked: list[torch.Tensor] = []
+
+    def encode_regions(pixels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        asked.append(masks)
+        return torch.eye(encoder.dim)[: len(masks)]
+
+    encoder.encode_regions = encode_regions  # type: ignore[method-assign]
+    scan = np.zeros((32, 64, 3), np.float32)
+    found = embed_crops(
+        encoder, scan, boxes_of((32, 64), (0, 0, 32, 32), (32, 0, 64, 32)), CropSettings(seen="attended")
+    )
+    assert found.indices == (0, 1) and torch.equal(found.rows, torch.eye(encoder.dim)[:2])
+    (masks,) = asked
+    assert masks.shape == (2, 32, 32)
+    inside = masks > 0.5
+    assert inside[0, 8:24, :16].all() and inside[1, 8:24, 16:].all() and inside.sum() == 2 * 16 * 16
+    assert attend_regions(encoder, scan, Proposals((32, 64))).indices == () and len(asked) == 1
+
+
 def test_no_regions() -> None:
     encoder = FakeEncoder()
     assert pool_regions(encoder, np.zeros((8, 8), np.float32), Proposals((8, 8))).indices == ()
@@ -70,5 +91,5 @@ def test_another_scans_regions_are_refused() -> None:
 
 
 def test_bad_setting() -> None:
-    with pytest.raises(UsageError, match="pooled"):
-        CropSettings(pooled=1)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="seen is 'pulled'; expected one of cropped, pooled, attended"):
+        CropSettings(seen="pulled")

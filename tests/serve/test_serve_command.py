@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from lexiseg.cli.app import app
 from lexiseg.errors import UsageError
+from lexiseg.serve.models import Models
 from lexiseg.serve.run import address, bind, token_of
 from lexiseg.serve.settings import Limits, ServeSettings
 
@@ -18,6 +19,7 @@ from lexiseg.serve.settings import Limits, ServeSettings
     [
         (["--preset", "nope"], "nope"),
         (["--preset", "sam-box"], "needs true masks"),
+        (["--segmenter", "nope"], "unknown segmenter 'nope': expected bundled, mobile-sam, hf-hub:ORG/REPO"),
         (["--token", "short"], "16 or more letters"),
         (["--host", "203.0.113.7"], "is no address of this machine"),
         (["--folder", "."], "give --text to segment"),
@@ -32,6 +34,12 @@ def test_what_cannot_be(options: list[str], words: str, tmp_path: Path, monkeypa
     (line,) = result.stderr.strip().splitlines()
     assert words in line
     assert [path for path in (tmp_path / "state").rglob("*") if path.is_file()] == []
+
+
+def test_a_segmenter_of_ones_own_draws_in_the_presets_place() -> None:
+    models = Models("demo", segmenter="mobile-sam")
+    assert models.presets["demo"].segmenter == "mobile-sam" and models.presets["demo-salip"].segmenter == "bundled"
+    assert Models("demo").presets["demo"].segmenter == "bundled"
 
 
 def test_a_token_is_made_where_others_can_come() -> None:

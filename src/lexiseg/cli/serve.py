@@ -35,6 +35,9 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
         list[str] | None, typer.Option("--name", metavar="HOST", help="A host name that the server is reached by.")
     ] = None,
     preset: Annotated[str, typer.Option(metavar="NAME|FILE.yaml", help="See `lexiseg presets`.")] = "demo",
+    segmenter: Annotated[
+        str, typer.Option(metavar="ID|DIR|FILE", help="In place of the preset's; draws clicks and boxes too.")
+    ] = "",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     state: Annotated[
         Path | None,
@@ -63,6 +66,7 @@ def serve(  # noqa: PLR0917  (typer takes options from the signature)
             port=port,
             token="" if token == "new" else token,  # noqa: S105  (not a password: a word)
             preset=preset,
+            segmenter=segmenter,
             device=device,
             precision=precision,
             batch=batch,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from lexiseg.errors import BrokenWeights, UnknownModel
 from lexiseg.models.weights.records import Kind, WeightsInfo, weights_info
@@ -21,7 +21,7 @@ from lexiseg.models.weights.records import Kind, WeightsInfo, weights_info
 if TYPE_CHECKING:
     import torch
 
-FAMILIES: dict[Kind, tuple[str, ...]] = {
+FAMILIES: dict[Kind | Literal["text segmenter"], tuple[str, ...]] = {
     "encoder": (
         "lexiseg.models.encoders.open_clip",
         "lexiseg.models.encoders.transformers_clip",
@@ -34,6 +34,7 @@ FAMILIES: dict[Kind, tuple[str, ...]] = {
         "lexiseg.models.segmenters.sam_hq",
         "lexiseg.models.segmenters.sam",
     ),
+    "text segmenter": ("lexiseg.models.segmenters.sam3_text",),
 }
 """Modules, asked in this order and imported when their turn comes: what is more particular comes first."""
 
@@ -169,7 +170,9 @@ class ModelFiles:
         return f"it has {kind} and no weights"
 
 
-def load_model(files: ModelFiles, kind: Kind, *, device: torch.device, precision: str) -> Any:
+def load_model(
+    files: ModelFiles, kind: Kind | Literal["text segmenter"], *, device: torch.device, precision: str
+) -> Any:
     """The model, by the first family that recognises it.
 
     Raises:

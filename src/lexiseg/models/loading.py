@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -25,7 +25,7 @@ from lexiseg.models.weights.records import (
 from lexiseg.settings import check_precision
 
 if TYPE_CHECKING:
-    from lexiseg.models.protocols import Encoder, Segmenter
+    from lexiseg.models.protocols import Encoder, Segmenter, TextSegmenter
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -180,17 +180,36 @@ def load_segmenter(
     return loaded
 
 
+def load_text_segmenter(ref: str, **settings: Any) -> TextSegmenter:
+    """Load a segmenter that reads the phrase itself: SAM 3.
+
+    Args:
+        ref: "hf-hub:ORG/REPO" or "ORG/REPO" (facebook/sam3, which is gated); "local-dir:FOLDER" or a folder that
+            transformers wrote.
+        settings: device, precision, revision, offline and progress, as for `load_segmenter`.
+
+    Returns:
+        A `TextSegmenter`, which is a `Segmenter` as well; its `weights` say where it comes from.
+
+    Raises:
+        UnknownModel: the name means nothing, the hub has no such model, or what lies there reads no text.
+        BrokenWeights, DownloadFailed, UnavailableDevice: as for `load_segmenter`.
+    """
+    loaded: TextSegmenter = _load(ref, "text segmenter", **settings)
+    return loaded
+
+
 def _load(
     ref: str,
-    kind: Kind,
+    family: Kind | Literal["text segmenter"],
     *,
-    device: str,
-    precision: str,
-    revision: str | None,
-    offline: bool | None,
-    progress: Progress | None,
+    device: str = "auto",
+    precision: str = "auto",
+    revision: str | None = None,
+    offline: bool | None = None,
+    progress: Progress | None = None,
 ) -> Any:
-
+    kind: Kind = "encoder" if family == "encoder" else "segmenter"
     where = resolve_device(device)
     silent = is_offline() if offline is None else offline
     reference = parse_reference(ref, kind)
@@ -205,7 +224,7 @@ def _load(
         revision=revision or "",
         offline=silent,
     )
-    return load_model(files, kind, device=where, precision=precision)
+    return load_model(files, family, device=where, precision=precision)
 
 
 def _path(reference: Reference, kind: Kind, *, revision: str | None, offline: bool, progress: Progress | None) -> Path:

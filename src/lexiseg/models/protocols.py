@@ -75,6 +75,19 @@ class Encoder(Protocol):
             UnsupportedByModel: as `encode_dense`.
         """
 
+    def encode_regions(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        """Embeddings of regions of one image, (R, E), unit length, from one forward; no gradient.
+
+        Each is what the tower says of the image where its class token attends to the region alone.
+
+        Args:
+            pixels: (1, 3, S, S).
+            masks: (R, S, S) float32 in [0, 1], none of them empty.
+
+        Raises:
+            UnsupportedByModel: the tower is no ViT that pools a class token.
+        """
+
     def default_layer(self) -> str:
         """The name of the saliency layer: the deepest whose every position influences the embedding."""
 
@@ -256,3 +269,41 @@ class Tracker(Protocol):
 
     def follow(self, image: EncodedImage, memory: Any) -> Decoded:
         """The target in another plane: one prompt's candidate, N = M = 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """What a phrase names in one scan, as a segmenter that reads text sees it: Q candidates.
+
+    Attributes:
+        shape: (H, W) of the scan.
+        presence: the probability that the phrase is there at all, 0 to 1.
+        scores: (Q,) the probability of each that it is what the phrase names, presence included.
+        boxes: (Q, 4) x0 y0 x1 y1 in scan pixels, end-exclusive.
+        logits: (Q, h, w) at the model's low resolution, over the whole scan.
+    """
+
+    shape: tuple[int, int]
+    presence: float
+    scores: Tensor
+    boxes: Tensor
+    logits: Tensor
+
+
+@runtime_checkable
+class TextSegmenter(Protocol):
+    """A segmenter that reads the phrase itself (SAM 3): no encoder beside it."""
+
+    @property
+    def name(self) -> str:
+        """How the model was asked for."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def find(self, pixels: FloatArray, phrases: Sequence[str]) -> list[Instances]:
+        """Every phrase in a scan, float32 in [0, 1], shape (H, W) or (H, W, 3)."""
+
+    def probabilities(self, instances: Instances, chosen: Sequence[int]) -> FloatArray:
+        """Probability of each pixel of some candidates, by their places, float32 (n, H, W)."""

@@ -69,12 +69,14 @@ class TextPipeline(ABC):
 
     Attributes:
         needs_encoder: False for a pipeline that does not look at the phrase.
+        reads_text: the segmenter reads the phrase itself (a `TextSegmenter`).
         needs_truth: the pipeline is a yardstick that is told the true mask, as `truth=` of its call; no other
             pipeline ever sees one.
         journals: it writes a volume's finished slices down where it is told to.
     """
 
     needs_encoder: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = False
     needs_truth: ClassVar[bool] = False
     journals: ClassVar[bool] = True
 
@@ -83,7 +85,7 @@ class TextPipeline(ABC):
         self._phrases: OrderedDict[str, PhraseEmbedding] = OrderedDict()
         self._lock = Lock()
         self._volume = preset["volume"]
-        if self._volume.propagate and not self.needs_encoder:
+        if self._volume.propagate and not (self.needs_encoder or self.reads_text):
             raise UsageError(
                 f"volume: propagate is true, and the pipeline {preset.pipeline!r} does not say how sure it is of a "
                 "slice; expected one that reads the phrase"

@@ -14,13 +14,13 @@ from torch import Tensor
 from lexiseg.models.protocols import Decoded, EncodedImage, ManyDecoder, Segmenter
 from lexiseg.values.arrays import BoolArray, FloatArray
 
-Key = tuple[tuple[int, ...], bytes]
+Key = tuple[str, tuple[int, ...], bytes]
 
 
 class EncodingCache:
     """Encodings of planes and of windows in them, the least recently used forgotten first; for several threads.
 
-    An encoding is found by its pixels, so a scan seen through another window is another one.
+    An encoding is found by its segmenter's name and its pixels, so a scan seen through another window is another one.
 
     Args:
         limit: bytes that are kept at most; one encoding is kept whatever its size.
@@ -94,7 +94,7 @@ class CachedSegmenter:
 
     def encode(self, pixels: FloatArray) -> EncodedImage:
         """As the segmenter does, or what it gave for the same pixels before."""
-        key = _key(pixels)
+        key = self._key(pixels)
         found = self._found(key)
         if found is None:
             found = self._keep(key, self._segmenter.encode(pixels))
@@ -103,7 +103,7 @@ class CachedSegmenter:
 
     def encode_many(self, scans: Sequence[FloatArray], at_once: int = 0) -> list[EncodedImage]:
         """As the segmenter does, at most so many at once (0: as it pleases), of those that it did not encode before."""
-        keys = [_key(pixels) for pixels in scans]
+        keys = [self._key(pixels) for pixels in scans]
         new = {key: pixels for key, pixels in zip(keys, scans, strict=True) if self._found(key) is None}
         waiting = list(new.items())
         size = at_once or max(1, len(waiting))
@@ -170,11 +170,11 @@ class CachedSegmenter:
         """As the segmenter does."""
         return self._segmenter.shrink(mask, image)
 
+    def _key(self, pixels: FloatArray) -> Key:
+        # Presets with other segmenters may share a cache: what one encoded means nothing to another.
+        return self._segmenter.name, pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()
+
 
 def _question(image: EncodedImage, multimask: bool, *prompts: np.ndarray | None) -> Hashable:
     asked = [None if each is None else each.tobytes() for each in prompts]
     return (id(image), multimask, *asked, *[None] * (4 - len(asked)))
-
-
-def _key(pixels: FloatArray) -> Key:
-    return pixels.shape, hashlib.blake2b(pixels.tobytes()).digest()

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.loading import load_encoder, load_segmenter, load_text_segmenter
 from lexiseg.models.protocols import Encoder
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.baselines import NoEncoder, OracleBox, Unprompted
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.pipelines.salip import Salip
+from lexiseg.pipelines.sam3 import Sam3
 
 PIPELINES: Mapping[str, type[TextPipeline]] = {
     "medclip-sam": MedclipSam,
     "salip": Salip,
+    "sam3": Sam3,
     "sam-unprompted": Unprompted,
     "sam-box": OracleBox,
 }
@@ -51,5 +53,6 @@ def load(
     if kind.needs_encoder:
         encoder: Encoder = load_encoder(chosen.encoder, **settings)
         return kind(chosen, encoder, load_segmenter(chosen.segmenter, **settings))
-    segmenter: Any = load_segmenter(chosen.segmenter, **settings)
+    load_it: Callable[..., Any] = load_text_segmenter if kind.reads_text else load_segmenter
+    segmenter = load_it(chosen.segmenter, **settings)
     return kind(chosen, cast(Encoder, NoEncoder(segmenter.device, segmenter.precision)), segmenter)

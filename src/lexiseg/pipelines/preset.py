@@ -118,6 +118,31 @@ class PickSettings:
             raise UsageError(f"retrieval: pick is {self.pick!r}; expected largest or central")
 
 
+@dataclass(frozen=True, kw_only=True)
+class InstanceSettings:
+    """Which of a text segmenter's candidates are taken.
+
+    Attributes:
+        min_score: a candidate is taken whose score, presence included, is above this, 0 to 1.
+        min_area: pieces of the mask smaller than this fraction of the scan are dropped.
+        fill_holes: whether holes are filled.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    min_score: float = 0.3
+    min_area: float = 0.0
+    fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "min_area"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"instances: {name} is {getattr(self, name)}; expected 0 to 1")
+        if not isinstance(self.fill_holes, bool):
+            raise UsageError(f"instances: fill_holes is {self.fill_holes!r}; expected true or false")
+
+
 @dataclass(frozen=True)
 class OneOf:
     """A section whose `method` says which settings it has.
@@ -153,6 +178,12 @@ PIPELINE_SECTIONS: Mapping[str, Mapping[str, type[Any] | OneOf]] = {
         "saliency": OneOf(SALIENCY_SETTINGS, "dense"),
         "prompts": HullSettings,
         "mask": MaskSettings,
+        "presence": PresenceSettings,
+        "volume": VolumeSettings,
+        "propagation": PropagationSettings,
+    },
+    "sam3": {
+        "instances": InstanceSettings,
         "presence": PresenceSettings,
         "volume": VolumeSettings,
         "propagation": PropagationSettings,

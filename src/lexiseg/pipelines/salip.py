@@ -17,6 +17,7 @@ from lexiseg.proposals.crops import embed_crops
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, retrieve
+from lexiseg.regions.threshold import find_components
 from lexiseg.saliency.base import SaliencyMethod, global_evidence, presence_score
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.settings import make_method
@@ -64,7 +65,8 @@ class Salip(TextPipeline):
         self._mask = preset["mask"]
         self._presence = preset["presence"]
         self._method: SaliencyMethod | None = None
-        if self._retrieval.score != "crop" or "saliency" in preset.sections:
+        self._proposals = preset["proposals"]
+        if self._retrieval.score != "crop" or "saliency" in preset.sections or self._proposals.cuts:
             self._method = make_method(preset["saliency"])
 
     @property
@@ -73,9 +75,21 @@ class Salip(TextPipeline):
         threshold: float | None = self._presence.threshold
         return threshold
 
-    def propose(self, plane: Plane) -> Proposals:
-        """All regions of a plane, before any phrase."""
-        return propose(self.segmenter, plane.pixels, self.preset["proposals"])
+    def propose(self, plane: Plane, phrases: Sequence[str] = ()) -> Proposals:
+        """All regions of a plane; the phrases count only where the preset asks boxes of their maps."""
+        maps = self._maps(plane, self.embed(check_phrases(phrases))) if self._proposals.cuts else None
+        return self._propose(self.segmenter, plane, maps)
+
+    def _propose(self, segmenter: Segmenter, plane: Plane, maps: Sequence[Saliency] | None) -> Proposals:
+        if not self._proposals.cuts:
+            return propose(segmenter, plane.pixels, self._proposals)
+        assert maps is not None
+        boxes = boxes_of_maps([each.map for each in maps], self._proposals.cuts, self._proposals.min_area)
+        return propose(segmenter, plane.pixels, self._proposals, boxes=boxes)
+
+    def _maps(self, plane: Plane, embedded: Sequence[PhraseEmbedding]) -> list[Saliency]:
+        assert self._method is not None
+        return self._method.explain(self.encoder, plane.pixels, embedded, kinds=self.kinds)
 
     def region_evidence(self, plane: Plane, phrases: Sequence[str], proposals: Proposals) -> RegionEvidence:
         """What is retrieved from a plane's proposals for each phrase; nothing is drawn."""
@@ -87,9 +101,31 @@ class Salip(TextPipeline):
         """See `TextPipeline.segment_plane`."""
         with timer("text"):
             embedded = self.embed(asked)
+        maps = None
+        if self._proposals.cuts:
+            with timer("saliency"):
+                maps = self._maps(plane, embedded)
         with timer("proposals"):
-            proposals = propose(segmenter, plane.pixels, self.preset["proposals"])
-        seen = self._region_evidence(plane, embedded, timer, proposals)
+            proposals = self._propose(segmenter, plane, maps)
+        return self._answer(plane, embedded, segmenter, timer, proposals=proposals, maps=maps)
+
+    def from_proposals(
+        self, plane: Plane, phrases: Sequence[str], proposals: Proposals, segmenter: CachedSegmenter
+    ) -> PlaneResults:
+        """All phrases in a plane whose proposals were made before."""
+        return self._answer(plane, self.embed(check_phrases(phrases)), segmenter, StageTimer(), proposals=proposals)
+
+    def _answer(
+        self,
+        plane: Plane,
+        embedded: Sequence[PhraseEmbedding],
+        segmenter: CachedSegmenter,
+        timer: StageTimer,
+        *,
+        proposals: Proposals,
+        maps: Sequence[Saliency] | None = None,
+    ) -> PlaneResults:
+        seen = self._region_evidence(plane, embedded, timer, proposals, maps)
         answers = []
         for matches, saliency, presence in zip(seen.matches, seen.saliency, seen.presence, strict=True):
             region = Region(matches.union(plane.shape), saliency.map)
@@ -113,17 +149,22 @@ class Salip(TextPipeline):
         return PlaneResults(tuple(answers), seen.proposals)
 
     def _region_evidence(
-        self, plane: Plane, embedded: Sequence[PhraseEmbedding], timer: StageTimer, proposals: Proposals
+        self,
+        plane: Plane,
+        embedded: Sequence[PhraseEmbedding],
+        timer: StageTimer,
+        proposals: Proposals,
+        maps: Sequence[Saliency] | None = None,
     ) -> RegionEvidence:
-        crops = maps = None
+        crops = None
         if self._retrieval.score != "saliency":
             with timer("crops"):
                 crops = embed_crops(self.encoder, plane.pixels, proposals, self.preset["crops"])
         with timer("saliency"):
-            if self._method is not None:
-                maps = self._method.explain(self.encoder, plane.pixels, embedded, kinds=self.kinds)
-            else:
+            if self._method is None:
                 whole = self._whole(plane.pixels, embedded)
+            elif maps is None:
+                maps = self._maps(plane, embedded)
         with timer("retrieval"):
             matches = retrieve(
                 proposals,
@@ -166,6 +207,23 @@ class Salip(TextPipeline):
             points=np.concatenate([each.points for each in asked]),
             labels=np.concatenate([each.labels for each in asked]),
         )
+
+
+def boxes_of_maps(maps: Sequence[FloatArray], levels: Sequence[float], min_area: float) -> FloatArray:
+    """Boxes around the pieces of maps cut at some values, float32 (N, 4), end-exclusive, each once.
+
+    Args:
+        maps: (H, W) in [0, 1].
+        levels: where they are cut.
+        min_area: pieces smaller than this fraction of the scan have no box.
+    """
+    boxes = {
+        component.box: None
+        for each in maps
+        for level in levels
+        for component in find_components(each >= level, min_area=min_area)
+    }
+    return np.array(list(boxes), np.float32).reshape(-1, 4)
 
 
 def _saliency(proposals: Proposals, matches: Matches, evidence: dict[str, float]) -> Saliency:

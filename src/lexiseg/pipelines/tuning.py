@@ -139,7 +139,7 @@ def tune_label_free(
         # Making proposals is most of the work, and a visual prompt does not change them.
         key: ProposalSettings = candidate.preset["proposals"]
         if key not in proposed:
-            proposed[key] = [candidate.propose(plane) for plane, _ in images]
+            proposed[key] = [candidate.propose(plane, phrases) for plane, phrases in images]
         looks = [
             candidate.region_evidence(plane, phrases, proposals)
             for (plane, phrases), proposals in zip(images, proposed[key], strict=True)

@@ -82,7 +82,7 @@ def make_crops(
 
 
 def embed_crops(encoder: Encoder, pixels: FloatArray, proposals: Proposals, settings: CropSettings) -> CropEmbeddings:
-    """Embeddings of all proposals' crops, `settings.batch` of them per forward; or pooled from one forward.
+    """Embeddings of all proposals' crops, `settings.batch` of them per forward; or of all from one forward.
 
     Args:
         encoder: the vision-language model.
@@ -91,10 +91,11 @@ def embed_crops(encoder: Encoder, pixels: FloatArray, proposals: Proposals, sett
         settings: see `CropSettings`.
 
     Raises:
-        UnsupportedByModel: they shall be pooled, and the encoder cannot embed positions.
+        UnsupportedByModel: they shall be pooled or attended to, and the encoder cannot do that.
     """
-    if settings.pooled:
-        return pool_regions(encoder, pixels, proposals)
+    if settings.seen != "cropped":
+        whole = pool_regions if settings.seen == "pooled" else attend_regions
+        return whole(encoder, pixels, proposals)
     red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
     crops = make_crops(pixels, proposals, settings, size=encoder.input_size, fill=(red, green, blue))
     indices: list[int] = []
@@ -125,27 +126,45 @@ def pool_regions(encoder: Encoder, pixels: FloatArray, proposals: Proposals) -> 
         UnsupportedByModel: the encoder cannot embed positions.
         ValueError: the proposals are of a scan of another shape.
     """
-    if pixels.shape[:2] != proposals.shape:
-        raise ValueError(f"scan has shape {pixels.shape[:2]}, the proposals are of {proposals.shape}")
     if not len(proposals):
         return CropEmbeddings((), torch.zeros(0, 0))
+    view, masks = _framed(encoder, pixels, proposals)
+    dense = encoder.encode_dense(view)[0].detach().float()
+    weights = F.adaptive_avg_pool2d(masks[:, None], (dense.shape[-2], dense.shape[-1]))[:, 0].to(dense)
+    rows = torch.einsum("nhw,chw->nc", weights, dense)
+    return CropEmbeddings(tuple(range(len(proposals))), F.normalize(rows, dim=1))
+
+
+def attend_regions(encoder: Encoder, pixels: FloatArray, proposals: Proposals) -> CropEmbeddings:
+    """Embeddings of regions out of one forward: what the encoder's class token says that attends to a mask alone.
+
+    Arguments and errors as of `pool_regions`; the encoder must be a ViT that pools its class token.
+    """
+    if not len(proposals):
+        return CropEmbeddings((), torch.zeros(0, 0))
+    view, masks = _framed(encoder, pixels, proposals)
+    rows = encoder.encode_regions(view, masks).detach().float()
+    return CropEmbeddings(tuple(range(len(proposals))), rows)
+
+
+def _framed(encoder: Encoder, pixels: FloatArray, proposals: Proposals) -> tuple[Tensor, Tensor]:
+    """The scan (1, 3, S, S) and its regions (N, S, S) as the encoder sees them, none of them empty."""
+    if pixels.shape[:2] != proposals.shape:
+        raise ValueError(f"scan has shape {pixels.shape[:2]}, the proposals are of {proposals.shape}")
     size, shape = encoder.input_size, proposals.shape
     red, green, blue = (float(value) for value in encoder.mean.flatten().tolist())
     (frame,) = frame_scan(shape, size=size, fill=(red, green, blue))
-    dense = encoder.encode_dense(frame.apply(pixels).to(encoder.device))[0].detach().float()
     (place,) = frame_scan(shape, size=size, fill=(0.0, 0.0, 0.0))
-    rows = []
+    masks = []
     for proposal in proposals:
-        covered = place.apply(proposal.mask.astype(np.float32))[:, 0]
-        weights = F.adaptive_avg_pool2d(covered, (dense.shape[-2], dense.shape[-1]))[0].to(dense)
-        if not bool(weights.sum() > 0):
+        mask = place.apply(proposal.mask.astype(np.float32))[0, 0]
+        if not bool(mask.sum() > 0):
             x0, y0, x1, y1 = proposal.box
-            side = place.place.height / shape[0], place.place.width / shape[1]
-            y = (place.place.top + side[0] * (y0 + y1) / 2) / size * dense.shape[-2]
-            x = (place.place.left + side[1] * (x0 + x1) / 2) / size * dense.shape[-1]
-            weights[int(y), int(x)] = 1.0
-        rows.append(torch.einsum("hw,chw->c", weights, dense))
-    return CropEmbeddings(tuple(range(len(proposals))), F.normalize(torch.stack(rows), dim=1))
+            row = place.place.top + place.place.height / shape[0] * (y0 + y1) / 2
+            column = place.place.left + place.place.width / shape[1] * (x0 + x1) / 2
+            mask[int(row), int(column)] = 1.0
+        masks.append(mask)
+    return frame.apply(pixels).to(encoder.device), torch.stack(masks).to(encoder.device)
 
 
 def _batches(crops: Iterator[Crop], size: int) -> Iterator[list[Crop]]:

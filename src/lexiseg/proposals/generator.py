@@ -59,8 +59,9 @@ def look(
     layer: int,
     settings: ProposalSettings,
     advance: Callable[[int], None],
+    boxes: FloatArray | None = None,
 ) -> View:
-    """Encode a crop and ask for three candidates at each point of its grid.
+    """Encode a crop and ask for three candidates at each point of its grid, or in each of some boxes.
 
     Args:
         segmenter: whom to ask.
@@ -69,11 +70,12 @@ def look(
         layer: the layer of that crop.
         settings: what is clearly out.
         advance: told how many more points have been asked.
+        boxes: float32 (N, 4) in the crop's pixels, end-exclusive, in place of the grid's points.
     """
     x0, y0, x1, y1 = crop
     shape = (int(pixels.shape[0]), int(pixels.shape[1]))
     image = segmenter.encode(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-    points = point_grid(image.shape, settings.points_in_layer(layer))
+    prompts = point_grid(image.shape, settings.points_in_layer(layer)) if boxes is None else boxes
     batches = []
 
     def ask(asked: Sequence[FloatArray]) -> tuple[int, Candidates]:
@@ -81,18 +83,23 @@ def look(
         return len(asked), found.take(_possible(found, image.shape, grid, crop=crop, shape=shape, settings=settings))
 
     at_once = settings.points_per_batch
-    for count, found in in_batches(list(points), at_once, ask, what="points", device=segmenter.device):
+    for count, found in in_batches(list(prompts), at_once, ask, what="points", device=segmenter.device):
         batches.append(found)
         advance(count)
     return View(crop, shape, image, join(batches))
 
 
 def _ask(
-    segmenter: Segmenter, image: EncodedImage, points: FloatArray, settings: ProposalSettings
+    segmenter: Segmenter, image: EncodedImage, prompts: FloatArray, settings: ProposalSettings
 ) -> tuple[Candidates, MaskGrid]:
-    """The candidates for some points, measured, but for those whose estimated IoU is too low; and their grid."""
-    labels = np.ones((len(points), 1), np.int64)
-    decoded = segmenter.decode(image, points=points[:, None], labels=labels, multimask=True)
+    """The candidates for some points or boxes, measured, but for those whose estimated IoU is too low; their grid."""
+    if prompts.shape[1] == 4:
+        decoded = segmenter.decode(image, boxes=prompts, multimask=True)
+        points = prompts.reshape(-1, 2, 2).mean(axis=1)
+    else:
+        points = prompts
+        labels = np.ones((len(points), 1), np.int64)
+        decoded = segmenter.decode(image, points=points[:, None], labels=labels, multimask=True)
     logits, iou = decoded.logits.flatten(0, 1), decoded.iou.flatten()
     asked = torch.from_numpy(points).to(iou.device).repeat_interleave(decoded.iou.shape[1], 0)
     if settings.pred_iou_threshold > 0:
@@ -213,6 +220,7 @@ def propose(
     settings: ProposalSettings | None = None,
     *,
     progress: Progress | None = None,
+    boxes: FloatArray | None = None,
 ) -> Proposals:
     """Ask a segmenter at every point of a grid, and keep the masks that are good and unlike each other.
 
@@ -231,6 +239,7 @@ def propose(
         pixels: float32 in [0, 1], (H, W) or (H, W, 3).
         settings: the published ones where None.
         progress: told the fraction done, rising to 1.
+        boxes: float32 (N, 4) in the scan's pixels, end-exclusive: what is asked in place of the grid's points.
 
     Returns:
         The proposals by falling estimated IoU; none where nothing survives.
@@ -243,10 +252,15 @@ def propose(
         raise ValueError(f"got pixels of shape {pixels.shape}, expected (H, W) or (H, W, 3)")
     shape = (int(pixels.shape[0]), int(pixels.shape[1]))
     crops = crop_boxes(shape, layers=settings.crop_layers, overlap=settings.crop_overlap)
-    report = _Report(progress, sum(settings.points_in_layer(layer) ** 2 for _, layer in crops))
+    if boxes is not None:
+        if not len(boxes):
+            return Proposals(shape)
+        crops = crops[:1]
+    asked = len(boxes) if boxes is not None else sum(settings.points_in_layer(layer) ** 2 for _, layer in crops)
+    report = _Report(progress, asked)
     found: list[Proposal] = []
     for crop, layer in crops:
-        view = look(segmenter, pixels, crop=crop, layer=layer, settings=settings, advance=report.advance)
+        view = look(segmenter, pixels, crop=crop, layer=layer, settings=settings, advance=report.advance, boxes=boxes)
         found += choose(segmenter, view, settings)
     if len(crops) > 1:
         found = _suppress_between_crops(found, settings)

@@ -33,6 +33,9 @@ class ProposalSettings:
         max_area: masks larger than this fraction of the scan are dropped.
         min_piece: pieces of a mask and holes in it that are smaller than this fraction of the scan are
             removed; 0 leaves the masks as they are.
+        map_levels: where a saliency map is cut for boxes, which are asked in place of the grid's points: a box for
+            each piece of the map at each of these values, as MobileSAMv2 (Zhang et al., arXiv 2312.09579) asks the
+            boxes of a detector; none asks the grid.
     """
 
     points_per_side: int = 32
@@ -48,8 +51,18 @@ class ProposalSettings:
     min_area: float = 0.0
     max_area: float = 1.0
     min_piece: float = 0.0
+    map_levels: float | tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(_is_number(each) and 0 < each < 1 for each in self.cuts):
+            raise UsageError(
+                f"proposal setting map_levels is {self.map_levels!r}, expected numbers between 0 and 1, both excluded"
+            )
+        if self.cuts and self.crop_layers:
+            raise UsageError(
+                f"proposal setting crop_layers is {self.crop_layers}, and with map_levels there is no grid to ask in "
+                "crops; expected crop_layers 0"
+            )
         for name, least in _WHOLE.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -67,6 +80,11 @@ class ProposalSettings:
             raise UsageError(
                 f"proposal setting max_area is {self.max_area}, expected more than min_area, {self.min_area}"
             )
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """`map_levels`, as many as there are."""
+        return tuple(self.map_levels) if isinstance(self.map_levels, list | tuple) else (self.map_levels,)
 
     def points_in_layer(self, layer: int) -> int:
         """Points along each side of a crop of a layer, at least one."""
@@ -93,6 +111,7 @@ def _is_number(value: object) -> bool:
 
 VISUAL_PROMPTS = ("masked", "expanded", "red-box", "greyed", "contour")
 """How a region can be shown to an encoder; see `lexiseg.proposals.crops`."""
+_SEEN = ("cropped", "pooled", "attended")
 _SCORES = ("crop", "saliency", "both")
 
 
@@ -107,9 +126,10 @@ class CropSettings:
             quarter for "expanded".
         dim: how much of the surround "greyed" takes away: 1 leaves plain grey, 0 the scan as it is.
         batch: crops per forward of the encoder; small ones win on a CPU.
-        pooled: no crops: the whole scan is encoded once, and the embeddings of the positions that lie in a region are
-            averaged. One forward for any number of regions; a region is then seen in its surroundings, and
-            `visual_prompt`, `margin` and `dim` have no effect. The encoder must be able to embed positions.
+        seen: "cropped" shows each region by itself. The others encode the whole scan once for any number of regions,
+            so that a region is seen in its surroundings, and `visual_prompt`, `margin` and `dim` have no effect:
+            "pooled" averages the embeddings of the positions that lie in a region, for encoders that can embed
+            positions; "attended" lets a class token of its own attend to them, for ViTs that pool one.
 
     Raises:
         UsageError: a value that a setting cannot take.
@@ -119,11 +139,11 @@ class CropSettings:
     margin: float | None = None
     dim: float = 0.8
     batch: int = 16
-    pooled: bool = False
+    seen: str = "cropped"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pooled, bool):
-            raise UsageError(f"crops: pooled is {self.pooled!r}; expected true or false")
+        if self.seen not in _SEEN:
+            raise UsageError(f"crops: seen is {self.seen!r}; expected one of {', '.join(_SEEN)}")
         if self.visual_prompt not in VISUAL_PROMPTS:
             raise UsageError(
                 f"crops: there is no visual prompt {self.visual_prompt!r}; expected one of {', '.join(VISUAL_PROMPTS)}"

@@ -61,6 +61,7 @@ class Server:
             precision=settings.precision,
             batch=settings.batch,
             encodings=limits.encodings,
+            segmenter=settings.segmenter,
         )
         self.jobs = Jobs(queue=limits.queue, waiting=limits.waiting)
         self.clicks, self.opening = threading.Lock(), threading.Lock()

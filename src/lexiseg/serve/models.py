@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lexiseg.errors import LexisegError, UsageError
+from lexiseg.models.weights.records import parse_reference
 from lexiseg.pipelines.preset import Preset, load_preset, preset_names
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ class Models:
         precision: see `lexiseg.load`.
         batch: see `Preset.at_once`; None for what each preset says.
         encodings: bytes of encodings that are kept.
+        segmenter: in place of the default preset's, which draws clicks and boxes too; "" leaves it.
         load: makes a preset's pipeline; `lexiseg.pipelines.loading.load` when None.
 
     Raises:
-        UsageError: the preset is unknown, or a yardstick that needs true masks; the batch is none.
+        UsageError: the preset or the segmenter is unknown, or a yardstick that needs true masks; the batch is none.
     """
 
     def __init__(
@@ -41,9 +43,13 @@ class Models:
         precision: str = "auto",
         batch: int | None = None,
         encodings: int = 2**29,
+        segmenter: str = "",
         load: Callable[[Preset], TextPipeline] | None = None,
     ) -> None:
         chosen = load_preset(default)
+        if segmenter:
+            parse_reference(segmenter, "segmenter")  # an unknown one is told now, not at the first click
+            chosen = chosen.override(segmenter=segmenter)
         if chosen.needs_truth:
             raise UsageError(f"the preset {chosen.name!r} needs true masks; expected one that a phrase is enough for")
         self.default, self._device, self._precision, self._limit = chosen.name, device, precision, encodings
@@ -110,8 +116,10 @@ class Models:
 
         # Presets that name the same models share them.
         chosen = self.presets[name]
+        kind = loading.PIPELINES[chosen.pipeline]
         for other in self._later.values():
-            if other.ready and (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter):
+            same = (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter)
+            if other.ready and same and loading.PIPELINES[other.preset.pipeline].reads_text == kind.reads_text:
                 real = other.real()
-                return loading.PIPELINES[chosen.pipeline](chosen, real.encoder, real.segmenter)
+                return kind(chosen, real.encoder, real.segmenter)
         return loading.load(chosen, device=self._device, precision=self._precision)

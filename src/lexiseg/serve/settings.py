@@ -55,6 +55,7 @@ class ServeSettings:
         port: 0 takes a free one.
         token: what a visitor must know; None for none on loopback, and for a new one elsewhere; "" asks for a new one.
         preset: that answers unless another is asked for.
+        segmenter: in place of the preset's, which draws clicks and boxes too; "" leaves it.
         device: see `lexiseg.load`.
         precision: see `lexiseg.load`.
         batch: see `Preset.at_once`; None for what each preset says.
@@ -74,6 +75,7 @@ class ServeSettings:
     port: int = 7860
     token: str | None = None
     preset: str = "demo"
+    segmenter: str = ""
     device: str = "auto"
     precision: str = "auto"
     batch: int | None = None

@@ -231,7 +231,7 @@ class Worklist:
 
     def _threshold(self) -> float | None:
         preset = self._models.presets[self._models.default]
-        presence = preset["presence"] if preset.pipeline in ("medclip-sam", "salip") else None
+        presence = preset["presence"] if preset.pipeline in ("medclip-sam", "salip", "sam3") else None
         return None if presence is None else presence.threshold
 
     def _table(self) -> dict[str, list[Row]]:

@@ -23,6 +23,7 @@ from lexiseg.models.encoders.open_clip_dense import (
     attention_features,
     dense_and_whole_features,
     dense_features,
+    region_features,
     unit,
 )
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
@@ -234,6 +235,12 @@ class OpenClipEncoder:
             else:
                 dense, whole = attention_features(tower, normalised, attention)
         return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
+
+    def encode_regions(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        """Embeddings of the regions (R, S, S) of one image, (R, E), unit length; see `open_clip_attention`."""
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            features = region_features(self._model.visual, self._normalised(pixels), masks.to(self._device))
+        return _outside(nn.functional.normalize(features.float(), dim=-1))
 
     def default_layer(self) -> str:
         """The saliency layer; see `open_clip_layers`."""

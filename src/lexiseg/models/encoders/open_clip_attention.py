@@ -12,6 +12,11 @@ With :math:`q, k, v` of the last block's tokens (a head each, scale :math:`s`) a
   normalised :math:`\hat p`, smoothed once by their own attention, beside the tokens that the tower itself makes.
 
 Tokens then take the tower's final norm and projection, each on its own.
+
+Regions have a class token each, from the first block to the last (Ding et al., "Open-vocabulary universal image
+segmentation with MaskCLIP", ICML 2023): it attends to itself and to the positions of its region,
+:math:`\mathrm{softmax}(s\,qk^\top + \log w)\,v` with :math:`w` the share of a position that the region covers, and no
+other token attends to it. A position that the region leaves out has :math:`\log 0`.
 """
 
 from __future__ import annotations
@@ -84,6 +89,39 @@ def watch(blocks: Any, attention: str, prefix: int) -> Iterator[list[Tensor]]:
 
     with ExitStack() as hooks:
         for block in chosen:
+            hooks.enter_context(hooked(block, follow(_parts(block))))
+        yield path
+
+
+@contextmanager
+def watch_regions(blocks: Any, shares: Tensor, prefix: int) -> Iterator[list[Tensor]]:
+    """A context in which a forward of one image through the blocks leaves the regions' tokens (1, R, C) in a list.
+
+    Args:
+        blocks: of a ViT whose first token is its class token, in order.
+        shares: (R, h w) in [0, 1], how much of each position a region covers.
+        prefix: tokens in front of the positions (class, registers).
+
+    Raises:
+        UnsupportedByModel: on entering, a block that is built in another way.
+    """
+    count, length = len(shares), prefix + shares.shape[1]
+    bias = shares.new_full((count, length + count), -torch.inf)
+    bias[:, prefix:length] = shares.log()
+    bias[:, length:].fill_diagonal_(0)
+    path: list[Tensor] = []
+
+    def follow(parts: Parts) -> Callable[[nn.Module, Any, Any], None]:
+        def catch(_module: nn.Module, inputs: Any, _output: Any) -> None:
+            own = path[-1] if path else inputs[0][:, :1].expand(-1, count, -1)
+            q, k, v = parts.heads(torch.cat([inputs[0], own], dim=1))
+            own = own + parts.out(_softmax(parts.scale * q[:, :, length:] @ k.mT + bias) @ v)
+            path.append(own + parts.mlp(own))
+
+        return catch
+
+    with ExitStack() as hooks:
+        for block in blocks:
             hooks.enter_context(hooked(block, follow(_parts(block))))
         yield path
 

@@ -21,7 +21,7 @@ from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from lexiseg.errors import UnsupportedByModel
-from lexiseg.models.encoders.open_clip_attention import watch
+from lexiseg.models.encoders.open_clip_attention import watch, watch_regions
 from lexiseg.models.encoders.open_clip_layers import as_map, hooked
 from lexiseg.models.fpn import EnsembleTower, FPNTower
 
@@ -100,6 +100,47 @@ def attention_features(tower: Any, pixels: Tensor, attention: str) -> tuple[Tens
             f"attention {attention!r} needs a ViT; {type(trunk or tower).__name__} is none; use attention=value"
         )
     return dense, whole[0] if isinstance(whole, tuple) else whole
+
+
+def region_features(tower: Any, pixels: Tensor, masks: Tensor) -> Tensor:
+    """Unnormalised features of regions, each by a class token that attends to its own positions, from one forward.
+
+    Args:
+        tower: a ViT that pools its class token.
+        pixels: (1, 3, S, S), already normalised.
+        masks: (R, S, S) in [0, 1], none of them empty.
+
+    Returns:
+        (R, E).
+
+    Raises:
+        UnsupportedByModel: the tower is no ViT, or pools otherwise.
+    """
+    trunk = getattr(tower, "trunk", None)
+    if trunk is None and hasattr(tower, "transformer"):
+        if tower.attn_pool is not None or tower.pool_type != "tok":
+            raise _no_class_token(tower)
+        with watch_regions(tower.transformer.resblocks, _shares(masks, tower.grid_size), prefix=1) as found:
+            tower(pixels)
+        tokens = tower.ln_post(found[-1][0])
+        return cast(Tensor, tokens if tower.proj is None else tokens @ tower.proj)
+    if trunk is None or not _is_timm_vit(trunk) or trunk.global_pool != "token":
+        raise _no_class_token(trunk if trunk is not None else tower)
+    shares = _shares(masks, trunk.patch_embed.grid_size)
+    with watch_regions(trunk.blocks, shares, prefix=trunk.num_prefix_tokens) as found:
+        trunk.forward_features(pixels)
+    return cast(Tensor, tower.head(trunk.head(trunk.fc_norm(trunk.norm(found[-1][0])))))
+
+
+def _shares(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    return nn.functional.adaptive_avg_pool2d(masks[:, None], grid).flatten(1)
+
+
+def _no_class_token(module: nn.Module) -> UnsupportedByModel:
+    return UnsupportedByModel(
+        f"no masked attention in {type(module).__name__}: expected a ViT that pools its class token; "
+        "use crops.seen=pooled"
+    )
 
 
 def _project_tokens(tower: Any, tokens: Tensor) -> Tensor:

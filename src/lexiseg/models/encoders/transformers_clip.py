@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from lexiseg.models.encoders.open_clip import OpenClipEncoder
     from lexiseg.models.families import ModelFiles
 
-NAME = "CLIP of transformers (config.json of model_type 'clip', 'siglip' or 'siglip2')"
+NAME = "CLIP of transformers (config.json of model_type 'clip', 'metaclip_2', 'siglip' or 'siglip2')"
 _CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-_KINDS = {"clip": ("CLIP", _CLIP), "siglip": ("Siglip", _HALF), "siglip2": ("Siglip2", _HALF)}
+_KINDS = {
+    "clip": ("CLIP", _CLIP),
+    "metaclip_2": ("MetaClip2", _CLIP),
+    "siglip": ("Siglip", _HALF),
+    "siglip2": ("Siglip2", _HALF),
+}
 
 
 def recognises(files: ModelFiles) -> bool:
-    """A folder of transformers' CLIPModel, SiglipModel or Siglip2Model."""
+    """A folder of transformers' CLIPModel, MetaClip2Model, SiglipModel or Siglip2Model."""
     return files.config.get("model_type") in _KINDS
 
 

@@ -39,6 +39,6 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> Sam2Segm
 
 def _own_name(key: str) -> str:
     """The tracker of a whole SAM 3 sees by the detector's image encoder, through a neck of its own."""
-    key = key.removeprefix("tracker_model.")
+    key = re.sub(r"^(tracker_model\.)+", "", key)  # transformers 5 writes the prefix twice
     key = re.sub(r"^detector_model\.vision_encoder\.backbone\.", "vision_encoder.backbone.", key)
     return re.sub(r"^tracker_neck\.", "vision_encoder.neck.", key)

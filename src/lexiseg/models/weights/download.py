@@ -155,7 +155,7 @@ def _wanted(source: _Repository, kind: Kind | None) -> list[_RemoteFile]:
         what = "an encoder of open_clip or transformers" if encoder else "a segmenter of transformers"
         wanted = f"{_ENCODER_CONFIG}, or config.json and a tokenizer," if encoder else "config.json"
         raise UnknownModel(f"{source.id} is not {what}: expected {wanted} and one of {', '.join(weights)}")
-    settings = (needed, *(TOKENIZER_FILES if encoder else ()), *(() if needed == _ENCODER_CONFIG else _SETTINGS))
+    settings = (needed, *TOKENIZER_FILES, *(() if needed == _ENCODER_CONFIG else _SETTINGS))
     names = [*settings, *_PAPERS, *found]
     return [files[name] for name in dict.fromkeys(names) if name in files]
 

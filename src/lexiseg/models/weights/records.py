@@ -180,7 +180,14 @@ KNOWN_MODELS = (
     KnownModel("facebook/sam2.1-hiera-large", "segmenter", "Apache-2.0", 898, "SAM 2.1 Hiera-L, with memory"),
     KnownModel("yonigozlan/EdgeTAM-hf", "segmenter", "Apache-2.0", 56, "EdgeTAM, a small SAM 2"),
     KnownModel("syscv-community/sam-hq-vit-base", "segmenter", "Apache-2.0", 380, "SAM-HQ ViT-B, finer outlines"),
-    KnownModel("facebook/sam3", "segmenter", "SAM License", 3440, "SAM 3; its tracker is used", gated=True),
+    KnownModel(
+        "facebook/sam3",
+        "segmenter",
+        "SAM License",
+        3440,
+        "SAM 3: reads the phrase itself; its tracker draws clicks",
+        gated=True,
+    ),
     KnownModel("wanglab/medsam-vit-base", "segmenter", "Apache-2.0", 375, "SAM ViT-B fine-tuned on medical scans"),
 )
 
