@@ -49,7 +49,8 @@ def medclip_sam(asked: Asked) -> list[Line]:
     found = fullsize.both(asked.checkpoints, tolerance=asked.tolerance)
     theirs, rate = found["released"], operations(resolve_precision("auto", CPU))
     lines = []
-    for name, how in (("ours", "exact"), ("tolerance", f"tolerance {asked.tolerance}")):
+    near = f"tolerance {asked.tolerance}, map's correlation {fullsize.agreement(found):.3f}"
+    for name, how in (("ours", "exact"), ("tolerance", near)):
         cost = found[name]
         # Besides the masked views one forward, a backward of twice its work, and the segmenter's encoding.
         floor = 2 * (fullsize.VIEW_MACS * (cost.forwards + 3) + fullsize.SCAN_MACS) / rate

@@ -44,7 +44,7 @@ class Asked:
     rounds: int = 3
     scans: int = 6
     points: int = 16
-    tolerance: float = 0.05
+    tolerance: float = 0.01
 
 
 @dataclass(frozen=True)

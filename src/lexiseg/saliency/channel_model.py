@@ -10,10 +10,13 @@ from torch import Tensor
 
 _SIDES = (4, 8, 16)  # positions a side at which masks are compared; the likelihood chooses
 _FIRST = 24  # channels that are computed before anything is predicted
+_STEP = 8  # channels that are computed, at most, before it is predicted anew
 _WIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of the kernel, in root median squared distances
-_NOISES = (1e-3, 1e-2, 5e-2, 0.2)  # of a score, as a share of the kernel's variance
+_NOISES = (1e-3, 1e-2, 5e-2, 0.2)  # of what is told, as a share of the kernel's variance
 
-_CAUTION = 4.0  # a score nobody knows is taken to be higher by at most this
+_ROOT = 1.5  # of a channel's weight, which is told
+_LEAST = 1e-6  # of such a root
+_CUT = 0.5  # of a map's largest value
 
 Scores = Callable[[list[int]], Tensor]
 
@@ -42,115 +45,128 @@ def mask_distances(maps: Tensor, view: Tensor) -> Tensor:
 def adaptive_scores(
     distances: Tensor, maps: Tensor, rows: Sequence[Tensor], compute: Scores, *, tolerance: float, batch: int
 ) -> tuple[Tensor, int]:
-    r"""Scores of all channels, of which only those are computed that could still move a phrase's map.
+    r"""Scores of all channels, of which only those are computed that could still move where a phrase's map is cut.
 
-    With :math:`L = \sum_c \alpha_c A_c`, :math:`\alpha = \mathrm{softmax}(s)`, a score's error :math:`e_c` moves the
-    map by :math:`\alpha_c (A_c - L) e_c`.  A Gaussian process over the masks, fitted to the scores that were computed,
-    tells the mean of the others and the covariance :math:`\Sigma` of their errors, and so how far the map is expected
-    to be off:
+    A map is :math:`L = \sum_c w_c A_c / \sum_c w_c` with :math:`w_c = \exp s_c`, and is cut at half of its largest
+    value: a position lies above or below, by :math:`D_i = L_i - L_m / 2`. Of a channel that was not computed
+    :math:`y_c = w_c^{2/3}` is told, since most scores are as low as not to matter or about as high as the highest. A
+    Gaussian process over the masks, fitted to those that were computed, gives its mean and the covariance
+    :math:`\Sigma` of the errors, and so the deviation of each position's D:
 
-    .. math:: \mathbb{E} \lVert \Delta L \rVert^2 = \sum_{cd} \alpha_c \alpha_d \Sigma_{cd} (A_c - L)^\top (A_d - L)
+    .. math:: \sigma_i^2 = \sum_{cd} g_{ci}\, \Sigma_{cd}\, g_{di}, \qquad g_{ci} = \partial D_i / \partial y_c
 
-    Computed next are the channels with the largest part in it, until its root is at most `tolerance` of the
-    deviation of :math:`\mathrm{ReLU}(L)` over its positions.  Where the scores of a step were further off than
-    predicted, all errors are taken to be that much larger.  So it is an estimate by what was seen, not a bound.
+    Computed next are the channels with the largest part in it, positions counting by how likely they are on the
+    contour, until of the positions above the cut no larger share than `tolerance` is expected on the wrong side. Where
+    the scores of a step were further off than predicted, all errors are taken to be that much larger. So it is an
+    estimate by what was seen, not a bound.
 
     Args:
         distances: (r, n, n), see `mask_distances`.
         maps: (n, h, w) the channels A.
         rows: for each of N phrases, the channels that its map is made of.
         compute: channels to scores (len, N).
-        tolerance: above 0; the map's correlation with the exact one is then about 1 - tolerance ** 2 / 2.
-        batch: channels in one step.
+        tolerance: above 0.
+        batch: channels in one step, if fewer than 8.
 
     Returns:
         (n, N) scores, computed or predicted, and how many channels were computed.
     """
     count = len(maps)
     flat = maps.flatten(1).double()
+    kernels = kernels_of(distances)
     known = _spread_out(distances[0], min(_FIRST, count))
     scores = torch.zeros(count, len(rows), dtype=torch.float64, device=maps.device)
     scores[known] = compute(known).double()
     slack = torch.ones(len(rows), dtype=torch.float64, device=maps.device)
     while len(known) < count:
-        predicted, deviations = scores.clone(), torch.ones_like(scores)
-        part, right = torch.zeros(count, dtype=torch.float64, device=maps.device), True
+        guessed, deviations = torch.empty_like(scores), torch.empty_like(scores)
+        part, right = torch.zeros_like(scores[:, 0]), True
+        top = scores[known].amax(0)
         for index, own in enumerate(rows):
-            mean, errors = predict(distances, known, scores[known, index])
-            mean[known] = scores[known, index]
-            predicted[:, index], deviations[:, index] = mean, errors.diagonal().sqrt()
-            errors = slack[index] ** 2 * errors
-            # The mean of exp(s), which a channel enters the softmax with, lies above exp of the mean.
-            likely = mean + (0.5 * errors.diagonal()).clamp_max(_CAUTION)
-            moved, share = _effect(likely[own], errors[own][:, own], flat[own])
-            if share > tolerance:
+            mean, errors = predict(kernels, known, ((scores[known, index] - top[index]) / _ROOT).exp())
+            mean.clamp_min_(_LEAST)
+            guessed[:, index], deviations[:, index] = mean, errors.diagonal().sqrt()
+            moved, wrong = _at_the_cut(mean[own], slack[index] ** 2 * errors[own][:, own], flat[own])
+            if wrong > tolerance:
                 right = False
                 part[own] = torch.maximum(part[own], moved)
         if right:
+            predicted = top + _ROOT * guessed.log()
+            predicted[known] = scores[known]
             return predicted, len(known)
         part[known] = -1.0
-        chosen = torch.sort(part, descending=True, stable=True).indices[: min(batch, count - len(known))].tolist()
+        chosen = torch.sort(part, descending=True, stable=True).indices[: min(batch, _STEP)].tolist()
         scores[chosen] = compute(chosen).double()
-        off = (scores[chosen] - predicted[chosen]) / deviations[chosen].clamp_min(1e-12)
+        off = (((scores[chosen] - top) / _ROOT).exp() - guessed[chosen]) / deviations[chosen].clamp_min(1e-12)
         slack = off.square().mean(0).sqrt().clamp_min(1.0)
         known = known + chosen
     return scores, count
 
 
-def predict(distances: Tensor, known: list[int], values: Tensor) -> tuple[Tensor, Tensor]:
+def kernels_of(distances: Tensor) -> Tensor:
+    """Squared exponentials of some widths of distances (r, n, n), squared, at several resolutions: (k, n, n)."""
+    found = []
+    for apart in distances:
+        unit = apart[apart > 0].median() if bool((apart > 0).any()) else apart.new_ones(())
+        found += [torch.exp(-apart / (2 * width**2 * unit)) for width in _WIDTHS]
+    return torch.stack(found)
+
+
+def predict(kernels: Tensor, known: list[int], values: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of each value and the covariance of its error, by a Gaussian process.
 
-    The kernel is a squared exponential; its resolution, width and noise are those of a small grid that make the
-    known values most likely. Its variance is what each known value is off where the others tell it.
+    Kernel and noise are those that make the known values most likely. The variance is what each known value is off
+    where the others tell it.
 
     Args:
-        distances: (r, n, n) squared, at several resolutions.
+        kernels: (k, n, n), see `kernels_of`.
         known: m of the n.
         values: (m,) theirs.
 
     Returns:
         (n,) and (n, n), which is 0 at the known ones.
     """
-    centre = values.mean()
-    rest = values - centre
-    best: tuple[Tensor, ...] | None = None
-    for apart in distances:
-        unit = apart[apart > 0].median() if bool((apart > 0).any()) else apart.new_ones(())
-        for width in _WIDTHS:
-            kernel = torch.exp(-apart / (2 * width**2 * unit))
-            own = kernel[known][:, known]
-            for noise in _NOISES:
-                factor = torch.linalg.cholesky(own + noise * torch.eye(len(known), dtype=own.dtype, device=own.device))
-                solved = torch.cholesky_solve(rest[:, None], factor)[:, 0]
-                variance = (rest @ solved / len(known)).clamp_min(1e-18)
-                likelihood = -0.5 * len(known) * variance.log() - factor.diagonal().log().sum()
-                if best is None or bool(likelihood > best[0]):
-                    best = likelihood, kernel, factor, solved, own.new_tensor(noise)
-    assert best is not None
-    _, kernel, factor, solved, spread = best
+    centre, count = values.mean(), len(known)
+    rest = (values - centre)[:, None]
+    own = kernels[:, known][:, :, known]
+    noises = torch.tensor(_NOISES, dtype=own.dtype, device=own.device)
+    noisy = own[:, None] + noises[:, None, None] * torch.eye(count, dtype=own.dtype, device=own.device)
+    factors = torch.linalg.cholesky(noisy)
+    variances = torch.linalg.solve_triangular(factors, rest.expand(*factors.shape[:2], -1, -1), upper=False)
+    variances = (variances.square().sum((-2, -1)) / count).clamp_min(1e-18)
+    likelihood = -0.5 * count * variances.log() - factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    best, noise = divmod(int(likelihood.argmax()), len(_NOISES))
+    kernel, factor = kernels[best], factors[best, noise]
+    solved = torch.cholesky_solve(rest, factor)[:, 0]
     # Left out one at a time: value less prediction is solved / precision, of the variance 1 / precision.
     precision = torch.cholesky_inverse(factor).diagonal()
     variance = (solved.square() / precision).mean()
     mean = centre + kernel[:, known] @ solved
+    mean[known] = values
     explained = torch.linalg.solve_triangular(factor, kernel[known], upper=False)
     errors = variance * (kernel - explained.T @ explained)
-    errors += variance * torch.diag(spread.expand(len(kernel)))
+    errors += variance * noises[noise] * torch.eye(len(kernel), dtype=own.dtype, device=own.device)
     errors.diagonal().clamp_min_(0)
     errors[known] = 0
     errors[:, known] = 0
     return mean, errors
 
 
-def _effect(scores: Tensor, errors: Tensor, maps: Tensor) -> tuple[Tensor, float]:
-    """Each channel's part in how far the map is off (squared), and the whole as a share of the map's deviation."""
-    weights = torch.softmax(scores, 0)
-    whole = weights @ maps
-    apart = weights[:, None] * (maps - whole)
-    moved = ((apart @ apart.T) * errors).sum(1)
-    shown = whole.clamp_min(0)
-    size = (shown - shown.mean()).norm()
-    off = moved.sum().clamp_min(0).sqrt()
-    return moved, float(off / size) if bool(size > 0) else float(bool(off > 0))
+def _at_the_cut(roots: Tensor, errors: Tensor, maps: Tensor) -> tuple[Tensor, float]:
+    """Each channel's part in where the map is cut, and the share of what lies above that is expected to be wrong."""
+    weights = roots**_ROOT
+    whole = weights @ maps / weights.sum()
+    peak = int(whole.argmax())
+    slopes = (_ROOT * roots ** (_ROOT - 1) / weights.sum())[:, None] * (maps - whole)
+    slopes = slopes - _CUT * slopes[:, peak, None]
+    above = whole - _CUT * whole[peak]
+    spread = errors @ slopes
+    deviation = (slopes * spread).sum(0).clamp_min(1e-30).sqrt()
+    apart = above / deviation
+    moved = (torch.exp(-0.5 * apart.square()) / deviation * slopes * spread).sum(1)
+    # Where no map is positive there is nothing to cut, and nothing is certain.
+    wrong = torch.special.ndtr(-apart.abs()).sum() / (above > 0).sum() if bool(whole[peak] > 0) else whole.new_ones(())
+    return moved, float(wrong)
 
 
 def _spread_out(distances: Tensor, count: int) -> list[int]:

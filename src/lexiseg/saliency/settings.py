@@ -74,9 +74,9 @@ class GScoreCAMSettings(SaliencySettings):
         contrast: score a phrase by its log-odds against its negative phrases instead of on its own.
         logit_scale: the factor from cosine to score, which sets how sharp the softmax is; None for the
             encoder's own, which makes the score its logit (a bias cancels).
-        tolerance: 0 computes the score of every channel. Above 0, only of those that may still move the map by more
-            than this share of its deviation, as far as the others tell; the correlation with the exact map is then
-            about 1 - tolerance ** 2 / 2. See `lexiseg.saliency.channel_model`.
+        tolerance: 0 computes the score of every channel. Above 0, only of those that may still move where the map
+            crosses half its maximum, until no larger share of what lies above is expected on the wrong side, as far as
+            the others tell. See `lexiseg.saliency.channel_model`.
     """
 
     method: ClassVar[str] = "gscorecam"
