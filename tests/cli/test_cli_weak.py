@@ -12,7 +12,7 @@ from discs import write_discs
 
 pytest.importorskip("monai", reason="students need lexiseg[train]")
 
-TINY = ("--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
+TINY = ("--network", "unet", "--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -53,18 +53,34 @@ class TestInTurn:
         assert (tmp_path / "masks" / "d0_uncertainty.png").exists()
 
     def test_at_once_and_again(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        arguments = ("distill", discs / "images", "--text", "tumor", "--out", tmp_path / "all", *TINY)
+        out = tmp_path / "all"
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, "--deliver-anyway", *TINY)
         assert cli(*arguments).exit_code == 0
-        assert {path.name for path in (tmp_path / "all").iterdir()} == {"labels", "masks", "model"}
-        weights = (tmp_path / "all" / "model" / "model.safetensors").read_bytes()
+        assert {path.name for path in out.iterdir()} == {"labels", "masks", "model"}
+        weights = (out / "model" / "model.safetensors").read_bytes()
         assert cli(*arguments, "--resume").exit_code == 0
-        assert (tmp_path / "all" / "model" / "model.safetensors").read_bytes() == weights
+        assert (out / "model" / "model.safetensors").read_bytes() == weights
 
-    def test_the_upper_bound_says_that_it_uses_labels(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "model", *TINY)
-        assert result.exit_code == 0, result.stderr
-        assert "uses true masks" in result.stderr
-        assert '"supervised": true' in (tmp_path / "model" / "config.json").read_text()
+    def test_a_student_that_looks_worse_is_not_delivered(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        """Four steps teach a U-Net nothing."""
+        out = tmp_path / "all"
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, *TINY)
+        result = cli(*arguments)
+        assert result.exit_code == 0
+        assert sum("looks worse than its teacher" in line for line in result.stderr.splitlines()) == 1
+        assert "6 masks by the teacher" in result.stderr
+        assert {path.name for path in out.iterdir()} == {"labels", "masks", "refused"}
+        assert "It looks worse than its teacher" in (out / "refused" / "README.md").read_text()
+        masks = {path.name: path.read_bytes() for path in (out / "masks").glob("*_mask.png")}
+        taught = {path.name: path.read_bytes() for path in (out / "labels" / "teacher").glob("*_mask.png")}
+        assert masks == taught
+        # Who wants it all the same has it, without another training.
+        weights = (out / "refused" / "model.safetensors").read_bytes()
+        again = cli(*arguments, "--resume", "--deliver-anyway")
+        assert again.exit_code == 0, again.stderr
+        assert "6 masks by the student" in again.stderr
+        assert (out / "model" / "model.safetensors").read_bytes() == weights
+        assert {path.name: path.read_bytes() for path in (out / "masks").glob("*_mask.png")} != taught
 
 
 class TestRefusals:

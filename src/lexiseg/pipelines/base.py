@@ -217,7 +217,8 @@ class TextPipeline(ABC):
     def vocabulary(self) -> Vocabulary | None:
         """What the encoder knows; None of encoders that were taught whatever captions say."""
         weights = getattr(self.encoder, "weights", None)
-        return bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+        named = getattr(self.encoder, "begun_from", "") or getattr(weights, "name", "")
+        return bundled_vocabulary() if named == "bundled" else None
 
     @property
     def kinds(self) -> KindGate | None:

@@ -26,6 +26,7 @@ from lexiseg.training.settings import Settings, setting
 from lexiseg.training.students.folder import remove_file
 from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
 from lexiseg.training.students.set_writer import Kept, SetWriter
+from lexiseg.training.students.soft import SOFT, SoftTeacher, soft_path
 from lexiseg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,8 @@ def make_pseudo_labels(
 ) -> PseudoLabelReport:
     """Label scans with a preset and write those that can be trusted as a set.
 
-    Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), manifest.csv
+    Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), probabilities/ID.npz (what the
+    masks were cut from; not of volumes), manifest.csv
     (id,image,mask,text,group,label,weight,presence,confidence,split), pseudo_labels.json (the record, last:
     where it is, the set is whole), the teacher's own run in teacher/, and exports in nnunet/ and coco/.
 
@@ -187,9 +189,10 @@ def make_pseudo_labels(
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
     # From here on the folder is no finished set until the record is written again.
     remove_file(request.out / RECORD)
-    remove_torn(request.out, request.out / "images", request.out / "masks")
+    remove_torn(request.out, request.out / "images", request.out / "masks", request.out / SOFT)
     options = RunOptions(resume=request.resume, seed=request.seed)
-    run = run_batch(pipeline, items, teacher, phrases=names, options=options, progress=progress)
+    soft: Any = SoftTeacher(pipeline, request.out)
+    run = run_batch(soft, items, teacher, phrases=names, options=options, progress=progress)
     rows, left_out, empty = _write_set(request, names, items, sources)
     exports = {name: EXPORTS[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
     record = read_record(teacher) or {}
@@ -259,6 +262,10 @@ def _write_set(
     write_manifest(rows, request.out / MANIFEST)
     for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
         remove_file(path)
+    wanted = {soft_path(request.out, item.id) for item in items}
+    for path in (request.out / SOFT).glob("*.npz"):
+        if path not in wanted:
+            remove_file(path)
     return rows, len(done) - len(trusted), sum(each.empty for each in kept)
 
 
