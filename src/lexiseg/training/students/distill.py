@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lexiseg.errors import UnwritableResult
+from lexiseg.errors import NoLabels, UnwritableResult
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
@@ -111,6 +111,11 @@ def distill(
     # A refused student is trained no second time; what it is refused for may have changed.
     folder = refused if asked.resume and (refused / CONFIG).exists() else asked.out / MODEL
     known = read_pseudo_labels(labels.out)
+    if len(known.rows) < 2:
+        raise NoLabels(
+            "1 image is left to learn from, where copies count once; a student needs two at least, and some dozens to "
+            "learn something: give more scans, or use `lexiseg segment`"
+        )
     trained = train(known, folder, request.settings, device=asked.device, resume=asked.resume, progress=progress)
     found = read_config(folder).comparison
     if not found:

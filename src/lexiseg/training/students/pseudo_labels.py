@@ -13,7 +13,7 @@ from typing import Any
 from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
-from lexiseg.files import atomic_write, remove_torn
+from lexiseg.files import atomic_write, remove_torn, sha256_of
 from lexiseg.io.names import printable
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
@@ -253,9 +253,9 @@ def _write_set(
     _refuse_nothing(names, by_scan, done, trusted)
     before = _files_of(request.out)
     writer = SetWriter(request.out, names, teacher=request.out / TEACHER)
-    kept: list[Kept] = []
-    for item in trusted:
-        kept += writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id])
+    kept = _each_once([
+        writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id]) for item in trusted
+    ])  # fmt: skip
     plain = [each.row for each in kept]
     parts = parts_of(plain, validation=request.validation, seed=request.seed)
     rows = [each.in_part(part) for each, part in zip(kept, parts, strict=True)]
@@ -267,6 +267,23 @@ def _write_set(
         if path not in wanted:
             remove_file(path)
     return rows, len(done) - len(trusted), sum(each.empty for each in kept)
+
+
+def _each_once(scans: Sequence[Sequence[Kept]]) -> list[Kept]:
+    """Images of a set's scans, without scans that are copies of another; one line says how many there were.
+
+    A copy teaches nothing, counts double, and in the other part of the split it would be no held-out scan. Copies are
+    equal pixel by pixel, in each of their slices.
+    """
+    first: dict[tuple[str, ...], Sequence[Kept]] = {}
+    for images in scans:
+        if first.setdefault(tuple(sha256_of(each.row.image) for each in images), images) is not images:
+            for path in (path for each in images for path in (each.row.image, each.row.mask) if path is not None):
+                remove_file(path)
+    copies = len(scans) - len(first)
+    if copies:
+        logger.warning("%d of %d scans are copies of others, pixel by pixel: each is learnt once", copies, len(scans))
+    return [each for images in first.values() for each in images]
 
 
 def _refuse_nothing(
