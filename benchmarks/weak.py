@@ -1,6 +1,6 @@
 """What a student gains over its teacher, and what true masks would add: zero-shot, weak and supervised.
 
-    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students default,plain]
+    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students 'default;unet']
 
 DIR holds busi/, cxr/, hc18/ and lgg/, each with manifest.csv, images and masks.  Used is only what the
 bundled teacher never saw: the validation part of its recipe, and all of lgg.  It is split again by patient:
@@ -48,16 +48,19 @@ from recipe.data import blocks, read_rows, split_rows
 METRICS = {"dice": "Dice", "iou": "IoU", "nsd_2px": "NSD, 2 px"}
 STUDENTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "random start": {"start": "none"},
+    "pyramids": {"part": "pyramids"},
     "not drawn back": {"anchor": 0.0},
     "half start": {"anchor": 0.5},
     "plain": {"robust": ()},
-    "weighting": {"robust": ("weighting",)},
-    "small-loss": {"robust": ("small-loss",)},
-    "co-teaching": {"robust": ("co-teaching",)},
-    "refresh": {"robust": ("refresh",)},
-    "snapshots": {"robust": ("snapshots",)},
-    "all": {"robust": ("weighting", "small-loss", "refresh", "snapshots")},
+    "refresh": {"robust": ("weighting", "refresh")},
+    "curriculum": {"robust": ("weighting", "curriculum")},
+    "balance": {"robust": ("weighting", "balance")},
+    "unet": {"network": "unet"},
+    "unet, random start": {"network": "unet", "start": "none"},
+    "unet, plain": {"network": "unet", "robust": ()},
+    "unet, small-loss": {"network": "unet", "robust": ("small-loss",)},
+    "unet, co-teaching": {"network": "unet", "robust": ("co-teaching",)},
+    "unet, refresh": {"network": "unet", "robust": ("refresh",)},
 }
 progress = Console(stderr=True)
 
@@ -96,8 +99,8 @@ class Bench:
 
     @property
     def runs(self) -> Path:
-        """Of the students with these settings; the teacher's work is shared by all."""
-        return self.folder / f"{self.settings.steps}x{self.settings.size}"
+        """Of the students with so many steps; the teacher's work is shared by all."""
+        return self.folder / (f"{self.settings.steps} steps" if self.settings.steps else "runs")
 
     @property
     def manifest(self) -> Path:
@@ -270,10 +273,9 @@ def main(
     data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18 and lgg")],
     work: Annotated[Path, typer.Option(help="folder for copies, models and finished cells; not in the repository")],
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
-    students: Annotated[str, typer.Option(help=f"among {', '.join(STUDENTS)}")] = "default",
+    students: Annotated[str, typer.Option(help=f"separated by semicolons; among {'; '.join(STUDENTS)}")] = "default",
     seeds: Annotated[int, typer.Option(min=1, help="students of each kind")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="of each student's training")] = TrainSettings().steps,
-    size: Annotated[int, typer.Option(help="pixels of the student's square")] = TrainSettings().size,
+    steps: Annotated[int | None, typer.Option(min=1, help="of each student's training")] = None,
     test: Annotated[float, typer.Option(help="share of the scans that is scored")] = 0.4,
     limit: Annotated[int, typer.Option(help="at most so many patients of each set; 0 for all")] = 0,
     preset: Annotated[str, typer.Option(help="the teacher")] = "demo",
@@ -283,7 +285,7 @@ def main(
     """Print the table of teacher, students and upper bound."""
     if threads:
         torch.set_num_threads(threads)
-    settings = TrainSettings(steps=steps, size=size)
+    settings = TrainSettings(steps=steps)
     tables = []
     for each in sets.split(","):
         folder = work / f"{each}-{preset}" / (f"limit{limit}" if limit else "all")
@@ -293,8 +295,8 @@ def main(
             "teacher": [bench.cell("teacher", bench.zero_shot)],
             "start alone": [bench.cell("start", lambda b=bench: b.predicted(start_folder(BUNDLED), "start"))],  # type: ignore[misc]
         }
-        for kind in students.split(","):
-            name = kind.replace(" ", "-")
+        for kind in students.split(";"):
+            name = kind.replace(", ", "-").replace(" ", "-")
             cells[f"student, {kind}"] = [
                 bench.cell(
                     f"{name}-{seed}",
@@ -313,7 +315,7 @@ def main(
         tables.append((bench, cells))
     print(
         f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {date.today()}, teacher {preset}, "
-        f"{seeds} seeds, {steps} steps at {size} px, {torch.get_num_threads()} CPU threads;"
+        f"{seeds} seeds, {steps or 'the usual'} steps, {torch.get_num_threads()} CPU threads;"
     )
     print("Dice, IoU and NSD: means over the scans with the target, and the deviation over seeds")
     print()

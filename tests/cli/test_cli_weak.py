@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from discs import write_discs
 
 pytest.importorskip("monai", reason="students need lexiseg[train]")
 
-TINY = ("--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
+TINY = ("--network", "unet", "--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -53,18 +54,70 @@ class TestInTurn:
         assert (tmp_path / "masks" / "d0_uncertainty.png").exists()
 
     def test_at_once_and_again(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        arguments = ("distill", discs / "images", "--text", "tumor", "--out", tmp_path / "all", *TINY)
+        out = tmp_path / "all"
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, "--deliver-anyway", *TINY)
         assert cli(*arguments).exit_code == 0
-        assert {path.name for path in (tmp_path / "all").iterdir()} == {"labels", "masks", "model"}
-        weights = (tmp_path / "all" / "model" / "model.safetensors").read_bytes()
+        assert {path.name for path in out.iterdir()} == {"labels", "masks", "model"}
+        weights = (out / "model" / "model.safetensors").read_bytes()
         assert cli(*arguments, "--resume").exit_code == 0
-        assert (tmp_path / "all" / "model" / "model.safetensors").read_bytes() == weights
+        assert (out / "model" / "model.safetensors").read_bytes() == weights
 
-    def test_the_upper_bound_says_that_it_uses_labels(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        result = cli("train", "--masks", discs / "manifest.csv", "--out", tmp_path / "model", *TINY)
+    def test_a_pool_of_one_scan(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        scan = discs / "images" / "d0.png"
+        result = cli("distill", scan, "--text", "tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        one_line(result, 1, "1 image is left to learn from", "give more scans")
+
+    def test_a_pool_of_copies(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        pool = tmp_path / "pool"
+        pool.mkdir()
+        for name in ("a", "b", "c"):
+            shutil.copyfile(discs / "images" / "d0.png", pool / f"{name}.png")
+        result = cli("distill", pool, "--text", "tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        one_line(result, 1, "1 image is left to learn from, where copies count once")
+
+    def test_copies_are_learnt_once(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        shutil.copyfile(discs / "images" / "d0.png", discs / "images" / "again.png")
+        result = cli("pseudo-label", discs / "images", "--text", "tumor", "--out", tmp_path / "set")
+        assert result.exit_code == 0
+        assert "1 of 7 scans are copies" in result.stderr
+        assert "6 images in the set" in result.stderr
+        assert len(list((tmp_path / "set" / "images").iterdir())) == 6
+
+    def test_a_pool_of_one_patient(self, cli: Any, tmp_path: Path) -> None:
+        """Nothing is held out, which one line and the model card say."""
+        write_discs(tmp_path / "one", 6, per_group=6)
+        manifest = tmp_path / "one" / "manifest.csv"
+        arguments = ("--manifest", manifest, "--text", "tumor", "--out", tmp_path / "all", "--deliver-anyway")
+        result = cli("distill", *arguments, *TINY)
         assert result.exit_code == 0, result.stderr
-        assert "uses true masks" in result.stderr
-        assert '"supervised": true' in (tmp_path / "model" / "config.json").read_text()
+        assert "all scans are of one group: nothing is held out" in result.stderr
+        card = (tmp_path / "all" / "model" / "README.md").read_text()
+        assert "on 6 scans that it learnt from, since none was held out" in card
+
+    def test_a_pool_without_the_target(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        result = cli("distill", discs / "images", "--text", "unseen tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        one_line(result, 1, "'unseen tumor' was found in none of 6 scans")
+
+    def test_a_student_that_looks_worse_is_not_delivered(self, cli: Any, discs: Path, tmp_path: Path) -> None:
+        """Four steps teach a U-Net nothing."""
+        out = tmp_path / "all"
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, *TINY)
+        result = cli(*arguments)
+        assert result.exit_code == 0
+        assert sum("looks worse than its teacher" in line for line in result.stderr.splitlines()) == 1
+        assert "6 masks by the teacher" in result.stderr
+        assert {path.name for path in out.iterdir()} == {"labels", "masks", "refused"}
+        assert "It looks worse than its teacher" in (out / "refused" / "README.md").read_text()
+        masks = {path.name: path.read_bytes() for path in (out / "masks").glob("*_mask.png")}
+        taught = {path.name: path.read_bytes() for path in (out / "labels" / "teacher").glob("*_mask.png")}
+        assert masks == taught
+        # Who wants it all the same has it, without another training.
+        weights = (out / "refused" / "model.safetensors").read_bytes()
+        again = cli(*arguments, "--resume", "--deliver-anyway")
+        assert again.exit_code == 0, again.stderr
+        assert "6 masks by the student" in again.stderr
+        assert (out / "model" / "model.safetensors").read_bytes() == weights
+        assert {path.name: path.read_bytes() for path in (out / "masks").glob("*_mask.png")} != taught
 
 
 class TestRefusals:

@@ -105,4 +105,4 @@ class TestReference:
         expected = {row.name: row.expected for row in describe_settings(FinetuneSettings)}
         assert expected["loss"] == f"one of {', '.join(LOSSES)}"
         robust = {row.name: row.expected for row in describe_settings(TrainSettings)}["robust"]
-        assert robust == f"among {', '.join(ROBUST)}"
+        assert robust == f"among {', '.join(ROBUST)} or nothing"

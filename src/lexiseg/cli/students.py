@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lexiseg.cli import train as options
+from lexiseg.cli.reading import ALL_PATIENTS, ALL_SERIES, SERIES, SPACING, STACK, VOLUME, source_options
 from lexiseg.cli.terminal import (
     FAILED,
     AtOnce,
@@ -144,6 +145,12 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
         bool, typer.Option("--uncertainty/--no-uncertainty", help="Write NAME_uncertainty beside each mask.")
     ] = True,
     overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
+    series: SERIES = None,
+    all_series: ALL_SERIES = False,
+    all_patients: ALL_PATIENTS = False,
+    volume: VOLUME = None,
+    stack: STACK = False,
+    spacing: SPACING = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep what DIR has; do what is missing or failed.")] = False,
     threads: Threads = None,
@@ -172,6 +179,14 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
             device=device,
             precision=precision,
             options=RunOptions(overlay=overlay, resume=resume),
+            reading=source_options(
+                series=series,
+                all_series=all_series,
+                all_patients=all_patients,
+                volume=volume,
+                stack=stack,
+                spacing=spacing,
+            ),
         )
         with run_bar(quiet=quiet) as (tell, _):
             summary = predict_files(request, progress=tell)
@@ -205,6 +220,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
     absent: Annotated[
         str, typer.Option(metavar="keep|drop", help="Scans without the target: empty masks, or left out.")
     ] = "keep",
+    network: options.Network = None,
     size: options.Size = None,
     longest: options.Longest = None,
     start: options.Start = None,
@@ -216,6 +232,10 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
     robust: options.Robust = None,
     patience: options.Patience = None,
     precision: options.Precision = None,
+    deliver_anyway: Annotated[
+        bool,
+        typer.Option("--deliver-anyway", help="Deliver the student even where it looks worse than its teacher."),
+    ] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where DIR's run stopped.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
@@ -225,7 +245,9 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
 ) -> None:
     """Label scans with a preset, train a model on the labels, and segment the scans with it.
 
-    The same as pseudo-label, train and predict one after the other; --resume continues in any of them.
+    The same as pseudo-label, train and predict one after the other; --resume continues in any of them. Between the
+    last two the student is laid beside its teacher, without labels. Where it looks worse it is not delivered: it goes
+    to refused/, and the masks are the teacher's.
 
     Exit status: 0 all done, 1 some scans failed or nothing was found, 2 bad usage.
     """
@@ -254,6 +276,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
         settings = options.train_settings(
             robust,
             seed,
+            network=network,
             size=size,
             longest=longest,
             start=start,
@@ -266,10 +289,13 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
             precision=precision,
         )
         with train_bar(quiet=quiet) as tell:
-            report = run_distillation(DistillRequest(labels=labels, settings=settings), progress=tell)
+            report = run_distillation(
+                DistillRequest(labels=labels, settings=settings, deliver_anyway=deliver_anyway), progress=tell
+            )
         if not quiet:
             talk().print(summary_of(report.labels), markup=False)
             talk().print(options.summary_of(report.training), markup=False)
-            talk().print(f"{report.masks.done} masks: {report.masks.folder}", markup=False)
+            by = "the student" if report.delivered else "the teacher"
+            talk().print(f"{report.masks.done} masks by {by}: {report.masks.folder}", markup=False)
         if report.labels.run.failed or report.training.failed or report.masks.failed:
             raise typer.Exit(FAILED)

@@ -16,16 +16,23 @@ if TYPE_CHECKING:
     from lexiseg.training.students.train import TrainReport
 
 
-Size = Annotated[int | None, typer.Option(metavar="PX", help="Side of the network's square; 192.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|towers|unet",
+        help="What learns: the bundled encoder's towers, or a U-Net; auto: the towers where they know the target.",
+    ),
+]
+Size = Annotated[int | None, typer.Option(metavar="PX", help="Of a U-Net: side of its square; 192.")]
 Longest = Annotated[
     int | None,
-    typer.Option(metavar="PX", help="A scan's longer side; above --size the network slides over it."),
+    typer.Option(metavar="PX", help="Of a U-Net: a scan's longer side; above --size it slides over it."),
 ]
 Start = Annotated[
     str | None,
     typer.Option(
         metavar="bundled|none|DIR",
-        help="What the network begins from: the U-Net that ships, nothing, or a student; bundled.",
+        help="What the network begins from: what ships, nothing (a U-Net), or a student; bundled.",
     ),
 ]
 Anchor = Annotated[
@@ -36,17 +43,20 @@ Anchor = Annotated[
     ),
 ]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Scans in a step; 8.")]
-Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 400.")]
-Rate = Annotated[float | None, typer.Option(metavar="X", help="Learning rate; 0.0002, with --start none 0.001.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Of the optimiser; 400, of the towers 60.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Learning rate; 0.0002, with --start none 0.001, of the towers 0.0003."),
+]
 Cycles = Annotated[
-    int | None, typer.Option(metavar="N", help="Cosine cycles of the rate, for snapshots and refresh; 4.")
+    int | None, typer.Option(metavar="N", help="Of a U-Net: cosine cycles of the rate, for snapshots and refresh; 4.")
 ]
 Robust = Annotated[
     list[str] | None,
     typer.Option(
         metavar="OPTION",
-        help="Against wrong labels, more than once: weighting, small-loss, co-teaching, refresh, snapshots; "
-        "or none. Default: weighting and snapshots.",
+        help="Against wrong labels, more than once: weighting, refresh; of the towers also curriculum, balance; of a "
+        "U-Net also small-loss, co-teaching, snapshots; or none. Default: weighting, of a U-Net snapshots too.",
     ),
 ]
 Patience = Annotated[
@@ -63,9 +73,13 @@ def train_settings(robust: Sequence[str] | None, seed: int, **given: float | str
     Raises:
         UsageError: a value that a setting cannot have.
     """
+    from lexiseg.errors import UsageError
     from lexiseg.training.students.settings import TrainSettings
 
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    of_unet = [f"--{name}" for name in ("size", "longest", "cycles") if name in chosen]
+    if of_unet and chosen.get("network") != "unet":
+        raise UsageError(f"{of_unet[0]} is an option of the U-Net; give --network unet too, or leave it out")
     if robust:
         chosen["robust"] = () if list(robust) == ["none"] else tuple(dict.fromkeys(robust))
     return TrainSettings(seed=seed, **chosen)
@@ -77,8 +91,9 @@ def summary_of(report: TrainReport) -> str:
     against = "true masks" if config.supervised else "pseudo-labels"
     score = "" if config.score is None else f", Dice {config.score:.3f} against held-out {against}"
     early = ", stopped early" if report.early else ""
+    what = f"{config.members} networks" if config.network == "unet" else "the bundled encoder tuned"
     return (
-        f"trained on {config.labels}: {config.scans['train']} scans, {config.members} networks{score}{early} "
+        f"trained on {config.labels}: {config.scans['train']} scans, {what}{score}{early} "
         f"in {report.seconds:.0f} s: {report.folder}"
     )
 
@@ -96,6 +111,7 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     backend: Annotated[
         str, typer.Option(metavar="lexiseg|nnunet", help="nnunet: hand the set to nnU-Net v2.")
     ] = "lexiseg",
+    network: Network = None,
     size: Size = None,
     longest: Longest = None,
     start: Start = None,
@@ -114,7 +130,7 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
     log_level: Annotated[LogLevel, typer.Option(help="How much is told.")] = LogLevel.warning,
     quiet: Annotated[bool, typer.Option("--quiet", help="No bar, no summary; errors alone.")] = False,
 ) -> None:
-    """Train a U-Net with residual units on pseudo-labels; held-out pseudo-labels stop it.
+    """Train a student on pseudo-labels; held-out pseudo-labels stop it.
 
     Writes a folder for `lexiseg predict`: config.json, model.safetensors, README.md (the model card),
     scans.csv (what it saw), log.csv and curves.png.
@@ -149,6 +165,7 @@ def train(  # noqa: PLR0917  (typer takes options from the signature)
         settings = train_settings(
             robust,
             seed,
+            network=network,
             size=size,
             longest=longest,
             start=start,

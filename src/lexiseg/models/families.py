@@ -25,6 +25,7 @@ FAMILIES: dict[Kind | Literal["text segmenter"], tuple[str, ...]] = {
     "encoder": (
         "lexiseg.models.encoders.open_clip",
         "lexiseg.models.encoders.transformers_clip",
+        "lexiseg.models.encoders.tuned",
     ),
     "segmenter": (
         "lexiseg.models.segmenters.mobile_sam",

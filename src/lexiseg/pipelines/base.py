@@ -226,7 +226,8 @@ class TextPipeline(ABC):
     def vocabulary(self) -> Vocabulary | None:
         """What the encoder knows; None of encoders that were taught whatever captions say."""
         weights = getattr(self.encoder, "weights", None)
-        words = bundled_vocabulary() if getattr(weights, "name", "") == "bundled" else None
+        named = getattr(self.encoder, "begun_from", "") or getattr(weights, "name", "")
+        words = bundled_vocabulary() if named == "bundled" else None
         if not getattr(self.encoder, "judges_words", False):
             return words
         return replace(words or Vocabulary(default_library()), hears=cast(Any, self.encoder).names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -327,7 +328,8 @@ def load_preset(name: str | Path, /, **changes: Any) -> Preset:
     """A preset by name, or from a YAML file of one's own.
 
     Args:
-        name: one of `preset_names()`, or the path of a YAML file with the fields of `Preset`.
+        name: one of `preset_names()`, the path of a YAML file with the fields of `Preset`, or the folder of a student
+            that `lexiseg distill` tuned from the bundled encoder: its teacher's settings, with the tuned encoder.
         changes: as for `Preset.override`.
 
     Raises:
@@ -346,6 +348,8 @@ def load_preset(name: str | Path, /, **changes: Any) -> Preset:
             source = Path(text).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UnknownPreset(f"preset {text} cannot be read ({error.__class__.__name__})") from error
+    elif (Path(text) / "config.json").is_file():
+        return _of_student(Path(text)).override(**changes)
     else:
         raise UnknownPreset(f"there is no preset {text!r}; expected one of {', '.join(preset_names())} or a .yaml file")
     try:
@@ -356,6 +360,27 @@ def load_preset(name: str | Path, /, **changes: Any) -> Preset:
         raise UnknownPreset(f"preset {text} holds no fields; expected pipeline, encoder, segmenter, ...")
     base = Preset(name=str(fields.pop("name", Path(text).stem)))
     return base.override(**{str(key): value for key, value in fields.items()}).override(**changes)
+
+
+def _of_student(folder: Path) -> Preset:
+    """The preset of a student's folder.
+
+    Raises:
+        UnknownPreset: it is none, or the student answers no phrase.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("format") != "lexiseg-student":
+            raise UnknownPreset(f"preset {folder} is no student's folder; expected one by `lexiseg distill`")
+        if config.get("network", "unet") == "unet":
+            raise UnknownPreset(f"preset {folder} is a U-Net, which reads no phrase; use `lexiseg predict {folder}`")
+        fields = dict(config["preset"])
+        about = f"tuned for {', '.join(config['names'])}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnknownPreset(f"preset {folder} cannot be read ({type(error).__name__}); train it again") from error
+    fields |= {"name": folder.resolve().name, "about": about, "encoder": str(folder)}
+    name = str(fields.pop("name"))
+    return Preset(name=name).override(**{str(key): value for key, value in fields.items()})
 
 
 def parse_setting(text: str) -> dict[str, Any]:

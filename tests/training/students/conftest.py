@@ -21,7 +21,7 @@ from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.train import train
 
 TINY = TrainSettings(
-    size=32, start="none", widths=(8, 16, 32), residual_units=1, batch=4, steps=48, checks=8, cycles=2,
+    network="unet", size=32, start="none", widths=(8, 16, 32), residual_units=1, batch=4, steps=48, checks=8, cycles=2,
     rate=1e-2, average=0.8, patience=0,
 )  # fmt: skip
 

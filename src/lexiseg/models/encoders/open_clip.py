@@ -91,6 +91,7 @@ class OpenClipEncoder:
             everything that comes out.
         weights: where the weights come from, for provenance; None for a model made in memory.
         known: which wordings its text tower was taught, where that is known.
+        begun_from: "bundled" of weights that were tuned from those that ship, and so know no more words than they.
 
     Raises:
         BrokenWeights: the model's input is not square, or its preprocessing lacks a mean and a deviation.
@@ -106,7 +107,9 @@ class OpenClipEncoder:
         precision: str = "auto",
         weights: WeightsInfo | None = None,
         known: KnownWordings | None = None,
+        begun_from: str = "",
     ) -> None:
+        self.begun_from = begun_from
         self._model = cast(Any, model.eval().requires_grad_(False).to(device))
         self._tokenizer = tokenizer
         self._name = name
@@ -146,6 +149,11 @@ class OpenClipEncoder:
     def mean(self) -> Tensor:
         """Mean of the training images, (3, 1, 1)."""
         return self._mean
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of the training images, (3, 1, 1)."""
+        return self._std
 
     @property
     def model(self) -> nn.Module:

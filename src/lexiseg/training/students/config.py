@@ -37,6 +37,9 @@ class StudentConfig:
             for random ones.
         settings: of the training.
         lexiseg: the version that wrote it.
+        network: "unet", or "towers" for a tuned bundled encoder, which has no widths and residual units.
+        preset: that a tuned encoder answers by, as plain values; nothing of a U-Net.
+        comparison: of the student with its teacher, without labels; nothing where none was made.
     """
 
     names: tuple[str, ...]
@@ -54,6 +57,9 @@ class StudentConfig:
     start: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     lexiseg: str = ""
+    network: str = "unet"
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    comparison: Mapping[str, Any] = field(default_factory=dict)
 
     def mirror(self, flips: bool | None = None) -> Mirror:
         """Which networks see the mirrored scan.

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import BrokenWeights, UnwritableResult
+from lexiseg.errors import BrokenWeights, UnknownModel, UnwritableResult
 from lexiseg.files import atomic_write, sha256_of
 from lexiseg.models.weights.int8 import unpack
 from lexiseg.models.weights.records import RECORD_NAME
 from lexiseg.training.students.config import CARD, CONFIG, SCANS, WEIGHTS, StudentConfig, read_config
 from lexiseg.training.students.network import build_network
-from lexiseg.training.students.settings import BUNDLED
+from lexiseg.training.students.settings import BUNDLED, UNET
 
 
 def write_student(
@@ -42,11 +42,39 @@ def write_student(
     Raises:
         UnwritableResult: the file system refused.
     """
+    tensors = {f"{k}.{name}": value.contiguous() for k, member in enumerate(members) for name, value in member.items()}
+    _write_folder(folder, config, tensors, rows, about=about)
+
+
+def write_tuned(
+    folder: Path, config: StudentConfig, tensors: Mapping[str, Tensor], rows: Sequence[ManifestRow]
+) -> None:
+    """Write a student that is a tuned encoder, as what differs from the bundled one.
+
+    Args:
+        folder: made if missing.
+        config: its description.
+        tensors: by their names in the open_clip model.
+        rows: the scans that it saw.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    _write_folder(folder, config, tensors, rows, about=None)
+
+
+def _write_folder(
+    folder: Path,
+    config: StudentConfig,
+    tensors: Mapping[str, Tensor],
+    rows: Sequence[ManifestRow],
+    *,
+    about: str | None,
+) -> None:
     from safetensors.torch import save
 
-    tensors = {f"{k}.{name}": value.contiguous() for k, member in enumerate(members) for name, value in member.items()}
     content = {
-        WEIGHTS: save(tensors, metadata={"format": "pt"}),
+        WEIGHTS: save(dict(tensors), metadata={"format": "pt"}),
         CARD: (card(config) if about is None else about).encode(),
     }
     if rows:
@@ -71,6 +99,8 @@ def read_student(folder: Path) -> tuple[StudentConfig, list[nn.Module]]:
     from safetensors.torch import load_file
 
     config = read_config(folder)
+    if config.network != UNET:
+        raise UnknownModel(f"{folder}: it is a tuned encoder, not a U-Net; give its folder as a preset or an encoder")
     path = folder / WEIGHTS
     try:
         tensors = load_file(path)
@@ -113,6 +143,19 @@ def _refuse_changed(folder: Path) -> None:
         raise BrokenWeights(f"{folder / WEIGHTS}: its sha256 is not the recorded one; copy or train the weights again")
 
 
+def write_comparison(folder: Path, config: StudentConfig) -> None:
+    """Write a student's config.json and model card again, after it was laid beside its teacher.
+
+    Raises:
+        UnwritableResult: the file system refused.
+    """
+    _write(folder / CARD, card(config).encode())
+    record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    record["files"][CARD] = sha256_of(folder / CARD)
+    _write(folder / RECORD_NAME, (json.dumps(record, indent=2) + "\n").encode())
+    _write(folder / CONFIG, config.to_json().encode())
+
+
 def remove_file(path: Path) -> None:
     """Remove a file, if there is one.
 
@@ -143,8 +186,46 @@ def _start(config: StudentConfig) -> str:
     kept = f"; its share in these weights is {config.start['share']}" if "share" in config.start else ""
     known = f"sha256 {config.start['sha256'][:16]}, licence {config.start.get('licence') or 'not stated'}"
     if config.start["name"] == BUNDLED:
-        return f"the U-Net that ships ({known}), which was trained on true masks of public scans{kept}"
+        what = "U-Net" if config.network == UNET else "encoder"
+        return f"the {what} that ships ({known}), which was trained on true masks of public scans{kept}"
     return f"another student ({known}){kept}"
+
+
+def _what(config: StudentConfig) -> str:
+    if config.network == UNET:
+        several = "s" if config.members > 1 else ""
+        return f"{config.members} U-Net{several} with residual units, {config.size} pixels"
+    part = config.settings.get("part", "projections")
+    return f"the bundled encoder with its towers' {part} tuned, {config.size} pixels, drawn by the teacher's segmenter"
+
+
+def _beside_teacher(comparison: Mapping[str, Any]) -> list[str]:
+    """What was found when the student was laid beside its teacher, as lines of Markdown."""
+    if not comparison:
+        return []
+    held = "held out" if comparison["held_out"] else "that it learnt from, since none was held out"
+    lines = ["", f"Beside its teacher, without labels, on {comparison['scans']} scans {held}:", ""]
+    lines += ["| | teacher | student | difference (95 %) |", "|---|---|---|---|"]
+    for name, row in comparison["measures"].items():
+        ends = f" ({_cell(row['low'])} to {_cell(row['high'])})" if row["low"] is not None else ""
+        lines.append(
+            f"| {name} | {_cell(row['teacher'])} | {_cell(row['student'])} | {_cell(row['difference'])}{ends} |"
+        )
+    lines += [
+        "",
+        f"Of {comparison['sure']} masks of which the teacher was sure it misses {comparison['missed']} and overlaps "
+        f"them by {_cell(comparison['overlap'])}. It draws something in {comparison['found']} scans in which the "
+        f"teacher found nothing. Its masks are {_cell(comparison['sizes'])} times as large in the median.",
+        "",
+        "**It looks worse than its teacher**: " + "; ".join(comparison["reasons"]) + "."
+        if comparison["reasons"]
+        else "It looks no worse than its teacher. That is no proof: only true masks are.",
+    ]
+    return lines
+
+
+def _cell(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def card(config: StudentConfig) -> str:
@@ -175,8 +256,7 @@ def card(config: StudentConfig) -> str:
     lines = [
         f"# {', '.join(config.names)}",
         "",
-        f"A segmentation model by lexiseg {config.lexiseg}: {config.members} U-Net"
-        f"{'s' if config.members > 1 else ''} with residual units, {config.size} pixels.",
+        f"A segmentation model by lexiseg {config.lexiseg}: {_what(config)}.",
         "",
         *origin,
         "",
@@ -185,6 +265,8 @@ def card(config: StudentConfig) -> str:
         f"- began from {_start(config)}",
         f"- validation against {'true masks' if config.supervised else 'pseudo-labels'}: {score}",
         "- use: `lexiseg predict THIS_FOLDER scans/ --out masks/`",
+        *([] if config.network == UNET else ["- as a preset: `lexiseg serve --preset THIS_FOLDER`"]),
+        *_beside_teacher(config.comparison),
         "",
         f"Before you share this folder: `{SCANS}` holds the scans' and groups' names. A model learns from "
         "its scans and its teacher; their licences may bind it. Not a medical device.",

@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 
 from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.io.names import printable
+from lexiseg.io.sources import SourceOptions
+from lexiseg.pipelines import loading
 from lexiseg.pipelines.base import StageTimer
 from lexiseg.pipelines.baselines import NoEncoder
+from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.regions.threshold import clean_mask
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary
+from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
+from lexiseg.training.students.config import read_config
+from lexiseg.training.students.settings import UNET
 from lexiseg.training.students.student import Prediction, Student, load_student
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Mask, Prompts, Region, Saliency
+from lexiseg.values.overlap import expected_dice
 from lexiseg.values.scans import Planes, Scan
 
 MIN_AREA = 0.0005
@@ -173,13 +180,6 @@ def _labels(probabilities: FloatArray, least: float) -> np.ndarray:
     return labels
 
 
-def expected_dice(probabilities: Sequence[FloatArray], masks: Sequence[BoolArray]) -> float:
-    """2 sum(p m) / (sum p + sum m) over all slices: the Dice of the masks if the probabilities were right."""
-    inside = sum(float(p[m].sum()) for p, m in zip(probabilities, masks, strict=True))
-    total = sum(float(p.sum()) + int(m.sum()) for p, m in zip(probabilities, masks, strict=True))
-    return 2 * inside / total if total else 0.0
-
-
 def _target(
     phrase: str,
     label: int,
@@ -222,6 +222,7 @@ class PredictRequest:
         device: see `lexiseg.models.loading.resolve_device`.
         precision: "auto", "float32" or "bfloat16".
         options: see `RunOptions`.
+        reading: which series of a folder, and which volume of several.
     """
 
     model: Path
@@ -234,6 +235,7 @@ class PredictRequest:
     device: str = "auto"
     precision: str = "auto"
     options: RunOptions = field(default_factory=RunOptions)
+    reading: SourceOptions = field(default_factory=SourceOptions)
 
 
 def predict_files(request: PredictRequest, *, progress: Callable[[RunProgress], None] | None = None) -> RunSummary:
@@ -247,14 +249,56 @@ def predict_files(request: PredictRequest, *, progress: Callable[[RunProgress], 
         UsageError: the request cannot be done as it is, or the model's folder is none.
         LexisegError: the model is damaged, or results cannot be written.
     """
-    student = load_student(request.model, device=request.device, precision=request.precision)
-    names = student.config.names
-    items = gather_items(request.inputs, manifest=request.manifest, phrases=names)
+    config = read_config(request.model)
+    names = config.names
+    items = gather_items(request.inputs, manifest=request.manifest, phrases=names, reading=request.reading)
     check_folder(request.out, items)
-    pipeline = StudentPipeline(
-        student,
+    pipeline = student_pipeline(
+        request.model,
+        device=request.device,
+        precision=request.precision,
         flips=request.flips,
         uncertainty=request.uncertainty,
         min_confidence=request.min_confidence,
     )
-    return run_batch(pipeline, items, request.out, phrases=names, options=request.options, progress=progress)
+    return run_batch(
+        pipeline,
+        items,
+        request.out,
+        phrases=names,
+        options=request.options,
+        progress=progress,
+        reading=request.reading.record(),
+    )
+
+
+def student_pipeline(
+    folder: Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    flips: bool | None = None,
+    uncertainty: bool = False,
+    min_confidence: float = 0.0,
+) -> Pipeline:
+    """Whatever answers as the student of a folder: a U-Net, or the teacher's pipeline with the tuned encoder.
+
+    Args:
+        folder: as `lexiseg train` wrote it.
+        device: see `lexiseg.models.loading.resolve_device`.
+        precision: "auto", "float32" or "bfloat16".
+        flips, uncertainty, min_confidence: see `StudentPipeline`; a tuned encoder has no such settings.
+
+    Raises:
+        UsageError: a setting that this student does not have; MONAI is not installed.
+        UnknownModel, BrokenWeights: the folder is no student's, or damaged.
+    """
+    if read_config(folder).network == UNET:
+        student = load_student(folder, device=device, precision=precision)
+        return StudentPipeline(student, flips=flips, uncertainty=uncertainty, min_confidence=min_confidence)
+    if flips is not None or min_confidence > 0:
+        raise UsageError(
+            "--flips and --min-confidence are a U-Net's; this student is a tuned encoder, which has a presence to cut: "
+            f"lexiseg segment --threshold X --preset {printable(str(folder))}"
+        )
+    return loading.load(load_preset(folder), device=device, precision=precision)

@@ -13,7 +13,7 @@ from typing import Any
 from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
-from lexiseg.files import atomic_write, remove_torn
+from lexiseg.files import atomic_write, remove_torn, sha256_of
 from lexiseg.io.names import printable
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
@@ -26,6 +26,7 @@ from lexiseg.training.settings import Settings, setting
 from lexiseg.training.students.folder import remove_file
 from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
 from lexiseg.training.students.set_writer import Kept, SetWriter
+from lexiseg.training.students.soft import SOFT, SoftTeacher, soft_path
 from lexiseg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,8 @@ def make_pseudo_labels(
 ) -> PseudoLabelReport:
     """Label scans with a preset and write those that can be trusted as a set.
 
-    Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), manifest.csv
+    Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), probabilities/ID.npz (what the
+    masks were cut from; not of volumes), manifest.csv
     (id,image,mask,text,group,label,weight,presence,confidence,split), pseudo_labels.json (the record, last:
     where it is, the set is whole), the teacher's own run in teacher/, and exports in nnunet/ and coco/.
 
@@ -187,9 +189,10 @@ def make_pseudo_labels(
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
     # From here on the folder is no finished set until the record is written again.
     remove_file(request.out / RECORD)
-    remove_torn(request.out, request.out / "images", request.out / "masks")
+    remove_torn(request.out, request.out / "images", request.out / "masks", request.out / SOFT)
     options = RunOptions(resume=request.resume, seed=request.seed)
-    run = run_batch(pipeline, items, teacher, phrases=names, options=options, progress=progress)
+    soft: Any = SoftTeacher(pipeline, request.out)
+    run = run_batch(soft, items, teacher, phrases=names, options=options, progress=progress)
     rows, left_out, empty = _write_set(request, names, items, sources)
     exports = {name: EXPORTS[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
     record = read_record(teacher) or {}
@@ -250,16 +253,37 @@ def _write_set(
     _refuse_nothing(names, by_scan, done, trusted)
     before = _files_of(request.out)
     writer = SetWriter(request.out, names, teacher=request.out / TEACHER)
-    kept: list[Kept] = []
-    for item in trusted:
-        kept += writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id])
+    kept = _each_once([
+        writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id]) for item in trusted
+    ])  # fmt: skip
     plain = [each.row for each in kept]
     parts = parts_of(plain, validation=request.validation, seed=request.seed)
     rows = [each.in_part(part) for each, part in zip(kept, parts, strict=True)]
     write_manifest(rows, request.out / MANIFEST)
     for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
         remove_file(path)
+    wanted = {soft_path(request.out, item.id) for item in items}
+    for path in (request.out / SOFT).glob("*.npz"):
+        if path not in wanted:
+            remove_file(path)
     return rows, len(done) - len(trusted), sum(each.empty for each in kept)
+
+
+def _each_once(scans: Sequence[Sequence[Kept]]) -> list[Kept]:
+    """Images of a set's scans, without scans that are copies of another; one line says how many there were.
+
+    A copy teaches nothing, counts double, and in the other part of the split it would be no held-out scan. Copies are
+    equal pixel by pixel, in each of their slices.
+    """
+    first: dict[tuple[str, ...], Sequence[Kept]] = {}
+    for images in scans:
+        if first.setdefault(tuple(sha256_of(each.row.image) for each in images), images) is not images:
+            for path in (path for each in images for path in (each.row.image, each.row.mask) if path is not None):
+                remove_file(path)
+    copies = len(scans) - len(first)
+    if copies:
+        logger.warning("%d of %d scans are copies of others, pixel by pixel: each is learnt once", copies, len(scans))
+    return [each for images in first.values() for each in images]
 
 
 def _refuse_nothing(

@@ -14,17 +14,39 @@ ROBUST: Mapping[str, str] = {
     "co-teaching": "two networks, each trained on the scans that fit the other",
     "refresh": "an averaged student corrects the pseudo-labels after each cycle",
     "snapshots": "the best network of each cycle joins an ensemble",
+    "curriculum": "the surer half of the scans first, all of them from half of the run on",
+    "balance": "scans with and without the target are seen equally often",
 }
-"""What can be done about wrong pseudo-labels; see `lexiseg.training.students.robust`."""
+"""What can be done about wrong pseudo-labels; see `lexiseg.training.students.robust` and `towers_trainer`."""
 
 BUNDLED, NOTHING = "bundled", "none"
 """What a student can begin from, besides a student's folder."""
+
+AUTO, TOWERS, UNET = "auto", "towers", "unet"
+"""Networks: the bundled encoder's image towers, tuned; or a U-Net."""
+
+OPTIONS_OF: Mapping[str, frozenset[str]] = {
+    UNET: frozenset({"weighting", "small-loss", "co-teaching", "refresh", "snapshots"}),
+    TOWERS: frozenset({"weighting", "refresh", "curriculum", "balance"}),
+}
+"""Which of `ROBUST` each network can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
     """How a student is trained; `describe_settings` tells what each field means."""
 
+    network: str = setting(
+        AUTO,
+        'What learns: "towers" (the bundled encoder\'s image towers, drawn by its segmenter), "unet" (a U-Net '
+        'alone), or "auto": the towers where the bundled encoder knows the target and was the teacher, else the U-Net.',
+        choices=(AUTO, TOWERS, UNET),
+    )
+    part: str = setting(
+        "projections",
+        'What of the towers learns: "projections" (to the space of phrases) or "pyramids" (the feature pyramids too).',
+        choices=("projections", "pyramids"),
+    )
     size: int = setting(
         192,
         "Side of the square that the network sees, in pixels; a multiple of 2 ** (len(widths) - 1).",
@@ -55,11 +77,11 @@ class TrainSettings(Settings):
     )
     residual_units: int = setting(2, "In each level.", low=0, high=16)
     batch: int = setting(8, "Scans in a step.", low=1, high=4096)
-    steps: int = setting(400, "Of the optimiser, in all.", low=1)
+    steps: int | None = setting(None, "Of the optimiser, in all. None: 400 of a U-Net, 60 of the towers.", low=1)
     rate: float | None = setting(
         None,
-        "The learning rate at the top of a cycle. None: 1e-3 from random weights and 2e-4 from others, which larger "
-        "steps would only undo.",
+        "The learning rate at the top of a cycle. None: of a U-Net 1e-3 from random weights and 2e-4 from others, "
+        "which larger steps would only undo; of the towers 3e-4.",
         low=1e-8,
         high=1,
     )
@@ -68,8 +90,10 @@ class TrainSettings(Settings):
         0.98, "Decay of the weights' moving average, which is what is validated and kept.", low=0, high=0.99999
     )
     cycles: int = setting(4, "Cosine cycles of the learning rate.", low=1, high=1000)
-    robust: tuple[str, ...] = setting(
-        ("weighting", "snapshots"), "What is done about wrong labels, keys of `ROBUST`.", choices=tuple(ROBUST)
+    robust: tuple[str, ...] | None = setting(
+        None,
+        "What is done about wrong labels, keys of `ROBUST`. None: weighting, and of a U-Net snapshots.",
+        choices=tuple(ROBUST),
     )
     forget: float = setting(0.2, "Share of a batch that small-loss and co-teaching leave out.", low=0, high=0.9)
     trust: float = setting(0.8, "Probability above which refresh corrects a pixel's label.", low=0.5, high=1)
@@ -92,15 +116,38 @@ class TrainSettings(Settings):
             )
         if self.longest and self.longest < self.size:
             raise UsageError(f"longest is {self.longest}; expected 0 or at least the size {self.size}")
-        if {"small-loss", "co-teaching"} <= set(self.robust):
+        if {"small-loss", "co-teaching"} <= set(self.options):
             raise UsageError("co-teaching chooses scans by small loss already; expected only one of the two")
+
+        strange = set(self.options) - OPTIONS_OF[TOWERS if self.network == TOWERS else UNET]
+        if strange and self.network != AUTO:
+            raise UsageError(
+                f"robust is {', '.join(sorted(strange))}, which the network {self.network} cannot do; expected among "
+                f"{', '.join(sorted(OPTIONS_OF[self.network]))}"
+            )
 
     @property
     def top_rate(self) -> float:
         """The learning rate at the top of a cycle."""
         if self.rate is not None:
             return self.rate
+        if self.network == TOWERS:
+            return 3e-4
         return 1e-3 if self.start == NOTHING else 2e-4
+
+    @property
+    def count(self) -> int:
+        """Steps of the optimiser, in all."""
+        if self.steps is not None:
+            return self.steps
+        return 60 if self.network == TOWERS else 400
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What is done about wrong labels, keys of `ROBUST`."""
+        if self.robust is not None:
+            return self.robust
+        return ("weighting",) if self.network == TOWERS else ("weighting", "snapshots")
 
     @property
     def extent(self) -> int:

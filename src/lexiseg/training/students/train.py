@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +19,13 @@ from lexiseg.io.names import printable
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
-from lexiseg.training.students.folder import remove_file, write_student
-from lexiseg.training.students.labels import LabelSet
+from lexiseg.training.students.folder import remove_file, write_student, write_tuned
+from lexiseg.training.students.labels import TRAIN, LabelSet
 from lexiseg.training.students.samples import load_samples
-from lexiseg.training.students.settings import TrainSettings
+from lexiseg.training.students.settings import TOWERS, TrainSettings
 from lexiseg.training.students.start import read_start
 from lexiseg.training.students.trainer import CHECKPOINT, Trainer
+from lexiseg.training.students.tuning import chosen_network, tune
 from lexiseg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -120,11 +122,11 @@ def train(
     require_training()
     began = time.monotonic()
     out, settings = Path(out), settings or TrainSettings()
+    settings = replace(settings, network=chosen_network(settings, labels))
     finished = _finished(out, settings, labels, resume=resume)
     if finished is not None:
         return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0)
     remove_torn(out)
-    fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
     if labels.supervised:
         logger.info("training uses true masks: this is the supervised upper bound")
 
@@ -132,10 +134,29 @@ def train(
         if progress is not None:
             progress(TrainProgress(stage, done, total, loss, score))
 
-    samples = load_samples(labels, extent=settings.extent, progress=lambda done, total: tell("reading", done, total))
     flips = settings.flips if settings.flips is not None else not names_a_side(labels.names)
-    if samples.train.all():
+    if all(row.extra["split"] == TRAIN for row in labels.rows):
         logger.warning("all scans are of one group: nothing is held out, so nothing stops the training early")
+    log = functools.partial(_write_log, folder=out, against=labels.kind)
+    if settings.network == TOWERS:
+        tuned = tune(
+            labels,
+            settings,
+            checkpoint=out / CHECKPOINT,
+            flips=flips,
+            device=device,
+            resume=resume,
+            log=log,
+            tell=tell,
+        )
+        _draw_curves(tuned.trained.history, out, against=labels.kind)
+        write_tuned(out, tuned.config, tuned.tensors, tuned.rows)
+        remove_file(out / CHECKPOINT)
+        seconds = time.monotonic() - began
+        early, failed = tuned.trained.early, tuned.failed
+        return TrainReport(folder=out, config=tuned.config, early=early, failed=failed, seconds=seconds)
+    fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
+    samples = load_samples(labels, extent=settings.extent, progress=lambda done, total: tell("reading", done, total))
     trainer = Trainer(
         samples,
         classes=len(labels.names) + 1,
@@ -145,7 +166,7 @@ def train(
         fabric=fabric,
         checkpoint=out / CHECKPOINT,
         resume=resume,
-        log=lambda history: _write_log(history, out, against=labels.kind),
+        log=log,
         tell=tell,
     )
     trained = trainer.run()

@@ -117,9 +117,9 @@ class Trainer:
     ) -> None:
         self.samples, self.settings, self.fabric = samples, settings, fabric
         self.checkpoint, self._log, self._tell = checkpoint, log, tell
-        cyclic = {"snapshots", "refresh"} & set(settings.robust)
-        self.cycles = min(settings.cycles, settings.steps) if cyclic else 1
-        weights = balanced(samples.weights) if "weighting" in settings.robust else np.ones_like(samples.weights)
+        cyclic = {"snapshots", "refresh"} & set(settings.options)
+        self.cycles = min(settings.cycles, settings.count) if cyclic else 1
+        weights = balanced(samples.weights) if "weighting" in settings.options else np.ones_like(samples.weights)
         augment = Augment(size=settings.size, extent=settings.extent, flips=flips)
         self.batches = Batches(samples, weights, size=settings.batch, augment=augment, seed=settings.seed)
         self.labels = samples.labels.clone()
@@ -128,7 +128,7 @@ class Trainer:
                 channels=samples.channels, classes=classes, widths=settings.widths,
                 residual_units=settings.residual_units, seed=settings.seed + 7919 * k,
             ).to(fabric.device)
-            for k in range(2 if "co-teaching" in settings.robust else 1)
+            for k in range(2 if "co-teaching" in settings.options else 1)
         ]  # fmt: skip
         self._begun = [begin(bare[0], start) if start is not None else {}, *({} for _ in bare[1:])]
         self.averages = [copy.deepcopy(net).eval().requires_grad_(False) for net in bare]
@@ -166,10 +166,10 @@ class Trainer:
             UnwritableResult: the file system refused.
         """
         settings, state = self.settings, self.state
-        every = -(-settings.steps // settings.checks)
+        every = -(-settings.count // settings.checks)
         losses: list[float] = []
         began = time.monotonic()
-        while state.step < settings.steps and not state.ended:
+        while state.step < settings.count and not state.ended:
             loss = self._step(state.step)
             losses.append(loss)
             state.step += 1
@@ -177,10 +177,10 @@ class Trainer:
             if state.step % every == 0 or cycle_ends:
                 self._check(float(np.mean(losses)), time.monotonic() - began)
                 losses, began = [], time.monotonic()
-                if cycle_ends and "refresh" in settings.robust and state.step < settings.steps:
+                if cycle_ends and "refresh" in settings.options and state.step < settings.count:
                     self._refresh()
                 self._save()
-            self._tell("training", state.step, settings.steps, loss, self._score)
+            self._tell("training", state.step, settings.count, loss, self._score)
         return Trained(self._members(), self._score, tuple(state.history), state.ended)
 
     def _anchor(self, start: Start | None) -> float:
@@ -197,12 +197,12 @@ class Trainer:
         return share
 
     def _ends_cycle(self, step: int) -> bool:
-        steps, cycles = self.settings.steps, self.cycles
+        steps, cycles = self.settings.count, self.cycles
         return step == steps or cycle_of(step, steps, cycles) != cycle_of(step - 1, steps, cycles)
 
     def _step(self, step: int) -> float:
         settings = self.settings
-        rate = settings.top_rate * cycle_rate(step, settings.steps, self.cycles)
+        rate = settings.top_rate * cycle_rate(step, settings.count, self.cycles)
         set_rate(self.optimizer, rate)
         batch = self.batches.at(step, self.labels)
         device = self.fabric.device
@@ -225,11 +225,11 @@ class Trainer:
     def _total(self, losses: list[Tensor], weights: Tensor, step: int) -> Tensor:
         """The sum over networks of the mean loss of the scans that are trained on."""
         settings = self.settings
-        share = kept_share(step, settings.steps, forget=settings.forget)
+        share = kept_share(step, settings.count, forget=settings.forget)
         kept: tuple[Tensor, ...] = tuple(torch.ones_like(each, dtype=torch.bool) for each in losses)
-        if "co-teaching" in settings.robust:
+        if "co-teaching" in settings.options:
             kept = exchange(losses[0], losses[1], share)
-        elif "small-loss" in settings.robust:
+        elif "small-loss" in settings.options:
             kept = (smallest(losses[0], share),)
         means = [(each * weights)[chosen].mean() for each, chosen in zip(losses, kept, strict=True)]
         return torch.stack(means).sum()
@@ -244,7 +244,7 @@ class Trainer:
             shown.load_state_dict(weights)
         score = validation_dice(self._shown, self.samples, settings, self.fabric.device)
         before = self._score
-        cycle = cycle_of(state.step - 1, settings.steps, self.cycles)
+        cycle = cycle_of(state.step - 1, settings.count, self.cycles)
         if cycle == len(state.cycles):
             state.cycles.append({"score": -1.0, "step": 0})
             self.best.append([])
@@ -277,7 +277,7 @@ class Trainer:
 
     def _members(self) -> tuple[Weights, ...]:
         scores = [cycle["score"] for cycle in self.state.cycles]
-        if "snapshots" in self.settings.robust:
+        if "snapshots" in self.settings.options:
             chosen = choose_members(scores)
         else:
             chosen = [len(scores) - 1 if math.isnan(scores[-1]) else int(np.argmax(scores))]

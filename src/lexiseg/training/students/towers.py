@@ -1,0 +1,111 @@
+"""The bundled encoder's image towers as a network that learns: pixels to each tower's log-odds of fixed phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lexiseg.errors import UsageError
+from lexiseg.models.encoders.open_clip import OpenClipEncoder
+from lexiseg.models.fpn import EnsembleTower, FPNTower
+from lexiseg.models.protocols import Encoder
+
+PARTS = ("projections", "pyramids")
+"""What of a tower may learn: its projection to the phrases' space alone, or its feature pyramid too."""
+
+
+class PhraseTowers(nn.Module):
+    r"""What each tower of the bundled encoder says of some phrases, position by position and of the whole scan.
+
+    The encoder's cosine is :math:`\sum_i w_i \cos_i` over its towers i, see `EnsembleTower`. Here each tower answers
+    by itself,
+
+    .. math:: z_i = s \cos_i + b
+
+    with the encoder's scale s and bias b, so that each can learn by itself: towers that learn from their mean alone
+    stop to err apart, which is what their mean lives by. With weights as they ship, `mean` of the answers is the
+    encoder's own map.
+
+    What learns is each tower's projection to the space of phrases, and its feature pyramid where that is asked for. The
+    networks below, which have seen photographs by the million, stay as they are: some dozens of scans teach them
+    nothing but the scans. The statistics of batch norms stay too.
+
+    Args:
+        encoder: bundled, or tuned from it.
+        phrases: float32 (K, E), unit vectors.
+        part: one of `PARTS`.
+
+    Raises:
+        UsageError: the encoder has no such towers.
+    """
+
+    shares: Tensor
+    phrases: Tensor
+
+    def __init__(self, encoder: Encoder, phrases: Tensor, *, part: str = "projections") -> None:
+        super().__init__()
+        model = encoder.model if isinstance(encoder, OpenClipEncoder) else None
+        trunk = getattr(getattr(model, "visual", None), "trunk", None)
+        if not isinstance(trunk, (EnsembleTower, FPNTower)):
+            raise UsageError(f"the encoder {encoder.name} has no feature pyramids to tune; expected the bundled one")
+        towers = trunk.towers if isinstance(trunk, EnsembleTower) else [trunk]
+        self.towers = cast(Any, nn.ModuleList(towers))
+        shares = trunk.shares if isinstance(trunk, EnsembleTower) else torch.ones(1)
+        self.register_buffer("shares", shares.detach().clone(), persistent=False)
+        self.register_buffer("phrases", phrases.detach().clone().to(shares.device), persistent=False)
+        self.scale, self.bias = encoder.logit_scale, encoder.logit_bias
+        names = [name for name, _ in self.towers.named_parameters()]
+        self.learning = tuple(
+            name for name in names if ".classifier." in name or (part == "pyramids" and ".backbone." not in name)
+        )
+
+    def learn(self) -> Iterator[nn.Parameter]:
+        """The parameters that learn, after they have been told so; the mode stays that of evaluation."""
+        self.eval().requires_grad_(False)
+        for name, parameter in self.towers.named_parameters():
+            if name in self.learning:
+                yield parameter.requires_grad_(True)
+
+    def tuned(self) -> dict[str, Tensor]:
+        """A copy of what learns, on the CPU, by name."""
+        own = dict(self.towers.named_parameters())
+        return {name: own[name].detach().cpu().clone() for name in self.learning}
+
+    @torch.no_grad()
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put what `tuned` gave in its place."""
+        own = dict(self.towers.named_parameters())
+        for name in self.learning:
+            own[name].copy_(tensors[name])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds of positions (T, B, K, h, w) and of the whole (T, B, K), of images (B, 3, S, S), normalised."""
+        maps, wholes = [], []
+        for tower, share, phrases in zip(self.towers, self.shares, self._parts(), strict=True):
+            features = tower.forward_features(images)
+            dense, whole = features.permute(0, 2, 3, 1), features.mean((2, 3))
+            found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T for each in (dense, whole)]
+            maps.append((self.scale * found[0] / share.sqrt() + self.bias).permute(0, 3, 1, 2))
+            wholes.append(self.scale * found[1] / share.sqrt() + self.bias)
+        return torch.stack(maps), torch.stack(wholes)
+
+    def mean(self, answers: Tensor) -> Tensor:
+        """The towers' answers (T, ...) as the encoder's own: weighted by their shares."""
+        found: Tensor = torch.tensordot(self.shares, answers, 1)
+        return found
+
+    def _parts(self) -> Sequence[Tensor]:
+        return torch.chunk(self.phrases, len(self.towers), 1)
+
+
+def model_names(encoder: OpenClipEncoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of `PhraseTowers.tuned` by their names in the open_clip model."""
+    several = isinstance(cast(Any, encoder.model).visual.trunk, EnsembleTower)
+    prefix = "visual.trunk.towers." if several else "visual.trunk."
+    return {
+        f"{prefix}{name if several else name.partition('.')[2]}": value.contiguous() for name, value in tensors.items()
+    }
