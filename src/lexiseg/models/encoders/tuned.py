@@ -45,6 +45,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> OpenClip
 
     from lexiseg.models.encoders.open_clip import OpenClipEncoder
     from lexiseg.models.encoders.open_clip_folder import build_model, build_tokenizer
+    from lexiseg.models.encoders.open_clip_known import read_known
     from lexiseg.models.families import ModelFiles as Files
 
     base = Files(ref="bundled", path=bundled_folder("encoder"))
@@ -73,6 +74,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> OpenClip
         device=device,
         precision=precision,
         weights=info,
+        known=read_known(base.place),
         begun_from="bundled",
     )
 
