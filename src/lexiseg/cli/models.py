@@ -106,3 +106,15 @@ def check(
         if not all(each.ok for each in checks):
             talk().print("some files are not what was recorded; pull the model again", style="bold red")
             raise typer.Exit(FAILED)
+
+
+@app.command("export")
+def export_one(
+    student: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder by `lexiseg train` or `distill`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.pt2|FILE.onnx", help="Where it goes.")] = ...,  # type: ignore[assignment]
+) -> None:
+    """Write a student as one file for other programs: torch's own format, or ONNX."""
+    with reporting():
+        from lexiseg.training.students.export import export_student
+
+        talk().print(f"written: {export_student(student, out)}", markup=False)
