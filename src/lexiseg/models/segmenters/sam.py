@@ -1,7 +1,8 @@
 """The family of the first SAM: its ViTs in two layouts, and TinyViT towers like the bundled one.
 
 Its parts are the modules ``sam_*``: `sam_folder` and `sam_checkpoint` read weights, `sam_tower` has timm's
-networks for eyes, `sam_decoder` is the mask decoder for many prompts.
+networks for eyes, `sam_attention` is the image encoder's over a whole scan, `sam_decoder` the mask decoder for many
+prompts.
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ class SamSegmenter:
         prompt_batch: int | None = None,
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
+        from lexiseg.models.segmenters.sam_attention import attend_by_rows  # here: recognising a file needs none of it
+
+        attend_by_rows(self._model)
         self._processor = processor
         self._name = name
         self._device = device
