@@ -26,6 +26,10 @@ from lexiseg.machine import use_threads
 if TYPE_CHECKING:
     from lexiseg.training.students.pseudo_labels import PseudoLabelReport
 
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="The teacher looks at each mirrored scan too; not if a phrase names a side.")
+]
+
 
 def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
     inputs: Annotated[
@@ -62,6 +66,7 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
     validation: Annotated[
         float, typer.Option(metavar="X", help="Share of the scans that training is stopped by.")
     ] = 0.2,
+    mirror: Mirror = False,
     export: Annotated[
         list[str] | None, typer.Option("--export", metavar="nnunet|coco", help="Write that layout too.")
     ] = None,
@@ -102,6 +107,7 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
             batch=batch,
             seed=seed,
             resume=resume,
+            mirror=mirror,
         )
         with run_bar(quiet=quiet) as (tell, fetched):
             report = make_pseudo_labels(request, progress=tell, fetched=fetched)
@@ -220,6 +226,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
     absent: Annotated[
         str, typer.Option(metavar="keep|drop", help="Scans without the target: empty masks, or left out.")
     ] = "keep",
+    mirror: Mirror = False,
     network: options.Network = None,
     size: options.Size = None,
     longest: options.Longest = None,
@@ -272,6 +279,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
             precision=precision if precision in ("float32", "bfloat16") else "auto",
             seed=seed,
             resume=resume,
+            mirror=mirror,
         )
         settings = options.train_settings(
             robust,

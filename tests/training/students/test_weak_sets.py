@@ -13,10 +13,9 @@ from PIL import Image
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import NoLabels, UsageError
-from lexiseg.training.students.labels import parts_of, read_pseudo_labels, read_true_masks
+from lexiseg.training.students.labels import names_a_side, parts_of, read_pseudo_labels, read_true_masks
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TrainSettings
-from lexiseg.training.students.train import names_a_side
 
 
 def rows(*groups: str, split: str = "") -> list[ManifestRow]:

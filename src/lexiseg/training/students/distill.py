@@ -21,11 +21,11 @@ from lexiseg.runs.table import read_record
 from lexiseg.training.students.comparison import Comparison, compare
 from lexiseg.training.students.config import CONFIG, WEIGHTS, read_config
 from lexiseg.training.students.folder import write_comparison
-from lexiseg.training.students.labels import VALIDATION, LabelSet, read_pseudo_labels
+from lexiseg.training.students.labels import VALIDATION, LabelSet, names_a_side, read_pseudo_labels
 from lexiseg.training.students.predict import PredictRequest, predict_files, student_pipeline
 from lexiseg.training.students.pseudo_labels import PseudoLabelReport, PseudoLabelRequest, make_pseudo_labels
 from lexiseg.training.students.settings import TrainSettings
-from lexiseg.training.students.train import TrainProgress, TrainReport, names_a_side, require_training, train
+from lexiseg.training.students.train import TrainProgress, TrainReport, require_training, train
 from lexiseg.values.scans import Image
 
 logger = logging.getLogger(__name__)

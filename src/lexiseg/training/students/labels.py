@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from lexiseg.io.names import printable
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
 """The two files that make a folder a set of pseudo-labels; the record is written last."""
+
+_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
+
+
+def names_a_side(phrases: Iterable[str]) -> bool:
+    """True where a phrase says left or right, so that a mirrored scan would have another answer."""
+    return any(_SIDES & set(re.findall(r"[a-z]+", phrase.casefold())) for phrase in phrases)
 
 
 def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> list[str]:

@@ -24,9 +24,10 @@ from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results
 from lexiseg.text.phrases import check_phrase
 from lexiseg.training.settings import Settings, setting
 from lexiseg.training.students.folder import remove_file
-from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, parts_of
+from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, names_a_side, parts_of
 from lexiseg.training.students.set_writer import Kept, SetWriter
 from lexiseg.training.students.soft import SOFT, SoftTeacher, soft_path
+from lexiseg.training.students.views import twice_seen
 from lexiseg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,7 @@ class PseudoLabelRequest:
         batch: see `lexiseg.runs.segment.RunRequest`.
         seed: of the split and the teacher.
         resume: keep what an earlier run with the same teacher has done.
+        mirror: the teacher looks at each scan's mirror image too, see `TwiceSeen`.
     """
 
     out: Path
@@ -117,6 +119,7 @@ class PseudoLabelRequest:
     batch: int | None = None
     seed: int = 0
     resume: bool = False
+    mirror: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +184,8 @@ def make_pseudo_labels(
         preset = preset.at_once(request.batch)
     if preset.needs_truth:
         raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
+    if request.mirror and names_a_side(names):
+        raise UsageError("--mirror: a phrase names a side, which a mirrored scan has elsewhere; leave the option out")
     resolve_device(request.device)
     items, sources, test = _scans(request, names)
     _check_out(request)
@@ -191,7 +196,7 @@ def make_pseudo_labels(
     remove_file(request.out / RECORD)
     remove_torn(request.out, request.out / "images", request.out / "masks", request.out / SOFT)
     options = RunOptions(resume=request.resume, seed=request.seed)
-    soft: Any = SoftTeacher(pipeline, request.out)
+    soft: Any = SoftTeacher(twice_seen(pipeline) if request.mirror else pipeline, request.out)
     run = run_batch(soft, items, teacher, phrases=names, options=options, progress=progress)
     rows, left_out, empty = _write_set(request, names, items, sources)
     exports = {name: EXPORTS[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
@@ -20,7 +19,7 @@ from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
 from lexiseg.training.students.folder import remove_file, write_student, write_tuned
-from lexiseg.training.students.labels import TRAIN, LabelSet
+from lexiseg.training.students.labels import TRAIN, LabelSet, names_a_side
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TOWERS, TrainSettings
 from lexiseg.training.students.start import read_start
@@ -31,7 +30,6 @@ from lexiseg.version import __version__
 logger = logging.getLogger(__name__)
 
 LOG = "log.csv"
-_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
 
 
 def require_training() -> None:
@@ -43,11 +41,6 @@ def require_training() -> None:
     missing = [name for name in ("monai", "lightning") if find_spec(name) is None]
     if missing:
         raise UsageError(f"students need {' and '.join(missing)}: pip install 'lexiseg[train]'")
-
-
-def names_a_side(phrases: Iterable[str]) -> bool:
-    """True where a phrase says left or right, so that a mirrored scan would have another answer."""
-    return any(_SIDES & set(re.findall(r"[a-z]+", phrase.casefold())) for phrase in phrases)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def chosen_network(settings: TrainSettings, labels: LabelSet) -> str:
 def preset_of(labels: LabelSet) -> Preset:
     """The teacher's preset; of true masks the default one."""
     fields = dict(labels.teacher.get("preset") or {})
+    fields.pop("mirrored", None)  # it looked twice, which its student need not
     if not fields:
         return load_preset("demo")
     return Preset(name=str(fields.pop("name", "teacher"))).override(**fields)
