@@ -92,6 +92,14 @@ class TestPreset:
         assert found["presence"].threshold == 0.6
         assert load_preset(str(student))["presence"].threshold == 0.4
 
+    def test_the_page_offers_it(self, student: Path) -> None:
+        pytest.importorskip("fastapi", reason="the page needs lexiseg[serve]")
+        from lexiseg.serve.models import Models
+
+        models = Models(str(student), device="cpu")
+        assert "tuned" in models.presets
+        assert models.presets["tuned"].encoder == str(student)
+
     def test_a_u_net_reads_no_phrase(self, tmp_path: Path) -> None:
         folder = _write(tmp_path / "unet", {NAME: torch.zeros(1)}, network="unet")
         with pytest.raises(UnknownPreset, match="is a U-Net, which reads no phrase"):

@@ -227,6 +227,29 @@ class TestTraining:
         for name, value in training.run().tensors.items():
             torch.testing.assert_close(value, begun[name], atol=0, rtol=0)
 
+    def test_several_targets_at_once(self, small: Path, labels: LabelSet, tmp_path: Path) -> None:
+        """Left and right halves of discs, as a label map."""
+        rows = []
+        for row in labels.rows:
+            assert row.mask is not None
+            inside = np.asarray(Pillow.open(row.mask)) > 0
+            halves = inside * np.where(np.arange(inside.shape[1]) < inside.shape[1] // 2, 1, 2).astype(np.uint8)
+            path = tmp_path / f"{row.id}.png"
+            Pillow.fromarray(halves).save(path)
+            rows.append(replace(row, mask=path))
+        pool = load_pool(replace(labels, names=("left half", "right half"), rows=tuple(rows)), LOOK)
+        assert pool.targets.shape[:2] == (12, 2)
+        assert not ((pool.targets[:, 0] > 200) & (pool.targets[:, 1] > 200)).any()
+        encoder = load_encoder(str(small), device="cpu", precision="float32")
+        embedded = embed_phrases(encoder, [phrase_set("lungs"), phrase_set("brain tumor")])
+        towers = PhraseTowers(encoder, torch.stack([each.positive for each in embedded]), part="pyramids")
+        trained = TowersTrainer(
+            towers, pool, look=LOOK, settings=replace(SETTINGS, steps=2), flips=False, device=torch.device("cpu"),
+            checkpoint=tmp_path / "checkpoint.pt", start="0", resume=False, log=lambda history: None,
+            tell=lambda *told: None,
+        ).run()  # fmt: skip
+        assert len(trained.history) > 1
+
     def test_an_option_that_towers_do_not_have(self) -> None:
         with pytest.raises(UsageError, match="co-teaching, which the network towers cannot do"):
             TrainSettings(network="towers", robust=("co-teaching",))
