@@ -16,6 +16,7 @@ from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.pipelines.loading import load
 from lexiseg.proposals.crops import embed_crops, pool_regions
 from lexiseg.saliency.gscorecam import channel_masks
+from lexiseg.saliency.settings import GScoreCAMSettings
 from speed_table import CPU, Asked, Line, in_turn, operations
 
 POINTS = 32
@@ -29,19 +30,19 @@ def views(asked: Asked, count: int = 32) -> list[Line]:
     model = timm.create_model("vit_base_patch16_224", num_classes=512).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     view, maps = torch.rand(1, 3, 224, 224, generator=generator), torch.rand(count, 14, 14, generator=generator)
-    best = resolve_precision("auto", CPU)
+    best, batch = resolve_precision("auto", CPU), GScoreCAMSettings().batch
 
-    def forwards(batch: int, dtype: torch.dtype) -> None:
+    def forwards(at_once: int, dtype: torch.dtype) -> None:
         with torch.inference_mode(), autocast(CPU, dtype):
-            for begin in range(0, count, batch):
-                model(channel_masks(maps[begin : begin + batch], 224)[:, None] * view)
+            for begin in range(0, count, at_once):
+                model(channel_masks(maps[begin : begin + at_once], 224)[:, None] * view)
 
-    forwards(8, best)
-    ours, theirs = in_turn(asked.rounds, lambda: forwards(8, best), lambda: forwards(count, torch.float32))
+    forwards(batch, best)
+    ours, theirs = in_turn(asked.rounds, lambda: forwards(batch, best), lambda: forwards(count, torch.float32))
     floor = 2 * fullsize.VIEW_MACS * count / operations(best)
     name = str(best).removeprefix("torch.")
     part, other = f"{count} masked views", f"float32, {count} at once"
-    return [Line(part, f"{name}, 8 at once", ours, other, theirs, peak_mib(), floor)]
+    return [Line(part, f"{name}, {batch} at once", ours, other, theirs, peak_mib(), floor)]
 
 
 def medclip_sam(asked: Asked) -> list[Line]:
