@@ -45,7 +45,8 @@ from common import (
     truth_of,
 )
 from lexiseg.pipelines.fusion import encode_queries, segment_queries
-from lexiseg.pipelines.preset import MaskSettings, merge_settings
+from lexiseg.pipelines.preset import merge_settings
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.refine import make_refiner, refine
 from lexiseg.regions.threshold import find_components
 from lexiseg.values.arrays import BoolArray

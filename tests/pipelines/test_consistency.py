@@ -16,7 +16,7 @@ from lexiseg.pipelines.consistency import (
     with_mask,
 )
 from lexiseg.pipelines.results import MaskEstimate, SliceResult
-from lexiseg.pipelines.volume_settings import VolumeSettings
+from lexiseg.pipelines.settings import VolumeSettings
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Image, Volume

@@ -8,7 +8,8 @@ import pytest
 from scans_of import preset_of
 
 from lexiseg.errors import UnknownPreset, UsageError
-from lexiseg.pipelines.preset import MaskSettings, Preset, load_preset, merge_settings, parse_setting, preset_names
+from lexiseg.pipelines.preset import Preset, load_preset, merge_settings, parse_setting, preset_names
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.saliency.settings import DenseSettings, GScoreCAMSettings
 from lexiseg.settings import RENAMED
 

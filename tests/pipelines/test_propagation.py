@@ -14,7 +14,7 @@ from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Decoded, EncodedImage, MaskGrid, Segmenter, Tracker
 from lexiseg.pipelines.propagation import carrier, carry_both_ways, is_lost, propagate
 from lexiseg.pipelines.results import MaskEstimate
-from lexiseg.pipelines.volume_settings import PropagationSettings
+from lexiseg.pipelines.settings import PropagationSettings
 from lexiseg.values.masks import Prompts
 from lexiseg.values.scans import Planes
 

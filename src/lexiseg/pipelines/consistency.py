@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.pipelines.results import MaskEstimate, SliceResult, dice
-from lexiseg.pipelines.volume_settings import VolumeSettings
+from lexiseg.pipelines.settings import VolumeSettings
 from lexiseg.regions.refine import prompts_from_region
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region

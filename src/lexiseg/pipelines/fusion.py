@@ -10,8 +10,8 @@ import numpy as np
 
 from lexiseg.models.protocols import EncodedImage, Segmenter
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.pipelines.preset import MaskSettings
 from lexiseg.pipelines.results import MaskEstimate
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region

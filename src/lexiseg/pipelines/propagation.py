@@ -11,9 +11,8 @@ import numpy as np
 from lexiseg.models.protocols import Segmenter, Tracker
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import clean_answer, encode_queries, segment_queries
-from lexiseg.pipelines.preset import MaskSettings
 from lexiseg.pipelines.results import MaskEstimate, dice
-from lexiseg.pipelines.volume_settings import PropagationSettings
+from lexiseg.pipelines.settings import MaskSettings, PropagationSettings
 from lexiseg.regions.refine import prompts_from_region
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region

@@ -23,10 +23,10 @@ from lexiseg.pipelines.consistency import (
     with_mask,
 )
 from lexiseg.pipelines.fusion import clean_answer, encode_queries, segment_queries
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, MaskSettings, Preset
+from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
 from lexiseg.pipelines.propagation import Carried, carrier, carry_both_ways
 from lexiseg.pipelines.results import SliceResult, dice
-from lexiseg.pipelines.volume_settings import PropagationSettings, VolumeSettings
+from lexiseg.pipelines.settings import MaskSettings, PropagationSettings, VolumeSettings
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.scans import Planes

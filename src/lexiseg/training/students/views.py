@@ -13,8 +13,8 @@ from lexiseg.pipelines.base import StageTimer
 from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.fusion import clean_answer
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.preset import MaskSettings
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.masks import Prompts
 from lexiseg.values.overlap import dice

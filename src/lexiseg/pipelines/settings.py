@@ -1,4 +1,4 @@
-"""How a volume is cut, what its slices may say of each other, and how a target is carried between them."""
+"""The settings of a pipeline's own stages: phrases, masks, what is picked, and what slices say of each other."""
 
 from __future__ import annotations
 
@@ -11,6 +11,130 @@ from lexiseg.values.geometry import PlaneName
 from lexiseg.values.window import check_window
 
 _KEEP = ("all", "largest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseSettings:
+    """How a typed phrase is put to the encoder.
+
+    Attributes:
+        ensemble: the mean of the phrase in every template of its target, with the target's synonyms; else the
+            phrase alone.
+
+    Raises:
+        UsageError: a value that the setting cannot take.
+    """
+
+    ensemble: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ensemble, bool):
+            raise UsageError(f"phrases: ensemble is {self.ensemble!r}; expected true or false")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings:
+    """How prompts become the final mask.
+
+    Attributes:
+        fusion: "segmenter" for the segmenter's outline; "region" for the refined region as it is; "average"
+            where the weighted mean of the segmenter's and the region's probability is high enough, which
+            helps where both err in their own ways (a region that keeps its saliency as probability, as the
+            rule "threshold" does, has most to add).
+        segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": four fifths for the
+            smallest targets, less for larger ones, by the longer side of the region's largest piece as a
+            fraction of the scan's. A saliency map has so many positions a scan, so that it knows the outline
+            of a large target better than that of a small one.
+        binarize: "half" for what is more likely than not, pixel by pixel; "expected-dice" for the
+            mask that promises the highest Dice (`best_by_expected_dice`), which is wider where the probability
+            is unsure of itself, as it is on scans unlike those that the models know.
+        crop_scale: a box is shown to the segmenter in a window of this many times its longer side, encoded by
+            itself, where that leaves out enough of the scan; 0 shows the whole scan. A small target fills few
+            of the segmenter's pixels otherwise; around a box that lies beside it, the whole scan shows it at
+            least. Of several windows the mean counts, weighted by how the segmenter rates its mask in each.
+        multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
+            (by Dice); else the segmenter's single answer.
+        min_area: pieces smaller than this fraction of the scan are dropped.
+        fill_holes: whether holes are filled.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    fusion: str = "segmenter"
+    segmenter_weight: float | str = 0.5
+    binarize: str = "half"
+    crop_scale: float | tuple[float, ...] = 0.0
+    multimask: bool = False
+    min_area: float = 0.0
+    fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fusion not in ("segmenter", "region", "average"):
+            raise UsageError(f"mask: fusion is {self.fusion!r}; expected segmenter, region or average")
+        for name in ("multimask", "fill_holes"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"mask: {name} is {getattr(self, name)!r}; expected true or false")
+        weight = self.segmenter_weight
+        if weight != "by-size" if isinstance(weight, str) else not 0 <= weight <= 1:
+            raise UsageError(f"mask: segmenter_weight is {weight}; expected a share, 0 to 1, or by-size")
+        if self.binarize not in ("half", "expected-dice"):
+            raise UsageError(f"mask: binarize is {self.binarize!r}; expected half or expected-dice")
+        if not 0 <= self.min_area <= 1:
+            raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
+        if not self.windows or not all(isinstance(c, (int, float)) and (c == 0 or 1 <= c <= 100) for c in self.windows):
+            raise UsageError(
+                f"mask: crop_scale is {self.crop_scale}; expected 0, or the window's side in boxes, 1 to 100, or "
+                "several of them"
+            )
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """`crop_scale`, as many as there are."""
+        return tuple(self.crop_scale) if isinstance(self.crop_scale, (list, tuple)) else (self.crop_scale,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickSettings:
+    """Which proposal is taken without a phrase.
+
+    Attributes:
+        pick: "largest", or "central" for the one whose centre of mass lies nearest to the scan's centre.
+
+    Raises:
+        UsageError: a value that the setting cannot take.
+    """
+
+    pick: str = "largest"
+
+    def __post_init__(self) -> None:
+        if self.pick not in ("largest", "central"):
+            raise UsageError(f"retrieval: pick is {self.pick!r}; expected largest or central")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSettings:
+    """Which of a text segmenter's candidates are taken.
+
+    Attributes:
+        min_score: a candidate is taken whose score, presence included, is above this, 0 to 1.
+        min_area: pieces of the mask smaller than this fraction of the scan are dropped.
+        fill_holes: whether holes are filled.
+
+    Raises:
+        UsageError: a value that a setting cannot take.
+    """
+
+    min_score: float = 0.3
+    min_area: float = 0.0
+    fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "min_area"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"instances: {name} is {getattr(self, name)}; expected 0 to 1")
+        if not isinstance(self.fill_holes, bool):
+            raise UsageError(f"instances: fill_holes is {self.fill_holes!r}; expected true or false")
 
 
 @dataclass(frozen=True, kw_only=True)
