@@ -10,6 +10,7 @@ from lexiseg.pipelines.consistency import (
     close_gaps,
     drop_pieces,
     drop_unsure,
+    of_one_kind,
     skipped_steps,
     smooth,
     thickness_of,
@@ -250,3 +251,42 @@ def test_a_mask_that_changes_keeps_the_weights_of_its_pixels() -> None:
     more = with_mask(weighed, filled(SHAPE, (2, 2, 11, 10)))
     assert more.weights.shape == (72,) and more.weights[8] == pytest.approx(0.5)
     assert not with_mask(weighed, filled(SHAPE)).present
+
+
+class TestOfOneKind:
+    """Shares of brain, and of chest CT; the rest is another kind's."""
+
+    HOLDERS = frozenset({"brain", "fetal"})
+
+    def told(self, *shares: tuple[float, float]) -> list[SliceResult]:
+        kinds = [
+            {"brain": brain, "fetal": 0.0, "chest CT": chest, "knee": 1 - brain - chest} for brain, chest in shares
+        ]
+        return [replace(answer(HERE), kinds=each) for each in kinds]
+
+    def test_a_volume_of_another_kind_is_empty_and_its_presence_next_to_none(self) -> None:
+        found = of_one_kind(self.told((0.5, 0.45), (0.2, 0.75)), self.HOLDERS, 0.05)
+        assert shown(found) == [False, False]
+        # h = 0.35 and o = 0.6.
+        assert [each.presence for each in found] == pytest.approx([0.05 * 0.35 / 0.6] * 2)
+        assert [each.held for each in found] == [each.presence for each in found]
+
+    def test_what_is_less_present_stays_so(self) -> None:
+        given = [replace(each, presence=0.001, held=0.002) for each in self.told((0.1, 0.9))]
+        (found,) = of_one_kind(given, self.HOLDERS, 0.05)
+        assert (found.presence, found.held) == (0.001, 0.002)
+
+    def test_slices_that_look_like_another_kind_do_not_outvote_the_volume(self) -> None:
+        given = self.told((0.9, 0.0), (0.1, 0.8), (0.7, 0.2))
+        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+
+    def test_kinds_that_can_hold_it_count_together_and_the_others_each(self) -> None:
+        kinds = {"brain": 0.2, "fetal": 0.2, "chest CT": 0.3, "knee": 0.3}
+        given = [replace(answer(HERE), kinds=kinds)] * 2
+        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+
+    def test_nothing_is_said_where_no_kinds_are_told_or_all_can_hold_it(self) -> None:
+        given = slices(HERE, None)
+        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+        given = self.told((0.1, 0.9))
+        assert of_one_kind(given, frozenset({"brain", "fetal", "chest CT", "knee"}), 0.05) == given

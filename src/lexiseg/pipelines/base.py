@@ -192,7 +192,7 @@ class TextPipeline(ABC):
             slices: Sequence[SliceResult] = (
                 PackedSlices([each[k] for each in packed]) if light else [each.items[k] for each in answers]
             )
-            slices = steps(slices) if sure else [each.emptied() for each in slices]
+            slices = steps(slices, text) if sure else [each.emptied() for each in slices]
             targets.append(target_result(text, slices, planes, threshold=self.threshold, keep=keep_stages, known=sure))
             # Of several phrases one at a time is held as masks.
             by_phrase.append(PackedSlices([self._pack_one(each, len(asked)) for each in slices]) if light else slices)

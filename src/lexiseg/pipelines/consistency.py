@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -76,6 +76,31 @@ def close_gaps(
         ):
             filled[empty.start : empty.stop] = again
     return filled
+
+
+def of_one_kind(slices: Sequence[SliceResult], holders: Collection[str], least: float) -> list[SliceResult]:
+    r"""Empty all slices of a volume that is of a kind that cannot hold the target.
+
+    A volume is of one kind, which its slices tell together better than each of them alone: where the mean share of
+    the kinds that can hold the target, h, is below that of the largest other kind, o, presence is at most
+
+    .. math:: \text{least} \cdot h / o
+
+    Args:
+        slices: of a phrase, in order.
+        holders: kinds that can hold what it names.
+        least: the share below which a kind is not in view at all.
+    """
+    told = [each.kinds for each in slices if each.kinds]
+    if not told:
+        return list(slices)
+    mean = {name: float(np.mean([each[name] for each in told])) for name in told[0]}
+    held = sum(share for name, share in mean.items() if name in holders)
+    other = max((share for name, share in mean.items() if name not in holders), default=0.0)
+    if held >= other:
+        return list(slices)
+    most = least * held / other
+    return [replace(each.emptied(), presence=min(each.presence, most), held=min(each.held, most)) for each in slices]
 
 
 def drop_unsure(slices: Sequence[SliceResult], share: float) -> list[SliceResult]:

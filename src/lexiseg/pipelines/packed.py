@@ -73,6 +73,7 @@ def pack(of: SliceResult, *, weights: bool, probability: bool) -> bytes:
             "presence": of.presence,
             "agreement": of.agreement,
             "held": of.held,
+            "kinds": dict(of.kinds),
             "sizes": {name: array.shape for name, array in arrays.items()},
         }
     ).encode()
@@ -122,6 +123,7 @@ def _unpack(packed: bytes) -> SliceResult:
         weights=weights,
         agreement=float(head["agreement"]),
         held=float(head.get("held", 1.0)),
+        kinds=head.get("kinds", {}),
     )
 
 

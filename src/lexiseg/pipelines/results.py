@@ -11,6 +11,7 @@ import numpy as np
 
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches
+from lexiseg.saliency.kinds import KIND
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Mask, Prompts, Region, Saliency
 from lexiseg.values.scans import Planes
@@ -56,6 +57,7 @@ class SliceResult:
         matches: the proposals that were retrieved, of a pipeline that has any.
         held: what is said of the kind of scan in view: 1, or the small share of those that can hold what the phrase
             names.
+        kinds: each kind's share; {} of encoders that tell none.
     """
 
     prompts: Prompts
@@ -67,6 +69,7 @@ class SliceResult:
     region: Region | None = None
     matches: Matches | None = None
     held: float = 1.0
+    kinds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -92,6 +95,7 @@ class SliceResult:
             region=region,
             matches=matches,
             held=saliency.evidence.get("kind", 1.0),
+            kinds={name.removeprefix(KIND): each for name, each in saliency.evidence.items() if name.startswith(KIND)},
         )
 
     @property

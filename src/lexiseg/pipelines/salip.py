@@ -20,6 +20,7 @@ from lexiseg.proposals.retrieval import Matches, retrieve
 from lexiseg.regions.threshold import find_components
 from lexiseg.saliency.base import SaliencyMethod, global_evidence, presence_score
 from lexiseg.saliency.framing import frame_scan
+from lexiseg.saliency.kinds import kind_evidence
 from lexiseg.saliency.settings import make_method
 from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
@@ -191,6 +192,7 @@ class Salip(TextPipeline):
         if self.kinds is not None:
             for evidence, phrase in zip(found, embedded, strict=True):
                 evidence["kind"] = self.kinds.share(rows, phrase.text)
+                evidence.update(kind_evidence(self.kinds, rows))
         return found
 
     def _ask(self, matches: Matches, supported: BoolArray) -> Prompts:

@@ -16,6 +16,7 @@ from lexiseg.pipelines.consistency import (
     close_gaps,
     drop_pieces,
     drop_unsure,
+    of_one_kind,
     skipped_steps,
     smooth,
     surety,
@@ -27,6 +28,7 @@ from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
 from lexiseg.pipelines.propagation import Carried, carrier, carry_both_ways
 from lexiseg.pipelines.results import SliceResult, dice
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings, VolumeSettings
+from lexiseg.saliency.kinds import KindGate
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region
 from lexiseg.values.scans import Planes
@@ -35,6 +37,9 @@ from lexiseg.values.scans import Planes
 class _Pipeline(Protocol):
     preset: Preset
     segmenter: Segmenter
+
+    @property
+    def kinds(self) -> KindGate | None: ...
 
 
 class _Timer(Protocol):
@@ -61,6 +66,7 @@ class VolumeSteps:
     _segmenter: Segmenter
     _timer: _Timer
     _encodings: EncodingCache | None
+    _kinds: KindGate | None
 
     @classmethod
     def of(cls, pipeline: _Pipeline, planes: Planes, timer: _Timer, encodings: EncodingCache | None) -> VolumeSteps:
@@ -77,6 +83,7 @@ class VolumeSteps:
             _segmenter=pipeline.segmenter,
             _timer=timer,
             _encodings=encodings,
+            _kinds=pipeline.kinds,
         )
 
     def notes(self) -> dict[str, str]:
@@ -84,10 +91,12 @@ class VolumeSteps:
         skipped = skipped_steps(self.settings, self.planes) if len(self.planes) > 1 else ()
         return {"volume": f"{', '.join(skipped)} left out, no distance is known"} if skipped else {}
 
-    def __call__(self, slices: Sequence[SliceResult]) -> Sequence[SliceResult]:
+    def __call__(self, slices: Sequence[SliceResult], text: str) -> Sequence[SliceResult]:
         """One phrase's slices after they have been compared with their neighbours; those of an image as they are."""
         if len(slices) == 1:
             return slices
+        if self._kinds is not None and (holders := self._kinds.holders(text)) is not None:
+            slices = of_one_kind(slices, holders, self._kinds.least)
         kept: Sequence[SliceResult] = slices
         settings, thickness = self.settings, None if self.positions is None else thickness_of(self.positions)
         if settings.propagate:

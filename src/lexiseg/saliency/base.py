@@ -16,7 +16,7 @@ from torch import Tensor
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.framing import Frame, blend, frame_scan
-from lexiseg.saliency.kinds import Gate
+from lexiseg.saliency.kinds import Gate, kind_evidence
 from lexiseg.saliency.settings import PresenceSettings, SaliencySettings
 from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
@@ -271,6 +271,7 @@ class SaliencyMethod(SaliencySettings, ABC):
             evidence = self.evidence(encoder, saliency, raw, phrase)
             if kinds is not None:
                 evidence["kind"] = kinds.share(raw.embeddings, phrase.text)
+                evidence |= kind_evidence(kinds, raw.embeddings)
             absolute = sigmoid_trained(encoder) or "margin" not in evidence
             found.append(
                 Saliency(

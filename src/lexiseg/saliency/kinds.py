@@ -32,6 +32,19 @@ class Gate(Protocol):
         """0 to 1, of views (V, E) of one scan and a phrase; 1 where nothing speaks against it."""
 
 
+KIND = "kind:"
+"""How the names of the evidence begin that gives each kind's share."""
+
+
+def kind_evidence(gate: Gate, embeddings: Tensor) -> dict[str, float]:
+    """Each kind's share as evidence, of a gate that tells them."""
+    return (
+        {f"{KIND}{name}": share for name, share in gate.shares(embeddings).items()}
+        if isinstance(gate, KindGate)
+        else {}
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class KindGate:
     r"""A softmax over kinds of scan, and which of them can hold what.
@@ -74,10 +87,14 @@ class KindGate:
         found = torch.softmax(rows @ self.weights.T + self.biases, 1).mean(0)
         return dict(zip(self.names, found.tolist(), strict=True))
 
+    def holders(self, text: str) -> frozenset[str] | None:
+        """The kinds that can hold what a phrase names; None where all can."""
+        named = self.concept(text)
+        return self.holds.get(named) if named is not None else None
+
     def share(self, embeddings: Tensor, text: str) -> float:
         """See `Gate`."""
-        named = self.concept(text)
-        kinds = self.holds.get(named) if named is not None else None
+        kinds = self.holders(text)
         if kinds is None:
             return 1.0
         found = sum(share for kind, share in self.shares(embeddings).items() if kind in kinds)
