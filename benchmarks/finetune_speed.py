@@ -37,7 +37,7 @@ from lexiseg.training.finetuning.embedding import padding_of, tokenize
 from lexiseg.training.finetuning.parameters import choose_trainable
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.step import Towers, accumulate_gradient
-from lexiseg.training.optimizing import parameter_groups
+from lexiseg.training.optimizing import adamw, parameter_groups
 
 app = typer.Typer(add_completion=False)
 LR = 1e-5
@@ -70,7 +70,8 @@ def ours(found: PairSet, encoder_name: str, batch: int, chunk: int, epochs: int,
     tokens = tokenize(encoder, [pair.text for pair in kept.pairs])
     batches = Batches(kept.pairs, store, tokens, encoder.mean, settings, padding=padding_of(encoder))
     bare = Towers(encoder).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(parameter_groups(encoder.model, weight_decay=settings.weight_decay), lr=LR)
+    groups = parameter_groups(encoder.model, weight_decay=settings.weight_decay)
+    optimizer = adamw(groups, device=fabric.device, lr=LR)
     towers, optimizer = fabric.setup(bare, optimizer)
 
     def epoch(number: int) -> int:

@@ -47,7 +47,7 @@ def main(
     part: Annotated[str, typer.Option(help=f"of {', '.join(PARTS)}")] = ",".join(PARTS),
     rounds: int = 3,
     scans: Annotated[int, typer.Option(help="in the folder")] = 6,
-    points: Annotated[int, typer.Option(help="along each side, of which every region is made")] = 16,
+    points: Annotated[int, typer.Option(help="along each side, of which every region is made")] = 12,
     tolerance: Annotated[float, typer.Option(help="of gScoreCAM's second run")] = 0.01,
     checkpoints: Annotated[Path | None, typer.Option(help="keep BiomedCLIP's and SAM's here")] = None,
     out: Annotated[Path | None, typer.Option(help="keep the numbers as JSON")] = None,

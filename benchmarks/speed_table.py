@@ -43,7 +43,7 @@ class Asked:
     checkpoints: Path
     rounds: int = 3
     scans: int = 6
-    points: int = 16
+    points: int = 12
     tolerance: float = 0.01
 
 

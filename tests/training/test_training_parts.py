@@ -16,7 +16,7 @@ from lexiseg.errors import TrainingDiverged, UnwritableResult, UsageError
 from lexiseg.training.average import follow, put_mean, ramped
 from lexiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from lexiseg.training.logs import Curve, Panel, StepTable, draw_panels, write_table
-from lexiseg.training.optimizing import parameter_groups, refuse_infinite, set_rate
+from lexiseg.training.optimizing import adamw, parameter_groups, refuse_infinite, set_rate
 from lexiseg.training.schedule import cosine, cycle_of, cycle_rate, halving, warm_cosine, warm_up
 
 
@@ -141,6 +141,25 @@ class TestOptimizing:
         optimizer = torch.optim.SGD(groups, lr=1.0)
         set_rate(optimizer, 0.2)
         assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.1, 0.2]
+
+    def test_adamw_in_one_pass_is_torchs_also_for_channels_last(self) -> None:
+        steps = []
+        for one_pass in (True, False):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(24, 3)).double()
+            model.to(memory_format=torch.channels_last)
+            groups = parameter_groups(model, weight_decay=0.1)
+            settings = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-6}
+            made = adamw(groups, device=torch.device("cpu"), **settings)
+            optimizer = made if one_pass else torch.optim.AdamW(groups, **settings)
+            for _ in range(5):
+                optimizer.zero_grad()
+                model(torch.rand(2, 4, 4, 4, dtype=torch.float64)).square().sum().backward()
+                optimizer.step()
+            assert made.defaults["fused"] is True
+            steps.append([each.detach().clone() for each in model.parameters()])
+        for ours, theirs in zip(*steps, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
     def test_what_is_not_finite_ends_it(self, value: float) -> None:

@@ -56,6 +56,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, by_row: Tensor, by_col
     height, width = len(by_row), len(by_column)
     scale = queries.shape[-1] ** -0.5
     exact = torch.promote_types(queries.dtype, torch.float32)
+    values = values.contiguous()
     found = torch.empty_like(values)
     with torch.autocast(queries.device.type, enabled=False):
         for index in range(len(queries)):

@@ -26,7 +26,7 @@ from lexiseg.training.finetuning.logs import Row, RunLog
 from lexiseg.training.finetuning.parameters import rate_factors, without_adapters
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.step import Towers, accumulate_gradient
-from lexiseg.training.optimizing import parameter_groups, refuse_infinite, set_rate
+from lexiseg.training.optimizing import adamw, parameter_groups, refuse_infinite, set_rate
 from lexiseg.training.schedule import cosine, halving, warm_up
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             factor=rate_factors(encoder.model, layer_decay=settings.layer_decay),
         )
-        self.optimizer: Any = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=_BETAS, eps=_EPS)
+        self.optimizer: Any = adamw(groups, device=fabric.device, lr=settings.learning_rate, betas=_BETAS, eps=_EPS)
         self._identity = {
             **settings.as_dict(), "about": "", "pairs": data.digest, "processes": fabric.world_size,
             "encoder": encoder.weights.sha256 if encoder.weights else encoder.name,
