@@ -9,8 +9,9 @@ import timm
 import torch
 from torch import nn
 
+from lexiseg.models import lean as lean_module
 from lexiseg.models.fpn import ARCHITECTURES
-from lexiseg.models.lean import LeanCopy, lean
+from lexiseg.models.lean import LeanCopy, can_pack, lean
 from lexiseg.models.loading import autocast, load_encoder, load_segmenter
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 
@@ -58,6 +59,34 @@ def test_in_bfloat16_it_is_no_further_off_than_the_network_is(name: str) -> None
     assert (found - exact).norm() <= 2 * (usual - exact).norm()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_layers_compute_the_same(name: str) -> None:
+    """In float32, in which layers are packed where torch can: up to some roundings of each layer."""
+    network = trained(name)
+    made = lean(network, device=CPU, dtype=torch.float32)
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network.forward_features(pixels)
+        found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+    assert (found - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_without_the_operators_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(lean_module._Packed, "__init__", refuse)
+    assert not can_pack(CPU, torch.float32)
+    made = lean(trained("fpn_tiny_vit_5m_stem"), device=CPU, dtype=torch.float32)
+    assert any(isinstance(module, nn.Linear) for module in made.modules())
+
+
+def test_what_computes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean_module._Packed, "forward", lambda self, x: x.new_zeros(*x.shape[:-1], 3))
+    assert not can_pack(CPU, torch.float32)
+    assert not can_pack(torch.device("meta"), torch.float32)
+
+
 def test_its_positions_follow_the_size_of_the_scan() -> None:
     network = trained("fpn_sam2_hiera_tiny").double()
     made = lean(network, device=CPU, dtype=torch.float64)
@@ -69,9 +98,9 @@ def test_its_positions_follow_the_size_of_the_scan() -> None:
 
 
 def test_what_it_shares_is_not_copied() -> None:
-    network = trained("fpn_sam2_hiera_tiny")
+    network = trained("fpn_sam2_hiera_tiny").double()  # which nothing packs
     own = {tensor.data_ptr() for tensor in network.parameters()}
-    made = lean(network, device=CPU, dtype=torch.float32)
+    made = lean(network, device=CPU, dtype=torch.float64)
     linear = [module.weight for module in made.modules() if isinstance(module, nn.Linear)]
     assert linear and all(weight.data_ptr() in own for weight in linear)
 
