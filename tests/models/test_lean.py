@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lexiseg.models import lean as lean_module
 from lexiseg.models.fpn import ARCHITECTURES
@@ -111,6 +113,32 @@ def test_it_is_made_once_and_takes_no_gradient() -> None:
         made = whole.made
     assert whole.made is made
     assert not any(tensor.requires_grad or tensor.is_inference() for tensor in made.parameters())
+
+
+class Casts(TorchDispatchMode):
+    """Numbers that are brought into another format."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default:
+            self.count += args[0].numel()
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_cast_when_a_scan_comes() -> None:
+    network = trained("fpn_tiny_vit_5m_stem")
+    made = lean(network, device=CPU, dtype=torch.bfloat16)
+    pixels = torch.rand(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    counts = []
+    for each in (network, made):
+        with torch.no_grad(), autocast(CPU, torch.bfloat16):
+            each.forward_features(pixels)
+            with Casts() as casts:
+                each.forward_features(pixels)
+        counts.append(casts.count)
+    weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    assert counts[1] + weights <= counts[0]
 
 
 @pytest.mark.parametrize("load", [load_encoder, load_segmenter])
