@@ -56,7 +56,7 @@ def pipeline(encoder: Encoder | None = None, **volume: Any) -> MedclipSam:
         saliency={"method": "dense"},
         regions={"method": "threshold"},
         presence={"threshold": 0.5, "global_weight": 0.0},
-        volume={"gate": 0.9, "max_gap": 4, **volume},
+        volume={"gate": 0.9, "max_gap": 4, "batch": 1, **volume},
     )
     return MedclipSam(preset, encoder or Encoder(), SeeingSegmenter())
 

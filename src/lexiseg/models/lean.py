@@ -51,7 +51,7 @@ class _Packed(nn.Module):
         super().__init__()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
         self._bias, self._dtype = layer.bias, layer.weight.dtype
-        self._after = ("gelu", [], "none") if then_gelu else ("none", [], "")
+        self._after: tuple[str, list[Any], str] = ("gelu", [], "none") if then_gelu else ("none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, *self._after)
