@@ -33,16 +33,20 @@ def trained(name: str) -> nn.Module:
     return network
 
 
+def answers(network: nn.Module, made: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a network and its lean copy make of pixels."""
+    with torch.inference_mode():
+        expected = network.forward_features(pixels)
+        return expected, made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lean_copy_computes_the_same(name: str) -> None:
     network = trained(name).double()
     before = copy.deepcopy(network.state_dict())
     made = lean(network, device=CPU, dtype=torch.float64)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in made.modules())
-    pixels = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    with torch.inference_mode():
-        expected = network.forward_features(pixels)
-        found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+    expected, found = answers(network, made, torch.rand(2, 3, 64, 64, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
@@ -66,10 +70,7 @@ def test_packed_layers_compute_the_same(name: str) -> None:
     """In float32, in which layers are packed where torch can: up to some roundings of each layer."""
     network = trained(name)
     made = lean(network, device=CPU, dtype=torch.float32)
-    pixels = torch.rand(2, 3, 64, 64)
-    with torch.inference_mode():
-        expected = network.forward_features(pixels)
-        found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+    expected, found = answers(network, made, torch.rand(2, 3, 64, 64))
     assert (found - expected).norm() <= 1e-4 * expected.norm()
 
 
