@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lexiseg.models import lean as lean_module
 from lexiseg.models.fpn import ARCHITECTURES
-from lexiseg.models.lean import LeanCopy, lean
+from lexiseg.models.lean import LeanCopy, can_pack, lean
 from lexiseg.models.loading import autocast, load_encoder, load_segmenter
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 
@@ -30,16 +33,20 @@ def trained(name: str) -> nn.Module:
     return network
 
 
+def answers(network: nn.Module, made: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a network and its lean copy make of pixels."""
+    with torch.inference_mode():
+        expected = network.forward_features(pixels)
+        return expected, made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lean_copy_computes_the_same(name: str) -> None:
     network = trained(name).double()
     before = copy.deepcopy(network.state_dict())
     made = lean(network, device=CPU, dtype=torch.float64)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in made.modules())
-    pixels = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    with torch.inference_mode():
-        expected = network.forward_features(pixels)
-        found = made.forward_features(pixels.contiguous(memory_format=torch.channels_last))
+    expected, found = answers(network, made, torch.rand(2, 3, 64, 64, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
@@ -58,6 +65,31 @@ def test_in_bfloat16_it_is_no_further_off_than_the_network_is(name: str) -> None
     assert (found - exact).norm() <= 2 * (usual - exact).norm()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_layers_compute_the_same(name: str) -> None:
+    """In float32, in which layers are packed where torch can: up to some roundings of each layer."""
+    network = trained(name)
+    made = lean(network, device=CPU, dtype=torch.float32)
+    expected, found = answers(network, made, torch.rand(2, 3, 64, 64))
+    assert (found - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_without_the_operators_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(lean_module._Packed, "__init__", refuse)
+    assert not can_pack(CPU, torch.float32)
+    made = lean(trained("fpn_tiny_vit_5m_stem"), device=CPU, dtype=torch.float32)
+    assert any(isinstance(module, nn.Linear) for module in made.modules())
+
+
+def test_what_computes_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean_module._Packed, "forward", lambda self, x: x.new_zeros(*x.shape[:-1], 3))
+    assert not can_pack(CPU, torch.float32)
+    assert not can_pack(torch.device("meta"), torch.float32)
+
+
 def test_its_positions_follow_the_size_of_the_scan() -> None:
     network = trained("fpn_sam2_hiera_tiny").double()
     made = lean(network, device=CPU, dtype=torch.float64)
@@ -69,9 +101,9 @@ def test_its_positions_follow_the_size_of_the_scan() -> None:
 
 
 def test_what_it_shares_is_not_copied() -> None:
-    network = trained("fpn_sam2_hiera_tiny")
+    network = trained("fpn_sam2_hiera_tiny").double()  # which nothing packs
     own = {tensor.data_ptr() for tensor in network.parameters()}
-    made = lean(network, device=CPU, dtype=torch.float32)
+    made = lean(network, device=CPU, dtype=torch.float64)
     linear = [module.weight for module in made.modules() if isinstance(module, nn.Linear)]
     assert linear and all(weight.data_ptr() in own for weight in linear)
 
@@ -82,6 +114,32 @@ def test_it_is_made_once_and_takes_no_gradient() -> None:
         made = whole.made
     assert whole.made is made
     assert not any(tensor.requires_grad or tensor.is_inference() for tensor in made.parameters())
+
+
+class Casts(TorchDispatchMode):
+    """Numbers that are brought into another format."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default:
+            self.count += args[0].numel()
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_weight_is_cast_when_a_scan_comes() -> None:
+    network = trained("fpn_tiny_vit_5m_stem")
+    made = lean(network, device=CPU, dtype=torch.bfloat16)
+    pixels = torch.rand(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    counts = []
+    for each in (network, made):
+        with torch.no_grad(), autocast(CPU, torch.bfloat16):
+            each.forward_features(pixels)
+            with Casts() as casts:
+                each.forward_features(pixels)
+        counts.append(casts.count)
+    weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    assert counts[1] + weights <= counts[0]
 
 
 @pytest.mark.parametrize("load", [load_encoder, load_segmenter])

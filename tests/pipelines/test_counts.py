@@ -60,6 +60,24 @@ def test_demo_sees_a_scan_once_and_the_segmenter_each_window_once(
     assert found == {"encode_dense_and_image": 1, "encode_many": 1, "decode_many": 3}
 
 
+def test_windows_and_boxes_go_through_the_segmenter_together(
+    demo: TextPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan with several pieces: seven windows of 192 pixels at once, and no box by itself."""
+    forwards: list[int] = []
+    segmenter: Any = demo.segmenter
+    embed = segmenter._embed
+    monkeypatch.setattr(segmenter, "_embed", lambda batch: (forwards.append(len(batch)), embed(batch))[1])
+    counted = Counted(demo, monkeypatch)
+    for seed in range(4):
+        forwards.clear()
+        counted.images.clear()
+        demo(generate("breast-ultrasound", seed, target=True).scan, ["breast tumor"])
+        assert len(forwards) == -(-sum(forwards) // 7)
+        assert counted.images["decode"] == 0 and counted.images["decode_many"] <= 3 * sum(forwards)
+        assert counted.images["encode_dense_and_image"] == 1
+
+
 def test_a_further_phrase_that_is_absent_costs_no_forward(demo: TextPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts(demo, monkeypatch, "breast tumor", "fetal head") == counts(demo, monkeypatch, "breast tumor")
 

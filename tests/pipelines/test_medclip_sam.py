@@ -314,10 +314,11 @@ class TestVolume:
         one = volume_of(volume.values[1:2])
         assert pipeline()(one, "bright")["bright"].mask.shape == (1, SIZE, SIZE)
 
-    def test_progress_is_told_after_each_slice(self, volume: Scan) -> None:
+    @pytest.mark.parametrize(("batch", "expected"), [(1, [0.25, 0.5, 0.75, 1.0]), (3, [0.75, 1.0])])
+    def test_progress_is_told_after_each_batch(self, volume: Scan, batch: int, expected: list[float]) -> None:
         told: list[float] = []
-        pipeline()(volume, "bright", progress=told.append)
-        assert told == [0.25, 0.5, 0.75, 1.0]
+        pipeline(volume={"batch": batch})(volume, "bright", progress=told.append)
+        assert told == expected
 
 
 class TestAnswer:

@@ -44,6 +44,42 @@ class _Places:
         return x + table
 
 
+class _Packed(nn.Module):
+    """A linear layer with its weight as oneDNN has it, once and not anew in each call, and a GELU in one pass."""
+
+    def __init__(self, layer: nn.Linear, *, then_gelu: bool) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+        self._bias, self._dtype = layer.bias, layer.weight.dtype
+        self._after: tuple[str, list[Any], str] = ("gelu", [], "none") if then_gelu else ("none", [], "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, *self._after)
+        return made
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch packs linear layers of a number format on a device, and computes the same with them.
+
+    The operators are torch's own for compiled networks, and have no public name: they are tried before they are used.
+    """
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    layer = nn.Linear(5, 3)
+    with torch.no_grad():
+        for tensor in layer.parameters():
+            tensor.copy_(torch.linspace(-1, 1, tensor.numel()).view_as(tensor))
+    layer, x = layer.to(dtype), torch.linspace(-2, 2, 20).view(2, 2, 5).to(dtype)
+    try:
+        found = [_Packed(layer, then_gelu=then)(x) for then in (False, True)]
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    expected = layer(x)
+    near = 0.05 if dtype == torch.bfloat16 else 1e-5
+    pairs = zip(found, (expected, gelu(expected)), strict=True)
+    return all(one.shape == other.shape and torch.allclose(one, other, atol=near, rtol=near) for one, other in pairs)
+
+
 def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
     """A copy of a network of `models.fpn` or of MobileSAM's, for evaluation under `autocast(device, dtype)`.
 
@@ -71,9 +107,10 @@ def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Netwo
     made = deepcopy(network, shared)
     for module in list(made.modules()):
         _fold(module)
+    packs = can_pack(device, dtype)
     for module in list(made.modules()):
         for name, child in module.named_children():
-            if type(child).__name__ == "GELU":  # torch's, and timm's of the same name
+            if _is_gelu(child):
                 setattr(module, name, _Gelu())
         if hasattr(module, "_pos_embed") and hasattr(module, "pos_embed_window"):
             object.__setattr__(module, "_pos_embed", _Places(module))
@@ -81,6 +118,8 @@ def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Netwo
             _cast(module, dtype)
         if device.type == "cpu" and dtype == torch.bfloat16:
             _attend_by_products(module, dtype)
+    for module in list(made.modules()) if packs else ():
+        _pack(module)
     return made.requires_grad_(False)
 
 
@@ -92,6 +131,20 @@ def _fold(module: nn.Module) -> None:
             setattr(module, name, fuse_conv_bn_eval(first, norm))
             # timm's norms have their activation inside.
             setattr(module, after, getattr(norm, "act", nn.Identity()))
+
+
+def _is_gelu(module: nn.Module) -> bool:
+    return type(module).__name__ in ("GELU", "_Gelu")  # torch's, timm's of the same name, and ours
+
+
+def _pack(module: nn.Module) -> None:
+    """Each linear layer of the module's own, with the GELU that stands after it."""
+    children = list(module.named_children())
+    for (name, layer), (after, following) in pairwise([*children, ("", nn.Identity())]):
+        if type(layer) is nn.Linear:
+            setattr(module, name, _Packed(layer, then_gelu=_is_gelu(following)))
+            if _is_gelu(following):
+                setattr(module, after, nn.Identity())
 
 
 def _cast(layer: nn.Conv2d | nn.Linear, dtype: torch.dtype) -> None:

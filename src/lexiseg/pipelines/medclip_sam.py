@@ -85,17 +85,16 @@ class MedclipSam(TextPipeline):
         drafts = [
             [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
         ]
-        with timer("segmenter"):
-            segmenter.encode_many(
-                [
-                    window
-                    for plane, of in zip(planes, drafts, strict=True)
-                    for draft in of
-                    for prompts, _ in draft.choices
-                    for window in query_windows(plane.pixels, prompts, self._mask)
-                ],
-                self.preset["volume"].batch,
-            )
+        windows = [
+            window
+            for plane, of in zip(planes, drafts, strict=True)
+            for draft in of
+            for prompts, _ in draft.choices
+            for window in query_windows(plane.pixels, prompts, self._mask)
+        ]
+        if windows:
+            with timer("segmenter"):
+                segmenter.encode_many(windows, self.preset["volume"].batch)
         return [
             PlaneResults(tuple(self._draw(plane, draft, segmenter, timer) for draft in of))
             for plane, of in zip(planes, drafts, strict=True)
