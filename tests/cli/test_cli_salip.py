@@ -30,8 +30,8 @@ class TestTune:
         assert record(tmp_path / "out")["tuning"] == "fixed"
 
     def test_a_preset_with_nothing_to_tune(self, cli: Any, scans: Path, tmp_path: Path) -> None:
-        result = cli.segment(tmp_path / "out", scans, "--tune", "label-free")
-        refused(result, "'demo'", "tuned without labels")
+        result = cli.segment(tmp_path / "out", scans, "--preset", "sam-unprompted", "--tune", "label-free")
+        refused(result, "'sam-unprompted'", "tuned without labels")
         assert not (tmp_path / "out").exists()
 
     def test_no_such_tuning(self, cli: Any, scans: Path, tmp_path: Path) -> None:

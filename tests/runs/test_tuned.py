@@ -131,11 +131,12 @@ class TestTune:
         fake: Any = FakePipeline()
         with pytest.raises(UsageError, match="'demo' has no settings that can be tuned"):
             tune_label_free(fake, [])
-        with pytest.raises(UsageError, match="'demo' has no settings that can be tuned"):
-            check_tuning("label-free", load_preset("demo"))
+        with pytest.raises(UsageError, match="'sam-unprompted' has no settings that can be tuned"):
+            check_tuning("label-free", load_preset("sam-unprompted"))
         with pytest.raises(UsageError, match="no tuning 'dice'; expected fixed or label-free"):
             check_tuning("dice", load_preset("demo-salip"))
         check_tuning("label-free", load_preset("demo-salip"))
+        check_tuning("label-free", load_preset("demo"))
 
 
 class TestRun:

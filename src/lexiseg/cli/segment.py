@@ -134,9 +134,7 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     spacing: SPACING = None,
     tune: Annotated[
         Tune,
-        typer.Option(
-            help="fixed: the preset's settings; label-free: the surest of a few on some of the scans (SaLIP)."
-        ),
+        typer.Option(help="fixed: the preset's settings; label-free: the surest of a few on some of the scans."),
     ] = Tune.fixed,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
     threads: Threads = None,

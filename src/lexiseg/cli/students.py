@@ -9,6 +9,7 @@ import typer
 
 from lexiseg.cli import train as options
 from lexiseg.cli.reading import ALL_PATIENTS, ALL_SERIES, SERIES, SPACING, STACK, VOLUME, source_options
+from lexiseg.cli.segment import Tune
 from lexiseg.cli.terminal import (
     FAILED,
     AtOnce,
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="The teacher looks at each mirrored scan too; not if a phrase names a side.")
+]
+
+Tuned = Annotated[
+    Tune,
+    typer.Option(help="label-free: a few scans say whether the teacher sees them as negatives, or of another gamma."),
 ]
 
 
@@ -67,6 +73,7 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
         float, typer.Option(metavar="X", help="Share of the scans that training is stopped by.")
     ] = 0.2,
     mirror: Mirror = False,
+    tune: Tuned = Tune.fixed,
     export: Annotated[
         list[str] | None, typer.Option("--export", metavar="nnunet|coco", help="Write that layout too.")
     ] = None,
@@ -108,6 +115,7 @@ def pseudo_label(  # noqa: PLR0917  (typer takes options from the signature)
             seed=seed,
             resume=resume,
             mirror=mirror,
+            tune=tune.value,
         )
         with run_bar(quiet=quiet) as (tell, fetched):
             report = make_pseudo_labels(request, progress=tell, fetched=fetched)
@@ -227,6 +235,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
         str, typer.Option(metavar="keep|drop", help="Scans without the target: empty masks, or left out.")
     ] = "keep",
     mirror: Mirror = False,
+    tune: Tuned = Tune.fixed,
     network: options.Network = None,
     size: options.Size = None,
     longest: options.Longest = None,
@@ -280,6 +289,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
             seed=seed,
             resume=resume,
             mirror=mirror,
+            tune=tune.value,
         )
         settings = options.train_settings(
             robust,

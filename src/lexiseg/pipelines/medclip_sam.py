@@ -9,13 +9,16 @@ from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
 from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best
+from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
 from lexiseg.regions.refine import refine
+from lexiseg.regions.threshold import best_by_expected_dice
 from lexiseg.saliency.base import presence_score
 from lexiseg.saliency.settings import make_method
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region, Saliency
+from lexiseg.values.overlap import soft_dice
 from lexiseg.values.scans import Plane
 
 
@@ -50,6 +53,7 @@ class MedclipSam(TextPipeline):
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
         super().__init__(preset, encoder, segmenter)
+        self._look: LookSettings = preset["look"]
         self._method = make_method(preset["saliency"])
         self._refiner = preset["regions"]
         self._prompts = preset["prompts"]
@@ -77,6 +81,7 @@ class MedclipSam(TextPipeline):
         self, planes: Sequence[Plane], asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
     ) -> list[PlaneResults]:
         """See `TextPipeline.segment_planes`; planes go through either model together."""
+        planes = [self._look.show(plane) for plane in planes]
         with timer("text"):
             embedded = self.embed(asked)
         with timer("saliency"):
@@ -98,6 +103,20 @@ class MedclipSam(TextPipeline):
         return [
             PlaneResults(tuple(self._draw(plane, draft, segmenter, timer) for draft in of))
             for plane, of in zip(planes, drafts, strict=True)
+        ]
+
+    def sureness(self, plane: Plane, asked: tuple[str, ...]) -> list[float]:
+        """How sure the encoder is of each phrase in a plane, 0 to 1: presence times what its map promises of itself.
+
+        The promise is the highest Dice that the map expects of any mask, see `best_by_expected_dice`. Nothing is
+        drawn.
+        """
+        pixels = self._look.show(plane).pixels
+        found = self._method.explain(self.encoder, pixels, self.embed(asked), kinds=self.kinds)
+        return [
+            presence_score(each.evidence, settings=self._presence)
+            * soft_dice(each.map, best_by_expected_dice(each.map))
+            for each in found
         ]
 
     def _draft(self, plane: Plane, saliency: Saliency, timer: StageTimer) -> _Draft:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lexiseg.errors import UnknownPreset, UsageError
+from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.settings import (
     InstanceSettings,
     MaskSettings,
@@ -45,6 +46,7 @@ REGIONS = OneOf(REFINERS, "crf")
 
 PIPELINE_SECTIONS: Mapping[str, Mapping[str, type[Any] | OneOf]] = {
     "medclip-sam": {
+        "look": LookSettings,
         "phrases": PhraseSettings,
         "saliency": SALIENCY,
         "regions": REGIONS,
@@ -261,7 +263,8 @@ def _of_student(folder: Path) -> Preset:
         about = f"tuned for {', '.join(config['names'])}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnknownPreset(f"preset {folder} cannot be read ({type(error).__name__}); train it again") from error
-    fields |= {"name": folder.resolve().name, "about": about, "encoder": str(folder)}
+    own = folder.resolve().name
+    fields |= {"name": f"student-{own}" if own in preset_names() else own, "about": about, "encoder": str(folder)}
     name = str(fields.pop("name"))
     return Preset(name=name).override(**{str(key): value for key, value in fields.items()})
 

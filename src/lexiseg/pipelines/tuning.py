@@ -12,6 +12,7 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.base import TextPipeline
+from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.salip import RegionEvidence, Salip
 from lexiseg.proposals.proposal import Proposals
@@ -20,6 +21,16 @@ from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.values.scans import Plane, Scan
 
 CRITERION = "mean over scans and phrases of retrieval margin x predicted IoU x stability"
+LOOK_CRITERION = "mean over scans and phrases of presence x the Dice that the map expects of itself"
+LOOKS: Sequence[Mapping[str, Mapping[str, Any]]] = (
+    {},
+    {"look": {"invert": True}},
+    {"look": {"gamma": 0.5}},
+    {"look": {"gamma": 2.0}},
+)
+"""What is tried of scans that may come from elsewhere: as they are, as negatives, brighter, darker."""
+_LOOK_MARGIN = 0.1
+"""By how much another look must be surer: among scans that are as they should be, looks differ by chance."""
 
 Changes = Mapping[str, Mapping[str, Any]]
 """Settings by section, as for `Preset.override`."""
@@ -45,20 +56,25 @@ class Tuning:
     Attributes:
         trials: in the order in which they were tried, the preset's own settings first.
         scans: the ids of the scans that were looked at.
+        criterion: what the score is, in words.
+        margin: by how much others must be better than the first.
     """
 
     trials: tuple[Trial, ...]
     scans: tuple[str, ...]
+    criterion: str = CRITERION
+    margin: float = 0.0
 
     @property
     def choice(self) -> Changes:
         """The settings with the highest score; of equal ones those tried first."""
-        return max(self.trials, key=lambda trial: trial.score).changes
+        best, own = max(self.trials, key=lambda trial: trial.score), self.trials[0]
+        return best.changes if best.score > own.score + self.margin else own.changes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run.json."""
         return {
-            "criterion": CRITERION,
+            "criterion": self.criterion,
             "scans": list(self.scans),
             "grid": [{"settings": _plain(trial.changes), "score": trial.score} for trial in self.trials],
             "choice": _plain(self.choice),
@@ -114,8 +130,11 @@ def tune_label_free(
     A setting with which the target stands out, is outlined surely and is outlined the same at another
     threshold is taken for a good one.
 
+    Of MedCLIP-SAM the look is chosen among `LOOKS`, by `MedclipSam.sureness`; another look than the preset's must be
+    surer by 0.1.
+
     Args:
-        pipeline: a SaLIP pipeline.
+        pipeline: a SaLIP or MedCLIP-SAM pipeline.
         scans: a few, each with the phrases asked of it; of a volume the middle plane is looked at.
         grid: what to try; `default_grid` of the pipeline's preset when None.
         progress: called with the share done.
@@ -123,13 +142,15 @@ def tune_label_free(
     Raises:
         UsageError: the pipeline has nothing to retrieve, or there is no scan.
     """
-    if not isinstance(pipeline, Salip):
+    if not isinstance(pipeline, (Salip, MedclipSam)):
         raise UsageError(
             f"the preset {pipeline.preset.name!r} has no settings that can be tuned without labels; "
-            "expected one of SaLIP, such as demo-salip"
+            "expected one of SaLIP or MedCLIP-SAM, such as demo"
         )
     if not scans:
         raise UsageError("there is no readable scan to tune settings on; expected at least one")
+    if isinstance(pipeline, MedclipSam):
+        return _tune_look(pipeline, scans, LOOKS if grid is None else grid, progress)
     tried = list(default_grid(pipeline.preset) if grid is None else grid)
     images = [(_middle(pipeline, scan), phrases) for scan, phrases in scans]
     proposed: dict[ProposalSettings, list[Proposals]] = {}
@@ -149,6 +170,25 @@ def tune_label_free(
         if progress is not None:
             progress((index + 1) / len(tried))
     return Tuning(tuple(trials), tuple(scan.id for scan, _ in scans))
+
+
+def _tune_look(
+    pipeline: MedclipSam,
+    scans: Sequence[tuple[Scan, Sequence[str]]],
+    grid: Sequence[Changes],
+    progress: Callable[[float], None] | None,
+) -> Tuning:
+    trials = []
+    for index, changes in enumerate(grid):
+        candidate = type(pipeline)(pipeline.preset.override(**changes), pipeline.encoder, pipeline.segmenter)
+        scores = [
+            score for scan, phrases in scans for score in candidate.sureness(_middle(candidate, scan), tuple(phrases))
+        ]
+        known = [score for score in scores if not math.isnan(score)]
+        trials.append(Trial(changes, float(np.mean(known)) if known else 0.0))
+        if progress is not None:
+            progress((index + 1) / len(grid))
+    return Tuning(tuple(trials), tuple(scan.id for scan, _ in scans), LOOK_CRITERION, _LOOK_MARGIN)
 
 
 def sureness(look: RegionEvidence, matches: Matches) -> float:

@@ -164,10 +164,10 @@ def check_tuning(how: str, preset: Preset) -> None:
     """
     if how not in ("fixed", "label-free"):
         raise UsageError(f"there is no tuning {how!r}; expected fixed or label-free")
-    if how == "label-free" and preset.pipeline != "salip":
+    if how == "label-free" and preset.pipeline not in ("salip", "medclip-sam"):
         raise UsageError(
             f"the preset {preset.name!r} has no settings that can be tuned without labels; "
-            "expected one of SaLIP, such as demo-salip"
+            "expected one of SaLIP or MedCLIP-SAM, such as demo"
         )
 
 

@@ -158,6 +158,7 @@ def distill(
                 device=asked.device,
                 precision=asked.precision,
                 batch=asked.batch,
+                tune=asked.tune,
                 options=options,
             ),
             progress=during("predicting"),
@@ -170,7 +171,9 @@ def _beside_teacher(
     labels: PseudoLabelRequest, known: LabelSet, folder: Path, tell: Callable[[str, int, int], None]
 ) -> Comparison:
     """The student beside its teacher on scans that it did not learn from; where there are none, on others."""
-    preset = load_preset(labels.preset, **labels.changes)
+    preset, look = load_preset(labels.preset, **labels.changes), (known.teacher.get("preset") or {}).get("look")
+    if look and preset.pipeline == "medclip-sam":
+        preset = preset.override(look=look)  # as it was chosen for these scans
     rows = [row for row in known.rows if row.extra["split"] == VALIDATION]
     chosen = rows or list(known.rows)
     chosen = chosen[:: -(-len(chosen) // LOOKED_AT)]

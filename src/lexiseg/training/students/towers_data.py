@@ -7,7 +7,7 @@ import logging
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import NoLabels, UnreadableScan
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
+from lexiseg.pipelines.look import LookSettings
 from lexiseg.saliency.base import clip_bright
 from lexiseg.saliency.framing import Rectangle, frame_scan
 from lexiseg.training.students.labels import TRAIN, LabelSet
@@ -41,6 +42,7 @@ class Look:
         fill: what surrounds the scan there, 0 to 1; the mean of its normalisation.
         deviation: of its normalisation.
         percentile: of grey levels that is made white, see `clip_bright`.
+        levels: how grey levels are changed before that.
     """
 
     size: int
@@ -48,6 +50,7 @@ class Look:
     fill: float
     deviation: float
     percentile: float
+    levels: LookSettings = field(default_factory=LookSettings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,7 @@ def _read(row: ManifestRow, targets: int, look: Look, *, supervised: bool) -> tu
     soft = None if supervised else read_soft(row)
     given = hard.astype(np.float32) if soft is None or soft.shape != hard.shape else soft
     frame = frame_scan((scan.shape[0], scan.shape[1]), size=look.size, fill=(look.fill,) * 3)[0]
-    image = frame.apply(clip_bright(scan.pixels, look.percentile))[0]
+    image = frame.apply(clip_bright(look.levels.apply(scan.pixels), look.percentile))[0]
     place = frame.place
     square = torch.zeros(targets, look.size, look.size)
     square[:, place.top : place.top + place.height, place.left : place.left + place.width] = F.interpolate(

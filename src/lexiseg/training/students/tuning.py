@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import UsageError
+from lexiseg.errors import UnknownModel, UsageError
 from lexiseg.io.names import printable
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder, resolve_device
-from lexiseg.models.weights.records import bundled_folder, weights_info
+from lexiseg.models.weights.records import bundled_folder, parse_reference, weights_info
+from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.text.known import bundled_vocabulary
 from lexiseg.text.phrases import embed_phrases, phrase_set
@@ -112,6 +113,13 @@ def tune(
     place = resolve_device(device)
     if settings.start == NOTHING:
         raise UsageError("--start none: the towers have nothing to learn from but what they know; use --network unet")
+    try:
+        parse_reference(preset_of(labels).segmenter, "segmenter")
+    except UnknownModel as error:
+        raise UsageError(
+            f"--network towers: the teacher's segmenter {preset_of(labels).segmenter!r} lies where the set does not "
+            "say; use a bundled one or one of the hub, or --network unet"
+        ) from error
     encoder: Any = load_encoder(settings.start, device=str(place), precision="float32")
     preset = preset_of(labels)
     look = Look(
@@ -120,6 +128,7 @@ def tune(
         fill=float(encoder.mean.mean()),
         deviation=float(encoder.deviation.mean()),
         percentile=getattr(preset["saliency"], "clip_percentile", 100),
+        levels=preset["look"] if preset.pipeline == "medclip-sam" else LookSettings(),
     )
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=preset["phrases"].ensemble) for name in labels.names])
     network = PhraseTowers(encoder, torch.stack([each.positive for each in phrases]), part=settings.part)

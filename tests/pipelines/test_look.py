@@ -1,0 +1,85 @@
+"""How grey levels are changed before models see them, and which change a pool of scans asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lexiseg.errors import UsageError
+from lexiseg.pipelines.look import LookSettings
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.preset import load_preset
+from lexiseg.pipelines.tuning import LOOKS, Trial, Tuning, tune_label_free
+from lexiseg.values.scans import Image, Plane
+
+
+class TestLook:
+    def test_as_they_are_unless_told(self) -> None:
+        pixels = np.random.default_rng(0).random((4, 5), np.float32)
+        assert LookSettings().apply(pixels) is pixels
+        assert load_preset("demo")["look"].plain
+
+    def test_a_negative_of_a_negative_is_the_scan(self) -> None:
+        pixels = np.random.default_rng(1).random((4, 5), np.float32)
+        twice = LookSettings(invert=True).apply(LookSettings(invert=True).apply(pixels))
+        # 1 - (1 - p) in float32: half a unit in the last place of 1.
+        np.testing.assert_allclose(twice, pixels, atol=6e-8)
+
+    def test_a_plane_keeps_its_place(self) -> None:
+        plane = Plane(np.full((2, 2), 0.25, np.float32), id="a", index=3, spacing=(1.0, 2.0))
+        found = LookSettings(gamma=0.5).show(plane)
+        np.testing.assert_allclose(found.pixels, 0.5)
+        assert (found.id, found.index, found.spacing) == ("a", 3, (1.0, 2.0))
+
+    @pytest.mark.parametrize(("wrong", "words"), [({"invert": 1}, "invert is 1"), ({"gamma": 0}, "gamma is 0")])
+    def test_values_that_it_cannot_have(self, wrong: dict[str, Any], words: str) -> None:
+        with pytest.raises(UsageError, match=words):
+            load_preset("demo", look=wrong)
+
+
+class TestTuning:
+    @pytest.fixture
+    def teacher(self, monkeypatch: pytest.MonkeyPatch) -> MedclipSam:
+        """Surest of scans whose mean is a quarter, as those that it knows."""
+
+        def sureness(self: MedclipSam, plane: Plane, asked: tuple[str, ...]) -> list[float]:
+            seen = self._look.show(plane).pixels
+            return [1 - abs(float(seen.mean()) - 0.25)] * len(asked)
+
+        monkeypatch.setattr(MedclipSam, "sureness", sureness)
+
+        class Model:
+            device, precision, name = "cpu", "float32", "model"
+
+        return MedclipSam(load_preset("demo"), Model(), Model())  # type: ignore[arg-type]
+
+    def chosen(self, teacher: MedclipSam, level: float) -> Any:
+        scans = [(Image(np.full((4, 4), level, np.float32), id=f"s{k}"), ["disc"]) for k in range(3)]
+        return tune_label_free(teacher, scans)
+
+    def test_negatives_are_seen_as_what_they_are_of(self, teacher: MedclipSam) -> None:
+        found = self.chosen(teacher, 0.75)
+        assert found.choice == {"look": {"invert": True}}
+        assert [trial.changes for trial in found.trials] == list(LOOKS)
+        assert found.as_dict()["choice"] == {"look": {"invert": True}}
+
+    def test_scans_that_are_as_they_should_be_stay(self, teacher: MedclipSam) -> None:
+        assert self.chosen(teacher, 0.25).choice == {}
+
+    def test_a_look_must_be_surer_by_more_than_chance(self) -> None:
+        trials = (Trial({}, 0.8), Trial({"look": {"gamma": 2.0}}, 0.89))
+        assert Tuning(trials, ("a",), margin=0.1).choice == {}
+        assert Tuning(trials, ("a",), margin=0.05).choice == {"look": {"gamma": 2.0}}
+
+
+def test_the_bundled_models_are_surer_of_a_scan_than_of_its_negative() -> None:
+    from lexiseg.datasets.phantoms.registry import generate
+    from lexiseg.pipelines.loading import load
+
+    scan = generate("chest-xray", 0).scan
+    pipeline: Any = load("demo", device="cpu", precision="float32")
+    negative = Image(1 - scan.pixels, id="negative")
+    assert tune_label_free(pipeline, [(scan, ["lungs"])]).choice == {}
+    assert tune_label_free(pipeline, [(negative, ["lungs"])]).choice == {"look": {"invert": True}}
