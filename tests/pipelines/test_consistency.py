@@ -265,28 +265,34 @@ class TestOfOneKind:
         return [replace(answer(HERE), kinds=each) for each in kinds]
 
     def test_a_volume_of_another_kind_is_empty_and_its_presence_next_to_none(self) -> None:
-        found = of_one_kind(self.told((0.5, 0.45), (0.2, 0.75)), self.HOLDERS, 0.05)
+        found = of_one_kind(self.told((0.5, 0.45), (0.2, 0.75)), self.HOLDERS, 0.05, 0.3)
         assert shown(found) == [False, False]
         # h = 0.35 and o = 0.6.
         assert [each.presence for each in found] == pytest.approx([0.05 * 0.35 / 0.6] * 2)
         assert [each.held for each in found] == [each.presence for each in found]
 
+    @pytest.mark.parametrize("threshold", [None, 0.0, 0.01])
+    def test_whoever_asks_for_less_is_shown_it(self, threshold: float | None) -> None:
+        found = of_one_kind(self.told((0.5, 0.45), (0.2, 0.75)), self.HOLDERS, 0.05, threshold)
+        assert shown(found) == [True, True]
+        assert max(each.presence for each in found) < 0.05
+
     def test_what_is_less_present_stays_so(self) -> None:
         given = [replace(each, presence=0.001, held=0.002) for each in self.told((0.1, 0.9))]
-        (found,) = of_one_kind(given, self.HOLDERS, 0.05)
+        (found,) = of_one_kind(given, self.HOLDERS, 0.05, 0.3)
         assert (found.presence, found.held) == (0.001, 0.002)
 
     def test_slices_that_look_like_another_kind_do_not_outvote_the_volume(self) -> None:
         given = self.told((0.9, 0.0), (0.1, 0.8), (0.7, 0.2))
-        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+        assert of_one_kind(given, self.HOLDERS, 0.05, 0.3) == given
 
     def test_kinds_that_can_hold_it_count_together_and_the_others_each(self) -> None:
         kinds = {"brain": 0.2, "fetal": 0.2, "chest CT": 0.3, "knee": 0.3}
         given = [replace(answer(HERE), kinds=kinds)] * 2
-        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+        assert of_one_kind(given, self.HOLDERS, 0.05, 0.3) == given
 
     def test_nothing_is_said_where_no_kinds_are_told_or_all_can_hold_it(self) -> None:
         given = slices(HERE, None)
-        assert of_one_kind(given, self.HOLDERS, 0.05) == given
+        assert of_one_kind(given, self.HOLDERS, 0.05, 0.3) == given
         given = self.told((0.1, 0.9))
-        assert of_one_kind(given, frozenset({"brain", "fetal", "chest CT", "knee"}), 0.05) == given
+        assert of_one_kind(given, frozenset({"brain", "fetal", "chest CT", "knee"}), 0.05, 0.3) == given

@@ -78,8 +78,10 @@ def close_gaps(
     return filled
 
 
-def of_one_kind(slices: Sequence[SliceResult], holders: Collection[str], least: float) -> list[SliceResult]:
-    r"""Empty all slices of a volume that is of a kind that cannot hold the target.
+def of_one_kind(
+    slices: Sequence[SliceResult], holders: Collection[str], least: float, threshold: float | None
+) -> list[SliceResult]:
+    r"""Bound the presence in a volume that is of a kind that cannot hold the target; below the threshold it is empty.
 
     A volume is of one kind, which its slices tell together better than each of them alone: where the mean share of
     the kinds that can hold the target, h, is below that of the largest other kind, o, presence is at most
@@ -90,6 +92,7 @@ def of_one_kind(slices: Sequence[SliceResult], holders: Collection[str], least: 
         slices: of a phrase, in order.
         holders: kinds that can hold what it names.
         least: the share below which a kind is not in view at all.
+        threshold: the presence below which a phrase is absent; None for none.
     """
     told = [each.kinds for each in slices if each.kinds]
     if not told:
@@ -100,7 +103,12 @@ def of_one_kind(slices: Sequence[SliceResult], holders: Collection[str], least: 
     if held >= other:
         return list(slices)
     most = least * held / other
-    return [replace(each.emptied(), presence=min(each.presence, most), held=min(each.held, most)) for each in slices]
+    found = []
+    for each in slices:
+        presence = min(each.presence, most)
+        kept = each.emptied() if threshold is not None and presence < threshold else each
+        found.append(replace(kept, presence=presence, held=min(each.held, most)))
+    return found
 
 
 def drop_unsure(slices: Sequence[SliceResult], share: float) -> list[SliceResult]:

@@ -41,6 +41,9 @@ class _Pipeline(Protocol):
     @property
     def kinds(self) -> KindGate | None: ...
 
+    @property
+    def threshold(self) -> float | None: ...
+
 
 class _Timer(Protocol):
     def __call__(self, stage: str) -> AbstractContextManager[None]: ...
@@ -67,6 +70,7 @@ class VolumeSteps:
     _timer: _Timer
     _encodings: EncodingCache | None
     _kinds: KindGate | None
+    _threshold: float | None
 
     @classmethod
     def of(cls, pipeline: _Pipeline, planes: Planes, timer: _Timer, encodings: EncodingCache | None) -> VolumeSteps:
@@ -84,6 +88,7 @@ class VolumeSteps:
             _timer=timer,
             _encodings=encodings,
             _kinds=pipeline.kinds,
+            _threshold=pipeline.threshold,
         )
 
     def notes(self) -> dict[str, str]:
@@ -96,7 +101,7 @@ class VolumeSteps:
         if len(slices) == 1:
             return slices
         if self._kinds is not None and (holders := self._kinds.holders(text)) is not None:
-            slices = of_one_kind(slices, holders, self._kinds.least)
+            slices = of_one_kind(slices, holders, self._kinds.least, self._threshold)
         kept: Sequence[SliceResult] = slices
         settings, thickness = self.settings, None if self.positions is None else thickness_of(self.positions)
         if settings.propagate:

@@ -13,8 +13,8 @@ from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts
 
 _SAMPLED = 8
-_MUCH = 0.25
-"""The share of a mask above which a point is taken to mean less."""
+_MUCH = 0.05
+"""The share of a mask above which a point is taken to mean less (docs/lab/performance.md)."""
 
 
 def draw_prompts(segmenter: CachedSegmenter, pixels: FloatArray, prompts: Prompts) -> BoolArray:
