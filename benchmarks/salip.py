@@ -63,7 +63,7 @@ ROWS = (
     "best proposals by the truth, boxes of the map asked",
     "true boxes",
 )
-SECONDS = ("grid", "boxes of the map", *WEIGHED, "map")
+SECONDS = ("encode", "grid", "boxes of the map", *WEIGHED, "map")
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,11 @@ def score_scan(salip: Salip, asked: Asked, weighed: Sequence[str], kept: Path | 
     segmenter = CachedSegmenter(salip.segmenter)
     (phrase,) = salip.embed([asked.text])
     (saliency,) = clock("map", lambda: salip._maps(plane, [phrase]))
+    clock("encode", lambda: segmenter.encode(plane.pixels))
     if kept is not None and kept.is_file():
         proposals = read_proposals(kept)
     else:
-        proposals = clock("grid", lambda: salip.propose(plane))
+        proposals = clock("grid", lambda: salip._propose(segmenter, plane, None))
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_proposals(kept, proposals, image_id=asked.row["id"])
@@ -177,7 +178,7 @@ def score_scan(salip: Salip, asked: Asked, weighed: Sequence[str], kept: Path | 
     scores["the preset"] = asked(whole.estimate.mask)
     levels = salip.preset.override(proposals={"map_levels": MAP_LEVELS})
     by_map = Salip(levels, salip.encoder, salip.segmenter)
-    few = clock("boxes of the map", lambda: by_map._propose(salip.segmenter, plane, [saliency]))
+    few = clock("boxes of the map", lambda: by_map._propose(segmenter, plane, [saliency]))
     scores["map, boxes of the map asked"] = retrieved(few, "saliency")
     scores["best proposals by the truth"] = best_proposals(proposals, asked)
     scores["best proposals by the truth, boxes of the map asked"] = best_proposals(few, asked)
