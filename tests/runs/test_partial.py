@@ -95,16 +95,17 @@ def partial(out: Path) -> Path:
 
 
 class TestResume:
-    def test_killed_half_way_it_goes_on_to_the_same_bytes(self, scans: Path, tmp_path: Path) -> None:
-        run(scans, tmp_path / "whole")
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_killed_half_way_it_goes_on_to_the_same_bytes(self, scans: Path, tmp_path: Path, batch: int) -> None:
+        run(scans, tmp_path / "whole", pipeline(batch=batch))
         out = tmp_path / "killed"
         script = (
-            "import sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
+            "import sys; from pathlib import Path; batch = int(sys.argv.pop(3)); sys.path[:0] = sys.argv[3:]\n"
             "import test_partial as t\n"
-            "t.run(Path(sys.argv[1]), Path(sys.argv[2]), t.pipeline(t.Encoder(pause=0.05)))\n"
+            "t.run(Path(sys.argv[1]), Path(sys.argv[2]), t.pipeline(t.Encoder(pause=0.05), batch=batch))\n"
         )
         paths = [str(Path(__file__).parent), str(HELPERS)]
-        child = subprocess.Popen([sys.executable, "-c", script, str(scans), str(out), *paths])
+        child = subprocess.Popen([sys.executable, "-c", script, str(scans), str(out), str(batch), *paths])
         try:
             for _ in range(1200):
                 if partial(out).exists() and partial(out).stat().st_size > 100:
@@ -117,7 +118,7 @@ class TestResume:
             child.wait()
         assert partial(out).exists() and outputs(out) == {}
         encoder = Encoder()
-        summary = run(scans, out, pipeline(encoder), resume=True)
+        summary = run(scans, out, pipeline(encoder, batch=batch), resume=True)
         assert (summary.done, summary.failed) == (1, 0)
         assert 0 < encoder.seen < DEPTH
         assert outputs(out) == outputs(tmp_path / "whole") and told(out) == told(tmp_path / "whole")
