@@ -33,7 +33,7 @@ Mirror = Annotated[
 
 Tuned = Annotated[
     Tune,
-    typer.Option(help="label-free: a few scans say whether the teacher sees them as negatives, or of another gamma."),
+    typer.Option(help="label-free: a few scans say whether the teacher sees them as they are or as negatives."),
 ]
 
 
