@@ -99,7 +99,10 @@ def test_two_people_do_not_get_the_same_scan(browser: Any, server: ServerProcess
             visit.page.wait_for_timeout(500)
         visit.page.keyboard.press("n")
         visit.page.wait_for_selector("#work-list li.active")
+        visit.settled()
     assert first.page.inner_text("#scan-name") != second.page.inner_text("#scan-name")
+    # The list is asked for again after the scan is shown.
+    second.page.wait_for_selector("#work-list li:has-text('open elsewhere')", timeout=_PATIENCE)
     assert second.page.locator("#work-list li:has-text('open elsewhere')").count() == 1
     first.close()
     second.close()

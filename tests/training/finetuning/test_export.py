@@ -58,4 +58,6 @@ class TestExport:
         record = read_record(tmp_path)
         assert record is not None and encoder.weights is not None
         assert record.licence == encoder.weights.licence != ""
-        assert_alike(encoder, load_encoder(str(tmp_path), device="cpu", precision="float32"))
+        # Fresh: a model that was taken out to be trained answers without what is folded for answering only.
+        fresh = load_encoder("bundled", device="cpu", precision="float32")
+        assert_alike(fresh, load_encoder(str(tmp_path), device="cpu", precision="float32"))
