@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ def table(record: Mapping[str, Any]) -> str:
     lines = [Line(**each) for part in record.values() for each in part["lines"]]
     rows = [table_head(COLUMNS), *(table_row(line.cells()) for line in lines)]
     made: dict[tuple[str, str], None] = dict.fromkeys((part["command"], part["made"]) for part in record.values())
-    notes = [f"    {command}\n\n{how}." for command, how in made]
+    notes = [f"    {command}\n\n{fill(f'{how}.', 120)}" for command, how in made]
     return "\n".join(rows) + "\n\n" + "\n\n".join(notes) + "\n"
 
 
