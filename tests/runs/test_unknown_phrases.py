@@ -17,12 +17,12 @@ from PIL import Image as Pillow
 from scans_of import preset_of, volume_of
 from torch import Tensor
 
-from lexiseg.errors import BadPhrase
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.segment import RunRequest, segment_files
+from lexiseg.runs.segment import RunRequest, segment_files, with_threshold
 from lexiseg.runs.table import read_results
 from lexiseg.values.scans import Image
 
@@ -186,3 +186,48 @@ class TestKindsOfScan:
     def test_a_gate_that_was_fitted_to_other_weights_is_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         assert pipeline().kinds is None and pipeline("hf-hub:org/model").kinds is None
+
+
+class TestThresholds:
+    """`--threshold auto:...` is a number before any model is loaded."""
+
+    @pytest.fixture
+    def encoder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "encoder"
+        folder.mkdir()
+        record = {"targets": {"lungs": {"present": [0.4, 0.6, 0.8, 0.9], "absent": [0.1, 0.2]}}}
+        (folder / "presence.yaml").write_text(json.dumps(record))
+        return folder
+
+    def request(self, encoder: Path, threshold: object, *phrases: str) -> RunRequest:
+        changes = {"encoder": str(encoder), "presence": {"threshold": threshold, "global_weight": 0.5}}
+        return RunRequest(out=encoder / "out", inputs=[encoder], phrases=phrases, changes=changes)
+
+    def test_a_wanted_share_becomes_a_number(self, encoder: Path) -> None:
+        made = with_threshold(self.request(encoder, "auto:sensitivity=0.75", "lung fields"))
+        assert made["presence"] == {"threshold": 0.6, "global_weight": 0.5}
+
+    def test_a_number_stays(self, encoder: Path) -> None:
+        assert with_threshold(self.request(encoder, 0.25, "lungs"))["presence"]["threshold"] == 0.25
+        assert with_threshold(RunRequest(out=encoder)) == {}
+
+    @pytest.mark.parametrize(
+        ("threshold", "phrases", "told"),
+        [
+            ("high", ["lungs"], "threshold is 'high'; expected 0 to 1, auto:sensitivity=X"),
+            ("auto:sensitivity=0.9", ["heart"], "is not known for 'heart'"),
+            ("auto:sensitivity=0.9", ["krontium"], "is not known for 'krontium'"),
+            ("auto:sensitivity=0.9", [], "needs --text"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_anything_else(
+        self, encoder: Path, threshold: str, phrases: list[str], told: str
+    ) -> None:
+        with pytest.raises(UsageError, match=told):
+            segment_files(self.request(encoder, threshold, *phrases))
+        assert not (encoder / "out").exists()
+
+    def test_an_encoder_without_a_record_has_none(self, encoder: Path) -> None:
+        (encoder / "presence.yaml").unlink()
+        with pytest.raises(UsageError, match="of these there were: none"):
+            with_threshold(self.request(encoder, "auto:specificity=0.9", "lungs"))

@@ -23,7 +23,7 @@ from lexiseg.machine import use_threads
 
 
 def preset_changes(
-    settings: Sequence[str] | None, *, threshold: float | None, encoder: str | None, segmenter: str | None
+    settings: Sequence[str] | None, *, threshold: float | str | None, encoder: str | None, segmenter: str | None
 ) -> dict[str, Any]:
     """`--set`, `--threshold`, `--encoder` and `--segmenter` as changes for `Preset.override`.
 
@@ -109,8 +109,11 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a setting of the preset."),
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Presence below which a phrase is absent, 0 to 1."),
+        str | None,
+        typer.Option(
+            metavar="X|auto:...",
+            help="Presence below which a phrase is absent, 0 to 1; or auto:sensitivity=0.95, auto:specificity=0.9.",
+        ),
     ] = None,
     plane: Annotated[
         Axis | None, typer.Option("--axis", help="The plane in which volumes are cut, else the acquired one.")

@@ -12,10 +12,12 @@ from lexiseg.io.dicom.pseudonyms import own_pseudonyms
 from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
 from lexiseg.machine import starting
+from lexiseg.models.weights.records import parse_reference
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
+from lexiseg.saliency.thresholds import common_threshold, read_seen
 from lexiseg.settings import check_precision
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
@@ -207,6 +209,26 @@ class RunRequest:
     reading: SourceOptions = field(default_factory=SourceOptions)
 
 
+def with_threshold(request: RunRequest) -> dict[str, Any]:
+    """The request's changes with a number in the place of "auto:sensitivity=X" or "auto:specificity=X".
+
+    Raises:
+        UsageError: nothing is known of a phrase, or several phrases need thresholds of their own.
+        UnknownModel: there is no such encoder.
+    """
+    changes = dict(request.changes)
+    presence = dict(changes.get("presence", {}))
+    wanted = presence.get("threshold")
+    if not isinstance(wanted, str):
+        return changes
+    encoder = parse_reference(changes.get("encoder") or load_preset(request.preset).encoder, "encoder")
+    words = bundled_vocabulary()
+    targets = {text: words.concept(text) for text in map(check_phrase, request.phrases)}
+    seen = read_seen(encoder.path) if encoder.path is not None else {}
+    presence["threshold"] = common_threshold(seen, targets, wanted)
+    return {**changes, "presence": presence}
+
+
 def segment_files(
     request: RunRequest,
     *,
@@ -229,7 +251,7 @@ def segment_files(
         UsageError: the request cannot be done as it is.
         LexisegError: the models cannot be had, or the results not be written.
     """
-    preset = load_preset(request.preset, **request.changes)
+    preset = load_preset(request.preset, **with_threshold(request))
     if request.batch is not None:
         preset = preset.at_once(request.batch)
     check_tuning(request.tune, preset)
