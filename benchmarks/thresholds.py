@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def main(
                         counts,
                         f"{wanted} {share:.0%}",
                         f"{threshold:.3f}",
-                        *(f"{x:.0%}" for x in (sensitivity, specificity)),
+                        *("" if math.isnan(x) else f"{x:.0%}" for x in (sensitivity, specificity)),
                     ]
                 )
             )
