@@ -90,6 +90,7 @@ def export_student(folder: Path, out: Path) -> Path:
         raise UsageError(f"ONNX needs {' and '.join(missing)}: pip install onnx onnxscript, or write a .pt2 file")
     program, example = program_of(folder)
     with torch.no_grad():
+        program(example)  # TinyViT keeps tables from its first forward: one that is traced would keep tracers
         exported = torch.export.export(program, (example,))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
