@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,8 +29,9 @@ from lexiseg.models.families import ModelFiles
 from lexiseg.models.weights.records import write_record
 from lexiseg.saliency.kinds import HOLDS
 from lexiseg.saliency.kinds import WEIGHTS as GATE
+from recipe.concept_towers import bundled_tower, read_concepts, side_by_side
 from recipe.concepts import SYNONYMS
-from recipe.export import CONCEPTS, LICENCE
+from recipe.export import LICENCE
 from recipe.sets import KIND, load_sets
 from recipe.text import (
     WEIGHTS,
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 REVISION = "11"
 FEWER = PhraseSettings(frames=5, denials=5, typos=2)
 """Some fifty targets are known now: fewer phrases of each do."""
+SIDES = {"left lung": "lungs", "right lung": "lungs", "left kidney": "kidneys", "right kidney": "kidneys"}
+"""One side -> the pair."""
 FALSE_UNKNOWN = 0.03
 """The share of known wordings that may be called unknown, were their own family held out."""
 TAUGHT_SINCE = frozenset({
@@ -128,54 +131,6 @@ def embedded(texts: Sequence[str], tower: Any, tokenizer: Any, cache: Path) -> T
     return torch.stack([known[text] for text in texts])
 
 
-Trained = tuple[list[str], dict[str, Tensor], dict[str, Any]]
-"""Names of concepts, a `ConceptEncoder`'s weights, and the open_clip configuration of its image tower."""
-
-
-def read_concepts(folder: Path) -> Trained:
-    """What `recipe.train next` exported."""
-    about = json.loads((folder / "concepts.json").read_text())
-    return about["names"], load_file(folder / CONCEPTS), about["open_clip"]
-
-
-def side_by_side(towers: Sequence[Trained], architecture: str) -> Trained:
-    r"""Towers that were trained apart as one, whose log-odds are the mean of theirs.
-
-    With scales :math:`s_i`, shares :math:`w_i = s_i / \sum_j s_j` and unit places :math:`p_i` of a concept, its place
-    is all :math:`\sqrt{w_i}\, p_i` one after the other, the scale the mean of the :math:`s_i`
-    (`lexiseg.models.fpn.EnsembleTower`).
-
-    Args:
-        towers: at least one; all for the same concepts.
-        architecture: the ensemble's name in `lexiseg.models.fpn`, with these towers in this order.
-
-    Raises:
-        ValueError: they were trained for different concepts.
-    """
-    names, _, config = towers[0]
-    if len({tuple(each[0]) for each in towers}) > 1:
-        raise ValueError("the towers were trained for different concepts; expected the same names in the same order")
-    if len(towers) == 1:
-        return towers[0]
-    states = [state for _, state, _ in towers]
-    scales = torch.stack([state["logit_scale"] for state in states]).exp() / len(states)
-    w = scales / scales.sum()
-    places = [functional.normalize(state["places"].float(), dim=1) for state in states]
-    joined = {
-        "places": torch.cat([n * place for n, place in zip(w.sqrt(), places, strict=True)], 1),
-        "logit_scale": scales.sum().log(),
-        "logit_bias": torch.stack([state["logit_bias"] for state in states]).mean(),
-        "visual.trunk.shares": w,
-    }
-    own = "visual.trunk."
-    for number, state in enumerate(states):
-        tower = {k.removeprefix(own): v for k, v in state.items() if k.startswith(own)}
-        joined |= {f"{own}towers.{number}.{name}": value for name, value in tower.items()}
-    model = {**config["model_cfg"], "embed_dim": joined["places"].shape[1]}
-    model["vision_cfg"] = {**model["vision_cfg"], "timm_model_name": architecture}
-    return names, joined, {**config, "model_cfg": model}
-
-
 def train(
     concepts: Sequence[Path],
     minilm: Path,
@@ -184,11 +139,26 @@ def train(
     settings: TextSettings,
     phrase_settings: PhraseSettings,
     seed: int,
+    older: Sequence[int] = (),
     architecture: str = "",
 ) -> None:
-    """All of it: from trained image towers and the sentence encoder to an open_clip folder."""
+    """All of it: from trained image towers and the sentence encoder to an open_clip folder.
+
+    Args:
+        concepts: folders that `recipe.train next` exported.
+        minilm: the sentence encoder.
+        folder: for the encoder.
+        settings: of the projection's course.
+        phrase_settings: how many phrases.
+        seed: of every draw.
+        older: which of the bundled encoder's towers stand beside those; they answer for what they know.
+        architecture: of more than one tower, their ensemble's name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names, state, about = side_by_side([read_concepts(each) for each in concepts], architecture)
+    towers = [read_concepts(each) for each in concepts]
+    towers += [bundled_tower(number, towers[0].names) for number in older]
+    joined = side_by_side(towers, architecture)
+    names, state, about = joined.names, joined.state, joined.config
     config = text_config(about, context_length=settings.context_length)
     write_text_tower_files(minilm, folder)
     (folder / CONFIG_NAME).write_text(json.dumps(config))
@@ -211,7 +181,9 @@ def train(
     )
     write_weights(folder, state, tower, config)
     write_kinds(folder, names, state)
-    write_known(folder, tower, tokenizer, folder.parent / "sentences.pt")
+    rows = functional.normalize(state["places"].float(), dim=1)
+    drawn = {name: row for name, row in zip(names, rows, strict=True) if not name.startswith(KIND)}
+    write_known(folder, tower, tokenizer, folder.parent / "sentences.pt", drawn)
     write_record(folder, revision=REVISION, licence=LICENCE)
 
 
@@ -234,15 +206,24 @@ def known_wordings() -> list[Wording]:
     return asked + synonyms
 
 
-def write_known(folder: Path, tower: Any, tokenizer: Any, cache: Path) -> None:
-    """Which wordings the text tower knows, and from how near a phrase is one of them (`recipe.wordings.unknown`)."""
+def write_known(folder: Path, tower: Any, tokenizer: Any, cache: Path, places: Mapping[str, Tensor]) -> None:
+    """Which wordings the text tower knows, and from how near a phrase is one of them (`recipe.wordings.unknown`).
+
+    Args:
+        folder: the encoder's.
+        tower: the sentence encoder.
+        tokenizer: of phrases.
+        cache: as for `embedded`.
+        places: concept -> where it lies.
+    """
     lands = {target.name: target.lands for target in all_known(load_targets())}
     wordings = known_wordings()
     sentences = embedded([w.text for w in wordings], tower, tokenizer, cache)
     families = [f"{w.target} {w.family}" for w in wordings]
     least = choose_threshold(nearest_of_other_families(sentences, families), false_unknown=FALSE_UNKNOWN)
     concepts = [lands.get(w.target, w.target) if w.kind == "target" else "" for w in wordings]
-    tensors, about = pack_known(sentences, concepts, least=least)
+    sides = {side: pair for side, pair in SIDES.items() if side in concepts and pair in concepts}
+    tensors, about = pack_known(sentences, concepts, least=least, sides=sides, places=places)
     save_file(tensors, folder / KNOWN, metadata=about)
     logger.info("%d known wordings; a phrase is unknown below %.3f", len(wordings), least)
     for kind, share in unknown_shares(least, sentences, tower, tokenizer, cache).items():
@@ -293,6 +274,9 @@ def main(
     ],
     minilm: Annotated[Path, typer.Option(help="folder of all-MiniLM-L6-v2: config, tokenizer, model.safetensors")],
     out: Annotated[Path, typer.Option(help="folder for the encoder; sentences.pt is kept beside it")],
+    older: Annotated[
+        list[int] | None, typer.Option(help="one of the bundled encoder's towers, beside; 0, 1 or 2; repeatable")
+    ] = None,
     tower: Annotated[str, typer.Option(help="of several, their ensemble's name")] = "fpn_lite2_tiny_vit_5m",
     threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
     seed: Annotated[int, typer.Option(help="of every draw")] = 20261128,
@@ -301,7 +285,16 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(threads)
     check_minilm(minilm)
-    train(concepts, minilm, out, settings=TextSettings(), phrase_settings=FEWER, seed=seed, architecture=tower)
+    train(
+        concepts,
+        minilm,
+        out,
+        settings=TextSettings(),
+        phrase_settings=FEWER,
+        seed=seed,
+        older=older or (),
+        architecture=tower,
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from checkpoints import make_biomedclip_folder
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from lexiseg.errors import BrokenWeights, UnsupportedByModel
 from lexiseg.models.encoders.open_clip_known import FILE, KnownWordings, pack_known, read_known, sentences_of
@@ -68,3 +70,48 @@ def test_what_cannot_be_read_is_said(folder: Path, tmp_path: Path, damage: str) 
 def test_sizes_have_to_fit() -> None:
     with pytest.raises(ValueError, match="2 concepts do not fit"):
         KnownWordings(torch.eye(3), ("a", "b"), least=0.5)
+
+
+class TestConcept:
+    KNOWN = KnownWordings(
+        functional.normalize(torch.eye(4) + 0.2, dim=1),
+        ("left lung", "lungs", "", "left ventricle"),
+        least=0.5,
+        sides={"left lung": "lungs", "right lung": "lungs"},
+    )
+
+    @pytest.mark.parametrize(
+        ("row", "phrase", "named"),
+        [
+            (0, "lung tissue", "lungs"), (0, "pulmo sinister", "left lung"), (1, "lung, right", "right lung"),
+            (1, "left_lung", "left lung"), (1, "the left and the right lung", "lungs"), (2, "left ureter", ""),
+            (3, "left ventricle", "left ventricle"), (3, "right ventricle", "left ventricle"),
+        ],
+    )  # fmt: skip
+    def test_sides_are_read_from_the_words(self, row: int, phrase: str, named: str) -> None:
+        assert self.KNOWN.concept(self.KNOWN.sentences[row], phrase) == named
+
+    def test_a_counterpart_that_is_known_is_taken(self) -> None:
+        both = replace(self.KNOWN, concepts=("left ventricle", "right ventricle", "", ""))
+        assert both.concept(both.sentences[0], "the right ventricle, please") == "right ventricle"
+
+    def test_several_neighbours_outvote_the_nearest(self) -> None:
+        sentences = torch.tensor([[1.0, 0.0], [0.995, 0.1], [0.995, -0.1]])
+        known = KnownWordings(functional.normalize(sentences, dim=1), ("liver", "spleen", "spleen"), least=0.5)
+        assert known.concept(torch.tensor([1.0, 0.01])) == "spleen"
+
+
+def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path: Path) -> None:
+    make_biomedclip_folder(tmp_path, size="tiny")
+    encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
+    before = encoder.encode_text(["the lungs", "left heart", "mass of the left brain"])
+    width = before.shape[1]
+    sentences = torch.cat([sentences_of(encoder.model.text, encoder.tokenizer([text])) for text in WORDINGS])
+    places = {"lungs": torch.eye(width)[0], "": torch.eye(width)[1]}
+    tensors, about = pack_known(sentences, list(WORDINGS.values()), least=0.98, places=places)
+    save_file(tensors, tmp_path / FILE, metadata=about)
+    placed: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
+    after = placed.encode_text(["the lungs", "left heart", "mass of the left brain"])
+    assert torch.equal(after[:2], torch.eye(width)[:2])
+    assert placed.names("mass of the left brain") is None
+    torch.testing.assert_close(after[2], placed.encode_text(["mass of the left brain"])[0])

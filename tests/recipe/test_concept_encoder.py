@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from recipe.concept_encoder import (
     present_shares,
     supervise,
 )
+from recipe.concept_towers import Trained, bundled_tower, side_by_side
 from recipe.data import Sample, phantom_samples
 from recipe.encoder import open_clip_config
 from recipe.export import export_concepts
 from recipe.sets import KIND, concepts, load_sets
 from recipe.train import CONFIG, loop_of
 from recipe.wordings.phrases import NOTHING, PhraseSettings
-from recipe.words_to_places import TAUGHT_SINCE, names_something, phrases_of_places, side_by_side, train
+from recipe.words_to_places import TAUGHT_SINCE, names_something, phrases_of_places, train
 from tests.recipe.test_text_tower import SETTINGS, minilm  # noqa: F401  (a fixture)
 
 SMALL: dict[str, Any] = {
@@ -183,36 +185,68 @@ class TestTraining:
 
 
 class TestSideBySide:
-    def tower(self, seed: int, architecture: str, scale: float) -> tuple[ConceptEncoder, Any]:
+    PIXELS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def tower(self, seed: int, architecture: str, scale: float) -> tuple[ConceptEncoder, Trained]:
         torch.manual_seed(seed)
         settings = {**SMALL, "image_tower": architecture, "init_logit_scale": scale}
         model = ConceptEncoder(settings, concepts()).eval()
-        return model, (list(model.names), dict(model.state_dict()), open_clip_config(settings))
+        return model, Trained(list(model.names), dict(model.state_dict()), open_clip_config(settings))
+
+    def joined(self, towers: list[Trained], architecture: str) -> ConceptEncoder:
+        found = side_by_side(towers, architecture)
+        settings = {**SMALL, "embed_dim": 80 * len(towers), "image_tower": architecture}
+        model = ConceptEncoder(settings, concepts()).eval()
+        model.load_state_dict(found.state)
+        assert found.config["model_cfg"] == open_clip_config(settings)["model_cfg"] | {"init_logit_scale": 2.0}
+        return model
+
+    def log_odds(self, model: ConceptEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode():
+            dense, whole, places = model(self.PIXELS, torch.zeros_like(model.places))
+            scale = model.logit_scale.exp()
+            return torch.einsum("behw,ke->bkhw", dense, places) * scale, whole @ places.T * scale
 
     def test_the_log_odds_are_the_mean_of_both(self) -> None:
         one, first = self.tower(0, "fpn_efficientnet_lite2", 2.0)
         other, second = self.tower(1, "fpn_tiny_vit_5m", 2.6)
-        _, state, config = side_by_side([first, second], "fpn_lite2_tiny_vit_5m")
-        settings = {**SMALL, "embed_dim": 160, "image_tower": "fpn_lite2_tiny_vit_5m"}
-        joined = ConceptEncoder(settings, concepts()).eval()
-        joined.load_state_dict(state)
-        assert config["model_cfg"] == open_clip_config(settings)["model_cfg"] | {"init_logit_scale": 2.0}
-        pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
-        def log_odds(model: ConceptEncoder) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.inference_mode():
-                dense, whole, places = model(pixels, torch.zeros_like(model.places))
-                scale = model.logit_scale.exp()
-                return torch.einsum("behw,ke->bkhw", dense, places) * scale, whole @ places.T * scale
-
-        for both, each, again in zip(log_odds(joined), log_odds(one), log_odds(other), strict=True):
+        joined = self.joined([first, second], "fpn_lite2_tiny_vit_5m")
+        for both, each, again in zip(*map(self.log_odds, (joined, one, other)), strict=True):
             torch.testing.assert_close(both, (each + again) / 2, atol=1e-4, rtol=1e-4)
+
+    def test_towers_that_know_less_answer_for_what_they_know(self) -> None:
+        models, towers = zip(
+            self.tower(0, "fpn_efficientnet_lite2", 2.0),
+            self.tower(1, "fpn_tiny_vit_5m", 2.6),
+            self.tower(2, "fpn_sam2_hiera_tiny", 1.5),
+            strict=True,
+        )
+        known = ["lungs", "fetal head", "brain tumor"]
+        rows = [towers[0].names.index(name) for name in known]
+        less = [replace(t, names=known, state={**t.state, "places": t.state["places"][rows]}) for t in towers[1:]]
+        joined = self.joined([towers[0], *less], "fpn_lite2_tiny_vit_5m_hiera_tiny")
+        for whole, *each in zip(*map(self.log_odds, (joined, *models)), strict=True):
+            expected = each[0].clone()
+            expected[:, rows] = torch.stack([part[:, rows] for part in each]).mean(0)
+            torch.testing.assert_close(whole, expected, atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(joined.places.norm(dim=1), torch.ones(len(joined.names)))
 
     def test_one_is_itself_and_other_concepts_are_refused(self) -> None:
         _, first = self.tower(0, "fpn_efficientnet_lite0", 2.0)
         assert side_by_side([first], "") is first
         with pytest.raises(ValueError, match="different concepts"):
-            side_by_side([first, (first[0][::-1], first[1], first[2])], "")
+            side_by_side([first, replace(first, names=["lungs", "moon"])], "")
+
+    def test_a_bundled_tower_says_what_it_says_in_the_bundled_encoder(self) -> None:
+        tower = bundled_tower(1, ["lungs", "polyp", "fetal head"])
+        assert tower.names == ["fetal head", "lungs"] or tower.names == ["lungs", "fetal head"]
+        encoder: Any = load_encoder("bundled", device="cpu", precision="float32")
+        shares = encoder.model.visual.trunk.shares
+        assert tower.scale == pytest.approx(float(encoder.logit_scale) * float(shares[1]) * len(shares))
+        trunk = encoder.model.visual.trunk.towers[1].state_dict()
+        assert all(torch.equal(tower.weights[name], value) for name, value in trunk.items())
+        with pytest.raises(ValueError, match="no tower 7"):
+            bundled_tower(7, ["lungs"])
 
 
 class TestPhrases:

@@ -49,7 +49,7 @@ class TestFiles:
         count = Counter(w.held_out for w in wordings)
         assert 0.15 < count["wording"] / (count["wording"] + count[""]) < 0.25
         assert count["family"] > 200
-        for target in TARGETS:
+        for target in (t for t in TARGETS if t.sets):
             assert any(w.held_out == "family" and w.kind == "target" for w in target.wordings), target.name
 
     def test_a_targets_own_name_is_taught(self) -> None:

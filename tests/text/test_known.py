@@ -35,6 +35,11 @@ class TestHears:
     def test_what_it_says_counts(self, phrase: str, known: bool, concept: str | None) -> None:
         assert (self.LISTENING.knows(phrase), self.LISTENING.concept(phrase)) == (known, concept)
 
+    def test_half_a_list_that_only_sounds_known_is_no_list(self) -> None:
+        listening = Vocabulary(PhraseLibrary(targets=(Target(name="lungs"),)), hears={"left": ""}.get)
+        assert listening.several("left and lungs") == ()
+        refuse_several("left and lungs", listening)
+
     def test_words_of_another_language_are_not_played_to_it(self) -> None:
         deaf = Vocabulary(PhraseLibrary(), hears=pytest.fail)
         assert not deaf.knows("der Tumor in der Brust") and deaf.concept("опухоль мозга") is None

@@ -66,9 +66,10 @@ class Vocabulary:
         """Whether a phrase is known: one of those named, with nothing but qualifiers around it, or one that `hears`
         knows; and no denial.
         """
-        return not is_denial(text) and (
-            self.names(text) or bool(self._qualified(text)) or self._heard(text) is not None
-        )
+        return not is_denial(text) and (self._listed(text) or self._heard(text) is not None)
+
+    def _listed(self, text: str) -> bool:
+        return self.names(text) or bool(self._qualified(text))
 
     def concept(self, text: str) -> str | None:
         """What a known phrase names: a target of the library, or what `concepts` says; None where it is not known."""
@@ -92,11 +93,14 @@ class Vocabulary:
         return " ".join(words[i:j])
 
     def several(self, text: str) -> tuple[str, ...]:
-        """The known phrases that a phrase lists ("heart and lungs"); () where it names one thing, or another."""
+        """The known phrases that a phrase lists ("heart and lungs"); () where it names one thing, or another.
+
+        What `hears` knows does not count: the "left" of "left and right kidney" sounds like something known.
+        """
         if self.names(text):
             return ()
         parts = tuple(part for part in _BETWEEN.split(text) if part.strip())
-        return parts if len(parts) > 1 and all(self.knows(part) for part in parts) else ()
+        return parts if len(parts) > 1 and all(self._listed(part) and not is_denial(part) for part in parts) else ()
 
     def nearest(self, text: str) -> tuple[str, ...]:
         """Known phrases that are spelt alike, nearest first, then those that stand inside; at most three."""

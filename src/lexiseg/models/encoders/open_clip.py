@@ -184,7 +184,7 @@ class OpenClipEncoder:
 
     def encode_text(self, phrases: Sequence[str]) -> Tensor:
         """Embeddings of the phrases, (N, E), unit length; a phrase that is too long is cut, and a log line
-        says so.
+        says so.  Where the concepts' places are known, a phrase that names one (`names`) lies at its place.
 
         Raises:
             BadPhrase: no phrase at all, or an empty one.
@@ -194,7 +194,12 @@ class OpenClipEncoder:
         tokens = self._tokens(list(phrases)).to(self._device)
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = self._model.encode_text(tokens)
-        return _outside(nn.functional.normalize(features.float(), dim=-1))
+        rows = nn.functional.normalize(features.float(), dim=-1)
+        if self._known is not None and self._known.places:
+            for k, named in enumerate(self._named(phrases, tokens)):
+                if named is not None and named in self._known.places:
+                    rows[k] = self._known.places[named].to(rows)
+        return _outside(rows)
 
     @property
     def judges_words(self) -> bool:
@@ -208,12 +213,14 @@ class OpenClipEncoder:
         Raises:
             UnsupportedByModel: nobody knows what it was taught (`judges_words`).
         """
+        return self._named([phrase], self._tokens([phrase]).to(self._device))[0]
+
+    def _named(self, phrases: Sequence[str], tokens: Tensor) -> list[str | None]:
         if self._known is None:
             raise UnsupportedByModel(f"{self._name} does not say which wordings it was taught")
-        tokens = self._tokens([phrase]).to(self._device)
         with torch.inference_mode():
-            sentence = sentences_of(self._model.text, tokens)[0]
-        return self._known.concept(sentence)
+            sentences = sentences_of(self._model.text, tokens)
+        return [self._known.concept(each, phrase) for each, phrase in zip(sentences, phrases, strict=True)]
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings of the images, (B, E), unit length; no gradient, but for what `patched` brings in."""

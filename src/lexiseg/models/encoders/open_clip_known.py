@@ -1,14 +1,16 @@
-"""Which wordings a sentence encoder was taught, so that it can tell a phrase that it does not know.
+"""Which wordings a sentence encoder was taught, so that it can tell what a phrase names, and that it does not know it.
 
 A folder whose text tower is a sentence encoder may carry `FILE`: an embedding of every wording that it was taught,
-and what each names.  Without that file nobody judges phrases.
+what each names, and where each concept lies among the images' embeddings.  Without that file nobody judges phrases.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,46 @@ from torch import Tensor
 from torch.nn import functional
 
 from lexiseg.errors import BrokenWeights
+from lexiseg.models.weights.int8 import SCALE, pack, unpack
+from lexiseg.text.phrases import phrase_key
 
 FILE = "known_wordings.safetensors"
+NEIGHBOURS = 5
+SOFTNESS = 0.1
+"""tau of the neighbours' votes."""
+_LEFT = frozenset({"left", "lt", "sinister", "sinistra", "sinistrum"})
+_RIGHT = frozenset({"right", "rt", "dexter", "dextra", "dextrum"})
 
 
 @dataclass(frozen=True, eq=False)
 class KnownWordings:
     r"""Wordings as a sentence encoder hears them, and how near to one of them a phrase must be.
 
-    With :math:`u` the unit embedding of a phrase and :math:`u_i` those of the wordings, the phrase names what its
-    nearest wording names where :math:`\max_i u^\top u_i \ge t`, else nothing that is known.
+    With :math:`u` the unit embedding of a phrase, :math:`u_i` those of the wordings and :math:`c_i` what they name, the
+    k nearest wordings vote,
+
+    .. math:: v(c) = \sum_{i \in N_k(u),\, c_i = c} \exp\frac{u^\top u_i - \max_j u^\top u_j}{\tau},
+
+    and the phrase names the c of most votes where :math:`\max_j u^\top u_j \ge t`, else nothing that is known.
+    Sentence encoders hardly tell left from right.  So the words do: both sides of a pair vote for the pair, and a
+    phrase that says one side gets that side.
 
     Attributes:
         sentences: float32 (K, W), unit length.
         concepts: what each names; "" for what is known and drawn on no scan (another organ, another finding).
         least: t, -1 to 1.
+        sides: one side's concept -> that of the pair, as "left lung" -> "lungs".
+        places: concept, or "" -> float32 (E,), unit length: where it lies among embeddings of images.
 
     Raises:
         ValueError: there is none, or not one concept for each.
 
     Example:
-        >>> known = KnownWordings(torch.eye(2), ("lungs", ""), least=0.5)
+        >>> known = KnownWordings(torch.eye(2), ("lungs", ""), least=0.5, sides={"left lung": "lungs"})
         >>> known.concept(torch.tensor([0.9, 0.1])), known.concept(torch.tensor([0.1, 0.9]))
         ('lungs', '')
+        >>> known.concept(torch.tensor([0.9, 0.1]), "lung, left")
+        'left lung'
         >>> known.concept(torch.tensor([-0.9, -0.1])) is None
         True
     """
@@ -48,16 +67,40 @@ class KnownWordings:
     sentences: Tensor
     concepts: tuple[str, ...]
     least: float
+    sides: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.concepts or self.sentences.ndim != 2 or len(self.sentences) != len(self.concepts):
             raise ValueError(f"{len(self.concepts)} concepts do not fit sentences {tuple(self.sentences.shape)}")
 
-    def concept(self, sentence: Tensor) -> str | None:
-        """What a phrase names, of its embedding (W,): one of `concepts`, or None where no wording is near."""
+    def concept(self, sentence: Tensor, phrase: str = "") -> str | None:
+        """What a phrase names, of its embedding (W,) and its words: one of the concepts, or None where no wording is
+        near.
+        """
         near = self.sentences @ functional.normalize(sentence.float().cpu(), dim=0)
-        best = int(near.argmax())
-        return self.concepts[best] if float(near[best]) >= self.least else None
+        best = torch.topk(near, min(NEIGHBOURS, len(near)))
+        nearest = float(best.values[0])
+        if nearest < self.least:
+            return None
+        votes: dict[str, float] = defaultdict(float)
+        for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            named = self.concepts[number]
+            votes[self.sides.get(named, named)] += math.exp((value - nearest) / SOFTNESS)
+        return self._of_the_side(max(votes, key=lambda each: votes[each]), phrase)
+
+    def _of_the_side(self, named: str, phrase: str) -> str:
+        """The concept of the side that a phrase says, if it says one."""
+        words = {*phrase_key(phrase).split()}
+        left, right = bool(words & _LEFT), bool(words & _RIGHT)
+        if left == right:
+            return named
+        said, other = ("left", "right") if left else ("right", "left")
+        for side, pair in self.sides.items():
+            if pair == named and side.startswith(f"{said} "):
+                return side
+        counterpart = f"{said} {named.removeprefix(other + ' ')}"
+        return counterpart if named.startswith(f"{other} ") and counterpart in self.concepts else named
 
 
 def read_known(folder: Path) -> KnownWordings | None:
@@ -72,10 +115,18 @@ def read_known(folder: Path) -> KnownWordings | None:
     try:
         with safe_open(path, framework="pt") as stored:
             about = stored.metadata()
-            sentences, numbers = stored.get_tensor("sentences"), stored.get_tensor("concepts")
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
+        unpack(tensors)
         names: list[str] = json.loads(about["concepts"])
-        concepts = tuple(names[number] for number in numbers.tolist())
-        return KnownWordings(functional.normalize(sentences.float(), dim=1), concepts, float(about["least"]))
+        concepts = tuple(names[number] for number in tensors["concepts"].tolist())
+        rows = functional.normalize(tensors["places"].float(), dim=1) if "places" in tensors else ()
+        return KnownWordings(
+            functional.normalize(tensors["sentences"].float(), dim=1),
+            concepts,
+            float(about["least"]),
+            sides=json.loads(about["sides"]),
+            places=dict(zip(json.loads(about["placed"]), rows, strict=True)),
+        )
     except (SafetensorError, OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise BrokenWeights(
             f"{path} holds no known wordings ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
@@ -94,9 +145,23 @@ def sentences_of(text_tower: Any, tokens: Tensor) -> Tensor:
     return text_tower.pooler(text_tower.transformer(input_ids=tokens, attention_mask=seen), seen)  # type: ignore[no-any-return]
 
 
-def pack_known(sentences: Tensor, concepts: Sequence[str], *, least: float) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of `FILE`: embeddings (K, W) in 16 bits, and what each names."""
+def pack_known(
+    sentences: Tensor,
+    concepts: Sequence[str],
+    *,
+    least: float,
+    sides: Mapping[str, str] | None = None,
+    places: Mapping[str, Tensor] | None = None,
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of `FILE`: embeddings (K, W) in 8 bits, and what each names; see `KnownWordings`."""
     names = sorted(set(concepts))
-    numbers = torch.tensor([names.index(concept) for concept in concepts], dtype=torch.int16)
-    tensors = {"sentences": functional.normalize(sentences, dim=1).half().contiguous(), "concepts": numbers}
-    return tensors, {"format": "pt", "concepts": json.dumps(names), "least": repr(float(least))}
+    whole, scale = pack(functional.normalize(sentences.float(), dim=1))
+    tensors = {
+        "sentences": whole.contiguous(),
+        f"sentences{SCALE}": scale,
+        "concepts": torch.tensor([names.index(concept) for concept in concepts], dtype=torch.int16),
+    }
+    if places:
+        tensors["places"] = functional.normalize(torch.stack([*places.values()]).float(), dim=1)
+    listed = {"concepts": names, "sides": dict(sides or {}), "placed": [*(places or {})]}
+    return tensors, {"format": "pt", "least": repr(float(least)), **{k: json.dumps(v) for k, v in listed.items()}}
