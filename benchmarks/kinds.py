@@ -104,6 +104,20 @@ def held_out_wordings(concept: str, count: int) -> list[str]:
     return found[:count]
 
 
+def stands_for(pipeline: Any, wording: str) -> str:
+    """The target whose answer is a wording's too, the wording itself, or "" where it is not known or is a list of targets.
+
+    A pipeline whose encoder judges words puts a phrase where it puts the name of what the phrase names, so that their
+    answers are the same and one is enough.
+    """
+    vocabulary = pipeline.vocabulary
+    if vocabulary is None:
+        return wording
+    if vocabulary.several(wording) or not vocabulary.knows(wording):
+        return ""
+    return vocabulary.concept(wording) or wording if getattr(pipeline.encoder, "judges_words", False) else wording
+
+
 def tally(folder: Path, pipeline: Any, *, fold: int, limit: int, wordings: int) -> dict[str, Any]:
     """What one set's scans were answered, as plain values; no image, no path."""
     source, answers = source_of(folder.name), []
@@ -111,7 +125,8 @@ def tally(folder: Path, pipeline: Any, *, fold: int, limit: int, wordings: int) 
     if folder.name in OLDER:
         own = own[:1]
     others = {c: held_out_wordings(c, wordings) for c in dict.fromkeys(own)}
-    asked = tuple(dict.fromkeys([*NAMES, *NONSENSE, *(w for each in others.values() for w in each)]))
+    said = {w: stands_for(pipeline, w) for each in others.values() for w in each}
+    asked = tuple(dict.fromkeys([*NAMES, *NONSENSE, *(w for w in said.values() if w)]))
     certain = {*source.certain}
     for case in track([*cases(folder, fold=fold, limit=limit)], description=folder.name, console=progress):
         result = pipeline(lexiseg.read_scan(case.image), asked)
@@ -126,7 +141,9 @@ def tally(folder: Path, pipeline: Any, *, fold: int, limit: int, wordings: int) 
                 "there": case.there,
                 "known_absent": sorted(certain & {*own} - {*case.there}),
                 "scores": {c: scored(c, c) for c in case.there if c in own},
-                "wordings": {c: {w: scored(w, c) for w in others[c]} for c in case.there if c in others},
+                "wordings": {
+                    c: {w: scored(said[w], c) if said[w] else 0.0 for w in others[c]} for c in case.there if c in others
+                },
                 "presence": {name: float(result[name].presence) for name in (*NAMES, *NONSENSE)},
                 "found": [name for name in (*NAMES, *NONSENSE) if result[name].present],
             }

@@ -79,11 +79,12 @@ def bundled_tower(number: int, names: Sequence[str]) -> Trained:
     known = [name for name in SYNONYMS if name in names]
     found = places(encoder, known, seed=0)
     width = len(found[known[0]]) // len(towers)
-    rows = torch.stack([found[name] for name in known])[:, number * width : (number + 1) * width]
+    rows = torch.stack([found[name] for name in known])[:, number * width : (number + 1) * width].float()
     state = {f"{OWN}{k}": v for k, v in towers[number].state_dict().items()}
-    state["places"] = functional.normalize(rows.float(), dim=1)
-    # Of the mean of the towers' log-odds, s w cos + b / towers is this tower's part.
-    state["logit_scale"] = torch.tensor(encoder.logit_scale * float(shares[number]) * len(towers)).log()
+    state["places"] = functional.normalize(rows, dim=1)
+    # The ensemble's log-odds are the mean of the towers': this one's part is s sqrt(w) |row| cos.
+    length = rows.norm(dim=1).mean() * shares[number].sqrt()
+    state["logit_scale"] = (encoder.logit_scale * length * len(towers)).log()
     state["logit_bias"] = torch.tensor(encoder.logit_bias)
     return Trained(known, state, {})
 

@@ -96,9 +96,10 @@ class TestConcept:
         assert both.concept(both.sentences[0], "the right ventricle, please") == "right ventricle"
 
     def test_several_neighbours_outvote_the_nearest(self) -> None:
-        sentences = torch.tensor([[1.0, 0.0], [0.995, 0.1], [0.995, -0.1]])
+        sentences = torch.tensor([[1.0, 0.0], [1.0, 0.4], [1.0, 0.45]])
         known = KnownWordings(functional.normalize(sentences, dim=1), ("liver", "spleen", "spleen"), least=0.5)
-        assert known.concept(torch.tensor([1.0, 0.01])) == "spleen"
+        assert known.concept(torch.tensor([1.0, 0.18])) == "spleen"
+        assert known.concept(torch.tensor([1.0, 0.0])) == "liver"  # the wording itself
 
 
 def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path: Path) -> None:

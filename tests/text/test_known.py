@@ -52,8 +52,8 @@ class TestKnows:
         assert not KNOWN.several(phrase)
 
     @pytest.mark.parametrize("phrase", [*ELSEWHERE, *NORMAL, *EVERYDAY])
-    def test_nothing_that_it_was_taught_to_be_silent_about(self, phrase: str) -> None:
-        assert not KNOWN.knows(phrase)
+    def test_nothing_else(self, phrase: str) -> None:
+        assert KNOWN.knows(phrase) == (default_library().find(phrase) is not None)
 
     @pytest.mark.parametrize(
         "phrase",
@@ -70,9 +70,9 @@ class TestKnows:
     @pytest.mark.parametrize(
         "phrase",
         [
-            "breats tumor", "nodule", "kidney tumor", "lung tumor", "brain stem", "heart valve", "left heart",
+            "breats tumor", "nodule", "kidney valve", "lung tumor", "brain stem", "heart valve", "left heart",
             "left lung tumor", "no tumor", "normal heart", "breast implant", "tumor of the liver", "heart with lungs",
-            "lungs and liver", "left lungs", "lungs, left", "left", "the", "in a chest X-ray",
+            "lungs and bladder", "left lungs", "lungs, left", "left", "the", "in a chest X-ray",
         ],
     )  # fmt: skip
     def test_other_words_do(self, phrase: str) -> None:
@@ -141,7 +141,7 @@ class TestSeveral:
             refuse_several(phrase, KNOWN)
 
     @pytest.mark.parametrize(
-        "phrase", ["left and right lung", "cerebrum and cerebellum", "lung, left", "liver and heart"]
+        "phrase", ["left and right lung", "cerebrum and cerebellum", "lung, left", "bladder and heart"]
     )
     def test_what_is_no_list_of_known_ones_passes(self, phrase: str) -> None:
         refuse_several(phrase, KNOWN)
@@ -158,10 +158,10 @@ class TestAdvice:
         assert KNOWN.nearest(phrase)[0] == nearest
         assert f"{phrase!r} is unknown" in advice(phrase) and f"the nearest known: {nearest!r}" in advice(phrase)
 
-    def test_where_none_is_near_all_targets_are_named(self) -> None:
-        assert KNOWN.nearest("liver") == ()
-        assert all(target.name in advice("liver") for target in default_library().targets)
-        assert "\n" not in advice("liver")
+    def test_where_none_is_near_it_says_what_lists_them(self) -> None:
+        assert KNOWN.nearest("prostate") == ()
+        assert f"{len(default_library().targets)} targets, which `lexiseg models describe` lists" in advice("prostate")
+        assert "\n" not in advice("prostate")
 
     def test_a_vocabulary_of_ones_own(self) -> None:
         own = Vocabulary(PhraseLibrary(targets=(Target(name="spleen"),)), qualifiers=frozenset({"big"}))

@@ -21,7 +21,7 @@ from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceRes
 from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.saliency.kinds import KindGate, read_gate
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
-from lexiseg.text.phrases import PhraseEmbedding, check_phrase, default_library, embed_phrases, phrase_set
+from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, check_phrase, default_library, embed_phrases, phrase_set
 from lexiseg.values.scans import Plane, Planes, Scan
 
 Progress = Callable[[float], None]
@@ -266,7 +266,7 @@ class TextPipeline(ABC):
         """The phrases as vectors; the last some thousand are kept for other planes and scans."""
         with self._lock:
             known = {text: self._phrases[text] for text in asked if text in self._phrases}
-        new = [phrase_set(text, ensemble=self.preset["phrases"].ensemble) for text in asked if text not in known]
+        new = [self._worded(text) for text in asked if text not in known]
         if new:
             known |= {phrase.text: phrase for phrase in embed_phrases(self.encoder, new)}
         with self._lock:
@@ -276,6 +276,13 @@ class TextPipeline(ABC):
             while len(self._phrases) > _PHRASES_KEPT:
                 self._phrases.popitem(last=False)
         return [known[text] for text in asked]
+
+    def _worded(self, text: str) -> PhraseSet:
+        """A phrase's wordings; where the encoder judges words itself, the name of what the phrase names is enough."""
+        judged = getattr(self.encoder, "judges_words", False) and self.vocabulary is not None
+        made = phrase_set(text, ensemble=self.preset["phrases"].ensemble and not judged)
+        named = self.vocabulary.concept(text) if judged and self.vocabulary is not None else None
+        return made if named is None else replace(made, wordings=(named,))
 
 
 def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def refuse_several(text: str, vocabulary: Vocabulary) -> None:
 
 
 def advice(text: str, vocabulary: Vocabulary | None = None) -> str:
-    """One line on a phrase that is not known, which names the nearest ones that are, or else all targets.
+    """One line on a phrase that is not known, which names the nearest ones that are, or else says what lists them.
 
     A denial has a line of its own, and so has another language.
     """
@@ -178,5 +178,5 @@ def advice(text: str, vocabulary: Vocabulary | None = None) -> str:
     if near:
         rest = f"the nearest known: {', '.join(map(repr, near))}"
     else:
-        rest = f"they know {', '.join(target.name for target in vocabulary.library.targets)} and kinds of these"
+        rest = f"they know {len(vocabulary.library.targets)} targets, which `lexiseg models describe` lists"
     return f"{text!r} is unknown to the bundled models, so nothing is drawn and that is no finding; {rest}"

@@ -250,7 +250,7 @@ def readings(text: str) -> list[str]:
 
 
 def load_library(folder: Path) -> PhraseLibrary:
-    """Read a folder of YAML files: one per target, and optionally ``generic.yaml``.
+    """Read a folder of YAML files: a document for each target, and optionally ``generic.yaml``.
 
     Raises:
         UsageError: the folder or a file cannot be read, a field is missing or of the wrong kind, a template
@@ -262,13 +262,13 @@ def load_library(folder: Path) -> PhraseLibrary:
     targets: list[Target] = []
     generic: dict[str, tuple[str, ...]] = {}
     for file in files:
-        fields = _read(file)
-        if file.name == _GENERIC:
-            _refuse_unknown(fields, ("templates", "negatives"), file)
-            generic = {name: _strings(fields, name, file) for name in ("templates", "negatives") if name in fields}
-            _check_templates(generic.get("templates", ()), file)
-        else:
-            targets.append(_target(fields, file))
+        for fields in _read(file):
+            if file.name == _GENERIC:
+                _refuse_unknown(fields, ("templates", "negatives"), file)
+                generic = {name: _strings(fields, name, file) for name in ("templates", "negatives") if name in fields}
+                _check_templates(generic.get("templates", ()), file)
+            else:
+                targets.append(_target(fields, file))
     _check_unique(targets)
     return PhraseLibrary(targets=tuple(targets), **generic)
 
@@ -279,15 +279,15 @@ def default_library() -> PhraseLibrary:
     return load_library(Path(__file__).parent)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"phrase file {file.name} cannot be read as YAML: {reason}") from error
-    if not isinstance(fields, dict):
-        raise UsageError(f"phrase file {file.name} holds {type(fields).__name__}; expected named fields")
-    return fields
+    if strange := [type(each).__name__ for each in documents if not isinstance(each, dict)]:
+        raise UsageError(f"phrase file {file.name} holds {strange[0]}; expected named fields")
+    return documents
 
 
 def _target(fields: dict[str, Any], file: Path) -> Target:

@@ -27,6 +27,8 @@ FILE = "known_wordings.safetensors"
 NEIGHBOURS = 5
 SOFTNESS = 0.1
 """tau of the neighbours' votes."""
+SAME = 0.995
+"""A cosine from which a phrase is the wording itself, in 8 bits, and no other may vote."""
 _LEFT = frozenset({"left", "lt", "sinister", "sinistra", "sinistrum"})
 _RIGHT = frozenset({"right", "rt", "dexter", "dextra", "dextrum"})
 
@@ -41,6 +43,7 @@ class KnownWordings:
     .. math:: v(c) = \sum_{i \in N_k(u),\, c_i = c} \exp\frac{u^\top u_i - \max_j u^\top u_j}{\tau},
 
     and the phrase names the c of most votes where :math:`\max_j u^\top u_j \ge t`, else nothing that is known.
+    A phrase that is one of the wordings names what that names.
     Sentence encoders hardly tell left from right.  So the words do: both sides of a pair vote for the pair, and a
     phrase that says one side gets that side.
 
@@ -83,8 +86,9 @@ class KnownWordings:
         nearest = float(best.values[0])
         if nearest < self.least:
             return None
+        count = 1 if nearest >= SAME else len(best.values)
         votes: dict[str, float] = defaultdict(float)
-        for value, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        for value, number in zip(best.values[:count].tolist(), best.indices[:count].tolist(), strict=True):
             named = self.concepts[number]
             votes[self.sides.get(named, named)] += math.exp((value - nearest) / SOFTNESS)
         return self._of_the_side(max(votes, key=lambda each: votes[each]), phrase)
