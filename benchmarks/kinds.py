@@ -19,6 +19,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +27,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+import yaml
 from rich.progress import track
 
 import lexiseg
-from common import auroc, interval, made_with, progress, score, scored_rows, table_head, table_row
+from common import auroc, interval, made_with, progress, score, score_name, scored_rows, table_head, table_row
 from lexiseg.pipelines.preset import merge_settings
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.overlap import dice
@@ -42,6 +44,20 @@ LGG = Source(name="lgg", kind="brain", draws={"glioma": "brain tumor"})
 NONSENSE = ("glimmering teapot", "zorblax frim", "parking ticket", "krontium", "tennis racket")
 OLDER = {"busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head", "cheng": "brain tumor", "lgg": "brain tumor"}
 KINDS, SOURCES = load_sets()
+SCANS = {
+    "cheng": "brain MRI, contrast",
+    "lgg": "brain MRI, FLAIR",
+    "brain_t1": "brain MRI, T1",
+    "cxr": "chest X-ray",
+    "jsrt": "chest X-ray, JSRT",
+    "drishti": "fundus photograph",
+    "drive": "fundus photograph, DRIVE",
+    "acdc": "cardiac MRI, cine",
+    "left_atrium": "cardiac MRI, 3D",
+    "lung_ct": "chest CT",
+    "covid_ct": "chest CT, COVID-19",
+}
+"""What the scans of a set are called where sets share a kind; else the kind's own name."""
 NAMES = tuple(t.name for t in load_targets() if not t.lands_on)
 """What every scan is asked for: all targets by name."""
 
@@ -105,7 +121,7 @@ def held_out_wordings(concept: str, count: int) -> list[str]:
 
 
 def stands_for(pipeline: Any, wording: str) -> str:
-    """The target whose answer is a wording's too, the wording itself, or "" where it is not known or is a list of targets.
+    """The target whose answer is a wording's too, the wording itself, or "" of one that is not known or is a list.
 
     A pipeline whose encoder judges words puts a phrase where it puts the name of what the phrase names, so that their
     answers are the same and one is enough.
@@ -182,6 +198,32 @@ def print_tables(report: Mapping[str, Any]) -> None:
             print(table_row([*cells, f"{means[worst]:.3f} ({worst})"]))
 
 
+def write_scores(report: Mapping[str, Any], file: Path, command: str) -> None:
+    """What `lexiseg models describe` says: scores by set; what was taught besides is kept as it stands in the file."""
+    taught = {kind["scan"]: kind["known"] for kind in yaml.safe_load(file.read_text())["kinds"]}
+    kinds = []
+    for name, each in report.items():
+        scores = []
+        for concept in dict.fromkeys(c for a in each["answers"] for c in a["scores"]):
+            shown = [a for a in each["answers"] if concept in a["scores"]]
+            values = [a["scores"][concept] for a in shown]
+            low, high = interval(values, [a["group"] for a in shown])
+            sure = {} if np.isnan(low) else {"low": round(low, 3), "high": round(high, 3)}
+            scores.append(
+                {"phrase": concept, "measure": score_name(name), "mean": round(float(np.mean(values)), 3)}
+                | sure
+                | {"scans": len(shown)}
+            )
+        scan = SCANS.get(name, KINDS[each["kind"]].says[0])
+        kinds.append({"scan": scan, "scores": scores, "known": taught.get(scan, [])})
+    made = {"date": date.today(), "command": command}
+    head = (
+        "# What the bundled models know, by kind of scan, and how well they draw it: `lexiseg models describe`.\n"
+        "# Scores: patients that were never trained on, text prompts only, preset demo; intervals over patients.\n"
+    )
+    file.write_text(head + yaml.safe_dump({"made": made, "kinds": kinds}, sort_keys=False, width=118))
+
+
 def matrix(report: Mapping[str, Any]) -> None:
     """Kinds of scan by targets that they cannot hold: the share absent, worst target first; nonsense; the total."""
     by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -221,10 +263,14 @@ def main(
     setting: Annotated[list[str] | None, typer.Option("--set", help="of the preset, name=value")] = None,
     threads: int = 1,
     out: Annotated[Path, typer.Option(help="the report")] = Path("kinds.json"),
+    write: Annotated[Path | None, typer.Option(help="with --tables: scores.yaml of the bundled models")] = None,
 ) -> None:
     """Score every set and print the tables."""
     if tables is not None:
-        print_tables(json.loads(tables.read_text()))
+        report = json.loads(tables.read_text())
+        print_tables(report)
+        if write is not None:
+            write_scores(report, write, "python benchmarks/kinds.py --data DIR")
         return
     if data is None:
         raise typer.BadParameter("give --data, or --tables with a report")

@@ -30,7 +30,7 @@ from lexiseg.models.encoders.open_clip_known import sentences_of
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.loading import load_encoder
-from lexiseg.models.weights.int8 import SCALE, pack, unpack
+from lexiseg.models.weights.int8 import SCALE, pack, pack_nibbles, unpack
 from lexiseg.models.weights.records import write_record
 from lexiseg.text.phrases import embed_phrases, phrase_set
 from recipe.concepts import elsewhere, nonsense
@@ -190,9 +190,15 @@ def text_config(old: Mapping[str, Any], *, context_length: int) -> dict[str, Any
     return {**old, "model_cfg": {**old["model_cfg"], "text_cfg": text}}
 
 
+_TOKENS = "word_embeddings.weight"
+
+
 def small_text(text_tower: nn.Module) -> dict[str, Tensor]:
-    """A text tower's state in fp16, its large arrays in 8 bits with a scale for each output channel."""
-    return small_state(text_tower.state_dict())
+    """A text tower's state in fp16, large arrays in 8 bits, the table of tokens, half of all, in 4 (`pack_nibbles`)."""
+    state = small_state(text_tower.state_dict())
+    for name in [name for name in state if name.endswith(_TOKENS)]:
+        state[name], state[name + SCALE] = pack_nibbles(text_tower.state_dict()[name])
+    return state
 
 
 def small_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 import yaml
@@ -24,11 +26,12 @@ from torch.nn import functional
 from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
 from lexiseg.models.encoders.open_clip_known import FILE as KNOWN
-from lexiseg.models.encoders.open_clip_known import pack_known
+from lexiseg.models.encoders.open_clip_known import KnownWordings, pack_known, read_known
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.weights.records import write_record
 from lexiseg.saliency.kinds import HOLDS
 from lexiseg.saliency.kinds import WEIGHTS as GATE
+from lexiseg.text.denials import is_denial, is_foreign
 from recipe.concept_towers import bundled_tower, read_concepts, side_by_side
 from recipe.concepts import SYNONYMS
 from recipe.export import LICENCE
@@ -47,7 +50,7 @@ from recipe.text import (
 )
 from recipe.wordings import Target, Wording, bare_key, load_frames, load_others, load_targets
 from recipe.wordings.phrases import NOTHING, Phrases, PhraseSettings, held_out_keys, training_phrases
-from recipe.wordings.unknown import choose_threshold, nearest_known, nearest_of_other_families
+from recipe.wordings.unknown import choose_threshold, nearest_of_other_families
 
 logger = logging.getLogger(__name__)
 
@@ -226,17 +229,35 @@ def write_known(folder: Path, tower: Any, tokenizer: Any, cache: Path, places: M
     tensors, about = pack_known(sentences, concepts, least=least, sides=sides, places=places)
     save_file(tensors, folder / KNOWN, metadata=about)
     logger.info("%d known wordings; a phrase is unknown below %.3f", len(wordings), least)
-    for kind, share in unknown_shares(least, sentences, tower, tokenizer, cache).items():
-        logger.info("unknown of held-out wordings, %s: %.1f %%", kind, 100 * share)
+    known = read_known(folder)
+    assert known is not None
+    for kind, (right, unknown, count) in held_out_shares(known, tower, tokenizer, cache).items():
+        logger.info("held out, %s: %.1f %% right, %.1f %% unknown, of %d", kind, 100 * right, 100 * unknown, count)
 
 
-def unknown_shares(least: float, known: Tensor, tower: Any, tokenizer: Any, cache: Path) -> dict[str, float]:
-    """The share of held-out wordings of each kind that is called unknown."""
-    wordings = [w for target in load_targets() for w in target.wordings] + list(load_others())
-    held_out = [w for w in wordings if w.held_out]
-    near = nearest_known(embedded([w.text for w in held_out], tower, tokenizer, cache), known)
-    kinds = sorted({w.kind for w in held_out})
-    return {kind: float((near[[w.kind == kind for w in held_out]] < least).float().mean()) for kind in kinds}
+def held_out_shares(
+    known: KnownWordings, tower: Any, tokenizer: Any, cache: Path
+) -> dict[str, tuple[float, float, int]]:
+    """What held-out phrases are read as, by kind: the share that is right, the share unknown, and of how many.
+
+    Right is a target's wording that names the target, and any other that names none, whether it is known or not.
+    Denials and other languages are left out, which words decide before anybody listens.
+    """
+    targets = all_known(load_targets())
+    lands = {target.name: target.lands for target in targets}
+    wordings = [w for target in targets for w in target.wordings] + list(load_others())
+    held_out = [w for w in wordings if w.held_out and not is_denial(w.text) and not is_foreign(w.text)]
+    sentences = embedded([w.text for w in held_out], tower, tokenizer, cache)
+    tally: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for wording, sentence in zip(held_out, sentences, strict=True):
+        named, wanted = known.concept(sentence, wording.text), lands.get(wording.target, wording.target)
+        target = wording.kind == "target"
+        right = named == wanted if target else not named
+        tally[f"target, {wording.held_out}" if target else wording.kind].append((right, named is None))
+    return {
+        kind: (float(np.mean([r for r, _ in found])), float(np.mean([u for _, u in found])), len(found))
+        for kind, found in sorted(tally.items())
+    }
 
 
 def write_kinds(folder: Path, names: Sequence[str], state: Mapping[str, Tensor]) -> None:

@@ -14,11 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def nearest_known(sentences: Tensor, known: Tensor) -> Tensor:
-    """Each phrase's largest cosine with a known wording: (N,) of sentence embeddings (N, width) and (K, width)."""
-    return (functional.normalize(sentences, dim=1) @ functional.normalize(known, dim=1).T).amax(1)
-
-
 def nearest_of_other_families(known: Tensor, families: Sequence[str]) -> Tensor:
     """Each known wording's largest cosine with one of another family, (K,): as if its own were held out.
 

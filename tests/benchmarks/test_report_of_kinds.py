@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from kinds import NAMES, NONSENSE, cases, held_out_wordings, print_tables
+from kinds import NAMES, NONSENSE, cases, held_out_wordings, print_tables, write_scores
+from lexiseg.models.weights.described import PhraseScore
 from recipe.wordings import load_targets
 from tests.recipe.test_recipe_data import write_set
 from tests.recipe.test_sets import write_rows
@@ -56,7 +58,7 @@ class TestWordings:
         assert found == held_out_wordings(concept, 6)
 
     def test_nobody_words_what_has_no_file(self) -> None:
-        assert held_out_wordings("ribs", 4) == []
+        assert held_out_wordings("pectoral muscle", 4) == []
 
 
 class TestTables:
@@ -70,3 +72,15 @@ class TestTables:
         assert "| 100% | 1.000 (2 / 1) |" in printed
         assert "| organs_ct | liver | 0.800 | 2 | 0.400 | 0.200 (hepar) |" in printed
         assert "polyp 33%" in printed
+
+
+def test_scores_are_written_as_the_command_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "scores.yaml"
+    file.write_text(yaml.safe_dump({"kinds": [{"scan": "abdominal CT", "scores": [], "known": ["aorta"]}]}))
+    answers = [answer(), answer(group="b", scores={"liver": 0.6})]
+    write_scores({"organs_ct": {"kind": "abdominal CT", "answers": answers}}, file, "a command")
+    (kind,) = yaml.safe_load(file.read_text())["kinds"]
+    assert kind["scan"] == "abdominal CT" and kind["known"] == ["aorta"]
+    (score,) = (PhraseScore(**each) for each in kind["scores"])
+    assert (score.phrase, score.mean, score.scans) == ("liver", 0.7, 2) and score.low is not None
+    assert score.low <= 0.7

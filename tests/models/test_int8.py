@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lexiseg.models import fpn  # noqa: F401  (its import makes architectures known to timm)
-from lexiseg.models.weights.int8 import pack, unpack
+from lexiseg.models.weights.int8 import pack, pack_nibbles, unpack
 
 
 def test_no_weight_is_off_by_more_than_half_a_step() -> None:
@@ -34,6 +34,25 @@ def test_packed_again_it_stays() -> None:
     unpack(state)
     second = pack(state["w"])
     assert torch.equal(first[0], second[0]) and torch.allclose(first[1], second[1])
+
+
+def test_a_table_of_four_bits_comes_back_within_half_a_step() -> None:
+    table = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    table[2] = 0
+    whole, scale = pack_nibbles(table)
+    assert whole.dtype == torch.uint8 and whole.shape == (6, 4)
+    state = {"t": whole, "t_scale": scale}
+    unpack(state)
+    assert bool(((state["t"] - table).abs().amax(1) <= 0.5001 * scale).all())
+    assert bool((state["t"][2] == 0).all())
+    again = pack_nibbles(state["t"])
+    assert torch.equal(again[0], whole) and torch.allclose(again[1], scale)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 2, 2)])
+def test_a_table_without_pairs_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="has no pairs"):
+        pack_nibbles(torch.ones(shape))
 
 
 def test_other_names_are_left_alone() -> None:

@@ -21,7 +21,7 @@ from recipe.wordings import (
     misspell,
 )
 from recipe.wordings.phrases import NOTHING, PhraseSettings, held_out_keys, training_phrases
-from recipe.wordings.unknown import choose_threshold, nearest_known, nearest_of_other_families
+from recipe.wordings.unknown import choose_threshold, nearest_of_other_families
 
 TARGETS, OTHERS, FRAMES = load_targets(), load_others(), load_frames()
 FEW = PhraseSettings(frames=2, denials=2, typos=1, drawn=50)
@@ -142,10 +142,6 @@ def two_targets_and() -> tuple[tuple[Target, ...], tuple[Wording, ...], Frames]:
 
 class TestUnknown:
     KNOWN = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
-
-    def test_cosine_with_the_nearest(self) -> None:
-        found = nearest_known(torch.tensor([[1.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, -1.0]]), self.KNOWN)
-        torch.testing.assert_close(found, torch.tensor([1.0, 0.8, 0.0]))
 
     def test_its_own_family_does_not_count(self) -> None:
         found = nearest_of_other_families(self.KNOWN, ["a", "b", "b"])

@@ -43,8 +43,17 @@ class Reddish(NamedColours):
         self.weights = WeightsInfo(name=name, path=Path("weights"), sha256="0" * 64)
 
     def encode_text(self, phrases: Sequence[str]) -> Tensor:
-        asked = [any(word in text for word in ("heart", "liver", "lung")) for text in phrases]
+        asked = [any(word in text for word in ("heart", "prostate", "lung")) for text in phrases]
         return torch.tensor([(1.0, 0.0, 0.0) if each else (-0.6, -0.6, -0.6) for each in asked])
+
+
+class Listening(Reddish):
+    """One that was taught English: "ticker" sounds like the heart, "gut" like nothing that can be drawn."""
+
+    judges_words = True
+
+    def names(self, phrase: str) -> str | None:
+        return {"ticker": "heart", "gut": ""}.get(phrase)
 
 
 def pipeline(encoder: str = "bundled") -> MedclipSam:
@@ -60,32 +69,39 @@ def scan() -> Image:
 
 class TestPipeline:
     def test_an_unknown_phrase_is_no_finding_and_has_no_confidence(self, scan: Image) -> None:
-        heart, liver = pipeline()(scan, ["heart", "liver"], keep_stages=True).targets
-        assert (heart.verdict, liver.verdict) == ("present", "unknown")
-        assert not liver.present and not liver.mask.any()
-        assert math.isnan(liver.confidence)
-        assert liver.presence == pytest.approx(heart.presence)  # as measured
-        assert liver.saliency and all(each.empty for each in liver.prompts)
+        heart, prostate = pipeline()(scan, ["heart", "prostate"], keep_stages=True).targets
+        assert (heart.verdict, prostate.verdict) == ("present", "unknown")
+        assert not prostate.present and not prostate.mask.any()
+        assert math.isnan(prostate.confidence)
+        assert prostate.presence == pytest.approx(heart.presence)  # as measured
+        assert prostate.saliency and all(each.empty for each in prostate.prompts)
 
     def test_the_mask_of_a_known_phrase_is_what_it_is_alone(self, scan: Image) -> None:
         alone = pipeline()(scan, "heart")
-        beside = pipeline()(scan, ["liver", "heart"])
+        beside = pipeline()(scan, ["prostate", "heart"])
         np.testing.assert_array_equal(beside["heart"].mask, alone["heart"].mask)
         np.testing.assert_array_equal(beside.mask.labels, 2 * alone.mask.labels)
 
     def test_phrases_of_other_encoders_are_never_unknown(self, scan: Image) -> None:
-        result = pipeline("hf-hub:org/model")(scan, ["liver", "heart and lungs"])
+        result = pipeline("hf-hub:org/model")(scan, ["prostate", "heart and lungs"])
         assert [target.verdict for target in result.targets] == ["present", "present"]
 
     def test_a_list_of_targets_is_refused(self, scan: Image) -> None:
         with pytest.raises(BadPhrase, match="names 2 targets"):
             pipeline()(scan, "heart and lungs")
 
+    def test_what_a_phrase_is_read_as_is_in_the_result(self, scan: Image) -> None:
+        segment = MedclipSam(PRESET, Listening("bundled"), FakeSegmenter())
+        result = segment(scan, ["heart", "ticker", "gut", "bicycle"])
+        assert [target.read_as for target in result.targets] == [None, "heart", "", None]
+        assert [target.verdict for target in result.targets] == ["present", "present", "absent", "unknown"]
+        np.testing.assert_array_equal(result["ticker"].mask, result["heart"].mask)
+
     def test_a_volume(self) -> None:
         volume = volume_of(np.random.default_rng(0).random((3, 32, 32), dtype=np.float32))
-        result = pipeline()(volume, ["liver", "heart"])
-        assert result["liver"].verdict == "unknown"
-        assert result["liver"].mask.shape == volume.shape and not result["liver"].mask.any()
+        result = pipeline()(volume, ["prostate", "heart"])
+        assert result["prostate"].verdict == "unknown"
+        assert result["prostate"].mask.shape == volume.shape and not result["prostate"].mask.any()
         assert result["heart"].verdict in ("present", "absent")
 
 
@@ -97,11 +113,11 @@ class TestRun:
         return tmp_path
 
     def test_is_said_once_counted_and_written_down(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        phrases, out = ["heart", "liver"], folder / "out"
+        phrases, out = ["heart", "prostate"], folder / "out"
         with caplog.at_level(logging.WARNING, "lexiseg"):
             summary = run_batch(pipeline(), gather_items([folder], phrases=phrases), out, phrases=phrases)
         assert [record.message.split(",")[0] for record in caplog.records] == [
-            "'liver' is unknown to the bundled models"
+            "'prostate' is unknown to the bundled models"
         ]
         rows = read_results(out / "results.csv")
         assert [(row.verdict, row.present) for row in rows] == [("present", "true"), ("unknown", "false")] * 2
@@ -109,11 +125,19 @@ class TestRun:
         assert (summary.done, summary.absent, summary.unknown) == (2, 0, 2)
         assert str(summary).startswith("2 done, 0 absent, 2 unknown, 0 failed in")
         assert json.loads((out / "run.json").read_text())["counts"]["unknown"] == 2
-        assert not np.asarray(Pillow.open(out / "a_mask_liver.png")).any()
+        assert not np.asarray(Pillow.open(out / "a_mask_prostate.png")).any()
+
+    def test_what_a_phrase_is_read_as_is_said_once(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        phrases, segment = ["ticker", "gut"], MedclipSam(PRESET, Listening("bundled"), FakeSegmenter())
+        with caplog.at_level(logging.WARNING, "lexiseg"):
+            run_batch(segment, gather_items([folder], phrases=phrases), folder / "out", phrases=phrases)
+        heart, gut = [record.message for record in caplog.records if "is read as" in record.message]
+        assert heart.startswith("'ticker' is read as 'heart'")
+        assert gut.startswith("'gut' is read as none of the targets") and "absent everywhere" in gut
 
     def test_unknown_is_not_counted_as_absent(self, folder: Path) -> None:
-        items = gather_items([folder], phrases=["liver"])
-        summary = run_batch(pipeline(), items, folder / "out", phrases=["liver"])
+        items = gather_items([folder], phrases=["prostate"])
+        summary = run_batch(pipeline(), items, folder / "out", phrases=["prostate"])
         assert (summary.absent, summary.unknown) == (0, 2)
 
     def test_a_list_is_refused_before_any_model_is_loaded(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,9 @@ class TextPipeline(ABC):
                 PackedSlices([each[k] for each in packed]) if light else [each.items[k] for each in answers]
             )
             slices = steps(slices, text) if sure else [each.emptied() for each in slices]
-            targets.append(target_result(text, slices, planes, threshold=self.threshold, keep=keep_stages, known=sure))
+            read_as = None if self.vocabulary is None else self.vocabulary.reading(text)
+            found = target_result(text, slices, planes, threshold=self.threshold, keep=keep_stages, known=sure)
+            targets.append(replace(found, read_as=read_as))
             # Of several phrases one at a time is held as masks.
             by_phrase.append(PackedSlices([self._pack_one(each, len(asked)) for each in slices]) if light else slices)
         return Result(

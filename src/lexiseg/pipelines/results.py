@@ -159,6 +159,7 @@ class TargetResult:
         known: False where the models were not taught what the phrase names: its mask is then empty, and that
             is no finding.
         other_kind: the scan looks like no kind of scan that can hold it, which made it absent.
+        read_as: the target that the phrase was taken for, "" for none of them; None where its own words say it.
     """
 
     phrase: str
@@ -173,6 +174,7 @@ class TargetResult:
     matches: tuple[Matches, ...] = ()
     known: bool = True
     other_kind: bool = False
+    read_as: str | None = None
 
     @property
     def verdict(self) -> str:

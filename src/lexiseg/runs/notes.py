@@ -14,7 +14,7 @@ from lexiseg.pipelines.results import Result
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunProgress
 from lexiseg.text.denials import is_denial
-from lexiseg.text.known import advice
+from lexiseg.text.known import advice, read_note
 from lexiseg.values.scans import Scan, Volume
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class Notices:
     def __init__(self) -> None:
         self._unknown: set[str] = set()
         self._denials: set[str] = set()
+        self._read: set[str] = set()
         self._other_kind: Counter[str] = Counter()
         self._all = self._scans = 0
         self._lost: dict[str, int] = {}
@@ -72,7 +73,9 @@ class Notices:
             logger.warning("%s: a volume that is interrupted half-way is begun anew by --resume", told)
 
     def take(self, result: Result) -> None:
-        """Look at a result; a phrase that is not known, or denies what it names, is told at once, the first time."""
+        """Look at a result; a phrase that is not known, denies what it names or was read as something else is told at
+        once, the first time.
+        """
         for target in result.targets:
             if target.verdict == "unknown" and target.phrase not in self._unknown:
                 self._unknown.add(target.phrase)
@@ -83,7 +86,10 @@ class Notices:
                 logger.warning(
                     "%s", printable(f"{told}: what is drawn may be what was denied; ask for the target itself")
                 )
-            self._other_kind[target.phrase] += target.other_kind
+            elif target.read_as is not None and target.phrase not in self._read:
+                self._read.add(target.phrase)
+                logger.warning("%s", printable(read_note(target.phrase, target.read_as)))
+            self._other_kind[target.phrase] += target.other_kind and target.read_as != ""
         lost = lost_to_others(result)
         self._all += 1
         self._scans += bool(lost)

@@ -99,8 +99,15 @@ def verdict(session: Session, target: Target) -> str:
     return "present" if session.present(target.id) else "absent"
 
 
-def words(session: Session, target: Target) -> str:  # noqa: PLR0911  (a line for each kind of answer)
-    """The answer for a person, with presence as a number where there is one."""
+def words(session: Session, target: Target) -> str:
+    """The answer for a person, with presence as a number where there is one, and what the phrase was read as."""
+    found, told = target.origin.found, _answer(session, target)
+    if found is None or found.read_as is None or target.edited or not found.known:
+        return told
+    return f"{told}; read as {found.read_as!r}" if found.read_as else f"{told}; the phrase names none of the targets"
+
+
+def _answer(session: Session, target: Target) -> str:  # noqa: PLR0911  (a line for each kind of answer)
     found = target.origin.found
     if target.edited or found is None:
         return "corrected by hand" if found is not None else ("drawn by hand" if target.edited else "nothing drawn yet")

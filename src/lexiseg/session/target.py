@@ -31,7 +31,7 @@ class Found:
         shape: of the scan.
         squeezed: the mask, whatever its presence; see `squeeze`.
         presence, confidence: see `TargetResult`; NaN where undefined.
-        known: see `TargetResult`.
+        known, read_as: see `TargetResult`.
         threshold: the preset's presence, below which the phrase is absent; None for none.
         prompts: what the segmenter was asked, by plane of acquisition; planes without any are left out.
     """
@@ -43,6 +43,7 @@ class Found:
     presence: float
     confidence: float
     known: bool = True
+    read_as: str | None = None
     threshold: float | None = None
     prompts: Mapping[int, Prompts] = field(default_factory=dict)
 
@@ -57,6 +58,7 @@ class Found:
             presence=result.presence,
             confidence=result.confidence,
             known=result.known,
+            read_as=result.read_as,
             threshold=threshold,
             prompts={index: each for index, each in enumerate(result.prompts) if not each.empty},
         )
@@ -82,6 +84,7 @@ class Found:
             "presence": _number(self.presence),
             "confidence": _number(self.confidence),
             "known": self.known,
+            "read_as": self.read_as,
             "threshold": self.threshold,
             "prompts": [[index, prompts_record(each)] for index, each in self.prompts.items()],
         }
@@ -97,6 +100,7 @@ class Found:
             presence=_nan(record["presence"]),
             confidence=_nan(record["confidence"]),
             known=bool(record["known"]),
+            read_as=record.get("read_as"),  # journals of before have none
             threshold=record["threshold"],
             prompts={int(index): prompts_of(each) for index, each in record["prompts"]},
         )

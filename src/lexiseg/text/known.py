@@ -82,6 +82,10 @@ class Vocabulary:
         named = self._named.get(key if key in self._keys else self._qualified(text))
         return named if named is not None else self._heard(text) or None
 
+    def reading(self, text: str) -> str | None:
+        """What `hears` takes a phrase for, "" where that is none of what can be drawn; None where words decide."""
+        return None if is_denial(text) or self._listed(text) else self._heard(text)
+
     def _heard(self, text: str) -> str | None:
         return None if self.hears is None or is_foreign(text) else self.hears(text)
 
@@ -158,6 +162,14 @@ def refuse_several(text: str, vocabulary: Vocabulary) -> None:
     if parts:
         asked = " ".join(f'--text "{part}"' for part in parts)
         raise BadPhrase(f"phrase {text!r} names {len(parts)} targets; ask for each by itself: {asked}")
+
+
+def read_note(text: str, read_as: str) -> str:
+    """One line on a phrase that was taken for something by its sound, not by its words (`Vocabulary.reading`)."""
+    if read_as:
+        return f"{text!r} is read as {read_as!r}; where that is not what you mean, use other words"
+    told = f"{text!r} is read as none of the targets that the bundled models were taught, so it is absent everywhere"
+    return f"{told}; `lexiseg models describe` lists the targets"
 
 
 def advice(text: str, vocabulary: Vocabulary | None = None) -> str:

@@ -18,7 +18,7 @@ class PhraseScore:
         phrase: what was asked.
         measure: "Dice" or "box IoU".
         mean: over scans, 0 to 1.
-        low: lower end of the 95 % interval of the mean, over patients.
+        low: lower end of the 95 % interval of the mean, over patients; None where all scans are of one.
         high: upper end.
         scans: how many, of patients that were never trained on.
     """
@@ -26,12 +26,13 @@ class PhraseScore:
     phrase: str
     measure: str
     mean: float
-    low: float
-    high: float
     scans: int
+    low: float | None = None
+    high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.measure} {self.mean:.3f} ({self.low:.3f} to {self.high:.3f}, {self.scans} scans)"
+        sure = "one patient" if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
+        return f"{self.measure} {self.mean:.3f} ({sure}, {self.scans} scans)"
 
 
 @dataclass(frozen=True, kw_only=True)
