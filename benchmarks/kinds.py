@@ -141,7 +141,7 @@ def tally(folder: Path, pipeline: Any, *, fold: int, limit: int, wordings: int) 
     if folder.name in OLDER:
         own = own[:1]
     others = {c: held_out_wordings(c, wordings) for c in dict.fromkeys(own)}
-    said = {w: stands_for(pipeline, w) for each in others.values() for w in each}
+    said = {w: stands_for(pipeline.pipeline, w) for each in others.values() for w in each}
     asked = tuple(dict.fromkeys([*NAMES, *NONSENSE, *(w for w in said.values() if w)]))
     certain = {*source.certain}
     for case in track([*cases(folder, fold=fold, limit=limit)], description=folder.name, console=progress):

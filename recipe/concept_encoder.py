@@ -91,14 +91,15 @@ def apart(count: int, width: int, *, seed: int = 0) -> Tensor:
     return functional.normalize(random, dim=1).contiguous()
 
 
-def begin_from_bundled(model: ConceptEncoder, tower: int) -> None:
-    """Give the image tower what one of the bundled encoder's towers has learnt, and old concepts their places.
+def begin_from_bundled(model: ConceptEncoder, tower: int, encoder_name: str = "bundled") -> None:
+    """Give the image tower what one of an encoder's towers has learnt, and old concepts their places.
 
     Args:
         model: changed in place; its tower is of the same architecture.
-        tower: 0, 1 or 2.
+        tower: counted from 0.
+        encoder_name: "bundled", or the folder of another with as many towers.
     """
-    encoder = cast(Any, load_encoder("bundled", device="cpu", precision="float32"))
+    encoder = cast(Any, load_encoder(encoder_name, device="cpu", precision="float32"))
     trunk = encoder.model.visual.trunk
     model.visual.trunk.load_state_dict(trunk.towers[tower].state_dict())
     width = len(model.places[0])
@@ -206,7 +207,7 @@ class ConceptTask(ConceptBatches):
     def begin(self) -> None:
         """A bundled tower's weights, where the recipe says which."""
         if "from_bundled" in self.c:
-            begin_from_bundled(self.model, self.c["from_bundled"])
+            begin_from_bundled(self.model, self.c["from_bundled"], self.c.get("older", "bundled"))
 
     def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
         """The weighted terms of one batch."""

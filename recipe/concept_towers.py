@@ -1,6 +1,6 @@
 """Image towers with places of concepts, alone or side by side.
 
-`recipe.train next` leaves such a tower.  The bundled encoder's towers are brought to the same form: what its text tower
+`recipe.train next` leaves such a tower.  An older encoder's towers are brought to the same form: what its text tower
 says of a concept's name is the concept's place.
 """
 
@@ -23,6 +23,8 @@ from recipe.export import CONCEPTS
 from recipe.text import places
 
 OWN = "visual.trunk."
+ELSEWHERE_TOO = frozenset({"lungs", "left lung", "right lung", "heart", "brain", "ribs", "tumor", "skin", "fat"})
+"""What kinds of scan hold that the older towers never saw: they would deny lungs in a CT, so they are not asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +64,22 @@ def read_concepts(folder: Path) -> Trained:
     return Trained(about["names"], load_file(folder / CONCEPTS), about["open_clip"])
 
 
-def bundled_tower(number: int, names: Sequence[str]) -> Trained:
-    """One of the bundled encoder's towers, with the places of those concepts that it was taught.
+def older_tower(number: int, names: Sequence[str], encoder_name: str = "bundled") -> Trained:
+    """One of an encoder's several towers, with the places of those concepts that it was taught.
 
     Args:
-        number: 0, 1 or 2.
+        number: counted from 0.
         names: concepts that are of interest.
+        encoder_name: "bundled", or the folder of another with an ensemble of towers.
 
     Raises:
         ValueError: there is no such tower.
     """
-    encoder = cast(Any, load_encoder("bundled", device="cpu", precision="float32"))
+    encoder = cast(Any, load_encoder(encoder_name, device="cpu", precision="float32"))
     towers, shares = encoder.model.visual.trunk.towers, encoder.model.visual.trunk.shares.float()
     if not 0 <= number < len(towers):
-        raise ValueError(f"the bundled encoder has {len(towers)} towers, so no tower {number}; counted from 0")
-    known = [name for name in SYNONYMS if name in names]
+        raise ValueError(f"{encoder_name} has {len(towers)} towers, so no tower {number}; counted from 0")
+    known = [name for name in SYNONYMS if name in names and name not in ELSEWHERE_TOO]
     found = places(encoder, known, seed=0)
     width = len(found[known[0]]) // len(towers)
     rows = torch.stack([found[name] for name in known])[:, number * width : (number + 1) * width].float()

@@ -16,7 +16,7 @@ from lexiseg.models.weights.int8 import SCALE, pack
 from lexiseg.models.weights.records import write_record
 from recipe.encoder import open_clip_config
 
-ENCODER, SEGMENTER, UNET = "9", "6.1", "1.1"
+ENCODER, SEGMENTER, UNET = "9", "7", "1.1"
 """Revisions, written into each folder's record."""
 LICENCE = "LicenseRef-research-use"
 """Parts of the training data may be used for research only: see the model card."""

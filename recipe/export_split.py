@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from recipe.data import TRAINING_SETS, blocks, fold_of, read_rows
+from recipe.sets import load_sets
 
 FILE = Path(__file__).parents[1] / "src" / "lexiseg" / "bundled" / "training_split.json"
 _ABOUT = (
@@ -39,20 +40,22 @@ def training_split(root: Path, fold: int) -> dict[str, Any]:
     """What the file says.
 
     Args:
-        root: the folder of the training sets.
+        root: the folder of the training sets; of the newer ones those that are there.
         fold: which of the folds was held out.
     """
+    names = [*TRAINING_SETS]
+    names += [name for name in load_sets()[1] if name not in names and (root / name / "manifest.csv").is_file()]
     return {
         "about": _ABOUT,
         "made_with": "python -m recipe.export_split --data DIR",
-        "held_out": {name: held_out_groups(read_rows(root / name), fold) for name in TRAINING_SETS},
+        "held_out": {name: held_out_groups(read_rows(root / name), fold) for name in names},
     }
 
 
 def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with busi, cxr, hc18 and cheng")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training sets")
     parser.add_argument("--out", type=Path, default=FILE)
     asked = parser.parse_args()
     fold = yaml.safe_load((Path(__file__).parent / "recipe.yaml").read_text(encoding="utf-8"))["fold"]

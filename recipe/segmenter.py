@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,8 @@ class SegmenterTask(SegmenterBatches):
     def begin(self) -> None:
         """The bundled segmenter's weights, where the recipe says so."""
         if self.c.get("from_bundled"):
-            bundled = TowerSam.from_pretrained(bundled_folder().parent / "sam")
+            clip = Path(self.c["older"]) if "older" in self.c else bundled_folder()
+            bundled = TowerSam.from_pretrained(clip.parent / "sam")
             self.model.load_state_dict(bundled.float().state_dict())
 
     def loss(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:

@@ -116,6 +116,9 @@ def main(
         Precision | None,
         typer.Option(help="32-true or bf16-mixed; left out: as the recipe says (bf16 is slow on old CPUs)"),
     ] = None,
+    older: Annotated[
+        Path | None, typer.Option(help="clip/ of the bundled models that `next` begins from; left out: of today's")
+    ] = None,
     device: str = "auto",
     workers: Annotated[
         int, typer.Option(min=0, help="processes that make batches ahead: for a GPU with idle cores")
@@ -130,6 +133,8 @@ def main(
     torch.manual_seed(seed)
     samples = training_samples(recipe, data, which)
     settings = shortened(recipe[which.value], length)
+    if older is not None:
+        settings["older"] = str(older)
     task, export = task_and_export(which)
     loop = loop_of(task(settings, samples, seed), settings, out, precision, device=device, workers=workers)
     every = settings.get("checkpoint_every", 100)

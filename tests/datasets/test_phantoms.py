@@ -31,11 +31,13 @@ class TestEveryModality:
     def test_other_seeds_are_other_scans(self, modality: str, phantoms: dict[str, list[Phantom]]) -> None:
         assert len({p.scan.pixels.tobytes() for p in phantoms[modality]}) == len(SEEDS)
 
-    def test_pixels_are_grey_float32_with_contrast(self, modality: str, phantoms: dict[str, list[Phantom]]) -> None:
+    def test_pixels_are_float32_with_contrast_and_photographs_alone_have_colours(
+        self, modality: str, phantoms: dict[str, list[Phantom]]
+    ) -> None:
         for phantom in phantoms[modality]:
             pixels = phantom.scan.pixels
             assert pixels.dtype == np.float32
-            assert pixels.shape == (96, 112)
+            assert pixels.shape == ((96, 112, 3) if modality == "fundus-photograph" else (96, 112))
             assert np.isfinite(pixels).all()
             assert pixels.min() >= 0
             assert pixels.max() <= 1

@@ -110,7 +110,10 @@ class TestSoft:
         block = np.ones((2 * reach + 1, 2 * reach + 1))
         edge = ndimage.binary_dilation(mask, block) & ~ndimage.binary_erosion(mask, block)
         np.testing.assert_array_equal(found.mask[~edge], mask[~edge])
-        assert np.mean(found.mask != mask) < 0.03
+        # A cut at one half is off by a pixel at most on either side of the outline, on average.
+        cross = ndimage.generate_binary_structure(2, 1)
+        band = ndimage.binary_dilation(mask, cross) & ~ndimage.binary_erosion(mask, cross)
+        assert np.sum(found.mask != mask) < np.sum(band)
         # A JPEG of 0 and 1 may well come out as 0 and 1.
         assert "soft edges cut at" in "; ".join(found.notes) or name == "jpeg, 0 and 1"
 

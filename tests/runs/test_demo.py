@@ -9,9 +9,10 @@ from fake_pipeline import FakePipeline
 from PIL import Image
 
 from lexiseg.datasets.manifest import read_manifest
+from lexiseg.datasets.phantoms.registry import MODALITIES
 from lexiseg.errors import UsageError
 from lexiseg.io.masks import read_mask
-from lexiseg.runs.demo import SHOWN, DemoOptions, DemoReport, demo_cases, run_demo
+from lexiseg.runs.demo import DemoOptions, DemoReport, demo_cases, run_demo
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +26,14 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoReport]:
 class TestCases:
     def test_every_modality_then_one_without_its_target_and_one_of_a_wrong_organ(self) -> None:
         cases = demo_cases(count=2)
-        assert [case.phantom.modality for case in cases[:8:2]] == list(SHOWN)
-        assert all(case.phantom.mask(case.phrase).any() for case in cases[:8])
-        without, wrong = cases[8:]
+        assert [case.phantom.modality for case in cases[:12:2]] == list(MODALITIES)
+        assert all(case.phantom.mask(case.phrase).any() for case in cases[:12])
+        without, wrong = cases[12:]
         assert without.phrase == without.phantom.phrase
         assert wrong.phrase != wrong.phantom.phrase
         assert not without.phantom.target.any()
         assert not wrong.phantom.mask(wrong.phrase).any()
-        assert len({case.phantom.scan.id for case in cases}) == 10
+        assert len({case.phantom.scan.id for case in cases}) == 14
 
     def test_nothing_to_show(self) -> None:
         with pytest.raises(UsageError, match="at least 1"):
@@ -43,7 +44,7 @@ class TestFiles:
     def test_scans_have_a_manifest_with_their_truth(self, shown: tuple[Path, DemoReport]) -> None:
         out, _ = shown
         rows = read_manifest(out / "scans" / "manifest.csv")
-        assert len(rows) == 6
+        assert len(rows) == 8
         case = demo_cases(count=1, seed=3)[0]
         assert rows[0].mask is not None
         np.testing.assert_array_equal(read_mask(rows[0].mask), case.phantom.target)
@@ -51,8 +52,8 @@ class TestFiles:
     def test_results_are_those_of_a_run(self, shown: tuple[Path, DemoReport]) -> None:
         out, report = shown
         with (out / "results" / "results.csv").open(newline="") as file:
-            assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 6
-        assert report.summary.done == len(report.exhibits) == len(report.seconds) == 6
+            assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 8
+        assert report.summary.done == len(report.exhibits) == len(report.seconds) == 8
 
     def test_a_figure_for_each_scan_of_one_size(self, shown: tuple[Path, DemoReport]) -> None:
         out, report = shown

@@ -9,11 +9,13 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 _METHODS = frozenset({torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_})
-# Inside these a mode is not asked, since they are functions that may be overridden themselves.
+# Inside these a mode is not asked, since they are functions that may be overridden themselves.  By name: transformers
+# puts functions of its own in their place while it builds a network.
 _INITIALIZERS = frozenset({
-    init.uniform_, init.normal_, init.trunc_normal_, init.kaiming_uniform_, init.kaiming_normal_,
-    init.xavier_uniform_, init.xavier_normal_,
+    "uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_",
+    "xavier_normal_",
 })  # fmt: skip
+_OF = frozenset({init.__name__, "transformers.initialization"})
 
 
 class Blank(TorchFunctionMode):
@@ -36,7 +38,8 @@ class Blank(TorchFunctionMode):
     ) -> Any:
         """Any call but a draw, as it is."""
         kwargs = kwargs or {}
-        if func in _METHODS or func in _INITIALIZERS:
+        named = getattr(func, "__name__", "") in _INITIALIZERS and getattr(func, "__module__", "") in _OF
+        if func in _METHODS or named:
             tensor = args[0] if args else kwargs["tensor"]
             with torch.no_grad():
                 return tensor.zero_()

@@ -256,12 +256,6 @@ def fpn_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> EnsembleT
     return _ensemble("fpn_lite2_tiny_vit_5m", pretrained, options, *towers)
 
 
-def fpn_lite2_lite2_tiny_vit_5m(pretrained: bool = False, **options: Any) -> EnsembleTower:
-    """`fpn_efficientnet_lite2` twice, trained on different sets, and `fpn_tiny_vit_5m` side by side."""
-    towers = fpn_efficientnet_lite2, fpn_efficientnet_lite2, fpn_tiny_vit_5m
-    return _ensemble("fpn_lite2_lite2_tiny_vit_5m", pretrained, options, *towers)
-
-
 def fpn_lite2_tiny_vit_5m_hiera_tiny(pretrained: bool = False, **options: Any) -> EnsembleTower:
     """`fpn_efficientnet_lite2`, `fpn_tiny_vit_5m` and `fpn_sam2_hiera_tiny` side by side."""
     towers = fpn_efficientnet_lite2, fpn_tiny_vit_5m, fpn_sam2_hiera_tiny
@@ -275,7 +269,6 @@ ARCHITECTURES = (
     fpn_tiny_vit_5m_stem,
     fpn_sam2_hiera_tiny,
     fpn_lite2_tiny_vit_5m,
-    fpn_lite2_lite2_tiny_vit_5m,
     fpn_lite2_tiny_vit_5m_hiera_tiny,
 )
 for _architecture in ARCHITECTURES:

@@ -282,9 +282,10 @@ class TextPipeline(ABC):
     def _worded(self, text: str) -> PhraseSet:
         """A phrase's wordings; where the encoder judges words itself, the name of what the phrase names is enough."""
         judged = getattr(self.encoder, "judges_words", False) and self.vocabulary is not None
-        made = phrase_set(text, ensemble=self.preset["phrases"].ensemble and not judged)
         named = self.vocabulary.concept(text) if judged and self.vocabulary is not None else None
-        return made if named is None else replace(made, wordings=(named,))
+        if named is not None:
+            return replace(phrase_set(named), text=text, wordings=(named,))
+        return phrase_set(text, ensemble=self.preset["phrases"].ensemble and not judged)
 
 
 def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:

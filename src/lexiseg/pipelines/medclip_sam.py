@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
@@ -12,10 +12,12 @@ from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.refine import refine
 from lexiseg.regions.threshold import best_by_expected_dice
 from lexiseg.saliency.base import presence_score
 from lexiseg.saliency.settings import make_method
+from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.overlap import soft_dice
@@ -31,12 +33,14 @@ class _Draft:
         region: the saliency, refined.
         presence: how much speaks for the phrase.
         choices: what the segmenter could be asked, and what it is the prompts of; none of an absent phrase.
+        mask: how the segmenter's answer becomes a mask.
     """
 
     saliency: Saliency
     region: Region
     presence: float
     choices: list[tuple[Prompts, BoolArray]]
+    mask: MaskSettings
 
 
 class MedclipSam(TextPipeline):
@@ -88,14 +92,15 @@ class MedclipSam(TextPipeline):
             scans = [plane.pixels for plane in planes]
             found = self._method.explain_many(self.encoder, scans, embedded, kinds=self.kinds)
         drafts = [
-            [self._draft(plane, saliency, timer) for saliency in of] for plane, of in zip(planes, found, strict=True)
+            [self._draft(plane, saliency, phrase, timer) for saliency, phrase in zip(of, embedded, strict=True)]
+            for plane, of in zip(planes, found, strict=True)
         ]
         windows = [
             window
             for plane, of in zip(planes, drafts, strict=True)
             for draft in of
             for prompts, _ in draft.choices
-            for window in query_windows(plane.pixels, prompts, self._mask)
+            for window in query_windows(plane.pixels, prompts, draft.mask)
         ]
         if windows:
             with timer("segmenter"):
@@ -119,24 +124,26 @@ class MedclipSam(TextPipeline):
             for each in found
         ]
 
-    def _draft(self, plane: Plane, saliency: Saliency, timer: StageTimer) -> _Draft:
+    def _draft(self, plane: Plane, saliency: Saliency, phrase: PhraseEmbedding, timer: StageTimer) -> _Draft:
         with timer("region"):
             region = refine(saliency, plane.pixels, self._refiner)
             choices = self._choices(region, saliency)
         presence = presence_score(saliency.evidence, settings=self._presence)
         if self.threshold is not None and presence < self.threshold:
             choices = []
-        return _Draft(saliency, region, presence, choices)
+        # A box asks a segmenter for what fills it, so of a ring or a net the map alone tells.
+        mask = replace(self._mask, fusion="region", fill_holes=False) if phrase.holes else self._mask
+        return _Draft(saliency, region, presence, choices, mask)
 
     def _draw(self, plane: Plane, draft: _Draft, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:
         prompts, estimate, region = Prompts(), MaskEstimate.nothing(plane.shape), draft.region
         if draft.choices:
             with timer("segmenter"):
                 queries = [
-                    (encode_queries(segmenter, plane.pixels, each, self._mask), of) for each, of in draft.choices
+                    (encode_queries(segmenter, plane.pixels, each, draft.mask), of) for each, of in draft.choices
                 ]
             with timer("mask"):
-                best, estimate = segment_best(segmenter, queries, region, self._mask)
+                best, estimate = segment_best(segmenter, queries, region, draft.mask)
             prompts = draft.choices[best][0]
         return SliceResult.of(
             saliency=draft.saliency,

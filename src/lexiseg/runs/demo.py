@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.datasets.phantoms.phantom import Phantom
-from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.datasets.phantoms.registry import MODALITIES, generate
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
 from lexiseg.pipelines.results import Result
@@ -20,9 +20,6 @@ from lexiseg.runs.figures import Exhibit, draw_overview, draw_stages
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunOptions, RunProgress, RunRequest, RunSummary, segment_files
 from lexiseg.values.scans import Image, Scan
-
-SHOWN = ("breast-ultrasound", "brain-mri", "chest-xray", "fetal-ultrasound")
-"""The phantoms of kinds that the bundled models were taught."""
 
 OVERVIEW_NAME = "demo.png"
 _ABSENT_IN, _WRONG_IN = "brain-mri", "chest-xray"
@@ -43,7 +40,7 @@ class DemoCase:
     @property
     def title(self) -> str:
         """The modality in words, and whether it lacks its usual target."""
-        words = {"mri": "MRI", "xray": "X-ray"}
+        words = {"mri": "MRI", "xray": "X-ray", "ct": "CT"}
         name = " ".join(words.get(part, part) for part in self.phantom.modality.split("-"))
         return f"normal {name}" if self.phrase == self.phantom.phrase and not self.phantom.target.any() else name
 
@@ -98,7 +95,7 @@ def demo_cases(*, seed: int = 0, count: int = 2) -> list[DemoCase]:
     if count < 1:
         raise UsageError(f"a demonstration of {count} scans of each modality shows nothing; ask for at least 1")
     cases = []
-    for modality in SHOWN:
+    for modality in MODALITIES:
         for k in range(count):
             phantom = generate(modality, seed + k, target=True, **_SCENES.get(modality, {}), **_KINDS.get(modality, {}))
             cases.append(DemoCase(phantom, phantom.phrase))
@@ -191,5 +188,5 @@ def _write_png(values: np.ndarray, path: Path) -> None:
 
 def _one_of_each(exhibits: Sequence[Exhibit], count: int) -> list[Exhibit]:
     """The first scan of each modality, then the two special cases."""
-    special = len(SHOWN) * count
+    special = len(MODALITIES) * count
     return [*exhibits[:special:count], *exhibits[special:]]

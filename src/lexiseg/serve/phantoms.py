@@ -37,6 +37,8 @@ OFFERS: dict[str, Offer] = {
     ),
     "chest-xray": Offer("Chest X-ray", "chest-xray", 0, "lungs"),
     "fetal-ultrasound": Offer("Fetal ultrasound", "fetal-ultrasound", 0, "fetal head"),
+    "fundus-photograph": Offer("Fundus photograph", "fundus-photograph", 1, "optic disc"),
+    "abdominal-ct": Offer("Abdominal CT", "abdominal-ct", 0, "liver"),
 }
 """By id."""
 

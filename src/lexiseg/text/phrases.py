@@ -31,12 +31,14 @@ class PhraseSet:
         wordings: at least one; their embeddings are averaged.
         negatives: phrases of what is not the target; may be empty.
         regions: of how many separate regions the target usually consists; 1 where nobody knows.
+        holes: whether the target has holes, that are not to be filled.
     """
 
     text: str
     wordings: tuple[str, ...]
     negatives: tuple[str, ...] = ()
     regions: int = 1
+    holes: bool = False
 
     def __post_init__(self) -> None:
         if not self.wordings:
@@ -105,6 +107,7 @@ def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | No
         wordings=unique,
         negatives=_unique((*negatives, *library.negatives), without=(cleaned, *unique)),
         regions=known.regions if known is not None else 1,
+        holes=known is not None and known.holes,
     )
 
 
@@ -159,6 +162,7 @@ class Target:
         negatives: phrases of what lies around the target and is not it.
         regions: of how many separate regions the target consists (lungs: two), for those who look for
             regions; a scan may show fewer.
+        holes: whether it is a ring or a net: holes in it are not part of it.
     """
 
     name: str
@@ -167,6 +171,7 @@ class Target:
     templates: tuple[str, ...] = ("{}",)
     negatives: tuple[str, ...] = ()
     regions: int = 1
+    holes: bool = False
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -291,7 +296,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _target(fields: dict[str, Any], file: Path) -> Target:
-    known = ("name", "synonyms", "variants", "templates", "negatives", "regions")
+    known = ("name", "synonyms", "variants", "templates", "negatives", "regions", "holes")
     _refuse_unknown(fields, known, file)
     name = fields.get("name")
     if not isinstance(name, str) or not phrase_key(name):
@@ -303,7 +308,10 @@ def _target(fields: dict[str, Any], file: Path) -> Target:
     regions = fields.get("regions", 1)
     if not isinstance(regions, int) or isinstance(regions, bool) or regions < 1:
         raise UsageError(f"phrase file {file.name}: regions is {regions!r}; expected a number, 1 or more")
-    return Target(name=name, regions=regions, **lists)
+    holes = fields.get("holes", False)
+    if not isinstance(holes, bool):
+        raise UsageError(f"phrase file {file.name}: holes is {holes!r}; expected true or false")
+    return Target(name=name, regions=regions, holes=holes, **lists)
 
 
 def _refuse_unknown(fields: dict[str, Any], known: tuple[str, ...], file: Path) -> None:
@@ -349,12 +357,14 @@ class PhraseEmbedding:
         positive: (E,) float32, unit length: the normalised mean of its wordings' unit embeddings.
         negatives: (M, E) float32, each of unit length; M may be 0.
         regions: of how many separate regions the target usually consists.
+        holes: see `Target`.
     """
 
     text: str
     positive: Tensor
     negatives: Tensor
     regions: int = 1
+    holes: bool = False
 
 
 def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[PhraseEmbedding, ...]:
@@ -385,5 +395,5 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
         mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
-        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions))
+        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes))
     return tuple(embedded)

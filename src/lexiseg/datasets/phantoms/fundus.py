@@ -169,7 +169,12 @@ def _photograph(draw: Draw, value: FloatArray, view: _View, field: FloatArray) -
     )
     blurred = gaussian_filter(value * lit, max(0.3, 0.002 * min(draw.shape)))
     grain = draw.uniform(0.004, 0.015) * draw.rng.standard_normal(draw.shape, dtype=np.float32)
-    return np.asarray(np.clip((blurred + grain) * field, 0, 1), np.float32)
+    return _coloured(np.asarray(np.clip((blurred + grain) * field, 0, 1), np.float32))
+
+
+def _coloured(light: FloatArray) -> FloatArray:
+    """Brightness (H, W) as the eye's colours (H, W, 3): red ground, darker vessels, a yellow disc."""
+    return np.stack([np.minimum(1.25 * light, 1), np.minimum(1.05 * light**1.5, 1), 0.9 * light**2.2], -1)
 
 
 def _caption(draw: Draw, words: dict[str, str]) -> str:
