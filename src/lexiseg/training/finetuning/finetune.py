@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from lexiseg.training.finetuning.parameters import add_adapters, choose_trainabl
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.finetuning.trainer import CHECKPOINT, Trainer
 from lexiseg.version import __version__
+
+logger = logging.getLogger(__name__)
 
 LOGS = "training"
 RECORD = "run.json"
@@ -117,6 +120,9 @@ def finetune(
     tell = progress or (lambda _: None)
     found = pairs if isinstance(pairs, PairSet) else read_pairs(pairs, min_caption=settings.min_caption)
     model = require_open_clip(load_encoder(encoder, device=str(fabric.device), precision="float32", progress=fetched))
+    if model.judges_words:
+        told = "the tuned encoder answers any phrase: which wordings %s was taught is not carried over"
+        logger.warning(told, encoder)
     data = training_data(
         found, model.input_size, settings,
         progress=lambda done, total: tell(FinetuneProgress("reading", done, total)),
