@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, ClassVar, cast
 
@@ -232,7 +232,9 @@ class TextPipeline(ABC):
         words = bundled_vocabulary() if named == "bundled" else None
         if not getattr(self.encoder, "judges_words", False):
             return words
-        return replace(words or Vocabulary(default_library()), hears=cast(Any, self.encoder).names)
+        # Asked again for every slice, and a sentence encoder takes milliseconds.
+        hears = lru_cache(maxsize=_PHRASES_KEPT)(cast(Any, self.encoder).names)
+        return replace(words or Vocabulary(default_library()), hears=hears)
 
     @cached_property
     def kinds(self) -> KindGate | None:
@@ -281,11 +283,11 @@ class TextPipeline(ABC):
 
     def _worded(self, text: str) -> PhraseSet:
         """A phrase's wordings; where the encoder judges words itself, the name of what the phrase names is enough."""
-        judged = getattr(self.encoder, "judges_words", False) and self.vocabulary is not None
-        named = self.vocabulary.concept(text) if judged and self.vocabulary is not None else None
-        if named is not None:
-            return replace(phrase_set(named), text=text, wordings=(named,))
-        return phrase_set(text, ensemble=self.preset["phrases"].ensemble and not judged)
+        words = self.vocabulary if getattr(self.encoder, "judges_words", False) else None
+        if words is None:
+            return phrase_set(text, ensemble=self.preset["phrases"].ensemble)
+        named = words.concept(text)
+        return phrase_set(text) if named is None else replace(phrase_set(named), text=text, wordings=(named,))
 
 
 def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:

@@ -192,14 +192,24 @@ class OpenClipEncoder:
         if not phrases or any(not phrase.strip() for phrase in phrases):
             raise BadPhrase(f"got {list(phrases)!r}, expected one phrase or more, none empty")
         tokens = self._tokens(list(phrases)).to(self._device)
+        if self._known is not None and self._known.places:
+            return self._at_their_places(phrases, self._sentences(tokens), self._known)
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = self._model.encode_text(tokens)
-        rows = nn.functional.normalize(features.float(), dim=-1)
-        if self._known is not None and self._known.places:
-            for k, named in enumerate(self._named(phrases, tokens)):
-                if named is not None and named in self._known.places:
-                    rows[k] = self._known.places[named].to(rows)
+        return _outside(nn.functional.normalize(features.float(), dim=-1))
+
+    def _at_their_places(self, phrases: Sequence[str], sentences: Tensor, known: KnownWordings) -> Tensor:
+        with torch.inference_mode():
+            rows = nn.functional.normalize(self._model.text.proj(sentences).float(), dim=-1)
+            for row, sentence, phrase in zip(rows, sentences, phrases, strict=True):
+                named = known.concept(sentence, phrase)
+                if named is not None and named in known.places:
+                    row.copy_(known.places[named])
         return _outside(rows)
+
+    def _sentences(self, tokens: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return sentences_of(self._model.text, tokens)
 
     @property
     def judges_words(self) -> bool:
@@ -213,14 +223,9 @@ class OpenClipEncoder:
         Raises:
             UnsupportedByModel: nobody knows what it was taught (`judges_words`).
         """
-        return self._named([phrase], self._tokens([phrase]).to(self._device))[0]
-
-    def _named(self, phrases: Sequence[str], tokens: Tensor) -> list[str | None]:
         if self._known is None:
             raise UnsupportedByModel(f"{self._name} does not say which wordings it was taught")
-        with torch.inference_mode():
-            sentences = sentences_of(self._model.text, tokens)
-        return [self._known.concept(each, phrase) for each, phrase in zip(sentences, phrases, strict=True)]
+        return self._known.concept(self._sentences(self._tokens([phrase]).to(self._device))[0], phrase)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings of the images, (B, E), unit length; no gradient, but for what `patched` brings in."""
