@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from torch.nn import functional
 
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.weights.int8 import SCALE, pack, unpack
-from lexiseg.text.phrases import phrase_key
 
 FILE = "known_wordings.safetensors"
 NEIGHBOURS = 5
@@ -95,7 +95,7 @@ class KnownWordings:
 
     def _of_the_side(self, named: str, phrase: str) -> str:
         """The concept of the side that a phrase says, if it says one."""
-        words = {*phrase_key(phrase).split()}
+        words = {*re.findall(r"[^\W_]+", phrase.casefold())}
         left, right = bool(words & _LEFT), bool(words & _RIGHT)
         if left == right:
             return named
