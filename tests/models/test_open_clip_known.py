@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,16 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from lexiseg.errors import BrokenWeights, UnsupportedByModel
-from lexiseg.models.encoders.open_clip_known import FILE, KnownWordings, pack_known, read_known, sentences_of
+from lexiseg.models.encoders.open_clip_known import (
+    CALIBRATION,
+    FILE,
+    KnownWordings,
+    pack_known,
+    read_known,
+    sentences_of,
+)
 from lexiseg.models.loading import load_encoder
+from lexiseg.text.phrases import embed_phrases, phrase_set
 
 WORDINGS = {"breast tumor": "breast tumor", "the lungs": "lungs", "left heart": ""}
 
@@ -116,3 +125,27 @@ def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path:
     assert torch.equal(after[:2], torch.eye(width)[:2])
     assert placed.names("mass of the left brain") is None
     torch.testing.assert_close(after[2], placed.encode_text(["mass of the left brain"])[0])
+
+
+class TestCalibration:
+    def test_a_phrase_has_the_line_of_what_it_names(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}")
+        encoder: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
+        lines = [encoder.calibration(text) for text in ("lungs", "the lungs", "mass of the left brain")]
+        assert lines == [(0.5, -2.0), (0.5, -2.0), (1.0, 0.0)]
+        (embedded,) = embed_phrases(encoder, [phrase_set("the lungs")])
+        assert embedded.calibration == (0.5, -2.0)
+
+    def test_without_the_file_log_odds_stay(self, folder: Path) -> None:
+        encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
+        assert encoder.calibration("the lungs") == (1.0, 0.0)
+
+    @pytest.mark.parametrize(
+        "text", ["lines: [1, 2]", "lines: {lungs: [0, 1]}", "lines: {lungs: [1, .nan]}", "[", "a: 1"]
+    )
+    def test_what_says_no_lines_is_refused(self, folder: Path, tmp_path: Path, text: str) -> None:
+        (tmp_path / FILE).write_bytes((folder / FILE).read_bytes())
+        (tmp_path / CALIBRATION).write_text(text)
+        with pytest.raises(BrokenWeights, match="does not say how maps are calibrated"):
+            read_known(tmp_path)

@@ -17,9 +17,13 @@ from torch import Tensor
 
 from lexiseg.errors import BadPhrase
 from lexiseg.models.weights.records import WeightsInfo
+from lexiseg.pipelines.base import StageTimer
+from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.results import dice
+from lexiseg.regions.threshold import find_components
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import Saliency
 from lexiseg.values.scans import Image, Scan
 
 SIZE = 64
@@ -366,3 +370,22 @@ class TestAnswer:
         scan.pixels.flags.writeable = False
         pipeline(regions={"method": "crf"})(scan, "red")
         np.testing.assert_array_equal(scan.pixels, before)
+
+
+class TestWeakPieces:
+    """A map that is sure of one square and less sure of another; `least_sure` drops the second."""
+
+    @pytest.mark.parametrize(("change", "kept"), [({}, 1), ({"regions": 7}, 2), ({"holes": True}, 2)])
+    def test_are_dropped_but_of_what_comes_in_many_pieces(self, change: dict[str, Any], kept: int) -> None:
+        made = pipeline(mask={"fusion": "region", "least_sure": 0.9})
+        strong, weak = (np.zeros((SIZE, SIZE), np.bool_) for _ in range(2))
+        strong[8:24, 8:24], weak[40:56, 40:56] = True, True
+        saliency = Saliency(
+            np.where(strong, 0.95, np.where(weak, 0.6, 0.01)).astype(np.float32), "red", 1.0, "dense", {"dense": 0.9}
+        )
+        (phrase,) = made.embed(["red"])
+        plane = Image(pixels=np.zeros((SIZE, SIZE), np.float32), id="scan").planes()[0]
+        timer = StageTimer()
+        draft = made._draft(plane, saliency, dataclasses.replace(phrase, **change), timer)
+        drawn = made._draw(plane, draft, CachedSegmenter(FakeSegmenter()), timer)
+        assert len(find_components(drawn.estimate.mask)) == kept

@@ -140,3 +140,17 @@ class TestErrors:
     def test_saliency_of_another_shape(self, three):
         with pytest.raises(ValueError, match=r"\(3, 3\)"):
             find_components(three, np.zeros((3, 3), np.float32))
+
+
+class TestLeastSure:
+    def test_pieces_far_less_sure_than_the_surest_go(self) -> None:
+        mask, saliency = np.zeros((8, 16), np.bool_), np.zeros((8, 16), np.float32)
+        for columns, value in ((slice(0, 3), 0.9), (slice(5, 8), 0.7), (slice(10, 16), 0.4)):
+            mask[2:6, columns], saliency[2:6, columns] = True, value
+        kept = clean_mask(mask, saliency, least_sure=0.7)
+        assert kept[3].tolist() == [*[True] * 3, False, False, *[True] * 3, *[False] * 8]
+        assert not clean_mask(np.zeros_like(mask), saliency, least_sure=0.7).any()
+
+    def test_needs_the_saliency(self) -> None:
+        with pytest.raises(UsageError, match="needs the saliency"):
+            clean_mask(np.ones((2, 2), np.bool_), least_sure=0.5)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from fake_saliency_encoder import ColourEncoder, FakeEncoder
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.dense import DenseSimilarity, interleave, shift_offsets, shifted_views
-from lexiseg.text.phrases import PhraseSet
+from lexiseg.text.phrases import PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
 
 RED = PhraseSet("red", ("red",), ("blue",))
@@ -157,3 +159,11 @@ def test_logits_are_the_cosines(encoder: FakeEncoder, phrases: list[PhraseSet]) 
 def test_bad_settings(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         DenseSimilarity(**settings)  # type: ignore[arg-type]
+
+
+def test_log_odds_go_through_the_phrases_line() -> None:
+    image = np.full((64, 64, 3), (0.6, 0.0, 0.8), np.float32)
+    encoder = ColourEncoder(scale=20, bias=-10)
+    (phrase,) = embed_phrases(encoder, [RED])
+    (found,) = DenseSimilarity().explain(encoder, image, [replace(phrase, calibration=(0.5, -1.0))])
+    np.testing.assert_allclose(found.map, 1 / (1 + np.exp(-(0.5 * (20 * 0.6 - 10) - 1))), rtol=1e-4)

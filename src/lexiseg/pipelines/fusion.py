@@ -177,7 +177,7 @@ def segment_best(
         Which of the choices it was, the first of equal ones, and what was drawn with it.
     """
     if settings.fusion == "region":
-        return 0, MaskEstimate(_clean(region.mask, settings), 1.0, region.probability)
+        return 0, MaskEstimate(_clean(region.mask, region.probability, settings), 1.0, region.probability)
     if isinstance(segmenter, CachedSegmenter):
         asked = [query for queries, _ in choices for views in queries for query in views]
         plain = [
@@ -201,7 +201,7 @@ def segment_best(
 def clean_answer(probability: FloatArray, settings: MaskSettings) -> BoolArray:
     """The mask that the settings cut from a probability."""
     mask = best_by_expected_dice(probability) if settings.binarize == "expected-dice" else probability > 0.5
-    return _clean(mask, settings)
+    return _clean(mask, probability, settings)
 
 
 def _outline(
@@ -261,5 +261,11 @@ def _overlap(candidate: BoolArray, region: BoolArray) -> float:
     return 2 * float((candidate & region).sum()) / max(1.0, float(candidate.sum() + region.sum()))
 
 
-def _clean(mask: BoolArray, settings: MaskSettings) -> BoolArray:
-    return clean_mask(mask, min_area=settings.min_area, fill_holes=settings.fill_holes)
+def _clean(mask: BoolArray, probability: FloatArray, settings: MaskSettings) -> BoolArray:
+    return clean_mask(
+        mask,
+        probability,
+        min_area=settings.min_area,
+        fill_holes=settings.fill_holes,
+        least_sure=settings.least_sure,
+    )

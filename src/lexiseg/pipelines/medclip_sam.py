@@ -23,6 +23,9 @@ from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.overlap import soft_dice
 from lexiseg.values.scans import Plane
 
+_FEW = 2
+"""Of so many pieces a target may miss none that is weaker than the others by chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
@@ -131,8 +134,11 @@ class MedclipSam(TextPipeline):
         presence = presence_score(saliency.evidence, settings=self._presence)
         if self.threshold is not None and presence < self.threshold:
             choices = []
-        # A box asks a segmenter for what fills it, so of a ring or a net the map alone tells.
-        mask = replace(self._mask, fusion="region", fill_holes=False) if phrase.holes else self._mask
+        mask = self._mask
+        if phrase.holes:  # a box asks a segmenter for what fills it, so of a ring or a net the map alone tells
+            mask = replace(mask, fusion="region", fill_holes=False)
+        if phrase.holes or phrase.regions > _FEW:
+            mask = replace(mask, least_sure=0.0)
         return _Draft(saliency, region, presence, choices, mask)
 
     def _draw(self, plane: Plane, draft: _Draft, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:

@@ -55,6 +55,8 @@ class MaskSettings:
         multimask: three candidates for each prompt, of which the one is taken that overlaps the region most
             (by Dice); else the segmenter's single answer.
         min_area: pieces smaller than this fraction of the scan are dropped.
+        least_sure: pieces whose mean probability is below this share of the surest piece's are dropped, 0 to 1; not of
+            targets that come in more than two pieces (teeth, nuclei).
         fill_holes: whether holes are filled.
 
     Raises:
@@ -67,6 +69,7 @@ class MaskSettings:
     crop_scale: float | tuple[float, ...] = 0.0
     multimask: bool = False
     min_area: float = 0.0
+    least_sure: float = 0.0
     fill_holes: bool = False
 
     def __post_init__(self) -> None:
@@ -80,8 +83,9 @@ class MaskSettings:
             raise UsageError(f"mask: segmenter_weight is {weight}; expected a share, 0 to 1, or by-size")
         if self.binarize not in ("half", "expected-dice"):
             raise UsageError(f"mask: binarize is {self.binarize!r}; expected half or expected-dice")
-        if not 0 <= self.min_area <= 1:
-            raise UsageError(f"mask: min_area is {self.min_area}; expected a fraction of the scan, 0 to 1")
+        for name in ("min_area", "least_sure"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"mask: {name} is {getattr(self, name)}; expected a fraction, 0 to 1")
         if not self.windows or not all(isinstance(c, (int, float)) and (c == 0 or 1 <= c <= 100) for c in self.windows):
             raise UsageError(
                 f"mask: crop_scale is {self.crop_scale}; expected 0, or the window's side in boxes, 1 to 100, or "

@@ -189,11 +189,13 @@ def clean_mask(
     min_area: float = 0.0,
     order: Order = "area",
     fill_holes: bool = False,
+    least_sure: float = 0.0,
 ) -> BoolArray:
     """A mask without its small pieces and, where asked, without holes: for regions and for final masks alike.
 
     Holes are filled first, so that a ring counts with all that it encloses.  Options as in
-    `find_components`, which also says what is raised.
+    `find_components`, which also says what is raised; with `least_sure` above 0, pieces whose mean saliency is below
+    this share of the highest are dropped too.
 
     Returns:
         bool (H, W), a new array.
@@ -203,7 +205,13 @@ def clean_mask(
     if fill_holes:
         mask = ndimage.binary_fill_holes(mask)
     cleaned = np.zeros(mask.shape, np.bool_)
-    for component in find_components(mask, saliency, keep=keep, min_area=min_area, order=order):
+    pieces = find_components(mask, saliency, keep=keep, min_area=min_area, order=order)
+    if least_sure and saliency is None:
+        raise UsageError("least_sure needs the saliency map, and none was given")
+    least = least_sure * max(piece.saliency for piece in pieces) if least_sure and pieces else -np.inf
+    for component in pieces:
+        if component.saliency < least:
+            continue
         x0, y0, x1, y1 = component.box
         cleaned[y0:y1, x0:x1] |= component.mask
     return cleaned

@@ -73,8 +73,9 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
     r"""Cosine between each position's projected feature :math:`f_{ij}` and the phrase :math:`t` (as in
     MaskCLIP, Zhou et al., ECCV 2022), made a saliency by one of
 
-    - ``sigmoid``: :math:`\sigma(s f_{ij}^\top t + b)`, the probability that a tower trained with a sigmoid at
-      each position gives;
+    - ``sigmoid``: :math:`\sigma(\alpha (s f_{ij}^\top t + b) + \beta)`, the probability that a tower trained with
+      a sigmoid at each position gives, with :math:`\alpha` and :math:`\beta` of the phrase's calibration (1 and 0
+      where the encoder has none);
     - ``softmax``: :math:`\exp(s f^\top t) / (\exp(s f^\top t) + \sum_j \exp(s f^\top n_j))`, the phrase's
       share against its negative phrases :math:`n_j`;
     - ``minmax``: the cosine stretched to [0, 1] over the scan.  It always marks something: absence is lost;
@@ -118,8 +119,12 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         return Raw(torch.stack(maps), whole.detach().float(), "dense")
 
     def activate(self, encoder: Encoder, raw: Tensor, phrase: PhraseEmbedding) -> Tensor:
-        """Log-odds to a probability; or the stretch."""
-        if self._kind(encoder, phrase) != "minmax":
+        """Log-odds to a probability, by the phrase's calibration where the encoder has one; or the stretch."""
+        kind = self._kind(encoder, phrase)
+        if kind == "sigmoid":
+            slope, offset = phrase.calibration
+            return torch.sigmoid(raw * slope + offset)
+        if kind == "softmax":
             return torch.sigmoid(raw)
         return stretch(raw[None])[0]
 

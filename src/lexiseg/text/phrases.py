@@ -358,6 +358,7 @@ class PhraseEmbedding:
         negatives: (M, E) float32, each of unit length; M may be 0.
         regions: of how many separate regions the target usually consists.
         holes: see `Target`.
+        calibration: slope and offset that make an encoder's log-odds of it those of a calibrated probability.
     """
 
     text: str
@@ -365,6 +366,7 @@ class PhraseEmbedding:
     negatives: Tensor
     regions: int = 1
     holes: bool = False
+    calibration: tuple[float, float] = (1.0, 0.0)
 
 
 def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[PhraseEmbedding, ...]:
@@ -390,10 +392,12 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
     table = encoder.encode_text(tuple(rows)).detach().float()
     table = table / table.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
+    calibration = getattr(encoder, "calibration", None)
     embedded = []
     for phrase in phrases:
         mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
-        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes))
+        line = calibration(phrase.wordings[0]) if calibration is not None else (1.0, 0.0)
+        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes, line))
     return tuple(embedded)

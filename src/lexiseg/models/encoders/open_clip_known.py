@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
@@ -24,11 +25,16 @@ from lexiseg.errors import BrokenWeights
 from lexiseg.models.weights.int8 import SCALE, pack, unpack
 
 FILE = "known_wordings.safetensors"
+CALIBRATION = "calibration.yaml"
+"""Beside it, of an encoder whose maps were held against true masks."""
 NEIGHBOURS = 5
 SOFTNESS = 0.1
 """tau of the neighbours' votes."""
 SAME = 0.995
 """A cosine from which a phrase is the wording itself, in 8 bits, and no other may vote."""
+Line = tuple[float, float]
+"""Slope and offset."""
+AS_IT_IS: Line = (1.0, 0.0)
 _LEFT = frozenset({"left", "lt", "sinister", "sinistra", "sinistrum"})
 _RIGHT = frozenset({"right", "rt", "dexter", "dextra", "dextrum"})
 
@@ -53,6 +59,8 @@ class KnownWordings:
         least: t, -1 to 1.
         sides: one side's concept -> that of the pair, as "left lung" -> "lungs".
         places: concept, or "" -> float32 (E,), unit length: where it lies among embeddings of images.
+        lines: concept -> slope and offset that make a position's log-odds of it those of a calibrated probability
+            (Platt, "Probabilistic outputs for support vector machines", 1999).
 
     Raises:
         ValueError: there is none, or not one concept for each.
@@ -72,6 +80,7 @@ class KnownWordings:
     least: float
     sides: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Tensor] = field(default_factory=dict)
+    lines: Mapping[str, Line] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.concepts or self.sentences.ndim != 2 or len(self.sentences) != len(self.concepts):
@@ -130,12 +139,34 @@ def read_known(folder: Path) -> KnownWordings | None:
             float(about["least"]),
             sides=json.loads(about["sides"]),
             places=dict(zip(json.loads(about["placed"]), rows, strict=True)),
+            lines=_read_lines(folder / CALIBRATION),
         )
     except (SafetensorError, OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise BrokenWeights(
             f"{path} holds no known wordings ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
             "expected sentences, concepts and a threshold"
         ) from error
+
+
+def _read_lines(path: Path) -> dict[str, Line]:
+    """What a folder says of its maps' calibration, by concept; nothing where it says nothing.
+
+    Raises:
+        BrokenWeights: the file is there but cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["lines"]
+        lines = {name: (float(slope), float(offset)) for name, (slope, offset) in listed.items()}
+        if not all(slope > 0 and math.isfinite(slope) and math.isfinite(offset) for slope, offset in lines.values()):
+            raise ValueError("a slope that is not above 0, or no number")
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise BrokenWeights(
+            f"{path} does not say how maps are calibrated ({why}); expected lines: slope and offset of each concept"
+        ) from error
+    return lines
 
 
 def sentences_of(text_tower: Any, tokens: Tensor) -> Tensor:

@@ -63,7 +63,9 @@ def program_of(folder: Path) -> tuple[nn.Module, Tensor]:
     encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
     ensemble = load_preset(folder)["phrases"].ensemble
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=ensemble) for name in config.names])
-    towers = PhraseTowers(encoder, torch.stack([each.positive for each in phrases]))
+    towers = PhraseTowers(
+        encoder, torch.stack([each.positive for each in phrases]), lines=[each.calibration for each in phrases]
+    )
     program = TowersProgram(towers, mean=float(encoder.mean.mean()), deviation=float(encoder.deviation.mean()))
     return program.eval(), torch.rand(1, 3, config.size, config.size)
 

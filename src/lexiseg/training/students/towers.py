@@ -37,6 +37,7 @@ class PhraseTowers(nn.Module):
     Args:
         encoder: bundled, or tuned from it.
         phrases: float32 (K, E), unit vectors.
+        lines: their calibrations, a slope and an offset each; left out, log-odds of positions are as they come.
         part: one of `PARTS`.
 
     Raises:
@@ -45,8 +46,16 @@ class PhraseTowers(nn.Module):
 
     shares: Tensor
     phrases: Tensor
+    lines: Tensor
 
-    def __init__(self, encoder: Encoder, phrases: Tensor, *, part: str = "projections") -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        phrases: Tensor,
+        *,
+        lines: Sequence[tuple[float, float]] | None = None,
+        part: str = "projections",
+    ) -> None:
         super().__init__()
         model = encoder.model if isinstance(encoder, OpenClipEncoder) else None
         trunk = getattr(getattr(model, "visual", None), "trunk", None)
@@ -57,6 +66,8 @@ class PhraseTowers(nn.Module):
         shares = trunk.shares if isinstance(trunk, EnsembleTower) else torch.ones(1)
         self.register_buffer("shares", shares.detach().clone(), persistent=False)
         self.register_buffer("phrases", phrases.detach().clone().to(shares.device), persistent=False)
+        calibrations = torch.tensor(lines or [(1.0, 0.0)] * len(phrases))
+        self.register_buffer("lines", calibrations.T[..., None, None].to(shares.device), persistent=False)
         self.scale, self.bias = encoder.logit_scale, encoder.logit_bias
         names = [name for name, _ in self.towers.named_parameters()]
         self.learning = tuple(
@@ -89,7 +100,8 @@ class PhraseTowers(nn.Module):
             features = tower.forward_features(images)
             dense, whole = features.permute(0, 2, 3, 1), features.mean((2, 3))
             found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T for each in (dense, whole)]
-            maps.append((self.scale * found[0] / share.sqrt() + self.bias).permute(0, 3, 1, 2))
+            log_odds = (self.scale * found[0] / share.sqrt() + self.bias).permute(0, 3, 1, 2)
+            maps.append(log_odds * self.lines[0] + self.lines[1])
             wholes.append(self.scale * found[1] / share.sqrt() + self.bias)
         return torch.stack(maps), torch.stack(wholes)
 

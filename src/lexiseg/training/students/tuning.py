@@ -131,7 +131,12 @@ def tune(
         levels=preset["look"] if preset.pipeline == "medclip-sam" else LookSettings(),
     )
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=preset["phrases"].ensemble) for name in labels.names])
-    network = PhraseTowers(encoder, torch.stack([each.positive for each in phrases]), part=settings.part)
+    network = PhraseTowers(
+        encoder,
+        torch.stack([each.positive for each in phrases]),
+        lines=[each.calibration for each in phrases],
+        part=settings.part,
+    )
     pool = load_pool(labels, look, progress=lambda done, total: tell("reading", done, total, math.nan, math.nan))
     trainer = TowersTrainer(
         network,
