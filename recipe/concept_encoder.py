@@ -2,7 +2,8 @@
 
 Every concept has a place in the embedding space, learnt along with the tower.  Each position of a scan, and the
 whole of it, answers every concept of every kind of scan at each step, so that what belongs to another kind is
-denied as often as what is there is found.  Words come afterwards: `recipe.text` brings phrases to the places.
+denied as often as what is there is found.  Words come afterwards: `recipe.words_to_places` brings phrases to the
+places.
 """
 
 from __future__ import annotations

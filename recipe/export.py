@@ -64,7 +64,7 @@ def export_encoder(model: nn.Module, settings: Mapping[str, Any], folder: Path) 
 
 
 CONCEPTS = "concepts.safetensors"
-"""A trained image tower with the places of its concepts, float32: what `recipe.text` brings phrases to."""
+"""A trained image tower with the places of its concepts, float32: what `recipe.words_to_places` brings phrases to."""
 
 
 def export_concepts(model: Any, settings: Mapping[str, Any], folder: Path) -> None:

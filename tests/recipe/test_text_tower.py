@@ -1,4 +1,4 @@
-"""A new text tower for frozen image towers: what it learns, and the folder that it is written to."""
+"""The parts of a text tower that reads English: sentences, the projection and its bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -18,11 +17,9 @@ from lexiseg.models.encoders.open_clip_folder import build_tokenizer
 from lexiseg.models.families import ModelFiles
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE
-from lexiseg.models.weights.records import sha256_of
 from recipe.encoder import open_clip_config
 from recipe.export import export_encoder
 from recipe.text import (
-    WEIGHTS,
     TextSettings,
     build_tower,
     check_minilm,
@@ -31,10 +28,9 @@ from recipe.text import (
     sentence_embeddings,
     small_text,
     text_config,
-    train,
     write_text_tower_files,
 )
-from recipe.wordings.phrases import NOTHING, PhraseSettings
+from recipe.wordings.phrases import NOTHING
 from tests.helpers.checkpoints import make_bert_config
 
 OLD: dict[str, Any] = {
@@ -43,7 +39,6 @@ OLD: dict[str, Any] = {
     "text": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }  # fmt: skip
 SETTINGS = TextSettings(context_length=16, steps=3, batch=8)
-FEW = PhraseSettings(frames=1, denials=0, typos=0, drawn=10)
 
 
 def tokenizer_of(folder: Path) -> Any:
@@ -74,51 +69,6 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def new(old: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("new")
-    train(old, minilm, folder, settings=SETTINGS, phrase_settings=FEW, seed=0)
-    return folder
-
-
-class TestFolder:
-    def test_the_image_part_is_the_old_one_byte_for_byte(self, old: Path, new: Path) -> None:
-        with safe_open(old / WEIGHTS, framework="pt") as before, safe_open(new / WEIGHTS, framework="pt") as after:
-            kept = [n for n in before.keys() if n.startswith(("visual.", "logit_"))]  # noqa: SIM118
-            assert kept
-            assert {n for n in after.keys() if not n.startswith("text.")} == set(kept)  # noqa: SIM118
-            for name in kept:
-                assert before.get_tensor(name).dtype == after.get_tensor(name).dtype
-                assert before.get_tensor(name).equal(after.get_tensor(name))
-
-    def test_it_loads_by_the_ordinary_path_and_sees_as_before(self, old: Path, new: Path) -> None:
-        before, after = (load_encoder(str(folder), device="cpu", precision="float32") for folder in (old, new))
-        pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-        assert before.encode_image(pixels).equal(after.encode_image(pixels))
-        assert (before.logit_scale, before.logit_bias) == (after.logit_scale, after.logit_bias)
-
-    def test_it_reads_as_the_trained_tower(self, minilm: Path, new: Path) -> None:
-        encoder: Any = load_encoder(str(new), device="cpu", precision="float32")
-        config = text_config({"model_cfg": {"embed_dim": 24}}, context_length=16)
-        tower = build_tower(new, minilm, config)
-        phrases = ["breast tumor", "head", "the left lung of a fetal mass"]
-        sentences = sentence_embeddings(tower, tokenizer_of(new)(phrases))
-        text = encoder.model.text
-        torch.testing.assert_close(sentences, sentence_embeddings(text, encoder.tokenizer(phrases)))
-        expected = functional.normalize(text.proj(sentences), dim=1)
-        torch.testing.assert_close(encoder.encode_text(phrases), expected)
-
-    def test_large_arrays_are_whole_numbers(self, new: Path) -> None:
-        with safe_open(new / WEIGHTS, framework="pt") as stored:
-            words = "text.transformer.embeddings.word_embeddings.weight"
-            assert stored.get_tensor(words).dtype == torch.uint8  # two numbers to a byte
-            assert stored.get_tensor(words + SCALE).shape == (1000,)
-
-    def test_two_runs_end_in_the_same_bytes(self, old: Path, minilm: Path, new: Path, tmp_path: Path) -> None:
-        train(old, minilm, tmp_path, settings=SETTINGS, phrase_settings=FEW, seed=0)
-        assert sha256_of(tmp_path / WEIGHTS) == sha256_of(new / WEIGHTS)
-
-
 class TestSentences:
     def test_the_order_stays_and_padding_does_not_matter(self, minilm: Path, tmp_path: Path) -> None:
         write_text_tower_files(minilm, tmp_path)
@@ -146,6 +96,13 @@ class TestSentences:
         back = state["weight"].float() * state["weight" + SCALE][:, None]
         assert ((back - layer.weight).abs() <= state["weight" + SCALE][:, None] * 0.5001).all()
         assert state["bias"].dtype == torch.float16
+
+    def test_the_table_of_tokens_is_in_four_bits(self) -> None:
+        torch.manual_seed(0)
+        tower = nn.ModuleDict({"word_embeddings": nn.Embedding(1000, 64)})
+        state = small_text(tower)
+        assert state["word_embeddings.weight"].dtype == torch.uint8  # two numbers to a byte
+        assert state["word_embeddings.weight" + SCALE].shape == (1000,)
 
 
 class TestLearning:
