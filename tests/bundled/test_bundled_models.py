@@ -11,10 +11,12 @@ import pytest
 
 import lexiseg
 from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.errors import UsageError
 from lexiseg.models.loading import load_encoder, load_segmenter
 from lexiseg.models.weights.records import bundled_folder
 from lexiseg.models.weights.status import check_model
 from lexiseg.pipelines.results import dice
+from lexiseg.runs.segment import seen_by, with_threshold
 from lexiseg.saliency.selftest import selftest
 from lexiseg.saliency.settings import method_class
 
@@ -99,6 +101,26 @@ class TestPhantoms:
     def test_every_saliency_method_sees_something(self, method: str) -> None:
         settings = {"k": 16} if method == "gscorecam" else {}
         selftest(load_encoder("bundled", device="cpu"), method_class(method)(**settings))
+
+
+class TestThresholds:
+    WANTED = "auto:sensitivity=0.95"
+
+    @pytest.mark.parametrize(
+        ("phrase", "target"),
+        [("lump in my breast", "breast tumor"), ("blood highway from the heart", "aorta"), ("the lungs", "lungs")],
+    )
+    def test_wordings_that_nobody_taught_have_the_targets(
+        self, segment: lexiseg.TextSegmenter, phrase: str, target: str
+    ) -> None:
+        seen = seen_by("bundled", self.WANTED)
+        made = with_threshold(segment.pipeline, [phrase], seen, self.WANTED)
+        assert made.threshold == seen[target].threshold("sensitivity", 0.95)
+
+    @pytest.mark.parametrize("phrase", ["zorblax", "no breast tumor"])
+    def test_what_is_unknown_has_none(self, segment: lexiseg.TextSegmenter, phrase: str) -> None:
+        with pytest.raises(UsageError, match=f"is not known for '{phrase}': no scan of it was kept back"):
+            with_threshold(segment.pipeline, [phrase], seen_by("bundled", self.WANTED), self.WANTED)
 
 
 @pytest.mark.shared

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ from torch import Tensor
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.preset import Preset
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.segment import RunRequest, segment_files, with_threshold
+from lexiseg.runs.segment import RunRequest, segment_files, wanted_threshold, with_threshold
 from lexiseg.runs.table import read_results
+from lexiseg.saliency.thresholds import Seen
 from lexiseg.values.scans import Image
 
 PRESET = preset_of(
@@ -213,45 +216,78 @@ class TestKindsOfScan:
 
 
 class TestThresholds:
-    """`--threshold auto:...` is a number before any model is loaded."""
+    """`--threshold auto:...` is the number of the target that the loaded encoder reads a phrase as."""
+
+    SEEN: ClassVar = {"heart": Seen(present=(0.4, 0.6, 0.8, 0.9), absent=(0.1, 0.2))}
 
     @pytest.fixture
     def encoder(self, tmp_path: Path) -> Path:
         folder = tmp_path / "encoder"
         folder.mkdir()
-        record = {"targets": {"lungs": {"present": [0.4, 0.6, 0.8, 0.9], "absent": [0.1, 0.2]}}}
-        (folder / "presence.yaml").write_text(json.dumps(record))
+        record = {name: {"present": seen.present, "absent": seen.absent} for name, seen in self.SEEN.items()}
+        (folder / "presence.yaml").write_text(json.dumps({"targets": record}))
         return folder
 
+    @pytest.fixture
+    def loaded(self, monkeypatch: pytest.MonkeyPatch) -> list[Preset]:
+        """The presets that a model was loaded for."""
+        found: list[Preset] = []
+
+        def load(preset: Preset, **_: Any) -> MedclipSam:
+            found.append(preset)
+            own = PRESET.override(presence={"global_weight": preset["presence"].global_weight})
+            return MedclipSam(own, Listening("bundled"), FakeSegmenter())
+
+        monkeypatch.setattr("lexiseg.pipelines.loading.load", load)
+        return found
+
     def request(self, encoder: Path, threshold: object, *phrases: str) -> RunRequest:
-        changes = {"encoder": str(encoder), "presence": {"threshold": threshold, "global_weight": 0.5}}
+        changes = {"encoder": str(encoder), "presence": {"threshold": threshold, "global_weight": 0.25}}
         return RunRequest(out=encoder / "out", inputs=[encoder], phrases=phrases, changes=changes)
 
-    def test_a_wanted_share_becomes_a_number(self, encoder: Path) -> None:
-        made = with_threshold(self.request(encoder, "auto:sensitivity=0.75", "lung fields"))
-        assert made["presence"] == {"threshold": 0.6, "global_weight": 0.5}
+    @pytest.mark.parametrize("phrase", ["heart", "ticker"])
+    def test_a_run_has_the_targets_however_it_is_worded(
+        self, encoder: Path, loaded: list[Preset], scan: Image, phrase: str
+    ) -> None:
+        Pillow.fromarray((scan.pixels * 255).astype(np.uint8)).save(encoder / "a.png")
+        segment_files(self.request(encoder, "auto:sensitivity=0.75", phrase))
+        made = json.loads((encoder / "out" / "run.json").read_text())["preset"]["presence"]
+        assert (made["threshold"], made["global_weight"]) == (0.6, 0.25)
+        assert len(loaded) == 1
+
+    @pytest.mark.parametrize("phrase", ["krontium", "gut", "no heart", "lungs"])
+    def test_what_has_none_is_told_in_one_line(self, encoder: Path, loaded: list[Preset], phrase: str) -> None:
+        segment = MedclipSam(PRESET, Listening("bundled"), FakeSegmenter())
+        with pytest.raises(UsageError, match=rf"is not known for '{phrase}'.*these there were: heart\); give a number"):
+            with_threshold(segment, [phrase], self.SEEN, "auto:sensitivity=0.9")
+
+    def test_words_decide_where_the_encoder_hears_nothing(self) -> None:
+        segment = pipeline("hf-hub:org/model")
+        made = with_threshold(segment, ["the heart"], self.SEEN, "auto:sensitivity=1")
+        assert made.threshold == 0.4 and segment.threshold == 0.5
+        assert (made.encoder, made.segmenter) == (segment.encoder, segment.segmenter)
 
     def test_a_number_stays(self, encoder: Path) -> None:
-        assert with_threshold(self.request(encoder, 0.25, "lungs"))["presence"]["threshold"] == 0.25
-        assert with_threshold(RunRequest(out=encoder)) == {}
+        request = self.request(encoder, 0.25, "heart")
+        assert wanted_threshold(request) == (request.changes, None)
+        assert wanted_threshold(RunRequest(out=encoder)) == ({}, None)
 
     @pytest.mark.parametrize(
         ("threshold", "phrases", "told"),
         [
-            ("high", ["lungs"], "threshold is 'high'; expected 0 to 1, auto:sensitivity=X"),
-            ("auto:sensitivity=0.9", ["heart"], "is not known for 'heart'"),
-            ("auto:sensitivity=0.9", ["krontium"], "is not known for 'krontium'"),
+            ("high", ["heart"], "threshold is 'high'; expected 0 to 1, auto:sensitivity=X"),
             ("auto:sensitivity=0.9", [], "needs --text"),
         ],
     )
-    def test_what_cannot_be_is_told_before_anything_else(
-        self, encoder: Path, threshold: str, phrases: list[str], told: str
+    def test_what_cannot_be_read_is_told_before_anything_else(
+        self, encoder: Path, loaded: list[Preset], threshold: str, phrases: list[str], told: str
     ) -> None:
         with pytest.raises(UsageError, match=told):
             segment_files(self.request(encoder, threshold, *phrases))
-        assert not (encoder / "out").exists()
+        assert not loaded and not (encoder / "out").exists()
 
-    def test_an_encoder_without_a_record_has_none(self, encoder: Path) -> None:
+    def test_an_encoder_without_a_record_has_none(self, encoder: Path, loaded: list[Preset]) -> None:
         (encoder / "presence.yaml").unlink()
-        with pytest.raises(UsageError, match="of these there were: none"):
-            with_threshold(self.request(encoder, "auto:specificity=0.9", "lungs"))
+        with pytest.raises(UsageError, match="carries no record of scans that were kept back; give a number"):
+            segment_files(self.request(encoder, "auto:specificity=0.9", "heart"))
+        assert not loaded and not (encoder / "out").exists()

@@ -61,10 +61,6 @@ class TestCommon:
         with pytest.raises(UsageError, match=r"is not known for .moon rock..*liver, lungs.*give a number"):
             common_threshold(SEEN, {"moon rock": target}, "auto:sensitivity=0.9")
 
-    def test_without_a_phrase_there_is_none(self) -> None:
-        with pytest.raises(UsageError, match="needs --text"):
-            common_threshold(SEEN, {}, "auto:sensitivity=0.9")
-
 
 class TestFile:
     def test_it_is_read(self, tmp_path: Path) -> None:

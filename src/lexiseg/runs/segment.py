@@ -17,13 +17,14 @@ from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
-from lexiseg.saliency.thresholds import common_threshold, read_seen
+from lexiseg.saliency.thresholds import Seen, common_threshold, parse_wanted, read_seen
 from lexiseg.settings import check_precision
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 
 if TYPE_CHECKING:
     from lexiseg.io.dicom.pseudonyms import Pseudonyms
+    from lexiseg.pipelines.base import TextPipeline
     from lexiseg.pipelines.results import Result
     from lexiseg.runs.batch import Observe
     from lexiseg.values.scans import Planes, Scan
@@ -209,24 +210,63 @@ class RunRequest:
     reading: SourceOptions = field(default_factory=SourceOptions)
 
 
-def with_threshold(request: RunRequest) -> dict[str, Any]:
-    """The request's changes with a number in the place of "auto:sensitivity=X" or "auto:specificity=X".
+def wanted_threshold(request: RunRequest) -> tuple[dict[str, Any], str | None]:
+    """The request's changes without a threshold such as "auto:sensitivity=0.95", and that; None where there is none.
 
     Raises:
-        UsageError: nothing is known of a phrase, or several phrases need thresholds of their own.
-        UnknownModel: there is no such encoder.
+        UsageError: the threshold cannot be read, or there is no phrase that it could be for.
     """
     changes = dict(request.changes)
     presence = dict(changes.get("presence", {}))
     wanted = presence.get("threshold")
     if not isinstance(wanted, str):
-        return changes
-    encoder = parse_reference(changes.get("encoder") or load_preset(request.preset).encoder, "encoder")
-    words = bundled_vocabulary()
-    targets = {text: words.concept(text) for text in map(check_phrase, request.phrases)}
-    seen = read_seen(encoder.path) if encoder.path is not None else {}
-    presence["threshold"] = common_threshold(seen, targets, wanted)
-    return {**changes, "presence": presence}
+        return changes, None
+    parse_wanted(wanted)
+    if not request.phrases:
+        raise UsageError(f"--threshold {wanted} needs --text: every target has a threshold of its own")
+    del presence["threshold"]
+    return {**changes, "presence": presence}, wanted
+
+
+def seen_by(encoder: str, wanted: str) -> Mapping[str, Seen]:
+    """What the encoder said of scans that were kept back, by target; no model is loaded for that.
+
+    Args:
+        encoder: as a preset names it.
+        wanted: as for `parse_wanted`, for the message.
+
+    Raises:
+        UsageError: it carries no such record.
+        UnknownModel: there is no such encoder.
+    """
+    folder = parse_reference(encoder, "encoder").path
+    seen = read_seen(folder) if folder is not None else {}
+    if not seen:
+        raise UsageError(
+            f"--threshold {wanted} is not known for the encoder {encoder!r}: it carries no record of scans that were "
+            "kept back; give a number"
+        )
+    return seen
+
+
+def with_threshold(
+    pipeline: TextPipeline, phrases: Sequence[str], seen: Mapping[str, Seen], wanted: str
+) -> TextPipeline:
+    """The pipeline with the threshold of the target that it reads the phrases as; its models are shared.
+
+    Args:
+        pipeline: from `lexiseg.load`.
+        phrases: that will be asked, at least one.
+        seen: see `seen_by`.
+        wanted: as for `parse_wanted`.
+
+    Raises:
+        UsageError: nothing is known of a phrase, or several phrases need thresholds of their own.
+    """
+    words = pipeline.vocabulary or bundled_vocabulary()
+    threshold = common_threshold(seen, {text: words.concept(text) for text in phrases}, wanted)
+    changed = pipeline.preset.override(presence={"threshold": threshold})
+    return type(pipeline)(changed, pipeline.encoder, pipeline.segmenter)
 
 
 def segment_files(
@@ -238,8 +278,8 @@ def segment_files(
 ) -> RunSummary:
     """Segment files into a folder; see `run_batch` for what is written.
 
-    All that can be wrong with the request is told before a model is loaded, and before an earlier run's
-    results are touched.
+    All that can be wrong with the request is told before an earlier run's results are touched, and before a model is
+    loaded, but that a phrase has no threshold of what was wanted: only the loaded encoder hears what it names.
 
     Args:
         request: see `RunRequest`.
@@ -251,7 +291,9 @@ def segment_files(
         UsageError: the request cannot be done as it is.
         LexisegError: the models cannot be had, or the results not be written.
     """
-    preset = load_preset(request.preset, **with_threshold(request))
+    changes, wanted = wanted_threshold(request)
+    preset = load_preset(request.preset, **changes)
+    seen = {} if wanted is None else seen_by(preset.encoder, wanted)
     if request.batch is not None:
         preset = preset.at_once(request.batch)
     check_tuning(request.tune, preset)
@@ -270,7 +312,7 @@ def segment_files(
         own_pseudonyms()
     check_folder(request.out, items, resume=request.options.resume, exports=export_names(request.options))
     check_precision(request.precision)
-    # From here on: torch and the models take seconds, and nothing of the request can be wrong any more but they.
+    # From here on torch and the models take seconds.
     with starting():
         from lexiseg.models.loading import resolve_device
         from lexiseg.pipelines import loading
@@ -279,6 +321,8 @@ def segment_files(
 
         resolve_device(request.device)
         pipeline = loading.load(preset, device=request.device, precision=request.precision, progress=fetched)
+    if wanted is not None:
+        pipeline = with_threshold(pipeline, phrases, seen, wanted)
     tuned = None
     if request.tune == "label-free":
         pipeline, tuned = tuned_pipeline(pipeline, items, request.out, resume=request.options.resume, progress=progress)

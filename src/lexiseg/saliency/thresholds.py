@@ -121,15 +121,13 @@ def common_threshold(seen: Mapping[str, Seen], targets: Mapping[str, str | None]
 
     Args:
         seen: as `read_seen` gives it.
-        targets: phrase -> target that it names, None where it names none.
+        targets: phrase -> target that it names, None where it names none; at least one phrase.
         text: as for `parse_wanted`.
 
     Raises:
         UsageError: nothing was kept back of a target, or the phrases need different thresholds.
     """
     wanted, share = parse_wanted(text)
-    if not targets:
-        raise UsageError(f"--threshold {text} needs --text: every target has a threshold of its own")
     found: dict[str, float] = {}
     for phrase, target in targets.items():
         if target is None or target not in seen:
