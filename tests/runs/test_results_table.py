@@ -19,7 +19,7 @@ class TestRow:
     def test_columns_are_the_contract(self) -> None:
         assert ",".join(COLUMNS) == (
             "id,image,text,preset,present,presence,confidence,boxes,seconds,status,error,notes,"
-            "verdict,area_px,area_mm2,slices,volume_mm3,diameter_mm,reviewed,review,review_seconds"
+            "verdict,area_px,area_mm2,slices,volume_mm3,diameter_mm,reviewed,review,review_seconds,read_as"
         )
 
     def test_a_line_reads_back(self) -> None:
@@ -70,6 +70,13 @@ class TestTable:
         (tmp_path / "results.csv").write_text(f"{header}\n")
         with pytest.raises(UsageError, match="written by another version of lexiseg"):
             read_results(tmp_path / "results.csv")
+
+    def test_a_table_without_the_last_columns_is_read_with_empty_cells(self, tmp_path: Path) -> None:
+        table = tmp_path / "results.csv"
+        table.write_text(
+            ",".join(COLUMNS[:-1]) + "\n" + row("a", review="accepted").to_line().removesuffix(",\n") + "\n"
+        )
+        assert read_results(table) == [row("a", review="accepted")]
 
     def test_a_failed_append_leaves_the_table_as_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         table = tmp_path / "results.csv"

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,8 +25,8 @@ from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.segment import RunRequest, segment_files, wanted_threshold, with_threshold
-from lexiseg.runs.table import read_results
+from lexiseg.runs.segment import RunOptions, RunRequest, RunSummary, segment_files, wanted_threshold, with_threshold
+from lexiseg.runs.table import COLUMNS, read_results
 from lexiseg.saliency.thresholds import Seen
 from lexiseg.values.scans import Image
 
@@ -137,6 +138,33 @@ class TestRun:
         heart, gut = [record.message for record in caplog.records if "is read as" in record.message]
         assert heart.startswith("'ticker' is read as 'heart'")
         assert gut.startswith("'gut' is read as none of the targets") and "absent everywhere" in gut
+
+    def test_what_a_phrase_is_read_as_is_in_the_table(self, folder: Path) -> None:
+        phrases, segment = (
+            ["heart", "ticker", "gut", "bicycle"],
+            MedclipSam(PRESET, Listening("bundled"), FakeSegmenter()),
+        )
+        run_batch(segment, gather_items([folder], phrases=phrases), folder / "out", phrases=phrases)
+        rows = read_results(folder / "out" / "results.csv")
+        assert [row.read_as for row in rows] == ["", "heart", "", ""] * 2
+
+    def test_a_run_from_before_the_column_is_resumed(self, folder: Path) -> None:
+        out, table = folder / "out", folder / "out" / "results.csv"
+
+        def run(inputs: Sequence[Path], *, resume: bool = False) -> RunSummary:
+            segment = MedclipSam(PRESET, Listening("bundled"), FakeSegmenter())
+            items = gather_items(inputs, phrases=["ticker"])
+            return run_batch(segment, items, out, phrases=["ticker"], options=RunOptions(resume=resume))
+
+        run([folder / "a.png"])
+        before = read_results(table)
+        lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
+        table.write_text("".join(f"{line}\n" for line in lines))
+        summary = run([folder / "a.png", folder / "b.png"], resume=True)
+        assert (summary.done, summary.skipped) == (2, 1)
+        assert table.read_text().splitlines()[0] == ",".join(COLUMNS)
+        a, b = read_results(table)
+        assert a == replace(before[0], read_as="") and b.read_as == "heart"
 
     def test_unknown_is_not_counted_as_absent(self, folder: Path) -> None:
         items = gather_items([folder], phrases=["prostate"])

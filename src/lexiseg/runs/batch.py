@@ -246,6 +246,7 @@ def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], c
             boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
             notes=notes_of(target.phrase),
             verdict=target.verdict,
+            read_as=target.read_as or "",
             **sizes(target.mask, scan),
             **common,
         )

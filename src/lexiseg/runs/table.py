@@ -169,6 +169,7 @@ COLUMNS = (
     "reviewed",
     "review",
     "review_seconds",
+    "read_as",
 )
 """The columns of results.csv, in their order: a contract with other tools."""
 _FIRST = 17
@@ -202,6 +203,8 @@ class Row:
         reviewed: "true" once a person looked at the scan; "" before.
         review: what the person said: "accepted", "corrected", "rejected" or "skipped".
         review_seconds: how long the scan was looked at.
+        read_as: the target that the phrase was taken for, see `TargetResult.read_as`; "" where its own words say it,
+            and where it was taken for none.
     """
 
     id: str
@@ -225,6 +228,7 @@ class Row:
     reviewed: str = ""
     review: str = ""
     review_seconds: str = ""
+    read_as: str = ""
 
     def to_line(self) -> str:
         """The row as CSV, with its line break and no other."""
