@@ -221,40 +221,57 @@ def write_known(folder: Path, tower: Any, tokenizer: Any, cache: Path, places: M
         cache: as for `embedded`.
         places: concept -> where it lies.
     """
-    lands = {target.name: target.lands for target in all_known(load_targets())}
     wordings = known_wordings()
     sentences = embedded([w.text for w in wordings], tower, tokenizer, cache)
-    families = [f"{w.target} {w.family}" for w in wordings]
-    least = choose_threshold(nearest_of_other_families(sentences, families), false_unknown=FALSE_UNKNOWN)
-    concepts = [lands.get(w.target, w.target) if w.kind == "target" else "" for w in wordings]
-    sides = {side: pair for side, pair in SIDES.items() if side in concepts and pair in concepts}
-    tensors, about = pack_known(sentences, concepts, least=least, sides=sides, places=places)
+    heard = hear(wordings, sentences, places)
+    tensors, about = pack_known(sentences, heard.concepts, least=heard.least, sides=heard.sides, places=heard.places)
     save_file(tensors, folder / KNOWN, metadata=about)
-    logger.info("%d known wordings; a phrase is unknown below %.3f", len(wordings), least)
+    logger.info("%d known wordings; a phrase is unknown below %.3f", len(wordings), heard.least)
     known = read_known(folder)
     assert known is not None
-    for kind, (right, unknown, count) in held_out_shares(known, tower, tokenizer, cache).items():
+    held_out = held_out_wordings()
+    sentences = embedded([w.text for w in held_out], tower, tokenizer, cache)
+    read_as = [known.concept(sentence, w.text) for sentence, w in zip(sentences, held_out, strict=True)]
+    for kind, (right, unknown, count) in shares(held_out, read_as).items():
         logger.info("held out, %s: %.1f %% right, %.1f %% unknown, of %d", kind, 100 * right, 100 * unknown, count)
 
 
-def held_out_shares(
-    known: KnownWordings, tower: Any, tokenizer: Any, cache: Path
-) -> dict[str, tuple[float, float, int]]:
+def hear(wordings: Sequence[Wording], sentences: Tensor, places: Mapping[str, Tensor] | None = None) -> KnownWordings:
+    """The known wordings as a sentence encoder hears them, and from how near a phrase is one of them.
+
+    Args:
+        wordings: K of them (`known_wordings`).
+        sentences: (K, width), what the encoder makes of each.
+        places: concept -> where it lies.
+    """
+    lands = {target.name: target.lands for target in all_known(load_targets())}
+    families = [f"{w.target} {w.family}" for w in wordings]
+    least = choose_threshold(nearest_of_other_families(sentences, families), false_unknown=FALSE_UNKNOWN)
+    concepts = tuple(lands.get(w.target, w.target) if w.kind == "target" else "" for w in wordings)
+    sides = {side: pair for side, pair in SIDES.items() if side in concepts and pair in concepts}
+    return KnownWordings(functional.normalize(sentences, dim=1), concepts, least, sides=sides, places=places or {})
+
+
+def held_out_wordings() -> list[Wording]:
+    """What no training saw, but denials and other languages, which words decide before anybody listens."""
+    wordings = [w for target in all_known(load_targets()) for w in target.wordings] + list(load_others())
+    return [w for w in wordings if w.held_out and not is_denial(w.text) and not is_foreign(w.text)]
+
+
+def shares(held_out: Sequence[Wording], read_as: Sequence[str | None]) -> dict[str, tuple[float, float, int]]:
     """What held-out phrases are read as, by kind: the share that is right, the share unknown, and of how many.
 
     Right is a target's wording that names the target, and any other that names none, whether it is known or not.
-    Denials and other languages are left out, which words decide before anybody listens.
+
+    Args:
+        held_out: the phrases.
+        read_as: what each was read as: a concept, "" for what is known and is none, None for what is unknown.
     """
-    targets = all_known(load_targets())
-    lands = {target.name: target.lands for target in targets}
-    wordings = [w for target in targets for w in target.wordings] + list(load_others())
-    held_out = [w for w in wordings if w.held_out and not is_denial(w.text) and not is_foreign(w.text)]
-    sentences = embedded([w.text for w in held_out], tower, tokenizer, cache)
+    lands = {target.name: target.lands for target in all_known(load_targets())}
     tally: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for wording, sentence in zip(held_out, sentences, strict=True):
-        named, wanted = known.concept(sentence, wording.text), lands.get(wording.target, wording.target)
+    for wording, named in zip(held_out, read_as, strict=True):
         target = wording.kind == "target"
-        right = named == wanted if target else not named
+        right = named == lands.get(wording.target, wording.target) if target else not named
         tally[f"target, {wording.held_out}" if target else wording.kind].append((right, named is None))
     return {
         kind: (float(np.mean([r for r, _ in found])), float(np.mean([u for _, u in found])), len(found))
