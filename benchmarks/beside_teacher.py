@@ -19,7 +19,6 @@ import torch
 import typer
 
 import lexiseg
-from benchmarks.weak import TARGETS
 from lexiseg.evaluation.metrics.masks import score_mask
 from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
@@ -33,6 +32,7 @@ from lexiseg.training.students.settings import BUNDLED
 from lexiseg.training.students.start import start_folder
 from lexiseg.values.scans import Image
 from recipe.data import read_rows, split_rows
+from weak_sets import TARGETS
 
 
 class Named:
@@ -50,7 +50,7 @@ class Named:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18 and lgg")],
+    data: Annotated[Path, typer.Option(help=f"folder with {', '.join(TARGETS)}")],
     name: Annotated[str, typer.Option("--set", help="one of them")] = "busi",
     student: Annotated[Path | None, typer.Option(help="a student's folder; the U-Net that ships without")] = None,
     scans: Annotated[int, typer.Option(min=1, help="how many are looked at")] = 24,

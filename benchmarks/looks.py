@@ -1,6 +1,6 @@
 """Scans as another machine would show them: what the teacher makes of them, as they are and with a look chosen.
 
-    python benchmarks/looks.py --data DIR [--sets busi,cxr,hc18,lgg] [--scans 12]
+    python benchmarks/looks.py --data DIR [--sets busi,lgg] [--scans 12]
 
 Each set's unseen scans, spread over it, as they are, as negatives, and through a dark display curve (0.6 p^2.2). The
 look is chosen by `lexiseg segment --tune label-free`'s rule on five of the scans; Dice is over all of them.
@@ -18,7 +18,6 @@ import torch
 import typer
 
 import lexiseg
-from benchmarks.weak import TARGETS
 from lexiseg.evaluation.statistics import Bootstrap
 from lexiseg.io.masks import read_mask
 from lexiseg.io.read import read_scan
@@ -27,6 +26,7 @@ from lexiseg.pipelines.tuning import tune_label_free
 from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Image
 from recipe.data import read_rows, split_rows
+from weak_sets import TARGETS
 
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as they are": lambda pixels: pixels,
@@ -36,7 +36,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18 and lgg")],
+    data: Annotated[Path, typer.Option(help=f"folder with {', '.join(TARGETS)}")],
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     scans: Annotated[int, typer.Option(min=1, help="of each set")] = 12,
     changes: Annotated[str, typer.Option(help=f"among {', '.join(CHANGES)}")] = ",".join(CHANGES),

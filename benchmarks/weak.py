@@ -1,91 +1,107 @@
 """What a student gains over its teacher, and what true masks would add: zero-shot, weak and supervised.
 
-    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students 'default;unet']
+    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students 'default;look']
+                              [--curve 20,50,100,200] [--corrupt negative]
 
-DIR holds busi/, cxr/, hc18/ and lgg/, each with manifest.csv, images and masks.  Used is only what the
-bundled teacher never saw: the validation part of its recipe, and all of lgg.  It is split again by patient:
-one part is labelled by the teacher and learnt from, the other is scored and seen by no model.  The row
-"start alone" is the bundled U-Net before any pseudo-label, which knows no phrase.  Scans are copied to the
-work folder, and each finished cell of the table stays there: a stopped run goes on, a finished one prints
-again, and two runs may share the sets between them.
+DIR holds the sets, each with manifest.csv, images and masks. Used is only what the bundled models never saw: the
+validation part of their recipe, and all of lgg. It is split again by patient: one part, the pool, is labelled by the
+teacher and learnt from, the other is scored and seen by no model. --corrupt spoils both parts alike, as a pool of
+another hospital. The student "look" is none: it is the teacher with the look that `distill --tune label-free` chooses
+on the pool. The row "start alone" comes with U-Nets: the bundled one before any pseudo-label, which knows no phrase.
+
+Scans are copied to the work folder, and each finished cell of the table stays there: a stopped run goes on, a finished
+one prints again, and several runs may share the sets or corruptions between them.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from rich.console import Console
 
-import lexiseg
-from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
-from lexiseg.datasets.splits import split_by_group
-from lexiseg.evaluation.metrics.masks import score_mask
-from lexiseg.evaluation.statistics import Bootstrap
+from common import made_with, progress, table_head, table_row
+from lexiseg.datasets.manifest import ManifestRow, read_manifest
+from lexiseg.errors import NoLabels
 from lexiseg.files import atomic_write
-from lexiseg.io.masks import read_mask
-from lexiseg.io.names import safe_id
-from lexiseg.io.read import read_scan
 from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
-from lexiseg.training.students.labels import LabelSet, parts_of, read_pseudo_labels, read_true_masks
+from lexiseg.runs.table import RESULTS_NAME, read_record, read_results
+from lexiseg.training.students.labels import RECORD, TEST, LabelSet, read_pseudo_labels, read_true_masks
 from lexiseg.training.students.predict import PredictRequest, predict_files
-from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
-from lexiseg.training.students.settings import BUNDLED, TrainSettings
+from lexiseg.training.students.pseudo_labels import TEACHER, LabelRule, PseudoLabelRequest, make_pseudo_labels
+from lexiseg.training.students.settings import BUNDLED, UNET, TrainSettings
 from lexiseg.training.students.start import start_folder
 from lexiseg.training.students.train import train
-from recipe.data import blocks, read_rows, split_rows
-
-METRICS = {"dice": "Dice", "iou": "IoU", "nsd_2px": "NSD, 2 px"}
-STUDENTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "pyramids": {"part": "pyramids"},
-    "not drawn back": {"anchor": 0.0},
-    "half start": {"anchor": 0.5},
-    "plain": {"robust": ()},
-    "refresh": {"robust": ("weighting", "refresh")},
-    "curriculum": {"robust": ("weighting", "curriculum")},
-    "balance": {"robust": ("weighting", "balance")},
-    "unet": {"network": "unet"},
-    "unet, random start": {"network": "unet", "start": "none"},
-    "unet, plain": {"network": "unet", "robust": ()},
-    "unet, small-loss": {"network": "unet", "robust": ("small-loss",)},
-    "unet, co-teaching": {"network": "unet", "robust": ("co-teaching",)},
-    "unet, refresh": {"network": "unet", "robust": ("refresh",)},
-}
-progress = Console(stderr=True)
+from weak_sets import (
+    CORRUPTIONS,
+    METRICS,
+    NONE,
+    TARGETS,
+    Cell,
+    Target,
+    empty_right,
+    first_of,
+    mean_of,
+    paired,
+    prepare,
+    score,
+)
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is looked for in a set, and whether every scan has it."""
+class Kind:
+    """A kind of student: what differs from the default in training, and in how its pool is labelled."""
 
-    phrase: str
-    always: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    learns: bool = True
 
 
-TARGETS = {
-    "busi": Target("breast tumor", always=False),
-    "cxr": Target("lungs", always=True),
-    "hc18": Target("fetal head", always=True),
-    "lgg": Target("brain tumor", always=False),
+LOOK = {"tune": "label-free"}
+STUDENTS = {
+    "default": Kind(),
+    "look": Kind(labels=LOOK, learns=False),
+    "default + look": Kind(labels=LOOK),
+    "mirror": Kind(labels={"mirror": True}),
+    "pyramids": Kind({"part": "pyramids"}),
+    "not drawn back": Kind({"anchor": 0.0}),
+    "half start": Kind({"anchor": 0.5}),
+    "plain": Kind({"robust": ()}),
+    "refresh": Kind({"robust": ("weighting", "refresh")}),
+    "curriculum": Kind({"robust": ("weighting", "curriculum")}),
+    "balance": Kind({"robust": ("weighting", "balance")}),
+    "unet": Kind({"network": UNET}),
+    "unet, random start": Kind({"network": UNET, "start": "none"}),
+    "unet, plain": Kind({"network": UNET, "robust": ()}),
+    "unet, small-loss": Kind({"network": UNET, "robust": ("small-loss",)}),
+    "unet, co-teaching": Kind({"network": UNET, "robust": ("co-teaching",)}),
+    "unet, refresh": Kind({"network": UNET, "robust": ("refresh",)}),
 }
-USED = {"teacher": "none", "start alone": "none", "supervised": "true masks"}
-Cell = dict[str, Any]
+DEFAULT = "student, default"
+USED = {"teacher": "none", "teacher, look": "none", "start alone": "none"}
+USED |= dict.fromkeys(["supervised", "supervised + look"], "true masks")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a cell is scored by: the folder of masks, and how many seconds were spent on learning."""
+
+    masks: Path
+    learning: float = 0.0
 
 
 @dataclass(frozen=True)
 class Bench:
-    """One set: its folder of work, its rows by part, and the settings of its students."""
+    """One set: its folder of work, and the settings of its students."""
 
     name: str
     folder: Path
@@ -110,87 +126,88 @@ class Bench:
     def test(self) -> Path:
         return self.folder / "data" / "test.csv"
 
-    def prepare(self, data: Path, *, share: float, limit: int) -> None:
-        """Copy the set's unseen part and split it, once."""
-        if self.test.exists():
-            return
-        source = data / self.name
-        rows = read_rows(source) if self.name == "lgg" else split_rows(source, validation=True)
-        rows = [row for row in rows if row["mask"]]
-        groups = blocks(rows)
-        if limit:
-            kept = set(sorted(dict.fromkeys(groups))[:limit])
-            rows, groups = (
-                [r for r, g in zip(rows, groups, strict=True) if g in kept],
-                [g for g in groups if g in kept],
-            )
-        where = split_by_group(groups, {"learn": 1 - share, "test": share}, seed=20)
-        found = []
-        for row, group, part in zip(rows, groups, where, strict=True):
-            places = {}
-            for column in ("image", "mask"):
-                places[column] = self.manifest.parent / row[column]
-                places[column].parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / row[column], places[column])
-            extra = {"split": "test" if part == "test" else ""}
-            found.append(ManifestRow(id=row["id"], group=group, label=row["label"], extra=extra, **places))
-        parts = parts_of(found, validation=0.2, seed=0)
-        found = [replace(row, extra={"split": part}) for row, part in zip(found, parts, strict=True)]
-        by_part = {part: {row.group for row in found if row.extra["split"] == part} for part in set(parts)}
-        assert not by_part["test"] & (by_part["train"] | by_part["val"])
-        write_manifest(found, self.manifest)
-        write_manifest([row for row in found if row.extra["split"] == "test"], self.test)
+    @property
+    def pool(self) -> list[ManifestRow]:
+        """What is learnt from, and what stops it."""
+        return [row for row in read_manifest(self.manifest) if row.extra["split"] != TEST]
 
-    def cell(self, name: str, work: Callable[[], Path]) -> Cell:
-        """A cell of the table: from its file, or by running it and scoring its masks of the test part."""
-        place = self.folder if name == "teacher" else self.runs
-        path = place / "cells" / f"{name}.json"
+    def cell(self, name: str, work: Callable[[], Work], place: Path | None = None) -> Cell:
+        """A cell of the table: from its file, or by running it and scoring its masks of the test part.
+
+        Where nothing can be learnt, as of a pool in which the teacher finds nothing, the cell says why.
+        """
+        path = (place or self.runs) / "cells" / f"{name}.json"
         if path.exists():
             found: Cell = json.loads(path.read_text())
             return found
-        progress.print(f"{self.name}: {name}")
+        progress.print(f"{self.folder.parent.name}: {name}")
         began = time.perf_counter()
-        masks = work()
-        found = {"seconds": round(time.perf_counter() - began, 1), "scans": score(self.test, masks)}
+        try:
+            done = work()
+            each = [float(row.seconds) for row in read_results(done.masks / RESULTS_NAME) if row.ok]
+            found = {"learning": round(done.learning, 1), "each": round(statistics.fmean(each), 3)}
+            found["scans"] = score(self.test, done.masks)
+        except NoLabels as error:
+            found = {"refused": str(error)}
+        found["seconds"] = round(time.perf_counter() - began, 1)
         atomic_write(path, lambda file: file.write((json.dumps(found) + "\n").encode()))
         return found
 
-    def zero_shot(self) -> Path:
+    def zero_shot(self, name: str, changes: Mapping[str, Any]) -> Work:
         """The teacher's masks of the test part."""
-        out = self.folder / "teacher"
+        out = self.folder / name
         request = RunRequest(
-            out=out, manifest=self.test, phrases=[self.target.phrase], preset=self.preset, device=self.device,
-            options=RunOptions(resume=True),
+            out=out, manifest=self.test, phrases=[self.target.phrase], preset=self.preset, changes=changes,
+            device=self.device, options=RunOptions(resume=True),
         )  # fmt: skip
         segment_files(request)
-        return out
+        return Work(out)
 
-    def pseudo_labels(self) -> LabelSet:
-        """The set that students learn from, labelled once."""
-        out = self.folder / "labels"
-        if not (out / "pseudo_labels.json").exists():
-            rule = LabelRule(absent="drop" if self.target.always else "keep")
+    def labels_folder(self, how: Mapping[str, Any]) -> Path:
+        return self.folder / "-".join(["labels", *how])
+
+    def pseudo_labels(self, how: Mapping[str, Any]) -> LabelSet:
+        """The set that students learn from, labelled once in each way: fields of a `PseudoLabelRequest`."""
+        out = self.labels_folder(how)
+        if not (out / RECORD).exists():
             make_pseudo_labels(
                 PseudoLabelRequest(
                     out=out,
                     manifest=self.manifest,
                     phrases=[self.target.phrase],
                     preset=self.preset,
-                    rule=rule,
+                    rule=LabelRule(absent="drop" if self.target.always else "keep"),
                     device=self.device,
                     resume=True,
+                    **how,
                 )
             )
         return read_pseudo_labels(out)
 
-    def student(self, labels: Callable[[], LabelSet], name: str, seed: int, changes: Mapping[str, Any]) -> Path:
+    def true_masks(self, how: Mapping[str, Any] | None = None) -> LabelSet:
+        """The same scans with true masks; `how` pseudo-labels are made says how scans are looked at, if not plainly."""
+        known = read_true_masks(self.manifest, [self.target.phrase])
+        return replace(known, teacher=self.pseudo_labels(how).teacher) if how else known
+
+    def look(self) -> Mapping[str, Any]:
+        """The settings that the teacher chose without labels on the pool, as `distill` does; {} for its own."""
+        with suppress(NoLabels):  # it has looked and chosen all the same
+            self.pseudo_labels(LOOK)
+        choice: Mapping[str, Any] = (read_record(self.labels_folder(LOOK) / TEACHER) or {})["tuned"]["choice"]
+        return choice
+
+    def student(self, labels: Callable[[], LabelSet], name: str, seed: int, changes: Mapping[str, Any]) -> Work:
         """Train one student and segment the test part with it."""
         settings = replace(self.settings, seed=seed, **changes)
         model = self.runs / "models" / f"{name}-{seed}"
-        train(labels(), model, settings, device=self.device, resume=True)
-        return self.predicted(model, f"{name}-{seed}")
+        known = labels()
+        if len(known.rows) < 2:  # which `distill` refuses too
+            raise NoLabels(f"only {len(known.rows)} of the scans has a trusted label")
+        began = time.perf_counter()
+        train(known, model, settings, device=self.device, resume=True)
+        return self.predicted(model, f"{name}-{seed}", time.perf_counter() - began)
 
-    def predicted(self, model: Path, name: str) -> Path:
+    def predicted(self, model: Path, name: str, learning: float = 0.0) -> Work:
         """The masks of the test part by a network."""
         out = self.runs / "masks" / name
         predict_files(
@@ -203,77 +220,125 @@ class Bench:
                 options=RunOptions(resume=True),
             )
         )
-        return out
+        return Work(out, learning)
+
+    def seeds(self, count: int, labels: Callable[[], LabelSet], name: str, changes: Mapping[str, Any]) -> list[Cell]:
+        """The cells of one kind of student."""
+        return [
+            self.cell(f"{name}-{seed}", partial(self.student, labels, name, seed, changes)) for seed in range(count)
+        ]
+
+    def cells(self, students: Sequence[str], curve: Sequence[int], count: int) -> dict[str, list[Cell]]:
+        """The rows of the table: each model's cells, one for each seed of a student."""
+        found = {"teacher": [self.cell("teacher", partial(self.zero_shot, "teacher", {}), self.folder)]}
+        if any(STUDENTS[name].settings.get("network") == UNET for name in students):
+            found["start alone"] = [self.cell("start", lambda: self.predicted(start_folder(BUNDLED), "start"))]
+        for name in students:
+            kind = STUDENTS[name]
+            # A look that is the teacher's own changes nothing: the same cells, and no second training.
+            look = self.look() if kind.labels == LOOK else {}
+            own = kind.labels == LOOK and not look
+            if not kind.learns:
+                work = partial(self.zero_shot, "look", look)
+                found["teacher, look"] = found["teacher"] if own else [self.cell("look", work, self.folder)]
+                continue
+            folder = re.sub("[, +]+", "-", "default" if own else name)
+            labels = partial(self.pseudo_labels, {} if own else kind.labels)
+            found[f"student, {name}"] = self.seeds(count, labels, folder, kind.settings)
+        for size in (size for size in curve if size <= len(self.pool)):
+            labels = partial(lambda size: first_of(self.pseudo_labels({}), self.pool, size), size)
+            found[f"{DEFAULT}, {size} scans"] = self.seeds(count, labels, f"default-first{size}", {})
+        found["supervised"] = self.seeds(count, self.true_masks, "supervised", {})
+        if any(STUDENTS[name].learns and STUDENTS[name].labels == LOOK for name in students) and self.look():
+            found["supervised + look"] = self.seeds(count, partial(self.true_masks, LOOK), "supervised-look", {})
+        return found
 
 
-def score(test: Path, masks: Path) -> dict[str, dict[str, float]]:
-    """Each test scan's metrics, and whether it has the target at all."""
-    found = {}
-    for row in read_manifest(test):
-        scan = read_scan(row.image)
-        assert row.mask is not None
-        truth = read_mask(row.mask, scan)
-        path = masks / f"{safe_id(row.id)}_mask.png"
-        drawn = read_mask(path, scan) if path.exists() else np.zeros(scan.shape, np.bool_)
-        values = score_mask(truth, drawn, tolerance=2).values
-        found[row.id] = {**{key: values[key] for key in METRICS}, "target": float(truth.any())}
-    return found
+@dataclass(frozen=True)
+class Table:
+    """One set's rows."""
+
+    bench: Bench
+    cells: Mapping[str, Sequence[Cell]]
+
+    @property
+    def scored(self) -> dict[str, Sequence[Cell]]:
+        """Rows of which every seed learnt something."""
+        return {name: cells for name, cells in self.cells.items() if not any("refused" in cell for cell in cells)}
+
+    def print_rows(self) -> None:
+        """A line for each model."""
+        scored, rows = self.scored, read_manifest(self.bench.test)
+        bound = max((mean_of(scored[name], "dice")[0] for name in scored if name.startswith("supervised")), default=0)
+        for name, found in self.cells.items():
+            used = "pseudo-labels" if name.startswith("student") else USED[name]
+            cells = [self.bench.name, name, used]
+            if name not in scored:
+                reason = next(cell["refused"] for cell in found if "refused" in cell)
+                print(table_row([*cells, f"nothing to learn: {reason}"]))
+                continue
+            for key in METRICS:
+                mean, deviation = mean_of(found, key)
+                cells.append(f"{mean:.3f}" + (f" ± {deviation:.3f}" if len(found) > 1 else ""))
+            for key in ("dice", "nsd_2px"):
+                cells.append("" if name == "teacher" else str(paired(rows, scored["teacher"], found, key)))
+            cells += [f"{mean_of(found, 'dice')[0] / bound:.0%}" if bound else "", empty_right(found)]
+            cells.append(f"{statistics.fmean(cell['learning'] for cell in found) / 60:.1f}")
+            print(table_row([*cells, f"{statistics.fmean(cell['each'] for cell in found):.2f}"]))
+
+    def print_verdicts(self) -> None:
+        """A line for each student, and for the teacher with a look."""
+        rows = read_manifest(self.bench.test)
+        for name, found in self.scored.items():
+            if name.startswith("student") or name == "teacher, look":
+                dice, nsd = (paired(rows, self.scored["teacher"], found, key) for key in ("dice", "nsd_2px"))
+                print(f"- {self.bench.name}: {name}: Dice {dice.verdict}; NSD {nsd.verdict}")
+
+    def print_seen(self, curve: Sequence[int]) -> None:
+        """Which scans each model saw, what was left out, and which look was chosen."""
+        bench = self.bench
+        parts = [row.extra["split"] for row in read_manifest(bench.manifest)]
+        labelled = bench.labels_folder({})
+        kept = len(read_pseudo_labels(labelled).rows) if (labelled / RECORD).exists() else 0
+        print(
+            f"- {bench.name}: students learnt from {parts.count('train')} scans and were stopped by "
+            f"{parts.count('val')} ({kept} of both have a trusted pseudo-label); scored are "
+            f"{parts.count(TEST)} of other patients; none of the bundled models was trained on any of them"
+        )
+        if left := [str(size) for size in curve if size > len(bench.pool)]:
+            print(f"- {bench.name}: the pool has {len(bench.pool)} scans; not of the curve: {', '.join(left)}")
+        if record := read_record(bench.labels_folder(LOOK) / TEACHER):
+            print(f"- {bench.name}: the look chosen without labels: {record['tuned']['choice'] or 'its own'}")
 
 
-def mean_of(cells: Sequence[Cell], key: str) -> tuple[float, float]:
-    """Mean over scans with the target of the mean over seeds, and the seeds' deviation."""
-    each = [statistics.fmean(scan[key] for scan in cell["scans"].values() if scan["target"]) for cell in cells]
-    return statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else 0.0
-
-
-def gain(bench: Bench, teacher: Sequence[Cell], student: Sequence[Cell]) -> tuple[float, float, float]:
-    """Student minus teacher in Dice, scan by scan, with a 95 % bootstrap interval over patients."""
-    rows = [row for row in read_manifest(bench.test) if teacher[0]["scans"][row.id]["target"]]
-    over = lambda cells, name: statistics.fmean(cell["scans"][name]["dice"] for cell in cells)  # noqa: E731
-    differences = np.array([over(student, row.id) - over(teacher, row.id) for row in rows])
-    interval = Bootstrap().ratio_interval([row.group or row.id for row in rows], differences, np.ones(len(rows)))
-    return float(differences.mean()), interval.low, interval.high
-
-
-def empty_right(cells: Sequence[Cell]) -> str:
-    """How often a scan without the target got an empty mask."""
-    found = [scan["dice"] for cell in cells for scan in cell["scans"].values() if not scan["target"]]
-    return f"{statistics.fmean(found):.0%} of {len(found) // len(cells)}" if found else ""
-
-
-def print_table(bench: Bench, cells: Mapping[str, Sequence[Cell]]) -> None:
-    """The rows of one set."""
-    bound = mean_of(cells["supervised"], "dice")[0]
-    for name, found in cells.items():
-        shown = []
-        for key in METRICS:
-            mean, deviation = mean_of(found, key)
-            shown.append(f"{mean:.3f}" + (f" ± {deviation:.3f}" if len(found) > 1 else ""))
-        difference, low, high = gain(bench, cells["teacher"], found)
-        against = "" if name == "teacher" else f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
-        share = f"{mean_of(found, 'dice')[0] / bound:.0%}"
-        minutes = f"{statistics.fmean(cell['seconds'] for cell in found) / 60:.1f}"
-        used = "pseudo-labels" if name.startswith("student") else USED[name]
-        print(f"| {' | '.join([bench.name, name, used, *shown, against, share, empty_right(found), minutes])} |")
-
-
-def print_seen(bench: Bench) -> None:
-    """Which scans each model saw."""
-    parts = [row.extra["split"] for row in read_manifest(bench.manifest)]
-    kept = len(read_pseudo_labels(bench.folder / "labels").rows)
-    print(
-        f"- {bench.name}: students learnt from {parts.count('train')} scans and were stopped by "
-        f"{parts.count('val')} ({kept} of both have a trusted pseudo-label); scored are "
-        f"{parts.count('test')} of other patients; neither the bundled teacher nor the U-Net that "
-        "students begin from was trained on any of them"
-    )
+def print_ingredients(tables: Sequence[Table], base: str) -> None:
+    """Every model against one of them, set by set and in the mean of the sets: what each ingredient gives."""
+    tables = [table for table in tables if base in table.scored]
+    if not tables:
+        return
+    print(f"\nPoints over the {base} (95 %, paired by patient), and their mean over the sets\n")
+    print(table_head(["model", "metric", *(table.bench.name for table in tables), "mean"]))
+    names = list(dict.fromkeys(name for table in tables for name in table.scored if name != base))
+    for name in names:
+        for key in ("dice", "nsd_2px"):
+            each = [
+                paired(read_manifest(table.bench.test), table.scored[base], table.scored[name], key)
+                if name in table.scored
+                else None
+                for table in tables
+            ]
+            means = [one.mean for one in each if one is not None]
+            mean = f"{100 * statistics.fmean(means):+.1f} of {len(means)}" if means else ""
+            print(table_row([name, METRICS[key], *("" if one is None else one for one in each), mean]))
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="folder with busi, cxr, hc18 and lgg")],
+    data: Annotated[Path, typer.Option(help=f"folder with {', '.join(TARGETS)}")],
     work: Annotated[Path, typer.Option(help="folder for copies, models and finished cells; not in the repository")],
     sets: Annotated[str, typer.Option(help="names, separated by commas")] = ",".join(TARGETS),
     students: Annotated[str, typer.Option(help=f"separated by semicolons; among {'; '.join(STUDENTS)}")] = "default",
+    curve: Annotated[str, typer.Option(help="sizes of smaller pools for the default student, such as 20,50")] = "",
+    corrupt: Annotated[str, typer.Option(help=f"what is done to all scans; among {', '.join(CORRUPTIONS)}")] = NONE,
     seeds: Annotated[int, typer.Option(min=1, help="students of each kind")] = 3,
     steps: Annotated[int | None, typer.Option(min=1, help="of each student's training")] = None,
     test: Annotated[float, typer.Option(help="share of the scans that is scored")] = 0.4,
@@ -282,51 +347,38 @@ def main(
     device: Annotated[str, typer.Option(help="where the models run")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
 ) -> None:
-    """Print the table of teacher, students and upper bound."""
+    """Print the tables of teacher, students and upper bound."""
     if threads:
         torch.set_num_threads(threads)
-    settings = TrainSettings(steps=steps)
+    kinds, sizes = students.split(";"), [int(size) for size in curve.split(",") if size]
+    for given, known in ((sets.split(","), TARGETS), (kinds, STUDENTS), ([corrupt], CORRUPTIONS)):
+        if unknown := [each for each in given if each not in known]:
+            raise typer.BadParameter(f"{unknown[0]!r}; expected among {', '.join(known)}")
     tables = []
     for each in sets.split(","):
-        folder = work / f"{each}-{preset}" / (f"limit{limit}" if limit else "all")
-        bench = Bench(each, folder, settings, preset, device)
-        bench.prepare(data, share=test, limit=limit)
-        cells: dict[str, list[Cell]] = {
-            "teacher": [bench.cell("teacher", bench.zero_shot)],
-            "start alone": [bench.cell("start", lambda b=bench: b.predicted(start_folder(BUNDLED), "start"))],  # type: ignore[misc]
-        }
-        for kind in students.split(";"):
-            name = kind.replace(", ", "-").replace(" ", "-")
-            cells[f"student, {kind}"] = [
-                bench.cell(
-                    f"{name}-{seed}",
-                    lambda b=bench, n=name, s=seed, c=STUDENTS[kind]: b.student(b.pseudo_labels, n, s, c),  # type: ignore[misc]
-                )
-                for seed in range(seeds)
-            ]
-        true = lambda b=bench: read_true_masks(b.manifest, [b.target.phrase])  # noqa: E731
-        cells["supervised"] = [
-            bench.cell(
-                f"supervised-{seed}",
-                lambda b=bench, s=seed, t=true: b.student(t, "supervised", s, {}),  # type: ignore[misc]
-            )
-            for seed in range(seeds)
-        ]
-        tables.append((bench, cells))
-    print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {date.today()}, teacher {preset}, "
-        f"{seeds} seeds, {steps or 'the usual'} steps, {torch.get_num_threads()} CPU threads;"
-    )
-    print("Dice, IoU and NSD: means over the scans with the target, and the deviation over seeds")
+        spoilt = "" if corrupt == NONE else f"-{corrupt}"
+        folder = work / f"{each}-{preset}{spoilt}" / (f"limit{limit}" if limit else "all")
+        bench = Bench(each, folder, TrainSettings(steps=steps), preset, device)
+        prepare(data / each, bench.manifest.parent, share=test, limit=limit, corruption=corrupt)
+        tables.append(Table(bench, bench.cells(kinds, sizes, seeds)))
+    trained = f"{seeds} seeds, {steps or 'the usual'} steps, {torch.get_num_threads()} CPU threads"
+    print(made_with(f"teacher {preset}", f"scans {'as they are' if corrupt == NONE else corrupt}", trained))
+    print("Dice, IoU and NSD: means over the scans with the target, and the deviation over seeds\n")
+    over = "over the teacher, points (95 %)"
+    columns = ["set", "model", "labels", *METRICS.values(), f"Dice {over}", f"NSD {over}"]
+    columns += ["of supervised Dice", "without target: empty", "minutes to learn", "seconds a scan"]
+    print(table_head(columns))
+    for table in tables:
+        table.print_rows()
     print()
-    columns = ["set", "model", "labels", *METRICS.values(), "Dice over the teacher, points (95 %)"]
-    columns += ["of supervised Dice", "without target: empty", "minutes"]
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
-    for bench, cells in tables:
-        print_table(bench, cells)
+    for table in tables:
+        table.print_verdicts()
+    for base in ("teacher", DEFAULT):
+        if len(kinds) + len(sizes) > 1 or len(tables) > 1:
+            print_ingredients(tables, base)
     print()
-    for bench, _ in tables:
-        print_seen(bench)
+    for table in tables:
+        table.print_seen(sizes)
 
 
 if __name__ == "__main__":
