@@ -308,7 +308,9 @@ class Table:
         if left := [str(size) for size in curve if size > len(bench.pool)]:
             print(f"- {bench.name}: the pool has {len(bench.pool)} scans; not of the curve: {', '.join(left)}")
         if record := read_record(bench.labels_folder(LOOK) / TEACHER):
-            print(f"- {bench.name}: the look chosen without labels: {record['tuned']['choice'] or 'its own'}")
+            tuned = record["tuned"]
+            sure = ", ".join(f"{each['settings'] or 'its own'} {each['score']:.3f}" for each in tuned["grid"])
+            print(f"- {bench.name}: the look chosen without labels: {tuned['choice'] or 'its own'}; how sure: {sure}")
 
 
 def print_ingredients(tables: Sequence[Table], base: str) -> None:
