@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -131,12 +131,17 @@ def calibrate(encoder: Any, samples: Iterable[Sample], *, progress: int = 100) -
 
 
 def some(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]:
-    """At most so many of each set, by chance."""
-    by_set: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_set[sample.source].append(sample)
-    draw = random.Random(seed)
-    return [each for name in sorted(by_set) for each in draw.sample(by_set[name], min(limit, len(by_set[name])))]
+    """Those that show a concept, at most so many for each set and concept, by chance; none comes twice."""
+    drawn = random.Random(seed).sample(range(len(samples)), len(samples))
+    count: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for number in drawn:
+        sample = samples[number]
+        shown = [(sample.source, concept) for concept in sample.masks]
+        if any(count[each] < limit for each in shown):
+            count.update(shown)
+            kept.append(number)
+    return [samples[number] for number in sorted(kept)]
 
 
 def main(
@@ -144,7 +149,7 @@ def main(
     data: Annotated[Path, typer.Option(help="folder of the sets")],
     encoder: Annotated[Path, typer.Option(help="an open_clip folder with known wordings")],
     folds: Annotated[str, typer.Option(help="of the patients that the encoder was trained on")] = "1,2",
-    limit: Annotated[int, typer.Option(help="scans of each set")] = 40,
+    limit: Annotated[int, typer.Option(help="scans of each set and concept")] = 32,
     threads: int = 1,
 ) -> None:
     """Write the encoder's calibration into its folder; what lies there of a former one is not looked at."""

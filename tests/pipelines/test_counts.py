@@ -11,8 +11,10 @@ import pytest
 from fake_saliency_encoder import FakeEncoder
 from fake_segmenter import FakeSegmenter
 from scans_of import preset_of
+from torch import Tensor
 
 from lexiseg.datasets.phantoms.registry import generate
+from lexiseg.models.fpn import FPNTower
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.medclip_sam import MedclipSam
@@ -93,3 +95,27 @@ def test_a_masked_view_of_gscorecam_is_seen_once_for_all_phrases(phrases: tuple[
         assert encoder.activation_calls == scans
         assert encoder.image_calls == scans * [5, 5, 2]
     assert len(encoder.text_calls) == 1
+
+
+@pytest.mark.parametrize(("phrases", "asked"), [(("lungs",), [1, 0, 0]), (("lungs", "breast tumor"), [1, 1, 1])])
+def test_towers_that_no_phrase_looks_at_are_not_asked(
+    demo: TextPipeline, monkeypatch: pytest.MonkeyPatch, phrases: tuple[str, ...], asked: list[int]
+) -> None:
+    scan = generate("chest-xray", 0, target=True).scan
+    expected = demo(scan, ["lungs", "breast tumor"])["lungs"]
+    calls = [0, 0, 0]
+    real = FPNTower.forward_features
+
+    def counting(tower: FPNTower, x: Tensor) -> Tensor:
+        if tower.num_classes:  # the segmenter has such a tower too, without a projection
+            calls[
+                ("EfficientNetFeatures", "FeatureListNet", "FeatureGetterNet").index(type(tower.backbone).__name__)
+            ] += 1
+        return real(tower, x)
+
+    monkeypatch.setattr(FPNTower, "forward_features", counting)
+    found = demo(scan, phrases)["lungs"]
+    assert calls == asked
+    # The whole scan's embedding is a mean over maps that lie otherwise in memory: a rounding of float32.
+    assert found.presence == pytest.approx(expected.presence, abs=1e-6)
+    np.testing.assert_array_equal(found.mask, expected.mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,13 @@ def test_what_few_scans_show_has_no_line() -> None:
     assert all(np.isfinite(line).all() for line in lines.values())
 
 
-def test_of_a_set_so_many_at_most() -> None:
-    samples = [*phantom_samples(12, 64, 0)]
-    assert len(some(samples, 5, 0)) == 5
-    assert [each.image.sum() for each in some(samples, 5, 0)] == [each.image.sum() for each in some(samples, 5, 0)]
+def test_so_many_at_most_of_each_concept_and_rare_ones_all() -> None:
+    plain = [*phantom_samples(12, 64, 0)]
+    mask = np.ones((64, 64), np.uint8)
+    samples = [
+        replace(each, masks={"lungs": mask} | ({"heart": mask} if k > 9 else {})) for k, each in enumerate(plain)
+    ]
+    kept = some(samples, 4, 0)
+    assert sum("heart" in each.masks for each in kept) == 2
+    assert 4 <= len(kept) <= 6
+    assert [id(each) for each in some(samples, 4, 0)] == [id(each) for each in kept]

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from lexiseg.errors import BrokenWeights
 from lexiseg.files import sha256_of
 from lexiseg.models.weights.records import bundled_folder
-from lexiseg.saliency.base import presence_score
 from lexiseg.saliency.dense import DenseSimilarity
 from lexiseg.saliency.kinds import HOLDS as HOLDS_FILE
 from lexiseg.saliency.kinds import WEIGHTS, KindGate, read_gate
+from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import PresenceSettings
 from lexiseg.text.known import Vocabulary, bundled_vocabulary
 from lexiseg.text.phrases import PhraseLibrary, PhraseSet, Target, default_library

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lexiseg.errors import UsageError
-from lexiseg.saliency.base import presence_score, top_fraction_mean
+from lexiseg.saliency.presence import presence_score, top_fraction_mean
 from lexiseg.saliency.settings import PresenceSettings
 
 

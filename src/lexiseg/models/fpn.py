@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import timm
@@ -23,6 +25,8 @@ from lexiseg.models.weights.int8 import unpack
 
 logger = logging.getLogger(__name__)
 
+# Which towers of an ensemble this thread has no use for.
+_IDLE: ContextVar[frozenset[int]] = ContextVar("idle", default=frozenset())
 STRIDE = 8
 """Pixels between two positions of a tower's map."""
 
@@ -127,7 +131,8 @@ class EnsembleTower(nn.Module):
     .. math:: \cos = \sum_i w_i \cos_i,
 
     the mean of the networks' log-odds where all have the same scale and bias (deep ensembles:
-    Lakshminarayanan et al., NeurIPS 2017), at the price of one text tower.
+    Lakshminarayanan et al., NeurIPS 2017), at the price of one text tower.  A text embedding may leave towers out: what
+    it is zero for, `only_for` saves.
 
     Args:
         towers: their projections and pools are replaced by those of below; all have as many positions.
@@ -166,17 +171,44 @@ class EnsembleTower(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to all towers' maps (B, num_features, H / 8, W / 8)."""
-        maps = torch.cat([tower.forward_features(x) for tower in self.towers], 1)
-        return torch.as_tensor(self.positions(maps))
+        idle = _IDLE.get()
+        found = {k: tower.forward_features(x) for k, tower in enumerate(self.towers) if k not in idle}
+        (some, *_), towers = found.values(), enumerate(self.towers)
+        nothing = {k: some.new_zeros(1, 1, 1, 1) for k in idle}
+        each = [(nothing | found)[k].expand(len(x), tower.num_features, *some.shape[2:]) for k, tower in towers]
+        return torch.as_tensor(self.positions(torch.cat(each, 1)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Maps (B, num_features, h, w) to one embedding (B, num_classes), of unit length."""
         maps = torch.split(x, [tower.num_features for tower in self.towers], 1)
-        each = [t.forward_head(own, pre_logits) for t, own in zip(self.towers, maps, strict=True)]
         if pre_logits or not self.num_classes:
-            return torch.cat(each, 1)
-        lengths = self.shares.sqrt()
-        return torch.cat([functional.normalize(e.float(), dim=1) * n for e, n in zip(each, lengths, strict=True)], 1)
+            return torch.cat([t.forward_head(own, pre_logits) for t, own in zip(self.towers, maps, strict=True)], 1)
+        idle, width = _IDLE.get(), self.num_classes // len(self.towers)
+        return torch.cat(
+            [
+                x.new_zeros(len(x), width, dtype=torch.float32)
+                if k in idle
+                else functional.normalize(tower.forward_head(own).float(), dim=1) * self.shares[k].sqrt()
+                for k, (tower, own) in enumerate(zip(self.towers, maps, strict=True))
+            ],
+            1,
+        )
+
+    @contextmanager
+    def only_for(self, texts: Tensor) -> Iterator[None]:
+        """Within, in this thread, only towers that some of these text embeddings (N, num_classes) look at are asked.
+
+        The others' parts of an embedding are zero, so that its products with these texts are what they were.  One
+        tower at least is asked.
+        """
+        parts = texts.reshape(len(texts), len(self.towers), -1)
+        looked_at = parts.ne(0).any(2).any(0).tolist()
+        idle = frozenset(k for k, seen in enumerate(looked_at) if not seen)
+        before = _IDLE.set(idle if len(idle) < len(self.towers) else idle - {0})
+        try:
+            yield
+        finally:
+            _IDLE.reset(before)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to one embedding (B, num_classes)."""

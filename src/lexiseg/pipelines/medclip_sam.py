@@ -15,7 +15,7 @@ from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, d
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.refine import refine
 from lexiseg.regions.threshold import best_by_expected_dice
-from lexiseg.saliency.base import presence_score
+from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
 from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray

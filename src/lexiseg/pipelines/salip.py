@@ -18,9 +18,10 @@ from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, retrieve
 from lexiseg.regions.threshold import find_components
-from lexiseg.saliency.base import SaliencyMethod, global_evidence, presence_score
+from lexiseg.saliency.base import SaliencyMethod, global_evidence
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.kinds import kind_evidence
+from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
 from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray

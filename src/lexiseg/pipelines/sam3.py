@@ -13,7 +13,7 @@ from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
 from lexiseg.regions.threshold import clean_mask
-from lexiseg.saliency.base import presence_score
+from lexiseg.saliency.presence import presence_score
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane
 

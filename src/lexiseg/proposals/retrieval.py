@@ -13,7 +13,8 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.proposals.settings import RetrievalSettings
-from lexiseg.saliency.base import phrase_logits, phrase_margins, sigmoid_trained, top_fraction_mean
+from lexiseg.saliency.base import phrase_logits, phrase_margins, sigmoid_trained
+from lexiseg.saliency.presence import top_fraction_mean
 from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 

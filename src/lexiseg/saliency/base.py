@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -17,7 +18,7 @@ from lexiseg.errors import BrokenWeights
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.framing import Frame, blend, frame_scan
 from lexiseg.saliency.kinds import Gate, kind_evidence
-from lexiseg.saliency.settings import PresenceSettings, SaliencySettings
+from lexiseg.saliency.settings import SaliencySettings
 from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.masks import Saliency
@@ -58,61 +59,6 @@ def phrase_margins(embeddings: Tensor, phrases: Sequence[PhraseEmbedding], *, sc
     return logits - torch.stack(negatives, dim=-1)
 
 
-# Keeps log-odds finite: a probability of exactly 0 or 1 is a rounding, not a certainty.
-_EDGE = 1e-7
-
-
-def presence_score(evidence: Mapping[str, float], *, settings: PresenceSettings | None = None) -> float:
-    r"""Presence in [0, 1] from a `Saliency`'s evidence.
-
-    .. math:: p = p_d^{\,1 - g}\; p_g^{\,g}, \qquad \text{presence} = \sigma(a \operatorname{logit}(p) + b)
-
-    with :math:`p_d` the evidence ``dense`` (mean of the dense probability's largest pixels) and :math:`p_g`
-    the evidence ``global`` (``sigmoid(logit)`` for a sigmoid-trained encoder, the softmax of the phrase
-    against its negative phrases for a softmax-trained one).  A geometric mean, since both must speak for the
-    phrase.  Where only one of the two is there, it is p; the settings' weight then has no effect.  Where
-    no kind of scan that can hold the target is in view, evidence ``kind`` is small, and presence is at most that.
-
-    Returns:
-        The presence, or NaN where there is neither: undefined is not absent.
-    """
-    settings = settings or PresenceSettings()
-    dense, whole = evidence.get("dense"), evidence.get("global")
-    if dense is None and whole is None:
-        return math.nan
-    if dense is None or whole is None:
-        probability = dense if dense is not None else whole
-        assert probability is not None
-    else:
-        probability = geometric_mean(dense, whole, settings.global_weight)
-    return min(platt(probability, a=settings.a, b=settings.b), evidence.get("kind", 1.0))
-
-
-def top_fraction_mean(probability: FloatArray, fraction: float = 0.01) -> float:
-    """Mean of the largest `fraction` of a map's pixels (at least one): as evidence, steadier than the
-    maximum.
-
-    Args:
-        probability: any shape, not empty.
-        fraction: above 0 and at most 1.
-    """
-    values = probability.reshape(-1)
-    count = max(1, round(fraction * values.size))
-    return float(np.partition(values, values.size - count)[-count:].mean(dtype=np.float64))
-
-
-def geometric_mean(first: float, second: float, weight: float) -> float:
-    """``first ** (1 - weight) * second ** weight``; a weight of 0 or 1 leaves one of them out."""
-    return float(first ** (1 - weight) * second**weight)
-
-
-def platt(probability: float, *, a: float, b: float) -> float:
-    """``sigmoid(a * logit(p) + b)``; a = 1 and b = 0 change nothing."""
-    clipped = min(max(probability, _EDGE), 1 - _EDGE)
-    log_odds = a * math.log(clipped / (1 - clipped)) + b
-    return 0.5 * (1 + math.tanh(log_odds / 2))
-
-
 logger = logging.getLogger(__name__)
 
 # Of the largest magnitude: several roundings of float32.
@@ -142,9 +88,12 @@ class SaliencyMethod(SaliencySettings, ABC):
 
     Attributes:
         sees_many: `compute_many` takes its views through the encoder together.
+        by_cosines: of the encoder's embeddings of images, cosines with the phrases are all that counts, so that an
+            encoder of several towers may leave out those that no phrase looks at.
     """
 
     sees_many: ClassVar[bool] = False
+    by_cosines: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -217,7 +166,9 @@ class SaliencyMethod(SaliencySettings, ABC):
             BrokenWeights: the map is not finite.
         """
         embedded = _embed(encoder, phrases)
-        return self._answers(encoder, self.raw(encoder, pixels, embedded, progress=progress), embedded, kinds)
+        with self._held_against(encoder, embedded, kinds):
+            raw = self.raw(encoder, pixels, embedded, progress=progress)
+        return self._answers(encoder, raw, embedded, kinds)
 
     def explain_many(
         self,
@@ -247,12 +198,13 @@ class SaliencyMethod(SaliencySettings, ABC):
             raise ValueError("the scans have several shapes, expected one: they are framed alike")
         frames = self._frames(encoder, scans[0])
         clipped = [clip_bright(pixels, self.clip_percentile) for pixels in scans]
-        seen = [
-            self.compute_many(
-                encoder, torch.cat([frame.apply(pixels) for pixels in clipped]).to(encoder.device), phrases
-            )
-            for frame in frames
-        ]
+        with self._held_against(encoder, phrases, kinds):
+            seen = [
+                self.compute_many(
+                    encoder, torch.cat([frame.apply(pixels) for pixels in clipped]).to(encoder.device), phrases
+                )
+                for frame in frames
+            ]
         return [
             self._answers(encoder, self._blended(encoder, frames, [views[k] for views in seen]), phrases, kinds)
             for k in range(len(scans))
@@ -261,6 +213,21 @@ class SaliencyMethod(SaliencySettings, ABC):
     def compute_many(self, encoder: Encoder, views: Tensor, phrases: Sequence[PhraseEmbedding]) -> list[Raw]:
         """Hook: `compute_maps` of views (B, 3, S, S); by default one after the other."""
         return [self.compute_maps(encoder, view[None], phrases, lambda share: None) for view in views]
+
+    def _held_against(
+        self, encoder: Encoder, phrases: Sequence[PhraseEmbedding], kinds: Gate | None
+    ) -> AbstractContextManager[None]:
+        """Tells the encoder what its embeddings will be held against, where that is all they are for."""
+        tell = getattr(encoder, "held_against", None)
+        if tell is None or not self.by_cosines:
+            return nullcontext()
+        rows = [self.compared(encoder, phrase) for phrase in phrases]
+        told: AbstractContextManager[None] = tell(torch.cat([*rows, *([] if kinds is None else [kinds.weights])]))
+        return told
+
+    def compared(self, encoder: Encoder, phrase: PhraseEmbedding) -> Tensor:
+        """Hook: the embeddings (N, E) of phrases that a phrase's map and evidence come from."""
+        return torch.cat([phrase.positive[None], phrase.negatives])
 
     def _answers(
         self, encoder: Encoder, raw: Raw, embedded: Sequence[PhraseEmbedding], kinds: Gate | None

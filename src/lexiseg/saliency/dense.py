@@ -15,16 +15,8 @@ from torch import Tensor
 from lexiseg.errors import UsageError
 from lexiseg.models.batches import in_batches
 from lexiseg.models.protocols import Encoder
-from lexiseg.saliency.base import (
-    Progress,
-    Raw,
-    SaliencyMethod,
-    phrase_logits,
-    phrase_margins,
-    sigmoid_trained,
-    stretch,
-    top_fraction_mean,
-)
+from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, phrase_logits, phrase_margins, sigmoid_trained, stretch
+from lexiseg.saliency.presence import top_fraction_mean
 from lexiseg.saliency.settings import Activation, DenseSettings
 from lexiseg.text.phrases import PhraseEmbedding
 
@@ -90,6 +82,7 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
     """
 
     sees_many: ClassVar[bool] = True
+    by_cosines: ClassVar[bool] = True
 
     def compute_maps(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress
@@ -129,11 +122,18 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         return stretch(raw[None])[0]
 
     def evidence(self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding) -> dict[str, float]:
-        """The global evidence, and ``dense`` where the map is a probability."""
-        found = super().evidence(encoder, saliency, raw, phrase)
-        if self._kind(encoder, phrase) != "minmax":
+        """The global evidence, and ``dense`` where the map is a probability; no ``margin`` where a logit is one."""
+        found, kind = super().evidence(encoder, saliency, raw, phrase), self._kind(encoder, phrase)
+        if kind == "sigmoid" and sigmoid_trained(encoder):
+            found.pop("margin", None)
+        if kind != "minmax":
             found["dense"] = top_fraction_mean(saliency.cpu().numpy(), self.top_fraction)
         return found
+
+    def compared(self, encoder: Encoder, phrase: PhraseEmbedding) -> Tensor:
+        """The phrase alone where a logit is a probability: negative phrases have no say."""
+        alone = self._kind(encoder, phrase) == "sigmoid" and sigmoid_trained(encoder)
+        return phrase.positive[None] if alone else super().compared(encoder, phrase)
 
     def _kind(self, encoder: Encoder, phrase: PhraseEmbedding) -> Activation:
         if self.activation != "auto":

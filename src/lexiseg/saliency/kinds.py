@@ -28,6 +28,10 @@ HOLDS = "kinds.yaml"
 class Gate(Protocol):
     """What a saliency method asks: how far a scan is of a kind that can hold what a phrase names."""
 
+    @property
+    def weights(self) -> Tensor:
+        """(K, E), what embeddings of images are multiplied with."""
+
     def share(self, embeddings: Tensor, text: str) -> float:
         """0 to 1, of views (V, E) of one scan and a phrase; 1 where nothing speaks against it."""
 

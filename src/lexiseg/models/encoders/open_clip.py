@@ -8,9 +8,8 @@ Its parts are the modules ``open_clip_*``: `open_clip_folder` reads configuratio
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +28,7 @@ from lexiseg.models.encoders.open_clip_dense import (
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
 from lexiseg.models.encoders.open_clip_known import AS_IT_IS, KnownWordings, Line, read_known, sentences_of
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
+from lexiseg.models.encoders.open_clip_text import read_phrases
 from lexiseg.models.fpn import EnsembleTower, FPNTower
 from lexiseg.models.lean import LeanCopy
 from lexiseg.models.loading import autocast, resolve_precision
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "open_clip (open_clip_config.json; BiomedCLIP's transformers port; ARCHITECTURE[:TAG])"
 
-# A tokenizer of transformers changes its own settings while it reads; two threads in it at once fail.
-_READING = threading.Lock()
 # How many layers this thread has patched, of any encoder.
 _PATCHES: ContextVar[int] = ContextVar("patches", default=0)
 
@@ -191,7 +189,7 @@ class OpenClipEncoder:
         """
         if not phrases or any(not phrase.strip() for phrase in phrases):
             raise BadPhrase(f"got {list(phrases)!r}, expected one phrase or more, none empty")
-        tokens = self._tokens(list(phrases)).to(self._device)
+        tokens = self._tokens(phrases)
         if self._known is not None and self._known.places:
             return self._at_their_places(phrases, self._sentences(tokens), self._known)
         with torch.inference_mode(), autocast(self._device, self._dtype):
@@ -225,7 +223,7 @@ class OpenClipEncoder:
         """
         if self._known is None:
             raise UnsupportedByModel(f"{self._name} does not say which wordings it was taught")
-        return self._known.concept(self._sentences(self._tokens([phrase]).to(self._device))[0], phrase)
+        return self._known.concept(self._sentences(self._tokens([phrase]))[0], phrase)
 
     def calibration(self, phrase: str) -> Line:
         """Slope and offset that make a position's log-odds of a phrase those of a calibrated probability; 1 and 0 where
@@ -244,7 +242,7 @@ class OpenClipEncoder:
         with torch.inference_mode(), autocast(self._device, self._dtype):
             tower, normalised = self._answering(pixels)
             whole = self._model.encode_image if tower is self._model.visual else tower
-            features = nn.functional.normalize(whole(normalised).float(), dim=-1)
+            features = self._unit(whole(normalised))
         return _outside(features)
 
     def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:
@@ -253,7 +251,7 @@ class OpenClipEncoder:
             return self.encode_dense_and_image(pixels, attention)[0]
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = dense_features(*self._answering(pixels))
-        return _outside(unit(features))
+        return _outside(self._unit(features))
 
     def encode_dense_and_image(self, pixels: Tensor, attention: str = "value") -> tuple[Tensor, Tensor]:
         """Both of the above; one forward but for a ViT's value path."""
@@ -263,13 +261,21 @@ class OpenClipEncoder:
                 dense, whole = dense_and_whole_features(tower, normalised, self._model.encode_image)
             else:
                 dense, whole = attention_features(tower, normalised, attention)
-        return _outside(unit(dense)), _outside(nn.functional.normalize(whole.float(), dim=-1))
+        return _outside(self._unit(dense)), _outside(self._unit(whole))
 
     def encode_regions(self, pixels: Tensor, masks: Tensor) -> Tensor:
         """Embeddings of the regions (R, S, S) of one image, (R, E), unit length; see `open_clip_attention`."""
         with torch.inference_mode(), autocast(self._device, self._dtype):
             features = region_features(self._model.visual, self._normalised(pixels), masks.to(self._device))
         return _outside(nn.functional.normalize(features.float(), dim=-1))
+
+    @contextmanager
+    def held_against(self, texts: Tensor) -> Iterator[None]:
+        """Within, in this thread, embeddings of images need be right for products with these texts (N, E) alone: towers
+        that none of them looks at are not asked.
+        """
+        with nullcontext() if self._trunk is None else self._trunk.only_for(texts):
+            yield
 
     def default_layer(self) -> str:
         """The saliency layer; see `open_clip_layers`."""
@@ -354,32 +360,20 @@ class OpenClipEncoder:
         return lean.made, normalised.contiguous(memory_format=torch.channels_last)
 
     def _embed(self, normalised: Tensor) -> Tensor:
-        features = self._model.encode_image(normalised)
-        return nn.functional.normalize(features.float(), dim=-1)
+        return self._unit(self._model.encode_image(normalised))
 
-    def _tokens(self, phrases: list[str]) -> Tensor:
-        with _READING:
-            tokens = self._tokenizer(phrases)
-            counts = [self._token_count(phrase) for phrase in phrases]
-        for phrase, used in zip(phrases, counts, strict=True):
-            if used > tokens.shape[1]:
-                logger.warning(
-                    "%s reads %d tokens and the phrase %r has %d: its end is not read",
-                    self._name, tokens.shape[1], phrase[:60], used,
-                )  # fmt: skip
+    def _unit(self, features: Tensor) -> Tensor:
+        """Of unit length over axis 1; what several towers say is so already, and shorter where some were idle."""
+        return features.float() if self._trunk is not None else unit(features)
+
+    @property
+    def _trunk(self) -> EnsembleTower | None:
+        trunk = getattr(self._model.visual, "trunk", None)
+        return trunk if isinstance(trunk, EnsembleTower) else None
+
+    def _tokens(self, phrases: Sequence[str]) -> Tensor:
         padding = getattr(getattr(getattr(self._model, "text", None), "config", None), "pad_token_id", None)
-        if padding is not None:
-            # A transformers tower masks its padding out: columns that are padding everywhere only cost time.
-            kept = (tokens != padding).any(dim=0).nonzero()
-            tokens = tokens[:, : int(kept.max()) + 1 if len(kept) else 1]
-        return tokens
-
-    def _token_count(self, phrase: str) -> int:
-        tokenizer: Any = self._tokenizer
-        if hasattr(tokenizer, "encode"):  # open_clip's own byte-pair tokenizer: start and end are not counted
-            return len(tokenizer.encode(phrase)) + 2
-        inner = getattr(tokenizer, "tokenizer", None)
-        return 0 if inner is None else len(inner(phrase, truncation=False, verbose=False)["input_ids"])
+        return read_phrases(self._tokenizer, list(phrases), name=self._name, padding=padding).to(self._device)
 
 
 @contextmanager

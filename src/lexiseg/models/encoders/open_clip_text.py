@@ -1,4 +1,4 @@
-"""Where the configuration and the tokenizer of a Hugging Face text tower come from.
+"""Phrases as tokens, and where the configuration and the tokenizer of a Hugging Face text tower come from.
 
 An open_clip folder whose text tower is a transformers model (BiomedCLIP's PubMedBERT) names that model by
 its hub id, so that a plain download still reaches for the network when it is loaded.  A pull stores what is
@@ -7,11 +7,20 @@ needed in the folder; the paths are worked out when the folder is read, so that 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import DownloadFailed
 from lexiseg.models.weights import hub
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+# A tokenizer of transformers changes its own settings while it reads; two threads in it at once fail.
+_READING = Lock()
 TEXT_TOWER = "text_tower"
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -83,3 +92,34 @@ def _from_hub(folder: Path, name: str, files: tuple[str, ...], *, offline: bool,
             f"{advice} and the hub is not asked (offline): run `lexiseg models pull ID` with a network"
         )
     return hub.fetch_to_cache(name, files)
+
+
+def read_phrases(tokenizer: Any, phrases: list[str], *, name: str, padding: int | None) -> Tensor:
+    """Phrases as token ids (N, L); the end of one that is too long is not read, and a log line says so.
+
+    Args:
+        tokenizer: of open_clip.
+        phrases: at least one.
+        name: of the model, for the log.
+        padding: the token that a tower of transformers masks out: columns of it alone only cost time, and are left out.
+    """
+    with _READING:
+        tokens: Tensor = tokenizer(phrases)
+        counts = [_token_count(tokenizer, phrase) for phrase in phrases]
+    for phrase, used in zip(phrases, counts, strict=True):
+        if used > tokens.shape[1]:
+            logger.warning(
+                "%s reads %d tokens and the phrase %r has %d: its end is not read",
+                name, tokens.shape[1], phrase[:60], used,
+            )  # fmt: skip
+    if padding is not None:
+        kept = (tokens != padding).any(dim=0).nonzero()
+        tokens = tokens[:, : int(kept.max()) + 1 if len(kept) else 1]
+    return tokens
+
+
+def _token_count(tokenizer: Any, phrase: str) -> int:
+    if hasattr(tokenizer, "encode"):  # open_clip's own byte-pair tokenizer: start and end are not counted
+        return len(tokenizer.encode(phrase)) + 2
+    inner = getattr(tokenizer, "tokenizer", None)
+    return 0 if inner is None else len(inner(phrase, truncation=False, verbose=False)["input_ids"])

@@ -21,10 +21,10 @@ PARTS = ("projections", "pyramids")
 class PhraseTowers(nn.Module):
     r"""What each tower of the bundled encoder says of some phrases, position by position and of the whole scan.
 
-    The encoder's cosine is :math:`\sum_i w_i \cos_i` over its towers i, see `EnsembleTower`. Here each tower answers
-    by itself,
+    The encoder's cosine is :math:`v \sum_i w_i \cos_i` over its towers i, with :math:`\sum_i w_i = 1` of each phrase,
+    see `EnsembleTower`. Here each tower that some phrase looks at answers by itself,
 
-    .. math:: z_i = s \cos_i + b
+    .. math:: z_i = s v \cos_i + b
 
     with the encoder's scale s and bias b, so that each can learn by itself: towers that learn from their mean alone
     stop to err apart, which is what their mean lives by. With weights as they ship, `mean` of the answers is the
@@ -46,6 +46,7 @@ class PhraseTowers(nn.Module):
 
     shares: Tensor
     phrases: Tensor
+    gains: Tensor
     lines: Tensor
 
     def __init__(
@@ -64,12 +65,20 @@ class PhraseTowers(nn.Module):
         towers = trunk.towers if isinstance(trunk, EnsembleTower) else [trunk]
         self.towers = cast(Any, nn.ModuleList(towers))
         shares = trunk.shares if isinstance(trunk, EnsembleTower) else torch.ones(1)
-        self.register_buffer("shares", shares.detach().clone(), persistent=False)
-        self.register_buffer("phrases", phrases.detach().clone().to(shares.device), persistent=False)
+        phrases = phrases.detach().to(shares.device)
+        norms = torch.stack([part.norm(dim=1) for part in torch.chunk(phrases, len(towers), 1)])
+        parts = norms * shares.detach().sqrt()[:, None]
+        # Towers that no phrase looks at have nothing to say, and are not asked.
+        self.busy = tuple(k for k in range(len(towers)) if bool(norms[k].any()))
+        own = list(self.busy)
+        self.register_buffer("phrases", phrases.clone(), persistent=False)
+        self.register_buffer("shares", (parts / parts.sum(0))[own], persistent=False)
+        self.register_buffer("gains", (parts.sum(0) / norms.clamp_min(1e-6))[own], persistent=False)
         calibrations = torch.tensor(lines or [(1.0, 0.0)] * len(phrases))
         self.register_buffer("lines", calibrations.T[..., None, None].to(shares.device), persistent=False)
         self.scale, self.bias = encoder.logit_scale, encoder.logit_bias
-        names = [name for name, _ in self.towers.named_parameters()]
+        asked = tuple(f"{k}." for k in own)
+        names = [name for name, _ in self.towers.named_parameters() if name.startswith(asked)]
         self.learning = tuple(
             name for name in names if ".classifier." in name or (part == "pyramids" and ".backbone." not in name)
         )
@@ -94,24 +103,23 @@ class PhraseTowers(nn.Module):
             own[name].copy_(tensors[name])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-odds of positions (T, B, K, h, w) and of the whole (T, B, K), of images (B, 3, S, S), normalised."""
+        """Log-odds of positions (T, B, K, h, w) and of the whole (T, B, K), of images (B, 3, S, S), normalised, as each
+        of the T towers says that some phrase looks at.
+        """
         maps, wholes = [], []
-        for tower, share, phrases in zip(self.towers, self.shares, self._parts(), strict=True):
+        for number, gains in zip(self.busy, self.gains, strict=True):
+            tower, phrases = self.towers[number], torch.chunk(self.phrases, len(self.towers), 1)[number]
             features = tower.forward_features(images)
             dense, whole = features.permute(0, 2, 3, 1), features.mean((2, 3))
-            found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T for each in (dense, whole)]
-            log_odds = (self.scale * found[0] / share.sqrt() + self.bias).permute(0, 3, 1, 2)
+            found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T * gains for each in (dense, whole)]
+            log_odds = (self.scale * found[0] + self.bias).permute(0, 3, 1, 2)
             maps.append(log_odds * self.lines[0] + self.lines[1])
-            wholes.append(self.scale * found[1] / share.sqrt() + self.bias)
+            wholes.append(self.scale * found[1] + self.bias)
         return torch.stack(maps), torch.stack(wholes)
 
     def mean(self, answers: Tensor) -> Tensor:
-        """The towers' answers (T, ...) as the encoder's own: weighted by their shares."""
-        found: Tensor = torch.tensordot(self.shares, answers, 1)
-        return found
-
-    def _parts(self) -> Sequence[Tensor]:
-        return torch.chunk(self.phrases, len(self.towers), 1)
+        """The towers' answers (T, B, K, ...) as the encoder's own (B, K, ...): weighted by each phrase's shares."""
+        return torch.einsum("tk,tbk...->bk...", self.shares, answers)
 
 
 def model_names(encoder: OpenClipEncoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
