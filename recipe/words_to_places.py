@@ -253,9 +253,14 @@ def hear(wordings: Sequence[Wording], sentences: Tensor, places: Mapping[str, Te
 
 
 def held_out_wordings() -> list[Wording]:
-    """What no training saw, but denials and other languages, which words decide before anybody listens."""
+    """What no training saw, but denials and other languages, which words decide before anybody listens.
+
+    A phrase that is known all the same, under another target or as one of the recipe's synonyms, is none of them.
+    """
     wordings = [w for target in all_known(load_targets()) for w in target.wordings] + list(load_others())
-    return [w for w in wordings if w.held_out and not is_denial(w.text) and not is_foreign(w.text)]
+    known = {bare_key(w.text) for w in known_wordings()}
+    held_out = [w for w in wordings if w.held_out and bare_key(w.text) not in known]
+    return [w for w in held_out if not is_denial(w.text) and not is_foreign(w.text)]
 
 
 def shares(held_out: Sequence[Wording], read_as: Sequence[str | None]) -> dict[str, tuple[float, float, int]]:
