@@ -24,6 +24,7 @@ from lexiseg.runs import ahead
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
 from lexiseg.runs.table import read_results
+from lexiseg.saliency.dense import DenseSimilarity
 from speed_table import CPU, Asked, Line, in_turn, operations
 from volumes import make_ct
 
@@ -113,8 +114,19 @@ def scan(asked: Asked) -> list[Line]:
         way()
     lean, trained, proposed = (seconds / len(shown) for seconds in in_turn(asked.rounds, *ways))
     floor = _floor(ways[0]) / len(shown)
+    chests = [generate("chest-xray", seed, target=True).scan for seed in range(asked.scans)]
+    one = _each(ours, chests, "lungs")
+
+    def all_towers() -> None:
+        DenseSimilarity.by_cosines = False
+        one()
+        DenseSimilarity.by_cosines = True
+
+    one()
+    alone, together = (seconds / len(chests) for seconds in in_turn(asked.rounds, one, all_towers))
     return [
         Line("demo, a scan", "lean networks", lean, "as they were trained", trained, peak_mib(), floor),
+        Line("demo, a scan and a target of one tower", "that tower", alone, "all three towers", together),
         Line("demo-salip, a scan", "every region proposed", proposed, "demo", lean),
     ]
 
