@@ -177,7 +177,9 @@ def segment_best(
         Which of the choices it was, the first of equal ones, and what was drawn with it.
     """
     if settings.fusion == "region":
-        return 0, MaskEstimate(_clean(region.mask, region.probability, settings), 1.0, region.probability)
+        own = settings.binarize == "half"
+        mask = _clean(region.mask, region.probability, settings) if own else clean_answer(region.probability, settings)
+        return 0, MaskEstimate(mask, 1.0, region.probability)
     if isinstance(segmenter, CachedSegmenter):
         asked = [query for queries, _ in choices for views in queries for query in views]
         plain = [

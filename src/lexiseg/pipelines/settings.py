@@ -37,10 +37,10 @@ class MaskSettings:
     """How prompts become the final mask.
 
     Attributes:
-        fusion: "segmenter" for the segmenter's outline; "region" for the refined region as it is; "average"
-            where the weighted mean of the segmenter's and the region's probability is high enough, which
-            helps where both err in their own ways (a region that keeps its saliency as probability, as the
-            rule "threshold" does, has most to add).
+        fusion: "segmenter" for the segmenter's outline; "region" for the refined region, cut anew by `binarize` where
+            that is not "half"; "average" where the weighted mean of the segmenter's and the region's probability is
+            high enough, which helps where both err in their own ways (a region that keeps its saliency as
+            probability, as the rule "threshold" does, has most to add).
         segmenter_weight: the segmenter's share of that mean, 0 to 1; or "by-size": four fifths for the
             smallest targets, less for larger ones, by the longer side of the region's largest piece as a
             fraction of the scan's. A saliency map has so many positions a scan, so that it knows the outline
