@@ -221,8 +221,8 @@ class SaliencyMethod(SaliencySettings, ABC):
         tell = getattr(encoder, "held_against", None)
         if tell is None or not self.by_cosines:
             return nullcontext()
-        rows = [self.compared(encoder, phrase) for phrase in phrases]
-        told: AbstractContextManager[None] = tell(torch.cat([*rows, *([] if kinds is None else [kinds.weights])]))
+        rows = [self.compared(encoder, phrase) for phrase in phrases] + ([] if kinds is None else [kinds.weights])
+        told: AbstractContextManager[None] = tell(torch.cat([row.cpu() for row in rows]))  # kinds stay on the CPU
         return told
 
     def compared(self, encoder: Encoder, phrase: PhraseEmbedding) -> Tensor:
