@@ -69,6 +69,15 @@ class TestRegionIsFinal:
         drawn = ask(segmenter, prompts(LEFT), region, fusion="region", min_area=0.01, fill_holes=True)
         np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
 
+    def test_it_is_cut_anew_where_the_mask_shall_promise_the_highest_dice(self, segmenter: FakeSegmenter) -> None:
+        """Half of the highest Dice that a lonely 0.4 promises is 0.4 itself over 1.4, some 0.29."""
+        probability = np.zeros(SHAPE, np.float32)
+        probability[boxed(LEFT)] = 0.4
+        region = Region(probability > 0.5, probability)
+        drawn = drawn_with(segmenter, prompts(LEFT), region, fusion="region", binarize="expected-dice")
+        np.testing.assert_array_equal(drawn.mask, boxed(LEFT))
+        assert segmenter.asked == []
+
 
 class TestAverageIsFinal:
     def test_the_surer_of_the_two_decides_each_pixel(self, segmenter: FakeSegmenter) -> None:

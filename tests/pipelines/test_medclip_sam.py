@@ -389,3 +389,16 @@ class TestWeakPieces:
         draft = made._draft(plane, saliency, dataclasses.replace(phrase, **change), timer)
         drawn = made._draw(plane, draft, CachedSegmenter(FakeSegmenter()), timer)
         assert len(find_components(drawn.estimate.mask)) == kept
+
+    @pytest.mark.parametrize(
+        ("change", "least_sure", "fusion", "fill_holes"),
+        [({}, 0.9, "average", True), ({"regions": 7}, 0.0, "average", True), ({"holes": True}, 0.0, "region", False)],
+    )
+    def test_volumes_draw_again_as_slices_are_drawn(
+        self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], least_sure: float, fusion: str, fill_holes: bool
+    ) -> None:
+        made = pipeline(mask={"fusion": "average", "least_sure": 0.9, "fill_holes": True})
+        (phrase,) = made.embed(["red"])
+        monkeypatch.setattr(made, "embed", lambda asked: [dataclasses.replace(phrase, **change)])
+        found = made.mask_for("red")
+        assert (found.least_sure, found.fusion, found.fill_holes) == (least_sure, fusion, fill_holes)

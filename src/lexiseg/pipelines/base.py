@@ -16,8 +16,9 @@ from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.packed import Journal, PackedSlices, pack
-from lexiseg.pipelines.preset import Preset
+from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
+from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.saliency.kinds import KindGate, read_gate
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
@@ -256,6 +257,12 @@ class TextPipeline(ABC):
     def threshold(self) -> float | None:
         """The presence below which a phrase is absent; None for none."""
         return None
+
+    def mask_for(self, text: str) -> MaskSettings:
+        """How a segmenter's answer to a phrase becomes a mask: the preset's settings, or those of no preset."""
+        sections = PIPELINE_SECTIONS[self.preset.pipeline]
+        settings: MaskSettings = self.preset["mask"] if "mask" in sections else MaskSettings()
+        return settings
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.results import MaskEstimate
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
+from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region
 
+_FEW = 2  # regions of a target, more of which are many
 _SMALL = 0.8  # the segmenter's share of a target that is next to nothing, by size
 
 
@@ -39,6 +41,17 @@ class Query:
 
 QueryViews = tuple[Query, ...]
 """The same question in several windows, whose answers are averaged."""
+
+
+def settings_for(settings: MaskSettings, phrase: PhraseEmbedding) -> MaskSettings:
+    """The settings as what a phrase names needs them: rings and nets, and what comes in many pieces.
+
+    A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay.  Of many
+    teeth some are less sure than others, and are teeth all the same.
+    """
+    if phrase.holes:
+        settings = replace(settings, fusion="region", fill_holes=False)
+    return replace(settings, least_sure=0.0) if phrase.holes or phrase.regions > _FEW else settings
 
 
 def encode_queries(
@@ -177,9 +190,8 @@ def segment_best(
         Which of the choices it was, the first of equal ones, and what was drawn with it.
     """
     if settings.fusion == "region":
-        own = settings.binarize == "half"
-        mask = _clean(region.mask, region.probability, settings) if own else clean_answer(region.probability, settings)
-        return 0, MaskEstimate(mask, 1.0, region.probability)
+        cut = region.mask if settings.binarize == "half" else best_by_expected_dice(region.probability)
+        return 0, MaskEstimate(_clean(cut, region.probability, settings), 1.0, region.probability)
     if isinstance(segmenter, CachedSegmenter):
         asked = [query for queries, _ in choices for views in queries for query in views]
         plain = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best
+from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best, settings_for
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
@@ -22,9 +22,6 @@ from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.overlap import soft_dice
 from lexiseg.values.scans import Plane
-
-_FEW = 2
-"""Of so many pieces a target may miss none that is weaker than the others by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +110,10 @@ class MedclipSam(TextPipeline):
             for plane, of in zip(planes, drafts, strict=True)
         ]
 
+    def mask_for(self, text: str) -> MaskSettings:
+        """See `TextPipeline.mask_for`."""
+        return settings_for(self._mask, self.embed([text])[0])
+
     def sureness(self, plane: Plane, asked: tuple[str, ...]) -> list[float]:
         """How sure the encoder is of each phrase in a plane, 0 to 1: presence times what its map promises of itself.
 
@@ -134,12 +135,7 @@ class MedclipSam(TextPipeline):
         presence = presence_score(saliency.evidence, settings=self._presence)
         if self.threshold is not None and presence < self.threshold:
             choices = []
-        mask = self._mask
-        if phrase.holes:  # a box asks a segmenter for what fills it, so of a ring or a net the map alone tells
-            mask = replace(mask, fusion="region", fill_holes=False)
-        if phrase.holes or phrase.regions > _FEW:
-            mask = replace(mask, least_sure=0.0)
-        return _Draft(saliency, region, presence, choices, mask)
+        return _Draft(saliency, region, presence, choices, settings_for(self._mask, phrase))
 
     def _draw(self, plane: Plane, draft: _Draft, segmenter: CachedSegmenter, timer: StageTimer) -> SliceResult:
         prompts, estimate, region = Prompts(), MaskEstimate.nothing(plane.shape), draft.region

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -44,6 +44,8 @@ class _Pipeline(Protocol):
     @property
     def threshold(self) -> float | None: ...
 
+    def mask_for(self, text: str) -> MaskSettings: ...
+
 
 class _Timer(Protocol):
     def __call__(self, stage: str) -> AbstractContextManager[None]: ...
@@ -66,6 +68,7 @@ class VolumeSteps:
     area: float
     _propagation: PropagationSettings
     _mask: MaskSettings
+    _mask_for: Callable[[str], MaskSettings]
     _segmenter: Segmenter
     _timer: _Timer
     _encodings: EncodingCache | None
@@ -83,7 +86,8 @@ class VolumeSteps:
             positions=None if planes.positions is None else np.asarray(planes.positions),
             area=spacing[0] * spacing[1] if spacing is not None else 1.0,
             _propagation=pipeline.preset["propagation"] if "propagation" in sections else PropagationSettings(),
-            _mask=pipeline.preset["mask"] if "mask" in sections else MaskSettings(),
+            _mask=MaskSettings(),
+            _mask_for=pipeline.mask_for,
             _segmenter=pipeline.segmenter,
             _timer=timer,
             _encodings=encodings,
@@ -102,6 +106,9 @@ class VolumeSteps:
             return slices
         if self._kinds is not None and (holders := self._kinds.holders(text)) is not None:
             slices = of_one_kind(slices, holders, self._kinds.least, self._threshold)
+        return replace(self, _mask=self._mask_for(text))._compared(slices)
+
+    def _compared(self, slices: Sequence[SliceResult]) -> Sequence[SliceResult]:
         kept: Sequence[SliceResult] = slices
         settings, thickness = self.settings, None if self.positions is None else thickness_of(self.positions)
         if settings.propagate:

@@ -70,10 +70,9 @@ def check_phrase(text: str) -> str:
 def phrase_set(text: str, *, ensemble: bool = False, library: PhraseLibrary | None = None) -> PhraseSet:
     """Wordings and negative phrases for a typed phrase.
 
-    A phrase that the library knows (by name, synonym or variant, whatever its case, spacing or British
-    spelling) is put as the library spells it and gets its target's templates and negatives.  A longer phrase
-    around a known one ("spiculated breast tumor") keeps its own words with that target's templates and negatives.
-    Any other phrase gets the generic ones.
+    A phrase that the library knows (by name, synonym or variant, whatever its case, spacing or British spelling) is put
+    as the library spells it and gets its target's templates and negatives.  A longer phrase around a known one keeps
+    its own words with that target's templates and negatives.  Any other phrase gets the generic ones.
 
     Args:
         text: the phrase.
@@ -160,8 +159,7 @@ class Target:
             are what was typed: kinds of it (a carcinoma for a breast tumor), words that few use.
         templates: sentences with one ``{}`` for the wording.
         negatives: phrases of what lies around the target and is not it.
-        regions: of how many separate regions the target consists (lungs: two), for those who look for
-            regions; a scan may show fewer.
+        regions: of how many separate regions the target consists (lungs: two); a scan may show fewer.
         holes: whether it is a ring or a net: holes in it are not part of it.
     """
 
@@ -212,8 +210,7 @@ class PhraseLibrary:
         return None
 
     def related(self, text: str) -> Target | None:
-        """The target whose wording stands inside a longer phrase ("spiculated breast tumor"); the longest
-        wins.
+        """The target whose wording stands inside a longer phrase ("spiculated breast tumor"); the longest wins.
 
         A phrase that opens with a negation ("no breast tumor", "normal heart") is related to nothing.
         """
@@ -392,12 +389,12 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
     table = encoder.encode_text(tuple(rows)).detach().float()
     table = table / table.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    calibration = getattr(encoder, "calibration", None)
+    calibration = getattr(encoder, "calibration", lambda wording: (1.0, 0.0))
     embedded = []
     for phrase in phrases:
         mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
-        line = calibration(phrase.wordings[0]) if calibration is not None else (1.0, 0.0)
+        line = calibration(phrase.wordings[0])
         embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes, line))
     return tuple(embedded)
