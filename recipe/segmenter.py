@@ -18,13 +18,13 @@ from torch.nn import functional
 from transformers import SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 from lexiseg.models.segmenters.sam_folder import TowerSam, TowerSamConfig
+from lexiseg.models.weights.records import bundled_folder
 from recipe.augment import AugmentSettings, View, augment
 from recipe.data import Sample
 from recipe.lesions import paste_lesion
 from recipe.phases import Phases, Scheduled
 from recipe.photographs import load_pretrained
 from recipe.sampling import chances
-from recipe.text import bundled_folder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of SamImageProcessor
 MASK_STRIDE = 2
@@ -198,7 +198,7 @@ class SegmenterTask(SegmenterBatches):
     def begin(self) -> None:
         """The bundled segmenter's weights, where the recipe says so."""
         if self.c.get("from_bundled"):
-            clip = Path(self.c["older"]) if "older" in self.c else bundled_folder()
+            clip = Path(self.c["older"]) if "older" in self.c else bundled_folder("encoder")
             bundled = TowerSam.from_pretrained(clip.parent / "sam")
             self.model.load_state_dict(bundled.float().state_dict())
 

@@ -246,10 +246,3 @@ def build_tower(folder: Path, minilm: Path, config: Mapping[str, Any]) -> Any:
     unpack(state)
     tower.transformer.load_state_dict(state)
     return tower.eval().requires_grad_(False)
-
-
-def bundled_folder() -> Path:
-    """Where the bundled encoder lies."""
-    import lexiseg.bundled
-
-    return Path(str(lexiseg.bundled.__file__)).parent / "clip"

@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from lexiseg.models.segmenters.sam_folder import TowerSam
+from lexiseg.models.weights.records import bundled_folder
 from recipe.data import phantom_samples
 from recipe.segmenter import MANY, SegmenterBatches, SegmenterTask, one_piece
 from recipe.sets import load_sets
-from recipe.text import bundled_folder
 from recipe.train import CONFIG
 from tests.recipe.test_concept_encoder import lesion
 from tests.recipe.test_recipe_training import TINY_SEGMENTER
@@ -66,7 +66,7 @@ class TestStart:
     def test_the_next_one_begins_as_the_bundled(self) -> None:
         task = SegmenterTask({**RECIPE["next_segmenter"], "pretrained": None}, list(phantom_samples(4, 128, 0)), 0)
         task.begin()
-        bundled = TowerSam.from_pretrained(bundled_folder().parent / "sam").float().state_dict()
+        bundled = TowerSam.from_pretrained(bundled_folder("segmenter")).float().state_dict()
         for name, value in task.model.state_dict().items():
             torch.testing.assert_close(value, bundled[name], msg=name)
 
