@@ -86,7 +86,14 @@ def fit_line(positions: Positions) -> Line:
 
 @torch.inference_mode()
 def look(encoder: Any, sample: Sample, places: dict[str, Tensor], seed: int) -> dict[str, tuple[Any, Any]]:
-    """Positions of one scan by concept, of those that it shows: log-odds and whether they lie inside, (n,) each."""
+    """Positions of one scan by concept, of those that it shows: log-odds and whether they lie inside, (n,) each.
+
+    Args:
+        encoder: with dense embeddings.
+        sample: letterboxed to the encoder's input, uint8.
+        places: of its concepts at least, (E,) each.
+        seed: of the draw of positions.
+    """
     pixels = torch.from_numpy(sample.image).float().div(255)
     pixels = pixels.expand(3, -1, -1) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     dense = encoder.encode_dense(pixels[None])[0]
@@ -94,8 +101,6 @@ def look(encoder: Any, sample: Sample, places: dict[str, Tensor], seed: int) -> 
     top, left = (sample.image.shape[0] - height) // 2, (sample.image.shape[1] - width) // 2
     found = {}
     for concept, mask in sample.masks.items():
-        if concept not in places:
-            continue
         log_odds = encoder.logit_scale * torch.einsum("ehw,e->hw", dense, places[concept]) + encoder.logit_bias
         log_odds, truth = (
             F.interpolate(each.float()[None, None], sample.image.shape[:2], mode="bilinear")[0, 0][
