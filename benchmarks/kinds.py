@@ -32,6 +32,7 @@ from rich.progress import track
 
 import lexiseg
 from common import auroc, interval, made_with, progress, score, score_name, scored_rows, table_head, table_row
+from lexiseg.models.protocols import word_judge
 from lexiseg.pipelines.preset import merge_settings
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.overlap import dice
@@ -131,7 +132,7 @@ def stands_for(pipeline: Any, wording: str) -> str:
         return wording
     if vocabulary.several(wording) or not vocabulary.knows(wording):
         return ""
-    return vocabulary.concept(wording) or wording if getattr(pipeline.encoder, "judges_words", False) else wording
+    return vocabulary.concept(wording) or wording if word_judge(pipeline.encoder) is not None else wording
 
 
 def tally(folder: Path, pipeline: Any, *, fold: int, limit: int, wordings: int) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What lexiseg asks of models: an `Encoder` of pixels and phrases, a promptable `Segmenter`.
 
+What only some of them can do is a small protocol of its own, which callers ask for by `isinstance`.
+
 One loaded model may be shared between threads: no method leaves anything behind that another thread sees.
 """
 
@@ -144,6 +146,46 @@ class Encoder(Protocol):
             UnsupportedByModel: no such layer, or what follows needs more than its output (a residual branch
                 passes it by); use `patched`, which runs the whole tower.
         """
+
+
+@runtime_checkable
+class WordJudge(Protocol):
+    """What an encoder offers besides whose text tower came with the wordings that it was taught.
+
+    A class that has the method may hold a model without such wordings, so callers ask `word_judge`.
+    """
+
+    @property
+    def judges_words(self) -> bool:
+        """Whether `names` can be asked."""
+
+    def names(self, phrase: str) -> str | None:
+        """What a phrase names: a concept, "" for something that no scan was drawn with, None for an unknown word.
+
+        Raises:
+            UnsupportedByModel: nobody knows what the model was taught (`judges_words`).
+        """
+
+
+def word_judge(encoder: object) -> WordJudge | None:
+    """The encoder where it judges words itself; None of one that cannot, or whose model came without wordings."""
+    return encoder if isinstance(encoder, WordJudge) and encoder.judges_words else None
+
+
+@runtime_checkable
+class CalibratedEncoder(Protocol):
+    """What an encoder offers besides whose maps were held against true masks, phrase by phrase."""
+
+    def calibration(self, phrase: str) -> tuple[float, float]:
+        """Slope and offset that make a position's log-odds those of a calibrated probability; 1 and 0 if unknown."""
+
+
+@runtime_checkable
+class SelectiveEncoder(Protocol):
+    """What an encoder of several image towers offers besides that leaves out those that no phrase looks at."""
+
+    def held_against(self, texts: Tensor) -> AbstractContextManager[None]:
+        """A context, of this thread, in which images' embeddings need be right for products with texts (N, E) alone."""
 
 
 @dataclass(frozen=True, eq=False)

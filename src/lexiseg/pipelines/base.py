@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from lexiseg.errors import BadPhrase, UsageError
-from lexiseg.models.protocols import Encoder, Segmenter
+from lexiseg.models.protocols import Encoder, Segmenter, word_judge
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
@@ -231,10 +231,11 @@ class TextPipeline(ABC):
         weights = getattr(self.encoder, "weights", None)
         named = getattr(self.encoder, "begun_from", "") or getattr(weights, "name", "")
         words = bundled_vocabulary() if named == "bundled" else None
-        if not getattr(self.encoder, "judges_words", False):
+        judge = word_judge(self.encoder)
+        if judge is None:
             return words
         # Asked again for every slice, and a sentence encoder takes milliseconds.
-        hears = lru_cache(maxsize=_PHRASES_KEPT)(cast(Any, self.encoder).names)
+        hears = lru_cache(maxsize=_PHRASES_KEPT)(judge.names)
         return replace(words or Vocabulary(default_library()), hears=hears)
 
     @cached_property
@@ -290,7 +291,7 @@ class TextPipeline(ABC):
 
     def _worded(self, text: str) -> PhraseSet:
         """A phrase's wordings; where the encoder judges words itself, the name of what the phrase names is enough."""
-        words = self.vocabulary if getattr(self.encoder, "judges_words", False) else None
+        words = self.vocabulary if word_judge(self.encoder) is not None else None
         if words is None:
             return phrase_set(text, ensemble=self.preset["phrases"].ensemble)
         named = words.concept(text)

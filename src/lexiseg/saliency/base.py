@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.errors import BrokenWeights
-from lexiseg.models.protocols import Encoder
+from lexiseg.models.protocols import Encoder, SelectiveEncoder
 from lexiseg.saliency.framing import Frame, blend, frame_scan
 from lexiseg.saliency.kinds import Gate, kind_evidence
 from lexiseg.saliency.settings import SaliencySettings
@@ -218,12 +218,10 @@ class SaliencyMethod(SaliencySettings, ABC):
         self, encoder: Encoder, phrases: Sequence[PhraseEmbedding], kinds: Gate | None
     ) -> AbstractContextManager[None]:
         """Tells the encoder what its embeddings will be held against, where that is all they are for."""
-        tell = getattr(encoder, "held_against", None)
-        if tell is None or not self.by_cosines:
+        if not isinstance(encoder, SelectiveEncoder) or not self.by_cosines:
             return nullcontext()
         rows = [self.compared(encoder, phrase) for phrase in phrases] + ([] if kinds is None else [kinds.weights])
-        told: AbstractContextManager[None] = tell(torch.cat([row.cpu() for row in rows]))  # kinds stay on the CPU
-        return told
+        return encoder.held_against(torch.cat([row.cpu() for row in rows]))  # kinds stay on the CPU
 
     def compared(self, encoder: Encoder, phrase: PhraseEmbedding) -> Tensor:
         """Hook: the embeddings (N, E) of phrases that a phrase's map and evidence come from."""

@@ -380,21 +380,21 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
     Raises:
         ValueError: no phrases were given.
     """
+    from lexiseg.models.protocols import CalibratedEncoder
+
     if not phrases:
         raise ValueError("no phrases were given; expected at least one")
-    rows: dict[str, int] = {}
-    for phrase in phrases:
-        for wording in (*phrase.wordings, *phrase.negatives):
-            rows.setdefault(wording, len(rows))
+    asked = dict.fromkeys(wording for phrase in phrases for wording in (*phrase.wordings, *phrase.negatives))
+    rows = {wording: row for row, wording in enumerate(asked)}
     table = encoder.encode_text(tuple(rows)).detach().float()
     table = table / table.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    calibration = getattr(encoder, "calibration", lambda wording: (1.0, 0.0))
+    calibrated = encoder if isinstance(encoder, CalibratedEncoder) else None
     embedded = []
     for phrase in phrases:
         mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
-        line = calibration(phrase.wordings[0])
+        line = calibrated.calibration(phrase.wordings[0]) if calibrated is not None else (1.0, 0.0)
         embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes, line))
     return tuple(embedded)

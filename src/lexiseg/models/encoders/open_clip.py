@@ -32,7 +32,7 @@ from lexiseg.models.encoders.open_clip_text import read_phrases
 from lexiseg.models.fpn import EnsembleTower, FPNTower
 from lexiseg.models.lean import LeanCopy
 from lexiseg.models.loading import autocast, resolve_precision
-from lexiseg.models.protocols import Encoder
+from lexiseg.models.protocols import CalibratedEncoder, Encoder, SelectiveEncoder, WordJudge
 from lexiseg.models.weights.records import WeightsInfo
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def require_open_clip(encoder: Encoder) -> OpenClipEncoder:
     return encoder
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(WordJudge, CalibratedEncoder, SelectiveEncoder):
     """A vision-language model of open_clip behind the `Encoder` protocol, whose docstrings hold here.
 
     Args:
