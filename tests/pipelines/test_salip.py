@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from checkpoints import make_sam_folder
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
-from regions_of import Box, boxes_of, filled
+from regions_of import Box, boxes_of, filled, proposal
 from scans_of import preset_of, volume_of
 from torch import Tensor
 from towers import make_tower_folder
@@ -22,6 +23,7 @@ from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.salip import Salip
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.settings import CropSettings, RetrievalSettings
+from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Saliency
 from lexiseg.values.scans import Image, Scan
 
@@ -161,6 +163,37 @@ class TestPresent:
         found = pipeline(segmenter, mask={"fusion": "region"})(scan, "red")["red"]
         np.testing.assert_array_equal(found.mask, filled(SHAPE, RED))
         assert segmenter.asked == []
+
+
+class TestWhatAPhraseNames:
+    """A red ring is proposed; the segmenter draws the whole box that it is asked for."""
+
+    def ring(self) -> BoolArray:
+        return filled(SHAPE, RED) & ~filled(SHAPE, (20, 24, 28, 40))
+
+    def asked(self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> Salip:
+        monkeypatch.setattr(salip, "propose", lambda *_: Proposals(SHAPE, (proposal(self.ring()),)))
+        made = pipeline(mask={"fusion": "average", "least_sure": 0.9, "fill_holes": True})
+        (phrase,) = made.embed(["red"])
+        monkeypatch.setattr(made, "embed", lambda asked: [dataclasses.replace(phrase, **change) for _ in asked])
+        return made
+
+    def test_a_ring_keeps_its_hole_and_no_box_is_asked(self, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+        np.testing.assert_array_equal(self.asked(monkeypatch, {})(scan, "red")["red"].mask, filled(SHAPE, RED))
+        made = self.asked(monkeypatch, {"holes": True})
+        np.testing.assert_array_equal(made(scan, "red")["red"].mask, self.ring())
+        segmenter: Any = made.segmenter
+        assert segmenter.asked == []
+
+    @pytest.mark.parametrize(
+        ("change", "least_sure", "fusion", "fill_holes"),
+        [({}, 0.9, "average", True), ({"regions": 7}, 0.0, "average", True), ({"holes": True}, 0.0, "region", False)],
+    )
+    def test_volumes_draw_again_as_slices_are_drawn(
+        self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], least_sure: float, fusion: str, fill_holes: bool
+    ) -> None:
+        found = self.asked(monkeypatch, change).mask_for("red")
+        assert (found.least_sure, found.fusion, found.fill_holes) == (least_sure, fusion, fill_holes)
 
 
 class TestAbsent:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import Encoder, Segmenter, word_judge
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
+from lexiseg.pipelines.fusion import settings_for
 from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
@@ -260,10 +261,12 @@ class TextPipeline(ABC):
         return None
 
     def mask_for(self, text: str) -> MaskSettings:
-        """How a segmenter's answer to a phrase becomes a mask: the preset's settings, or those of no preset."""
+        """How a segmenter's answer to a phrase becomes a mask: the preset's settings, as what the phrase names needs
+        them; those of no preset where it has none, and as they are where no encoder reads the phrase.
+        """
         sections = PIPELINE_SECTIONS[self.preset.pipeline]
         settings: MaskSettings = self.preset["mask"] if "mask" in sections else MaskSettings()
-        return settings
+        return settings_for(settings, self.embed([text])[0]) if self.needs_encoder else settings
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -110,10 +110,6 @@ class MedclipSam(TextPipeline):
             for plane, of in zip(planes, drafts, strict=True)
         ]
 
-    def mask_for(self, text: str) -> MaskSettings:
-        """See `TextPipeline.mask_for`."""
-        return settings_for(self._mask, self.embed([text])[0])
-
     def sureness(self, plane: Plane, asked: tuple[str, ...]) -> list[float]:
         """How sure the encoder is of each phrase in a plane, 0 to 1: presence times what its map promises of itself.
 

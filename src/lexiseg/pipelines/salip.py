@@ -10,7 +10,7 @@ import numpy as np
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.pipelines.fusion import encode_queries, segment_queries
+from lexiseg.pipelines.fusion import encode_queries, segment_queries, settings_for
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
 from lexiseg.proposals.crops import embed_crops
@@ -129,14 +129,17 @@ class Salip(TextPipeline):
     ) -> PlaneResults:
         seen = self._region_evidence(plane, embedded, timer, proposals, maps)
         answers = []
-        for matches, saliency, presence in zip(seen.matches, seen.saliency, seen.presence, strict=True):
+        for phrase, matches, saliency, presence in zip(
+            embedded, seen.matches, seen.saliency, seen.presence, strict=True
+        ):
             region = Region(matches.union(plane.shape), saliency.map)
             prompts = self._ask(matches, saliency.map >= self._retrieval.min_saliency)
             estimate = MaskEstimate.nothing(plane.shape)
             if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
                 with timer("mask"):
-                    queries = encode_queries(segmenter, plane.pixels, prompts, self._mask)
-                    estimate = segment_queries(segmenter, queries, region, self._mask)
+                    settings = settings_for(self._mask, phrase)
+                    queries = encode_queries(segmenter, plane.pixels, prompts, settings)
+                    estimate = segment_queries(segmenter, queries, region, settings)
             answers.append(
                 SliceResult.of(
                     saliency=saliency,
