@@ -113,14 +113,14 @@ class TestThresholds:
     def test_wordings_that_nobody_taught_have_the_targets(
         self, segment: lexiseg.TextSegmenter, phrase: str, target: str
     ) -> None:
-        seen = seen_by("bundled", self.WANTED)
+        seen = seen_by(segment.pipeline.preset, self.WANTED)
         made = with_threshold(segment.pipeline, [phrase], seen, self.WANTED)
         assert made.threshold == seen[target].threshold("sensitivity", 0.95)
 
     @pytest.mark.parametrize("phrase", ["zorblax", "no breast tumor"])
     def test_what_is_unknown_has_none(self, segment: lexiseg.TextSegmenter, phrase: str) -> None:
         with pytest.raises(UsageError, match=f"is not known for '{phrase}': no scan of it was kept back"):
-            with_threshold(segment.pipeline, [phrase], seen_by("bundled", self.WANTED), self.WANTED)
+            with_threshold(segment.pipeline, [phrase], seen_by(segment.pipeline.preset, self.WANTED), self.WANTED)
 
 
 @pytest.mark.shared

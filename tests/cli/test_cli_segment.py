@@ -210,6 +210,47 @@ class TestOutputs:
         assert preset["presence"]["threshold"] == 0.25
         assert preset["saliency"]["shifts"] == 4
 
+    @pytest.mark.parametrize("threshold", ["auto", "auto:sensitivity=0.95", "high"])
+    @pytest.mark.parametrize(
+        ("preset", "told"),
+        [
+            (
+                ["sam3"],
+                "the preset 'sam3' takes 0 to 1 alone: it has no encoder that carries a record of scans that were kept "
+                "back; give a number, or use the preset demo with its own encoder",
+            ),
+            # What a preset names and its pipeline never asks has nothing to say of it.
+            (["sam3", "--encoder", "bundled"], "the preset 'sam3' takes 0 to 1 alone: it has no encoder"),
+            (["sam-box"], "the preset 'sam-box' takes none, since it weighs no presence; leave the threshold out"),
+            (["sam-unprompted"], "the preset 'sam-unprompted' takes none, since it weighs no presence"),
+            (["salip"], "the preset 'salip' takes 0 to 1 alone: its encoder 'ViT-L-14:openai' carries no record"),
+            (
+                ["demo", "--encoder", "org/clip"],
+                "the preset 'demo' takes 0 to 1 alone: its encoder 'org/clip' carries no record",
+            ),
+        ],
+        ids=["sam3", "sam3-bundled", "sam-box", "sam-unprompted", "salip", "demo-other"],
+    )
+    def test_a_preset_that_knows_no_threshold_itself_says_what_it_takes(
+        self, cli: Any, scans: Path, tmp_path: Path, threshold: str, preset: list[str], told: str
+    ) -> None:
+        result = cli.segment(tmp_path / "out", scans, "--preset", *preset, "--threshold", threshold)
+        assert result.exit_code == 2
+        (line,) = lines(result.stderr)
+        assert line.startswith(f"threshold is {threshold!r}; the preset ") and told in line
+        assert not (tmp_path / "out").exists()
+
+    def test_of_the_bundled_encoder_a_share_must_be_named(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        result = cli.segment(tmp_path / "out", scans, "--threshold", "auto")
+        assert result.exit_code == 2
+        (line,) = lines(result.stderr)
+        assert "threshold is 'auto'; expected 0 to 1, auto:sensitivity=X or auto:specificity=X" in line
+
+    def test_presence_that_is_no_section_is_one_line(self, cli: Any, scans: Path, tmp_path: Path) -> None:
+        result = cli.segment(tmp_path / "out", scans, "--set", "presence=3")
+        assert result.exit_code == 2
+        assert lines(result.stderr) == ["presence is 3; expected settings, such as presence: {key: value}"]
+
 
 class TestEnds:
     def test_ctrl_c_says_how_to_continue(

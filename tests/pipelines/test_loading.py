@@ -16,7 +16,7 @@ from towers import make_tower_folder
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines import loading
-from lexiseg.pipelines.loading import load
+from lexiseg.pipelines.loading import PIPELINES, load
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import load_preset, preset_names
 from lexiseg.saliency.settings import DenseSettings
@@ -103,6 +103,11 @@ class TestLoad:
         made = load("demo", device="cpu", encoder="org/clip", presence={"threshold": 0.25})
         assert fakes == [("org/clip", "cpu"), ("bundled", "cpu")]
         assert (made.threshold, made.preset.name) == (0.25, "demo")
+
+    @pytest.mark.parametrize("name", PIPELINES)
+    def test_a_preset_says_of_its_pipeline_what_the_pipeline_says(self, name: str) -> None:
+        preset, kind = preset_of("test", pipeline=name), PIPELINES[name]
+        assert (preset.needs_encoder, preset.needs_truth) == (kind.needs_encoder, kind.needs_truth)
 
     def test_a_preset_of_ones_own(self, fakes: list[tuple[str, str]]) -> None:
         made = load(PRESET, device="cpu", saliency={"shifts": 3})

@@ -82,6 +82,8 @@ PIPELINE_SECTIONS: Mapping[str, Mapping[str, type[Any] | OneOf]] = {
 TOLD_THE_TRUTH = frozenset({"sam-box"})
 """Pipelines that are yardsticks: they are told the true mask."""
 
+WITHOUT_ENCODER = frozenset({"sam3", "sam-unprompted", "sam-box"})
+"""Pipelines that ask no vision-language model, whatever encoder a preset names."""
 
 SECTIONS = tuple(dict.fromkeys(name for sections in PIPELINE_SECTIONS.values() for name in sections))
 """Every section that a preset may have."""
@@ -127,6 +129,11 @@ class Preset:
     def needs_truth(self) -> bool:
         """Whether the pipeline is a yardstick that is told the true mask."""
         return self.pipeline in TOLD_THE_TRUTH
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether the pipeline asks the preset's encoder."""
+        return self.pipeline not in WITHOUT_ENCODER
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values of everything that is named, for run.json."""

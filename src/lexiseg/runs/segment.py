@@ -13,7 +13,7 @@ from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
 from lexiseg.machine import starting
 from lexiseg.models.weights.records import parse_reference
-from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
@@ -213,39 +213,43 @@ class RunRequest:
 def wanted_threshold(request: RunRequest) -> tuple[dict[str, Any], str | None]:
     """The request's changes without a threshold such as "auto:sensitivity=0.95", and that; None where there is none.
 
-    Raises:
-        UsageError: the threshold cannot be read, or there is no phrase that it could be for.
+    Whether it can be read is for `seen_by` to say, which knows whether the preset takes any such.
     """
     changes = dict(request.changes)
-    presence = dict(changes.get("presence", {}))
-    wanted = presence.get("threshold")
+    presence = changes.get("presence")
+    wanted = presence.get("threshold") if isinstance(presence, Mapping) else None
     if not isinstance(wanted, str):
         return changes, None
-    parse_wanted(wanted)
-    if not request.phrases:
-        raise UsageError(f"--threshold {wanted} needs --text: every target has a threshold of its own")
-    del presence["threshold"]
-    return {**changes, "presence": presence}, wanted
+    kept = {name: value for name, value in changes.pop("presence").items() if name != "threshold"}
+    # A pipeline that reads no such section is not told of an empty one: the threshold is what is wrong.
+    return (changes | {"presence": kept} if kept else changes), wanted
 
 
-def seen_by(encoder: str, wanted: str) -> Mapping[str, Seen]:
-    """What the encoder said of scans that were kept back, by target; no model is loaded for that.
+def seen_by(preset: Preset, wanted: str) -> Mapping[str, Seen]:
+    """What the preset's encoder said of scans that were kept back, by target; no model is loaded for that.
 
     Args:
-        encoder: as a preset names it.
-        wanted: as for `parse_wanted`, for the message.
+        preset: whose encoder is asked.
+        wanted: as for `parse_wanted`.
 
     Raises:
-        UsageError: it carries no such record.
+        UsageError: there is no such record, or what is wanted of it cannot be read.
         UnknownModel: there is no such encoder.
     """
-    folder = parse_reference(encoder, "encoder").path
+    named = f"threshold is {wanted!r}; the preset {preset.name!r} takes"
+    if "presence" not in PIPELINE_SECTIONS[preset.pipeline]:
+        raise UsageError(f"{named} none, since it weighs no presence; leave the threshold out")
+    folder = parse_reference(preset.encoder, "encoder").path if preset.needs_encoder else None
     seen = read_seen(folder) if folder is not None else {}
     if not seen:
-        raise UsageError(
-            f"--threshold {wanted} is not known for the encoder {encoder!r}: it carries no record of scans that were "
-            "kept back; give a number"
+        why = (
+            f"its encoder {preset.encoder!r} carries no" if preset.needs_encoder else "it has no encoder that carries a"
         )
+        raise UsageError(
+            f"{named} 0 to 1 alone: {why} record of scans that were kept back; give a number, or use the preset demo "
+            "with its own encoder"
+        )
+    parse_wanted(wanted)
     return seen
 
 
@@ -293,7 +297,9 @@ def segment_files(
     """
     changes, wanted = wanted_threshold(request)
     preset = load_preset(request.preset, **changes)
-    seen = {} if wanted is None else seen_by(preset.encoder, wanted)
+    seen = {} if wanted is None else seen_by(preset, wanted)
+    if wanted is not None and not request.phrases:
+        raise UsageError(f"--threshold {wanted} needs --text: every target has a threshold of its own")
     if request.batch is not None:
         preset = preset.at_once(request.batch)
     check_tuning(request.tune, preset)
