@@ -171,9 +171,9 @@ class TestWhatAPhraseNames:
     def ring(self) -> BoolArray:
         return filled(SHAPE, RED) & ~filled(SHAPE, (20, 24, 28, 40))
 
-    def asked(self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> Salip:
+    def asked(self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], *, fusion: str = "average") -> Salip:
         monkeypatch.setattr(salip, "propose", lambda *_: Proposals(SHAPE, (proposal(self.ring()),)))
-        made = pipeline(mask={"fusion": "average", "least_sure": 0.9, "fill_holes": True})
+        made = pipeline(mask={"fusion": fusion, "least_sure": 0.9, "fill_holes": True})
         (phrase,) = made.embed(["red"])
         monkeypatch.setattr(made, "embed", lambda asked: [dataclasses.replace(phrase, **change) for _ in asked])
         return made
@@ -194,6 +194,10 @@ class TestWhatAPhraseNames:
     ) -> None:
         found = self.asked(monkeypatch, change).mask_for("red")
         assert (found.least_sure, found.fusion, found.fill_holes) == (least_sure, fusion, fill_holes)
+
+    def test_where_the_segmenter_alone_draws_it_draws_rings_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = self.asked(monkeypatch, {"holes": True}, fusion="segmenter")
+        assert made.mask_for("red").fusion == "segmenter"
 
 
 class TestAbsent:

@@ -46,11 +46,13 @@ QueryViews = tuple[Query, ...]
 def settings_for(settings: MaskSettings, phrase: PhraseEmbedding) -> MaskSettings:
     """The settings as what a phrase names needs them: rings and nets, and what comes in many pieces.
 
-    A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay.  Of many
-    teeth some are less sure than others, and are teeth all the same.
+    A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay.  Where the
+    segmenter alone draws, as published, it still does.  Of many teeth some are less sure than others, and are teeth all
+    the same.
     """
     if phrase.holes:
-        settings = replace(settings, fusion="region", fill_holes=False)
+        fusion = "region" if settings.fusion == "average" else settings.fusion
+        settings = replace(settings, fusion=fusion, fill_holes=False)
     return replace(settings, least_sure=0.0) if phrase.holes or phrase.regions > _FEW else settings
 
 
