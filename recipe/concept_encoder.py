@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import open_clip
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lexiseg.models.encoders.open_clip_known import read_known
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
+from lexiseg.models.weights.records import bundled_folder
+from lexiseg.saliency.kinds import WEIGHTS as GATE
 from recipe.augment import AugmentSettings, View, augment
 from recipe.concepts import SYNONYMS
 from recipe.data import Sample
@@ -104,11 +109,29 @@ def begin_from_bundled(model: ConceptEncoder, tower: int, encoder_name: str = "b
     trunk = encoder.model.visual.trunk
     model.visual.trunk.load_state_dict(trunk.towers[tower].state_dict())
     width = len(model.places[0])
-    found = places(encoder, [name for name in SYNONYMS if name in model.names], seed=0)
-    vectors = torch.stack(list(found.values()))[:, tower * width : (tower + 1) * width]
-    model.place(list(found), vectors)
-    model.logit_scale.data.fill_(float(np.log(encoder.logit_scale)))
+    own = slice(tower * width, (tower + 1) * width)
+    folder = bundled_folder("encoder") if encoder_name == "bundled" else Path(encoder_name)
+    scale, known = encoder.logit_scale, known_places(folder)
+    if known is None:
+        found = places(encoder, [name for name in SYNONYMS if name in model.names], seed=0)
+    else:
+        found = {name: known[name] for name in model.names}
+        # As it was trained: the ensemble's log-odds of what this tower alone answers.
+        scale *= float(trunk.shares[tower].sqrt())
+    model.place(list(found), torch.stack([vector[own] for vector in found.values()]))
+    model.logit_scale.data.fill_(float(np.log(scale)))
     model.logit_bias.data.fill_(float(encoder.logit_bias))
+
+
+def known_places(folder: Path) -> dict[str, Tensor] | None:
+    """Where an encoder's folder says that concepts, kinds of scan and nothing lie; None where it does not say."""
+    known = read_known(folder)
+    if known is None:
+        return None
+    with safe_open(folder / GATE, framework="pt") as kept:
+        kinds = kept.metadata()["kinds"].split(";")
+        rows = kept.get_tensor("weights").float()
+    return {**known.places, **{KIND + kind: row for kind, row in zip(kinds, rows, strict=True)}}
 
 
 def supervise(samples: Sequence[Sample], views: Sequence[View], names: Sequence[str], grid: int) -> Supervision:

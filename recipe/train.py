@@ -39,6 +39,7 @@ class Which(StrEnum):
     segmenter = "segmenter"
     unet = "unet"
     next = "next"
+    next_more = "next_more"
     next_second = "next_second"
     next_segmenter = "next_segmenter"
 
@@ -71,7 +72,7 @@ def task_and_export(which: Which) -> tuple[Any, Any]:
         from recipe.export import export_encoder
 
         return EncoderTask, export_encoder
-    if which in (Which.next, Which.next_second):
+    if which in (Which.next, Which.next_more, Which.next_second):
         from recipe.concept_encoder import ConceptTask
         from recipe.export import export_concepts
 
