@@ -3,8 +3,9 @@
 Training weighs what is rare, and 3,600 steps leave some concepts unsure of themselves, so that the sigmoid of a
 position is no probability: too wide for nuclei, too low for a pancreas.  A line for each concept mends that (Platt,
 "Probabilistic outputs for support vector machines", 1999): slope and offset of the log-odds, by maximum likelihood over
-positions of scans that show the concept.  The scans are of the training part; the patients that are scored are not
-looked at.  The lines go into the encoder's folder, where `open_clip_known.read_known` finds them.
+positions of scans that show the concept.  Beside it goes how small a concept may be, so that nobody drops a gallbladder
+as a speck.  The scans are of the training part; the patients that are scored are not looked at.  Both go into the
+encoder's folder, where `open_clip_known.read_known` finds them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 import lexiseg
-from lexiseg.models.encoders.open_clip_known import AS_IT_IS, CALIBRATION, Line
+from lexiseg.models.encoders.open_clip_known import CALIBRATION
 from lexiseg.models.loading import load_encoder
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 from recipe.data import TRAINING_SETS, Sample
 from recipe.sets import all_samples, load_sets
 
@@ -44,6 +46,8 @@ DRAWN = 4000
 FEWEST = 8
 """Scans that a line is fitted to, at least."""
 BOUNDS = ((0.25, 4.0), (-6.0, 6.0))
+SMALL = 5
+"""Per cent of a concept's scans that show less of it than its smallest share."""
 
 
 @dataclass
@@ -53,13 +57,20 @@ class Positions:
     Attributes:
         log_odds: float32 (n,) of each scan.
         inside: bool (n,) likewise.
+        shares: of each scan that the mask covers.
     """
 
     log_odds: list[NDArray[np.float32]] = field(default_factory=list)
     inside: list[NDArray[np.bool_]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    @property
+    def measured(self) -> Calibration:
+        """The line of the highest likelihood, and the share that few scans are below."""
+        return Calibration(*fit_line(self), smallest=float(np.percentile(self.shares, SMALL)))
 
 
-def fit_line(positions: Positions) -> Line:
+def fit_line(positions: Positions) -> tuple[float, float]:
     """Slope and offset of the highest likelihood, every scan weighing the same; neither leaves `BOUNDS`.
 
     Example:
@@ -80,7 +91,7 @@ def fit_line(positions: Positions) -> Line:
             [(wrong * found).sum(), wrong.sum()]
         )
 
-    slope, offset = minimize(loss, AS_IT_IS, jac=True, method="L-BFGS-B", bounds=BOUNDS).x
+    slope, offset = minimize(loss, AS_IT_IS[:2], jac=True, method="L-BFGS-B", bounds=BOUNDS).x
     return float(slope), float(offset)
 
 
@@ -118,8 +129,8 @@ def look(encoder: Any, sample: Sample, places: dict[str, Tensor], seed: int) -> 
     return found
 
 
-def calibrate(encoder: Any, samples: Iterable[Sample], *, progress: int = 100) -> dict[str, Line]:
-    """A line for every concept that enough of the samples show."""
+def calibrate(encoder: Any, samples: Iterable[Sample], *, progress: int = 100) -> dict[str, Calibration]:
+    """What is measured of every concept that enough of the samples show."""
     places: dict[str, Tensor] = {}
     by_concept: dict[str, Positions] = defaultdict(Positions)
     for number, sample in enumerate(samples):
@@ -130,9 +141,10 @@ def calibrate(encoder: Any, samples: Iterable[Sample], *, progress: int = 100) -
             if inside.any():
                 by_concept[concept].log_odds.append(odds)
                 by_concept[concept].inside.append(inside)
+                by_concept[concept].shares.append(float((sample.masks[concept] == 1).sum() / np.prod(sample.valid)))
         if number % progress == progress - 1:
             logger.info("%d scans", number + 1)
-    return {name: fit_line(each) for name, each in sorted(by_concept.items()) if len(each.log_odds) >= FEWEST}
+    return {name: each.measured for name, each in sorted(by_concept.items()) if len(each.log_odds) >= FEWEST}
 
 
 def some(samples: Sequence[Sample], limit: int, seed: int) -> list[Sample]:
@@ -165,15 +177,18 @@ def main(
     held = [int(fold) for fold in folds.split(",")]
     outlined = [name for name in (*TRAINING_SETS, *load_sets()[1]) if name not in BOXED]
     samples = [*all_samples(data, model.input_size, validation=True, fold=held, names=outlined)]
-    lines = calibrate(model, some(samples, limit, 0))
+    found = calibrate(model, some(samples, limit, 0))
     told = f"python -m recipe.calibrate --data DIR --encoder DIR --folds {folds} --limit {limit}"
     head = (
-        "# Slope and offset that make a position's log-odds of each concept those of a calibrated probability.\n"
+        "# Slope and offset that make a position's log-odds of each concept those of a calibrated probability, and\n"
+        "# the share of a scan that it covers where it is small.\n"
         f"# lexiseg {lexiseg.__version__}, torch {torch.__version__}, {date.today()}; {told}\n"
     )
-    rounded = {name: [round(slope, 3), round(offset, 3)] for name, (slope, offset) in lines.items()}
-    (encoder / CALIBRATION).write_text(head + yaml.safe_dump({"lines": rounded}, width=118), encoding="utf-8")
-    logger.info("%d concepts", len(lines))
+    lines = {name: [round(each.slope, 3), round(each.offset, 3)] for name, each in found.items()}
+    smallest = {name: float(f"{each.smallest:.3g}") for name, each in found.items()}
+    listed = yaml.safe_dump({"lines": lines, "smallest": smallest}, width=118)
+    (encoder / CALIBRATION).write_text(head + listed, encoding="utf-8")
+    logger.info("%d concepts", len(found))
 
 
 if __name__ == "__main__":

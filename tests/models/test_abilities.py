@@ -16,6 +16,7 @@ from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import CalibratedEncoder, SelectiveEncoder, WordJudge, word_judge
 from lexiseg.saliency.dense import DenseSimilarity
 from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 
 class Taught(NamedColours):
@@ -30,8 +31,8 @@ class Taught(NamedColours):
 class Measured(NamedColours):
     """Its maps of red were held against true masks."""
 
-    def calibration(self, phrase: str) -> tuple[float, float]:
-        return (0.5, -2.0) if phrase == "red" else (1.0, 0.0)
+    def calibration(self, phrase: str) -> Calibration:
+        return Calibration(0.5, -2.0) if phrase == "red" else AS_IT_IS
 
 
 @pytest.mark.parametrize("ability", [WordJudge, CalibratedEncoder, SelectiveEncoder])
@@ -54,7 +55,7 @@ def test_one_ability_does_not_ask_for_another() -> None:
         [each.calibration for each in embed_phrases(encoder, [phrase_set("red"), phrase_set("green")])]
         for encoder in (Measured(), Taught())
     ]
-    assert lines == [[(0.5, -2.0), (1.0, 0.0)], [(1.0, 0.0), (1.0, 0.0)]]
+    assert lines == [[Calibration(0.5, -2.0), AS_IT_IS], [AS_IT_IS, AS_IT_IS]]
 
 
 def test_what_is_held_against_is_told_to_those_that_leave_towers_out() -> None:

@@ -24,6 +24,7 @@ from lexiseg.models.encoders.open_clip_known import (
 )
 from lexiseg.models.loading import load_encoder
 from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 WORDINGS = {"breast tumor": "breast tumor", "the lungs": "lungs", "left heart": ""}
 
@@ -130,19 +131,28 @@ def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path:
 class TestCalibration:
     def test_a_phrase_has_the_line_of_what_it_names(self, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}")
+        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}\nsmallest: {lungs: 0.03}")
         encoder: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
         lines = [encoder.calibration(text) for text in ("lungs", "the lungs", "mass of the left brain")]
-        assert lines == [(0.5, -2.0), (0.5, -2.0), (1.0, 0.0)]
+        assert lines == [Calibration(0.5, -2.0, 0.03), Calibration(0.5, -2.0, 0.03), AS_IT_IS]
         (embedded,) = embed_phrases(encoder, [phrase_set("the lungs")])
-        assert embedded.calibration == (0.5, -2.0)
+        assert embedded.calibration == Calibration(0.5, -2.0, 0.03)
 
     def test_without_the_file_log_odds_stay(self, folder: Path) -> None:
         encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
-        assert encoder.calibration("the lungs") == (1.0, 0.0)
+        assert encoder.calibration("the lungs") == AS_IT_IS
 
     @pytest.mark.parametrize(
-        "text", ["lines: [1, 2]", "lines: {lungs: [0, 1]}", "lines: {lungs: [1, .nan]}", "[", "a: 1"]
+        "text",
+        [
+            "lines: [1, 2]",
+            "lines: {lungs: [0, 1]}",
+            "lines: {lungs: [1, .nan]}",
+            "[",
+            "a: 1",
+            "lines: {}\nsmallest: {lungs: 0}",
+            "lines: {}\nsmallest: {lungs: 2}",
+        ],
     )
     def test_what_says_no_lines_is_refused(self, folder: Path, tmp_path: Path, text: str) -> None:
         (tmp_path / FILE).write_bytes((folder / FILE).read_bytes())

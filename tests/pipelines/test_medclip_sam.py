@@ -23,6 +23,7 @@ from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.results import dice
 from lexiseg.regions.threshold import find_components
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 from lexiseg.values.masks import Saliency
 from lexiseg.values.scans import Image, Scan
 
@@ -370,6 +371,34 @@ class TestAnswer:
         scan.pixels.flags.writeable = False
         pipeline(regions={"method": "crf"})(scan, "red")
         np.testing.assert_array_equal(scan.pixels, before)
+
+
+class TestSmallTargets:
+    """What covers little of a scan, and what its map is seldom sure of."""
+
+    def drawn(self, found: Saliency, measured: Calibration) -> BoolArray:
+        made = pipeline(prompts={"boxes": "all", "min_area": 0.02}, mask={"fusion": "region", "min_area": 0.02})
+        (phrase,) = made.embed(["red"])
+        plane = Image(pixels=np.zeros((SIZE, SIZE), np.float32), id="scan").planes()[0]
+        timer = StageTimer()
+        draft = made._draft(plane, found, dataclasses.replace(phrase, calibration=measured), timer)
+        return made._draw(plane, draft, CachedSegmenter(FakeSegmenter()), timer).estimate.mask
+
+    def saliency(self, spot: BoolArray, sure: float) -> Saliency:
+        return Saliency(np.where(spot, sure, 0.001).astype(np.float32), "red", 1.0, "dense", {"dense": 0.9})
+
+    def test_a_small_one_is_no_speck(self) -> None:
+        spot = boxed((8, 8, 14, 14))  # 0.9 % of the scan
+        found = self.saliency(spot, 0.9)
+        assert not self.drawn(found, AS_IT_IS).any()
+        assert not self.drawn(found, Calibration(smallest=0.2)).any()
+        np.testing.assert_array_equal(self.drawn(found, Calibration(smallest=0.02)), spot)
+
+    def test_of_a_calibrated_map_that_is_never_sure_the_likeliest_is_drawn(self) -> None:
+        spot = boxed((8, 8, 40, 40))
+        found = self.saliency(spot, 0.3)
+        assert not self.drawn(found, AS_IT_IS).any()
+        np.testing.assert_array_equal(self.drawn(found, Calibration(0.9, 0.1)), spot)
 
 
 class TestWeakPieces:

@@ -42,6 +42,9 @@ def test_what_few_scans_show_has_no_line() -> None:
     shown = [concept for sample in samples for concept, mask in sample.masks.items() if mask.any()]
     assert lines and {*lines} == {concept for concept in shown if shown.count(concept) >= 8}
     assert all(np.isfinite(line).all() for line in lines.values())
+    name = next(iter(lines))
+    shares = sorted((each.masks[name] == 1).mean() for each in samples if name in each.masks)
+    assert shares[0] <= lines[name].smallest <= shares[1]
 
 
 def test_so_many_at_most_of_each_concept_and_rare_ones_all() -> None:

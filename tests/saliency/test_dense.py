@@ -10,8 +10,10 @@ from fake_saliency_encoder import ColourEncoder, FakeEncoder
 
 from lexiseg.errors import UsageError
 from lexiseg.saliency.dense import DenseSimilarity, interleave, shift_offsets, shifted_views
+from lexiseg.saliency.presence import top_fraction_mean
 from lexiseg.text.phrases import PhraseSet, embed_phrases
 from lexiseg.values.arrays import FloatArray
+from lexiseg.values.calibration import Calibration
 
 RED = PhraseSet("red", ("red",), ("blue",))
 GREEN = PhraseSet("green", ("green",), ("blue",))
@@ -165,5 +167,16 @@ def test_log_odds_go_through_the_phrases_line() -> None:
     image = np.full((64, 64, 3), (0.6, 0.0, 0.8), np.float32)
     encoder = ColourEncoder(scale=20, bias=-10)
     (phrase,) = embed_phrases(encoder, [RED])
-    (found,) = DenseSimilarity().explain(encoder, image, [replace(phrase, calibration=(0.5, -1.0))])
+    (found,) = DenseSimilarity().explain(encoder, image, [replace(phrase, calibration=Calibration(0.5, -1.0))])
     np.testing.assert_allclose(found.map, 1 / (1 + np.exp(-(0.5 * (20 * 0.6 - 10) - 1))), rtol=1e-4)
+
+
+def test_a_small_target_is_looked_for_in_fewer_positions() -> None:
+    image = np.zeros((64, 64, 3), np.float32)
+    image[16:32, 16:32] = (1.0, 0.0, 0.0)
+    (phrase,) = embed_phrases(ColourEncoder(scale=20, bias=-10), [RED])
+    phrases = [replace(phrase, calibration=Calibration(smallest=share)) for share in (1.0, 0.1)]
+    method = DenseSimilarity(top_fraction=0.5)
+    usual, small = method.explain(ColourEncoder(scale=20, bias=-10), image, phrases)
+    assert usual.evidence["dense"] == top_fraction_mean(usual.map, 0.5)
+    assert small.evidence["dense"] == top_fraction_mean(usual.map, 0.05) > 5 * usual.evidence["dense"]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.calibration import Calibration
 
 
 @runtime_checkable
@@ -176,8 +177,8 @@ def word_judge(encoder: object) -> WordJudge | None:
 class CalibratedEncoder(Protocol):
     """What an encoder offers besides whose maps were held against true masks, phrase by phrase."""
 
-    def calibration(self, phrase: str) -> tuple[float, float]:
-        """Slope and offset that make a position's log-odds those of a calibrated probability; 1 and 0 if unknown."""
+    def calibration(self, phrase: str) -> Calibration:
+        """What was measured of what a phrase names; of what nobody measured, log-odds as they are and no size."""
 
 
 @runtime_checkable

@@ -48,8 +48,9 @@ def settings_for(settings: MaskSettings, phrase: PhraseEmbedding) -> MaskSetting
 
     A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay.  Where the
     segmenter alone draws, as published, it still does.  Of many teeth some are less sure than others, and are teeth all
-    the same.
+    the same.  A small target has small pieces.
     """
+    settings = replace(settings, min_area=phrase.calibration.least_piece(settings.min_area))
     if phrase.holes:
         fusion = "region" if settings.fusion == "average" else settings.fusion
         settings = replace(settings, fusion=fusion, fill_holes=False)

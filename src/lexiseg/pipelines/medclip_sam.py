@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
@@ -13,12 +13,13 @@ from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
 from lexiseg.pipelines.settings import MaskSettings
-from lexiseg.regions.refine import refine
+from lexiseg.regions.refine import PromptSettings, refine
 from lexiseg.regions.threshold import best_by_expected_dice
 from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
 from lexiseg.text.phrases import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.calibration import AS_IT_IS
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.overlap import soft_dice
 from lexiseg.values.scans import Plane
@@ -126,8 +127,13 @@ class MedclipSam(TextPipeline):
 
     def _draft(self, plane: Plane, saliency: Saliency, phrase: PhraseEmbedding, timer: StageTimer) -> _Draft:
         with timer("region"):
+            asking = replace(self._prompts, min_area=phrase.calibration.least_piece(self._prompts.min_area))
             region = refine(saliency, plane.pixels, self._refiner)
-            choices = self._choices(region, saliency)
+            choices = self._choices(region, saliency, asking)
+            if not choices and phrase.calibration != AS_IT_IS:
+                # What is seldom sure stands out nowhere, and its map says by itself where to cut.
+                region = Region(best_by_expected_dice(saliency.map), saliency.map)
+                choices = self._choices(region, saliency, asking)
         presence = presence_score(saliency.evidence, settings=self._presence)
         if self.threshold is not None and presence < self.threshold:
             choices = []
@@ -152,14 +158,14 @@ class MedclipSam(TextPipeline):
             agreement=dice(estimate.mask, region.mask),
         )
 
-    def _choices(self, region: Region, saliency: Saliency) -> list[tuple[Prompts, BoolArray]]:
+    def _choices(self, region: Region, saliency: Saliency, asking: PromptSettings) -> list[tuple[Prompts, BoolArray]]:
         """What the segmenter could be asked, and what it is the prompts of: the region, or the map's cuts.
 
         Without a region to ask for there is no choice: no level makes an absent target present.
         """
-        own = self._prompts.prompts(region.mask, saliency.map), region.mask
-        if own[0].empty or not self._prompts.cuts:
+        own = asking.prompts(region.mask, saliency.map), region.mask
+        if own[0].empty or not asking.cuts:
             return [] if own[0].empty else [own]
-        cuts = [saliency.map > level for level in self._prompts.cuts]
-        found = [(self._prompts.prompts(of, saliency.map), of) for of in cuts]
+        cuts = [saliency.map > level for level in asking.cuts]
+        found = [(asking.prompts(of, saliency.map), of) for of in cuts]
         return [each for each in found if not each[0].empty] or [own]

@@ -115,8 +115,7 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         """Log-odds to a probability, by the phrase's calibration where the encoder has one; or the stretch."""
         kind = self._kind(encoder, phrase)
         if kind == "sigmoid":
-            slope, offset = phrase.calibration
-            return torch.sigmoid(raw * slope + offset)
+            return torch.sigmoid(raw * phrase.calibration.slope + phrase.calibration.offset)
         if kind == "softmax":
             return torch.sigmoid(raw)
         return stretch(raw[None])[0]
@@ -127,7 +126,8 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         if kind == "sigmoid" and sigmoid_trained(encoder):
             found.pop("margin", None)
         if kind != "minmax":
-            found["dense"] = top_fraction_mean(saliency.cpu().numpy(), self.top_fraction)
+            share = phrase.calibration.loudest(self.top_fraction)
+            found["dense"] = top_fraction_mean(saliency.cpu().numpy(), share)
         return found
 
     def compared(self, encoder: Encoder, phrase: PhraseEmbedding) -> Tensor:

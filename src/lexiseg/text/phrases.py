@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lexiseg.errors import BadPhrase, UsageError
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -355,7 +356,7 @@ class PhraseEmbedding:
         negatives: (M, E) float32, each of unit length; M may be 0.
         regions: of how many separate regions the target usually consists.
         holes: see `Target`.
-        calibration: slope and offset that make an encoder's log-odds of it those of a calibrated probability.
+        calibration: what the encoder measured of it.
     """
 
     text: str
@@ -363,7 +364,7 @@ class PhraseEmbedding:
     negatives: Tensor
     regions: int = 1
     holes: bool = False
-    calibration: tuple[float, float] = (1.0, 0.0)
+    calibration: Calibration = AS_IT_IS
 
 
 def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[PhraseEmbedding, ...]:
@@ -395,6 +396,6 @@ def embed_phrases(encoder: Encoder, phrases: Sequence[PhraseSet]) -> tuple[Phras
         mean = table[[rows[wording] for wording in phrase.wordings]].mean(dim=0)
         positive = mean / mean.norm().clamp_min(1e-12)
         negatives = table[[rows[wording] for wording in phrase.negatives]] if phrase.negatives else table[:0]
-        line = calibrated.calibration(phrase.wordings[0]) if calibrated is not None else (1.0, 0.0)
-        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes, line))
+        measured = calibrated.calibration(phrase.wordings[0]) if calibrated is not None else AS_IT_IS
+        embedded.append(PhraseEmbedding(phrase.text, positive, negatives, phrase.regions, phrase.holes, measured))
     return tuple(embedded)

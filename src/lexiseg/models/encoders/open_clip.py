@@ -26,7 +26,7 @@ from lexiseg.models.encoders.open_clip_dense import (
     unit,
 )
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME, Tokenizer, is_port
-from lexiseg.models.encoders.open_clip_known import AS_IT_IS, KnownWordings, Line, read_known, sentences_of
+from lexiseg.models.encoders.open_clip_known import KnownWordings, read_known, sentences_of
 from lexiseg.models.encoders.open_clip_layers import SaliencyLayers, find_layers, patch, probe_default, rest_of, tapped
 from lexiseg.models.encoders.open_clip_text import read_phrases
 from lexiseg.models.fpn import EnsembleTower, FPNTower
@@ -34,6 +34,7 @@ from lexiseg.models.lean import LeanCopy
 from lexiseg.models.loading import autocast, resolve_precision
 from lexiseg.models.protocols import CalibratedEncoder, Encoder, SelectiveEncoder, WordJudge
 from lexiseg.models.weights.records import WeightsInfo
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 if TYPE_CHECKING:
     from lexiseg.models.families import ModelFiles
@@ -225,14 +226,10 @@ class OpenClipEncoder(WordJudge, CalibratedEncoder, SelectiveEncoder):
             raise UnsupportedByModel(f"{self._name} does not say which wordings it was taught")
         return self._known.concept(self._sentences(self._tokens([phrase]))[0], phrase)
 
-    def calibration(self, phrase: str) -> Line:
-        """Slope and offset that make a position's log-odds of a phrase those of a calibrated probability; 1 and 0 where
-        nobody measured it.
-        """
-        if self._known is None or not self._known.lines:
-            return AS_IT_IS
-        lines = self._known.lines
-        return lines[phrase] if phrase in lines else lines.get(self.names(phrase) or "", AS_IT_IS)
+    def calibration(self, phrase: str) -> Calibration:
+        """See `CalibratedEncoder`."""
+        known = self._known.calibrations if self._known is not None else {}
+        return (known.get(phrase) or known.get(self.names(phrase) or "", AS_IT_IS)) if known else AS_IT_IS
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings of the images, (B, E), unit length; no gradient, but for what `patched` brings in."""

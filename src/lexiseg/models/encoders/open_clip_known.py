@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from lexiseg.errors import BrokenWeights
 from lexiseg.models.weights.int8 import SCALE, pack, unpack
+from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 FILE = "known_wordings.safetensors"
 CALIBRATION = "calibration.yaml"
@@ -32,9 +33,6 @@ SOFTNESS = 0.1
 """tau of the neighbours' votes."""
 SAME = 0.995
 """A cosine from which a phrase is the wording itself, in 8 bits, and no other may vote."""
-Line = tuple[float, float]
-"""Slope and offset."""
-AS_IT_IS: Line = (1.0, 0.0)
 _LEFT = frozenset({"left", "lt", "sinister", "sinistra", "sinistrum"})
 _RIGHT = frozenset({"right", "rt", "dexter", "dextra", "dextrum"})
 
@@ -59,8 +57,7 @@ class KnownWordings:
         least: t, -1 to 1.
         sides: one side's concept -> that of the pair, as "left lung" -> "lungs".
         places: concept, or "" -> float32 (E,), unit length: where it lies among embeddings of images.
-        lines: concept -> slope and offset that make a position's log-odds of it those of a calibrated probability
-            (Platt, "Probabilistic outputs for support vector machines", 1999).
+        calibrations: concept -> what was measured of it.
 
     Raises:
         ValueError: there is none, or not one concept for each.
@@ -80,7 +77,7 @@ class KnownWordings:
     least: float
     sides: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Tensor] = field(default_factory=dict)
-    lines: Mapping[str, Line] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.concepts or self.sentences.ndim != 2 or len(self.sentences) != len(self.concepts):
@@ -139,7 +136,7 @@ def read_known(folder: Path) -> KnownWordings | None:
             float(about["least"]),
             sides=json.loads(about["sides"]),
             places=dict(zip(json.loads(about["placed"]), rows, strict=True)),
-            lines=_read_lines(folder / CALIBRATION),
+            calibrations=_read_calibrations(folder / CALIBRATION),
         )
     except (SafetensorError, OSError, KeyError, TypeError, IndexError, ValueError) as error:
         raise BrokenWeights(
@@ -148,8 +145,8 @@ def read_known(folder: Path) -> KnownWordings | None:
         ) from error
 
 
-def _read_lines(path: Path) -> dict[str, Line]:
-    """What a folder says of its maps' calibration, by concept; nothing where it says nothing.
+def _read_calibrations(path: Path) -> dict[str, Calibration]:
+    """What a folder says was measured, by concept; nothing where it says nothing.
 
     Raises:
         BrokenWeights: the file is there but cannot be read.
@@ -157,16 +154,21 @@ def _read_lines(path: Path) -> dict[str, Line]:
     if not path.is_file():
         return {}
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))["lines"]
-        lines = {name: (float(slope), float(offset)) for name, (slope, offset) in listed.items()}
-        if not all(slope > 0 and math.isfinite(slope) and math.isfinite(offset) for slope, offset in lines.values()):
-            raise ValueError("a slope that is not above 0, or no number")
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lines, sizes = listed["lines"], listed.get("smallest", {})
+        found = {
+            name: Calibration(*map(float, (*lines.get(name, AS_IT_IS[:2]), sizes.get(name, AS_IT_IS.smallest))))
+            for name in {*lines, *sizes}
+        }
+        if not all(c.slope > 0 and math.isfinite(c.slope + c.offset) and 0 < c.smallest <= 1 for c in found.values()):
+            raise ValueError("a slope or a share that is not above 0, or no number")
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise BrokenWeights(
-            f"{path} does not say how maps are calibrated ({why}); expected lines: slope and offset of each concept"
+            f"{path} does not say how maps are calibrated ({why}); expected lines: slope and offset of each concept, "
+            "and smallest: shares of a scan"
         ) from error
-    return lines
+    return found
 
 
 def sentences_of(text_tower: Any, tokens: Tensor) -> Tensor:

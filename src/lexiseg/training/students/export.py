@@ -64,7 +64,7 @@ def program_of(folder: Path) -> tuple[nn.Module, Tensor]:
     ensemble = load_preset(folder)["phrases"].ensemble
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=ensemble) for name in config.names])
     towers = PhraseTowers(
-        encoder, torch.stack([each.positive for each in phrases]), lines=[each.calibration for each in phrases]
+        encoder, torch.stack([each.positive for each in phrases]), lines=[each.calibration[:2] for each in phrases]
     )
     program = TowersProgram(towers, mean=float(encoder.mean.mean()), deviation=float(encoder.deviation.mean()))
     return program.eval(), torch.rand(1, 3, config.size, config.size)

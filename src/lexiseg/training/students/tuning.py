@@ -134,7 +134,7 @@ def tune(
     network = PhraseTowers(
         encoder,
         torch.stack([each.positive for each in phrases]),
-        lines=[each.calibration for each in phrases],
+        lines=[each.calibration[:2] for each in phrases],
         part=settings.part,
     )
     pool = load_pool(labels, look, progress=lambda done, total: tell("reading", done, total, math.nan, math.nan))
