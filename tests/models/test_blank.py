@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import timm
 import torch
 from torch import nn
 
-from lexiseg.models.blank import Blank
+from lexiseg.models.blank import Blank, all_finite
 from lexiseg.models.loading import load_encoder
 
 
@@ -47,3 +48,12 @@ def test_a_truncated_normal_ends_on_any_memory() -> None:
     with Blank():
         torch.nn.init.trunc_normal_(tensor, std=0.02, a=-0.04, b=0.04)
     assert not tensor.any()
+
+
+@pytest.mark.parametrize(("value", "finite"), [(1.0, True), (3e38, True), (float("nan"), False), (float("inf"), False)])
+def test_weights_are_finite_or_not(value: float, finite: bool) -> None:
+    layer = nn.Linear(4, 4)
+    with torch.no_grad():
+        layer.weight.fill_(value)
+        layer.weight[0, 0] = -value
+    assert all_finite(layer) is finite

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lexiseg.errors import BrokenWeights
+from lexiseg.models.blank import all_finite
 from lexiseg.models.families import ModelFiles, one_line
 
 _SETTINGS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
@@ -101,7 +102,7 @@ def pixel_statistics(
 
 
 def _finite(model: Any, source: Path) -> Any:
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+    if not all_finite(model):
         raise BrokenWeights(f"{source} holds NaN or infinite values")
     return model.eval().requires_grad_(False)
 

@@ -14,6 +14,7 @@ from transformers import SamConfig, SamImageProcessor, SamModel, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
 from lexiseg.errors import BrokenWeights
+from lexiseg.models.blank import all_finite
 from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.fpn import current_name
 from lexiseg.models.from_transformers import read_tensors
@@ -141,7 +142,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
         model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True)
     except Exception as error:
         raise BrokenWeights(f"{source} does not fit its configuration: {one_line(error)}") from error
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+    if not all_finite(model):
         raise BrokenWeights(f"{source} holds NaN or infinite values")
     return model.eval().requires_grad_(False)
 

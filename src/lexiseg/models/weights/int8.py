@@ -72,7 +72,8 @@ def unpack(state: MutableMapping[str, Tensor], prefix: str = "") -> None:
             kind = str(stored.dtype).removeprefix("torch.")
             raise ValueError(f"{name} is {kind} {tuple(stored.shape)}; its scales are {found}, expected (C,)")
         whole = stored if stored.dtype == torch.int8 else _halves(stored)
-        weight = whole.float().flatten(1) * scale.float()[:, None]
+        weight = whole.float().flatten(1)
+        weight *= scale.float()[:, None]
         state[name] = weight.reshape(whole.shape)
 
 
