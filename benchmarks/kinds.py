@@ -263,6 +263,7 @@ def main(
     maps: Annotated[bool, typer.Option(help="judge the map alone")] = False,
     setting: Annotated[list[str] | None, typer.Option("--set", help="of the preset, name=value")] = None,
     threads: int = 1,
+    precision: Annotated[str, typer.Option(help="as for a preset; bfloat16 where it is quick")] = "float32",
     out: Annotated[Path, typer.Option(help="the report")] = Path("kinds.json"),
     write: Annotated[Path | None, typer.Option(help="with --tables: scores.yaml of the bundled models")] = None,
 ) -> None:
@@ -277,13 +278,13 @@ def main(
         raise typer.BadParameter("give --data, or --tables with a report")
     torch.set_num_threads(threads)
     changes = merge_settings([*(MAPS if maps else ()), *(setting or [])])
-    pipeline = lexiseg.load("demo", encoder=encoder, segmenter=segmenter, device="cpu", precision="float32", **changes)
+    pipeline = lexiseg.load("demo", encoder=encoder, segmenter=segmenter, device="cpu", precision=precision, **changes)
     report = json.loads(out.read_text()) if out.is_file() else {}
     for name in names_of(data, sets):
         if name not in report:
             report[name] = tally(data / name, pipeline, fold=fold, limit=limit, wordings=wordings)
             out.write_text(json.dumps(report) + "\n")
-    print(made_with(f"{threads} threads", f"at most {limit} images a set" if limit else "all images"))
+    print(made_with(f"{threads} threads, {precision}", f"at most {limit} images a set" if limit else "all images"))
     print_tables(report)
 
 
