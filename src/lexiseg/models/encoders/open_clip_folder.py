@@ -20,7 +20,7 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
 from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel
-from lexiseg.models.blank import Blank
+from lexiseg.models.blank import Blank, all_finite
 from lexiseg.models.encoders.open_clip_text import text_tower_source, tokenizer_source
 from lexiseg.models.families import ModelFiles, checkpoint_keys, one_line
 from lexiseg.models.fpn import current_name
@@ -214,7 +214,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except Exception as error:
         raise BrokenWeights(f"{path} does not fit its configuration: {one_line(error)}") from error
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in model.parameters()):
+    if not all_finite(model):
         raise BrokenWeights(f"{path} holds NaN or infinite values")
 
 
