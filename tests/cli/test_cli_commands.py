@@ -6,11 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import lexiseg
+from lexiseg.datasets.phantoms.registry import generate
 
+NOT_NEEDED = (
+    "lightning", "monai", "peft", "skimage", "matplotlib", "h5py", "nibabel", "pydicom", "highdicom", "SimpleITK",
+    "nrrd", "tifffile", "fastapi", "uvicorn", "lexiseg.training", "lexiseg.serve", "lexiseg.evaluation",
+    "lexiseg.benchmark", "lexiseg.models.segmenters.sam_checkpoint", "lexiseg.models.segmenters.sam_attention",
+)  # fmt: skip
 HEAVY = ("torch", "open_clip", "transformers", "matplotlib", "nibabel", "pydicom", "scipy")
 
 
@@ -44,6 +52,25 @@ class TestStartsAtOnce:
             [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True, timeout=120
         )
         assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+class TestABundledModelNeeds:
+    def test_no_more_than_it_computes_with(self, tmp_path: Path) -> None:
+        """By names and not by time, so that it tells the same on any machine."""
+        pixels = generate("chest-xray", 0).scan.pixels
+        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(tmp_path / "scan.png")
+        code = (
+            "import sys\n"
+            "from lexiseg.cli.main import app\n"
+            "app(sys.argv[1:], standalone_mode=False)\n"
+            f"print('not needed:', [name for name in {NOT_NEEDED!r} if name in sys.modules])\n"
+        )
+        command = ["segment", tmp_path / "scan.png", "--text", "lungs", "--out", tmp_path / "out", "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, check=True, timeout=240
+        )
+        assert (tmp_path / "out" / "scan_mask.png").is_file()
+        assert done.stdout.splitlines()[-1] == "not needed: []"
 
 
 class TestTop:

@@ -7,13 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from lexiseg.models.segmenters.sam_checkpoint import prompt_and_decoder_config, read_checkpoint, reading_shapes, rename
-from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
-
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from lexiseg.models.families import ModelFiles
     from lexiseg.models.segmenters.sam import SamSegmenter
@@ -51,6 +47,7 @@ def load(files: ModelFiles, *, device: torch.device, precision: str) -> SamSegme
     published one a log line says so.
     """
     from lexiseg.models.segmenters.sam import SamSegmenter
+    from lexiseg.models.segmenters.sam_checkpoint import read_checkpoint, reading_shapes
     from lexiseg.models.segmenters.sam_folder import build_sam
     from lexiseg.models.segmenters.sam_pixels import PillowProcessor
 
@@ -76,6 +73,9 @@ def mobile_sam_config(state: Mapping[str, Tensor], *, image_size: int = _INPUT) 
     Raises:
         KeyError, IndexError, ValueError: a tensor that is needed is not there, or has an impossible shape.
     """
+    from lexiseg.models.segmenters.sam_checkpoint import prompt_and_decoder_config
+    from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
+
     channels = int(state["image_encoder.neck.0.weight"].shape[0])
     features = int(state["prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"].shape[1])
     others = prompt_and_decoder_config(state, channels=channels, image_size=image_size, patch_size=_STRIDE)
@@ -100,6 +100,8 @@ def rename_mobile_sam(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     timm counts the step between two stages to the later one, MobileSAM to the earlier.
     """
+    from lexiseg.models.segmenters.sam_checkpoint import rename
+
     eyes, rest = {}, {}
     for key, tensor in state.items():
         if key.startswith(_IDLE):

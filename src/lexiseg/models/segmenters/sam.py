@@ -44,10 +44,14 @@ def recognises(files: ModelFiles) -> bool:
 
 def load(files: ModelFiles, *, device: torch.device, precision: str) -> SamSegmenter:
     """The segmenter of a folder or of an original checkpoint."""
-    from lexiseg.models.segmenters.sam_checkpoint import load_sam_checkpoint
-    from lexiseg.models.segmenters.sam_folder import load_sam_folder
+    if files.is_folder:
+        from lexiseg.models.segmenters.sam_folder import load_sam_folder
 
-    model, processor = load_sam_folder(files) if files.is_folder else load_sam_checkpoint(files.place)
+        model, processor = load_sam_folder(files)
+    else:
+        from lexiseg.models.segmenters.sam_checkpoint import load_sam_checkpoint
+
+        model, processor = load_sam_checkpoint(files.place)
     return SamSegmenter(model, processor, name=files.ref, device=device, precision=precision, weights=files.info)
 
 
@@ -91,9 +95,10 @@ class SamSegmenter:
         prompt_batch: int | None = None,
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
-        from lexiseg.models.segmenters.sam_attention import attend_by_rows  # here: recognising a file needs none of it
+        if hasattr(self._model.vision_encoder, "layers"):  # of a transformer: towers attend by themselves
+            from lexiseg.models.segmenters.sam_attention import attend_by_rows
 
-        attend_by_rows(self._model)
+            attend_by_rows(self._model)
         self._processor = processor
         self._name = name
         self._device = device
