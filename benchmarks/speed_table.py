@@ -90,9 +90,11 @@ def operations(dtype: torch.dtype) -> float:
 
 
 def cpu() -> str:
-    """What the processor can do, as torch sees it."""
+    """What the processor can do, as torch sees it; matrix units, which torch does not tell, as Linux lists them."""
     best = str(resolve_precision("auto", CPU)).removeprefix("torch.")
-    return f"{torch.backends.cpu.get_cpu_capability()}, {best}"
+    listed = Path("/proc/cpuinfo")
+    units = " with AMX" if listed.exists() and "amx_bf16" in listed.read_text() else ""
+    return f"{torch.backends.cpu.get_cpu_capability()}{units}, {best}"
 
 
 def kept(lines: list[Line], *, command: str, made: str) -> dict[str, Any]:

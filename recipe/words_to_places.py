@@ -53,7 +53,7 @@ from recipe.wordings.unknown import choose_threshold, nearest_of_other_families
 
 logger = logging.getLogger(__name__)
 
-REVISION = "11"
+REVISION = "12"
 WEIGHTS = "open_clip_model.safetensors"
 FEWER = PhraseSettings(frames=5, denials=5, typos=2)
 """Some fifty targets are known now: fewer phrases of each do."""

@@ -376,8 +376,12 @@ class TestAnswer:
 class TestSmallTargets:
     """What covers little of a scan, and what its map is seldom sure of."""
 
-    def drawn(self, found: Saliency, measured: Calibration) -> BoolArray:
-        made = pipeline(prompts={"boxes": "all", "min_area": 0.02}, mask={"fusion": "region", "min_area": 0.02})
+    def drawn(self, found: Saliency, measured: Calibration, **presence: float) -> BoolArray:
+        made = pipeline(
+            prompts={"boxes": "all", "min_area": 0.02},
+            mask={"fusion": "region", "min_area": 0.02},
+            presence={"threshold": 0.5, "global_weight": 0.0, **presence},
+        )
         (phrase,) = made.embed(["red"])
         plane = Image(pixels=np.zeros((SIZE, SIZE), np.float32), id="scan").planes()[0]
         timer = StageTimer()
@@ -399,6 +403,16 @@ class TestSmallTargets:
         found = self.saliency(spot, 0.3)
         assert not self.drawn(found, AS_IT_IS).any()
         np.testing.assert_array_equal(self.drawn(found, Calibration(0.9, 0.1)), spot)
+
+    def test_a_map_that_promises_little_says_absent(self) -> None:
+        """A spot of 0.4 on a ground of 0.05 promises a Dice of 0.52: 2 * 410 over 1,024 + 410 + 154."""
+        found = Saliency(
+            np.where(boxed((8, 8, 40, 40)), 0.4, 0.05).astype(np.float32), "red", 1.0, "dense", {"dense": 0.9}
+        )
+        measured = Calibration(0.9, 0.1)
+        assert self.drawn(found, measured, least_promise=0.4).any()
+        assert not self.drawn(found, measured, least_promise=0.6).any()
+        assert self.drawn(self.saliency(boxed(RED), 0.9), AS_IT_IS, least_promise=1.0).any()
 
 
 class TestWeakPieces:

@@ -130,10 +130,14 @@ class MedclipSam(TextPipeline):
             asking = replace(self._prompts, min_area=phrase.calibration.least_piece(self._prompts.min_area))
             region = refine(saliency, plane.pixels, self._refiner)
             choices = self._choices(region, saliency, asking)
-            if not choices and phrase.calibration != AS_IT_IS:
-                # What is seldom sure stands out nowhere, and its map says by itself where to cut.
-                region = Region(best_by_expected_dice(saliency.map), saliency.map)
-                choices = self._choices(region, saliency, asking)
+            if phrase.calibration != AS_IT_IS:
+                likeliest = best_by_expected_dice(saliency.map)
+                if soft_dice(saliency.map, likeliest) < self._presence.least_promise:
+                    choices = []
+                elif not choices:
+                    # What is seldom sure stands out nowhere, and its map says by itself where to cut.
+                    region = Region(likeliest, saliency.map)
+                    choices = self._choices(region, saliency, asking)
         presence = presence_score(saliency.evidence, settings=self._presence)
         if self.threshold is not None and presence < self.threshold:
             choices = []
