@@ -48,7 +48,7 @@ def main(
     rounds: int = 3,
     scans: Annotated[int, typer.Option(help="in the folder")] = 6,
     points: Annotated[int, typer.Option(help="along each side, of which every region is made")] = 12,
-    tolerance: Annotated[float, typer.Option(help="of gScoreCAM's second run")] = 0.01,
+    tolerance: Annotated[float, typer.Option(help="of gScoreCAM's second run")] = 0.007,
     checkpoints: Annotated[Path | None, typer.Option(help="keep BiomedCLIP's and SAM's here")] = None,
     out: Annotated[Path | None, typer.Option(help="keep the numbers as JSON")] = None,
     read: Annotated[Path | None, typer.Option(help="print kept numbers instead")] = None,

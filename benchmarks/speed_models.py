@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 import finetune_speed
@@ -19,8 +20,8 @@ from lexiseg.saliency.gscorecam import channel_masks
 from lexiseg.saliency.settings import GScoreCAMSettings
 from speed_table import CPU, Asked, Line, in_turn, operations
 
-SHARE = 0.28
-"""Of the channels, what real scans took at tolerance 0.01 on average: benchmarks/channels.py."""
+SHARES = {0.005: 0.44, 0.007: 0.39, 0.01: 0.34, 0.02: 0.26}
+"""Tolerance -> what a hundred real scans took of the channels on average: benchmarks/channels.py."""
 POINTS = 32
 """Along each side of the published grid; fewer are timed, and what grows with them is multiplied."""
 
@@ -56,7 +57,7 @@ def medclip_sam(asked: Asked) -> list[Line]:
     found = fullsize.both(asked.checkpoints, tolerance=asked.tolerance)
     theirs, rate = found["released"], operations(resolve_precision("auto", CPU))
     exact, near = found["ours"], found["tolerance"]
-    wanted = round(SHARE * fullsize.CHANNELS)
+    wanted = round(float(np.interp(asked.tolerance, [*SHARES], [*SHARES.values()])) * fullsize.CHANNELS)
     each = (exact.total - near.total) / max(1, exact.forwards - near.forwards)
     told = f"tolerance {asked.tolerance}, scaled from {near.forwards} to {wanted} forwards"
     told += f", map's correlation {fullsize.agreement(found):.3f}"
