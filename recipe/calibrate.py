@@ -167,6 +167,12 @@ def main(
     encoder: Annotated[Path, typer.Option(help="an open_clip folder with known wordings")],
     folds: Annotated[str, typer.Option(help="of the patients that the encoder was trained on")] = "1,2",
     limit: Annotated[int, typer.Option(help="scans of each set and concept")] = 32,
+    by_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a concept that the map alone draws better, as kinds.py --fold 1 with and without --maps says"
+        ),
+    ] = None,
     threads: int = 1,
 ) -> None:
     """Write the encoder's calibration into its folder; what lies there of a former one is not looked at."""
@@ -186,7 +192,7 @@ def main(
     )
     lines = {name: [round(each.slope, 3), round(each.offset, 3)] for name, each in found.items()}
     smallest = {name: float(f"{each.smallest:.3g}") for name, each in found.items()}
-    listed = yaml.safe_dump({"lines": lines, "smallest": smallest}, width=118)
+    listed = yaml.safe_dump({"lines": lines, "smallest": smallest, "by_map": sorted(by_map or [])}, width=118)
     (encoder / CALIBRATION).write_text(head + listed, encoding="utf-8")
     logger.info("%d concepts", len(found))
 

@@ -131,12 +131,12 @@ def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path:
 class TestCalibration:
     def test_a_phrase_has_the_line_of_what_it_names(self, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}\nsmallest: {lungs: 0.03}")
+        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}\nsmallest: {lungs: 0.03}\nby_map: [lungs]")
         encoder: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
         lines = [encoder.calibration(text) for text in ("lungs", "the lungs", "mass of the left brain")]
-        assert lines == [Calibration(0.5, -2.0, 0.03), Calibration(0.5, -2.0, 0.03), AS_IT_IS]
+        assert lines == [Calibration(0.5, -2.0, 0.03, True), Calibration(0.5, -2.0, 0.03, True), AS_IT_IS]
         (embedded,) = embed_phrases(encoder, [phrase_set("the lungs")])
-        assert embedded.calibration == Calibration(0.5, -2.0, 0.03)
+        assert embedded.calibration == Calibration(0.5, -2.0, 0.03, True)
 
     def test_without_the_file_log_odds_stay(self, folder: Path) -> None:
         encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")

@@ -435,7 +435,12 @@ class TestWeakPieces:
 
     @pytest.mark.parametrize(
         ("change", "least_sure", "fusion", "fill_holes"),
-        [({}, 0.9, "average", True), ({"regions": 7}, 0.0, "average", True), ({"holes": True}, 0.0, "region", False)],
+        [
+            ({}, 0.9, "average", True),
+            ({"regions": 7}, 0.0, "average", True),
+            ({"holes": True}, 0.0, "region", False),
+            ({"calibration": Calibration(by_map=True)}, 0.9, "region", True),
+        ],
     )
     def test_volumes_draw_again_as_slices_are_drawn(
         self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], least_sure: float, fusion: str, fill_holes: bool

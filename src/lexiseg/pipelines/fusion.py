@@ -46,14 +46,16 @@ QueryViews = tuple[Query, ...]
 def settings_for(settings: MaskSettings, phrase: PhraseEmbedding) -> MaskSettings:
     """The settings as what a phrase names needs them: rings and nets, and what comes in many pieces.
 
-    A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay.  Where the
-    segmenter alone draws, as published, it still does.  Of many teeth some are less sure than others, and are teeth all
-    the same.  A small target has small pieces.
+    A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay; so it does
+    of what it was measured to draw better (`Calibration.by_map`).  Where the segmenter alone draws, as published, it
+    still does.  Of many teeth some are less sure than others, and are teeth all the same.  A small target has small
+    pieces.
     """
     settings = replace(settings, min_area=phrase.calibration.least_piece(settings.min_area))
+    if settings.fusion == "average" and (phrase.holes or phrase.calibration.by_map):
+        settings = replace(settings, fusion="region")
     if phrase.holes:
-        fusion = "region" if settings.fusion == "average" else settings.fusion
-        settings = replace(settings, fusion=fusion, fill_holes=False)
+        settings = replace(settings, fill_holes=False)
     return replace(settings, least_sure=0.0) if phrase.holes or phrase.regions > _FEW else settings
 
 

@@ -20,11 +20,14 @@ class Calibration(NamedTuple):
         offset: beta.
         smallest: the share of a scan that the target covers where it is small: nineteen of twenty scans that show it
             show more.  1 where nobody measured it.
+        by_map: whether its map alone draws it better than a segmenter that is asked by boxes of it, as of what is long
+            and thin, or lies in a hollow of something else.
     """
 
     slope: float = 1.0
     offset: float = 0.0
     smallest: float = 1.0
+    by_map: bool = False
 
     def least_piece(self, share: float) -> float:
         """The share of a scan below which a piece is dropped: the one asked for, or less where the target is small.

@@ -155,11 +155,12 @@ def _read_calibrations(path: Path) -> dict[str, Calibration]:
         return {}
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-        lines, sizes = listed["lines"], listed.get("smallest", {})
-        found = {
-            name: Calibration(*map(float, (*lines.get(name, AS_IT_IS[:2]), sizes.get(name, AS_IT_IS.smallest))))
-            for name in {*lines, *sizes}
-        }
+        lines, sizes, by_map = listed["lines"], listed.get("smallest", {}), listed.get("by_map", [])
+        found = {}
+        for name in {*lines, *sizes, *by_map}:
+            slope, offset = map(float, lines.get(name, AS_IT_IS[:2]))
+            smallest = float(sizes.get(name, AS_IT_IS.smallest))
+            found[name] = Calibration(slope, offset, smallest, name in by_map)
         if not all(c.slope > 0 and math.isfinite(c.slope + c.offset) and 0 < c.smallest <= 1 for c in found.values()):
             raise ValueError("a slope or a share that is not above 0, or no number")
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
