@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
 from nibabel.orientations import io_orientation
@@ -137,7 +137,8 @@ class TestOblique:
             # A rotation by less than 45 degrees turns no axis further than that.
             assert np.dot(step, direction) >= np.cos(np.deg2rad(44.01)) * np.linalg.norm(step)
 
-    @EXAMPLES
+    # No rotation, which hypothesis tries first and often, is all ties.
+    @settings(EXAMPLES, suppress_health_check=[HealthCheck.filter_too_much])
     @given(affines())
     def test_axes_are_named_as_nibabel_names_them(self, affine: np.ndarray) -> None:
         cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
