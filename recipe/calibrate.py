@@ -185,6 +185,7 @@ def main(
     samples = [*all_samples(data, model.input_size, validation=True, fold=held, names=outlined)]
     found = calibrate(model, some(samples, limit, 0))
     told = f"python -m recipe.calibrate --data DIR --encoder DIR --folds {folds} --limit {limit}"
+    told += "".join(f" --by-map '{name}'" for name in by_map or [])
     head = (
         "# Slope and offset that make a position's log-odds of each concept those of a calibrated probability, and\n"
         "# the share of a scan that it covers where it is small.\n"
