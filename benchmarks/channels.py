@@ -34,7 +34,8 @@ from lexiseg.saliency.channel_model import adaptive_scores, mask_distances
 from lexiseg.saliency.framing import Frame, frame_scan
 from lexiseg.saliency.gradcam import channel_importance
 from lexiseg.saliency.gscorecam import GScoreCAM, _Seen
-from lexiseg.text.phrases import PhraseEmbedding, embed_phrases, phrase_set
+from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.values.overlap import dice
 
 COLUMNS = ("tolerance", "forwards, mean", "median", "most", "map's correlation >= 0.99", "its least")

@@ -272,7 +272,7 @@ def main(
         report = json.loads(tables.read_text())
         print_tables(report)
         if write is not None:
-            write_scores(report, write, "python benchmarks/kinds.py --data DIR")
+            write_scores(report, write, f"python benchmarks/kinds.py --data DIR --precision {precision}")
         return
     if data is None:
         raise typer.BadParameter("give --data, or --tables with a report")

@@ -30,7 +30,8 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import global_evidence
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.settings import method_class
-from lexiseg.text.phrases import PhraseEmbedding, embed_phrases, phrase_set
+from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.overlap import dice
 

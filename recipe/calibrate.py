@@ -1,6 +1,6 @@
 """Calibrate the maps of a trained encoder: ``python -m recipe.calibrate --data DIR --encoder DIR``.
 
-Training weighs what is rare, and 3,600 steps leave some concepts unsure of themselves, so that the sigmoid of a
+Training weighs what is rare, and some thousand steps leave some concepts unsure of themselves, so that the sigmoid of a
 position is no probability: too wide for nuclei, too low for a pancreas.  A line for each concept mends that (Platt,
 "Probabilistic outputs for support vector machines", 1999): slope and offset of the log-odds, by maximum likelihood over
 positions of scans that show the concept.  Beside it goes how small a concept may be, so that nobody drops a gallbladder
@@ -167,7 +167,7 @@ def main(
     encoder: Annotated[Path, typer.Option(help="an open_clip folder with known wordings")],
     folds: Annotated[str, typer.Option(help="of the patients that the encoder was trained on")] = "1,2",
     limit: Annotated[int, typer.Option(help="scans of each set and concept")] = 32,
-    by_map: Annotated[
+    map_only: Annotated[
         list[str] | None,
         typer.Option(
             help="a concept that the map alone draws better, as kinds.py --fold 1 with and without --maps says"
@@ -185,7 +185,7 @@ def main(
     samples = [*all_samples(data, model.input_size, validation=True, fold=held, names=outlined)]
     found = calibrate(model, some(samples, limit, 0))
     told = f"python -m recipe.calibrate --data DIR --encoder DIR --folds {folds} --limit {limit}"
-    told += "".join(f" --by-map '{name}'" for name in by_map or [])
+    told += "".join(f" --map-only '{name}'" for name in map_only or [])
     head = (
         "# Slope and offset that make a position's log-odds of each concept those of a calibrated probability, and\n"
         "# the share of a scan that it covers where it is small.\n"
@@ -193,7 +193,7 @@ def main(
     )
     lines = {name: [round(each.slope, 3), round(each.offset, 3)] for name, each in found.items()}
     smallest = {name: float(f"{each.smallest:.3g}") for name, each in found.items()}
-    listed = yaml.safe_dump({"lines": lines, "smallest": smallest, "by_map": sorted(by_map or [])}, width=118)
+    listed = yaml.safe_dump({"lines": lines, "smallest": smallest, "map_only": sorted(map_only or [])}, width=118)
     (encoder / CALIBRATION).write_text(head + listed, encoding="utf-8")
     logger.info("%d concepts", len(found))
 

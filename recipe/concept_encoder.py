@@ -16,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 import open_clip
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +23,7 @@ from lexiseg.models.encoders.open_clip_known import read_known
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.records import bundled_folder
-from lexiseg.saliency.kinds import WEIGHTS as GATE
+from lexiseg.saliency.kinds import read_gate
 from recipe.augment import AugmentSettings, View, augment
 from recipe.concepts import SYNONYMS
 from recipe.data import Sample
@@ -124,14 +123,15 @@ def begin_from_bundled(model: ConceptEncoder, tower: int, encoder_name: str = "b
 
 
 def known_places(folder: Path) -> dict[str, Tensor] | None:
-    """Where an encoder's folder says that concepts, kinds of scan and nothing lie; None where it does not say."""
-    known = read_known(folder)
-    if known is None:
+    """Where an encoder's folder says that concepts, kinds of scan and nothing lie, (E,) each; None where it does not.
+
+    Raises:
+        BrokenWeights: a file is damaged.
+    """
+    known, gate = read_known(folder), read_gate(folder)
+    if known is None or gate is None:
         return None
-    with safe_open(folder / GATE, framework="pt") as kept:
-        kinds = kept.metadata()["kinds"].split(";")
-        rows = kept.get_tensor("weights").float()
-    return {**known.places, **{KIND + kind: row for kind, row in zip(kinds, rows, strict=True)}}
+    return {**known.places, **{KIND + kind: row for kind, row in zip(gate.names, gate.weights, strict=True)}}
 
 
 def supervise(samples: Sequence[Sample], views: Sequence[View], names: Sequence[str], grid: int) -> Supervision:

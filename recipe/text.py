@@ -24,7 +24,8 @@ from lexiseg.files import sha256_of
 from lexiseg.models.encoders.open_clip_known import sentences_of
 from lexiseg.models.encoders.open_clip_text import TEXT_TOWER
 from lexiseg.models.weights.int8 import SCALE, pack, pack_nibbles, unpack
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
 from recipe.concepts import elsewhere, nonsense
 from recipe.wordings.phrases import NOTHING
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import CalibratedEncoder, SelectiveEncoder, WordJudge, word_judge
 from lexiseg.saliency.dense import DenseSimilarity
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 

@@ -16,7 +16,7 @@ from lexiseg.errors import UnsupportedByModel, UsageError
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.loading import load_encoder
 from lexiseg.saliency.settings import explain
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 ATTENTIONS = ("sclip", "clearclip", "naclip", "gem")
 VITS = ("timm ViT, class token", "timm ViT, mean", "timm ViT, attention pool", "CLIP ViT", "CLIP ViT, mean")

@@ -23,7 +23,8 @@ from lexiseg.models.encoders.open_clip_known import (
     sentences_of,
 )
 from lexiseg.models.loading import load_encoder
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.values.calibration import AS_IT_IS, Calibration
 
 WORDINGS = {"breast tumor": "breast tumor", "the lungs": "lungs", "left heart": ""}
@@ -131,7 +132,7 @@ def test_a_phrase_that_names_a_concept_lies_at_its_place(folder: Path, tmp_path:
 class TestCalibration:
     def test_a_phrase_has_the_line_of_what_it_names(self, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}\nsmallest: {lungs: 0.03}\nby_map: [lungs]")
+        (tmp_path / CALIBRATION).write_text("lines: {lungs: [0.5, -2]}\nsmallest: {lungs: 0.03}\nmap_only: [lungs]")
         encoder: Any = load_encoder(str(tmp_path), device="cpu", precision="float32")
         lines = [encoder.calibration(text) for text in ("lungs", "the lungs", "mass of the left brain")]
         assert lines == [Calibration(0.5, -2.0, 0.03, True), Calibration(0.5, -2.0, 0.03, True), AS_IT_IS]

@@ -24,6 +24,7 @@ from lexiseg.pipelines.salip import Salip
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.settings import CropSettings, RetrievalSettings
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.calibration import Calibration
 from lexiseg.values.masks import Saliency
 from lexiseg.values.scans import Image, Scan
 
@@ -171,9 +172,9 @@ class TestWhatAPhraseNames:
     def ring(self) -> BoolArray:
         return filled(SHAPE, RED) & ~filled(SHAPE, (20, 24, 28, 40))
 
-    def asked(self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], *, fusion: str = "average") -> Salip:
+    def asked(self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]) -> Salip:
         monkeypatch.setattr(salip, "propose", lambda *_: Proposals(SHAPE, (proposal(self.ring()),)))
-        made = pipeline(mask={"fusion": fusion, "least_sure": 0.9, "fill_holes": True})
+        made = pipeline(mask={"fusion": "average", "least_sure": 0.9, "fill_holes": True})
         (phrase,) = made.embed(["red"])
         monkeypatch.setattr(made, "embed", lambda asked: [dataclasses.replace(phrase, **change) for _ in asked])
         return made
@@ -185,19 +186,13 @@ class TestWhatAPhraseNames:
         segmenter: Any = made.segmenter
         assert segmenter.asked == []
 
-    @pytest.mark.parametrize(
-        ("change", "least_sure", "fusion", "fill_holes"),
-        [({}, 0.9, "average", True), ({"regions": 7}, 0.0, "average", True), ({"holes": True}, 0.0, "region", False)],
-    )
-    def test_volumes_draw_again_as_slices_are_drawn(
-        self, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], least_sure: float, fusion: str, fill_holes: bool
+    def test_a_calibrated_map_that_expects_little_says_absent(
+        self, scan: Scan, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        found = self.asked(monkeypatch, change).mask_for("red")
-        assert (found.least_sure, found.fusion, found.fill_holes) == (least_sure, fusion, fill_holes)
-
-    def test_where_the_segmenter_alone_draws_it_draws_rings_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = self.asked(monkeypatch, {"holes": True}, fusion="segmenter")
-        assert made.mask_for("red").fusion == "segmenter"
+        made = self.asked(monkeypatch, {"calibration": Calibration(0.9, 0.1)})
+        assert made(scan, "red")["red"].mask.any()
+        made._presence = dataclasses.replace(made._presence, min_expected_dice=1.0)
+        assert not made(scan, "red")["red"].mask.any()
 
 
 class TestAbsent:

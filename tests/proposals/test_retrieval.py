@@ -14,7 +14,7 @@ from lexiseg.proposals.crops import CropEmbeddings
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, peak, retrieve, soft_dice
 from lexiseg.proposals.settings import RetrievalSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import FloatArray
 
 SHAPE = (10, 30)

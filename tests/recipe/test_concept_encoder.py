@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.int8 import SCALE
-from lexiseg.models.weights.records import sha256_of
+from lexiseg.models.weights.records import bundled_folder, sha256_of
 from lexiseg.saliency.kinds import read_gate
 from recipe.augment import AugmentSettings, augment
 from recipe.concept_encoder import (
@@ -25,6 +25,7 @@ from recipe.concept_encoder import (
     ConceptEncoder,
     ConceptTask,
     apart,
+    begin_from_bundled,
     present_shares,
     supervise,
 )
@@ -96,6 +97,27 @@ class TestPlaces:
 
     def test_parents_are_concepts(self) -> None:
         assert {*PARENTS, *PARENTS.values()} <= set(concepts())
+
+
+def test_a_tower_goes_on_as_it_ships() -> None:
+    """Positions' log-odds of what the first tower alone answers, and kinds, are those of the shipped encoder."""
+    recipe = yaml.safe_load(CONFIG.read_text())["next_more"]
+    model = ConceptEncoder(recipe, concepts()).eval()
+    begin_from_bundled(model, 0)
+    encoder: Any = load_encoder("bundled", device="cpu", precision="float32")
+    pixels = torch.rand(1, 3, 384, 384, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        dense, _, places = model((pixels - 0.25) / 0.5, torch.zeros(1))
+    for name in ("liver", "polyp"):
+        ours = model.logit_scale.exp() * torch.einsum("ehw,e->hw", dense[0], places[model.names.index(name)])
+        with encoder.held_against(encoder.encode_text([name])):
+            positions = encoder.encode_dense(pixels)[0]
+        theirs = encoder.logit_scale * torch.einsum("ehw,e->hw", positions, encoder.encode_text([name])[0])
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    gate = read_gate(bundled_folder("encoder"))
+    assert gate is not None
+    own = torch.nn.functional.normalize(gate.weights[0, : recipe["embed_dim"]], dim=0)
+    torch.testing.assert_close(places[model.names.index(KIND + gate.names[0])], own, atol=1e-4, rtol=0)
 
 
 class TestSupervision:

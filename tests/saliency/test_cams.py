@@ -13,7 +13,7 @@ from lexiseg.errors import UsageError
 from lexiseg.models.loading import load_encoder
 from lexiseg.saliency.gradcam_kin import GradCAMPlusPlus, LayerCAM
 from lexiseg.saliency.reciprocam import ReciproCAM, position_masks
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 
 @pytest.fixture(scope="module", params=["CLIP ResNet", "CLIP ViT"])

@@ -11,7 +11,8 @@ from torch import Tensor
 from lexiseg.errors import UsageError
 from lexiseg.saliency.channel_model import adaptive_scores, kernels_of, mask_distances, predict
 from lexiseg.saliency.gscorecam import GScoreCAM
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
 

@@ -11,7 +11,8 @@ from fake_saliency_encoder import ColourEncoder, FakeEncoder
 from lexiseg.errors import UsageError
 from lexiseg.saliency.dense import DenseSimilarity, interleave, shift_offsets, shifted_views
 from lexiseg.saliency.presence import top_fraction_mean
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.calibration import Calibration
 

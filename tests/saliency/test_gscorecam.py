@@ -13,7 +13,8 @@ from torch import Tensor
 from lexiseg.errors import UnsupportedByModel, UsageError
 from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.gscorecam import GScoreCAM, channel_masks, top_channels
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
 

@@ -15,7 +15,7 @@ from lexiseg.models.loading import load_encoder
 from lexiseg.saliency.m2ib import M2IB, information
 from lexiseg.saliency.onward import block_of
 from lexiseg.saliency.settings import M2IBSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 
 def forward(seen: Tensor) -> Tensor:

@@ -73,8 +73,8 @@ class TestTopFraction:
         {"threshold": math.nan},
         {"threshold": True},
         {"threshold": "high"},
-        {"least_promise": 1.5},
-        {"least_promise": "much"},
+        {"min_expected_dice": 1.5},
+        {"min_expected_dice": "much"},
     ],
 )
 def test_bad_settings(settings: dict[str, Any]) -> None:

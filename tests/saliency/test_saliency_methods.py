@@ -13,7 +13,8 @@ from lexiseg.errors import BrokenWeights, UsageError
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import SaliencyMethod
 from lexiseg.saliency.settings import METHODS, SALIENCY_SETTINGS, explain, make_method, method_class
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
 NAMES = sorted(METHODS)

@@ -15,7 +15,8 @@ import torch
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.saliency.base import SaliencyMethod
 from lexiseg.saliency.settings import METHODS, method_class
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 
 THREADS, SIZE = 4, 32

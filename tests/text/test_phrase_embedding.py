@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lexiseg.text.phrases import PhraseSet, embed_phrases
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import PhraseSet
 
 TABLE = {
     "x": (3.0, 0.0),

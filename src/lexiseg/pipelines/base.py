@@ -22,8 +22,9 @@ from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceRes
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.saliency.kinds import KindGate, read_gate
+from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
-from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, check_phrase, default_library, embed_phrases, phrase_set
+from lexiseg.text.phrases import PhraseSet, check_phrase, default_library, phrase_set
 from lexiseg.values.scans import Plane, Planes, Scan
 
 Progress = Callable[[float], None]

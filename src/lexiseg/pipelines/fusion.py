@@ -13,9 +13,11 @@ from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.results import MaskEstimate
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.threshold import best_by_expected_dice, clean_mask, find_components
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.saliency.settings import PresenceSettings
+from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region
+from lexiseg.values.overlap import soft_dice
 
 _FEW = 2  # regions of a target, more of which are many
 _SMALL = 0.8  # the segmenter's share of a target that is next to nothing, by size
@@ -47,16 +49,23 @@ def settings_for(settings: MaskSettings, phrase: PhraseEmbedding) -> MaskSetting
     """The settings as what a phrase names needs them: rings and nets, and what comes in many pieces.
 
     A box asks a segmenter for what fills it, so of a ring or a net the map alone tells, and its holes stay; so it does
-    of what it was measured to draw better (`Calibration.by_map`).  Where the segmenter alone draws, as published, it
+    of what it was measured to draw better (`Calibration.map_only`).  Where the segmenter alone draws, as published, it
     still does.  Of many teeth some are less sure than others, and are teeth all the same.  A small target has small
     pieces.
     """
-    settings = replace(settings, min_area=phrase.calibration.least_piece(settings.min_area))
-    if settings.fusion == "average" and (phrase.holes or phrase.calibration.by_map):
+    settings = replace(settings, min_area=phrase.calibration.min_area(settings.min_area))
+    if settings.fusion == "average" and (phrase.holes or phrase.calibration.map_only):
         settings = replace(settings, fusion="region")
     if phrase.holes:
         settings = replace(settings, fill_holes=False)
     return replace(settings, least_sure=0.0) if phrase.holes or phrase.regions > _FEW else settings
+
+
+def expects_too_little(saliency: FloatArray, phrase: PhraseEmbedding, settings: PresenceSettings) -> bool:
+    """Whether a calibrated map (H, W) expects less Dice of its best mask than a mask is worth."""
+    if not (settings.min_expected_dice and phrase.calibration.calibrated):
+        return False
+    return soft_dice(saliency, best_by_expected_dice(saliency)) < settings.min_expected_dice
 
 
 def encode_queries(

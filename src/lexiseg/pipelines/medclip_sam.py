@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.pipelines.fusion import encode_queries, query_windows, segment_best, settings_for
+from lexiseg.pipelines.fusion import encode_queries, expects_too_little, query_windows, segment_best, settings_for
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
@@ -17,9 +17,8 @@ from lexiseg.regions.refine import PromptSettings, refine
 from lexiseg.regions.threshold import best_by_expected_dice
 from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray
-from lexiseg.values.calibration import AS_IT_IS
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.overlap import soft_dice
 from lexiseg.values.scans import Plane
@@ -50,10 +49,11 @@ class MedclipSam(TextPipeline):
     saliency of the phrase -> refined region -> boxes -> the segmenter's mask.  Volumes go plane by plane;
     a plane without the target stays empty.
 
-    Two judges must agree before a phrase is present: presence reaches the preset's threshold (where it has
-    one), and a region large enough to be asked for stands out and is drawn.  Presence itself is evidence and
-    is reported as measured, whatever was drawn: it keeps ranking scans, and another threshold needs no
-    second run.  Where the judges disagree the answer is absent, at a confidence of at most one half.
+    Two judges must agree before a phrase is present: presence reaches the preset's threshold (where it has one),
+    and a region large enough to be asked for stands out and is drawn; a calibrated map must expect enough Dice of
+    its best mask, too. Presence itself is evidence and is reported as measured, whatever was drawn: it keeps
+    ranking scans, and another threshold needs no second run. Where the judges disagree the answer is absent, at a
+    confidence of at most one half.
     """
 
     def __init__(self, preset: Preset, encoder: Encoder, segmenter: Segmenter) -> None:
@@ -127,19 +127,16 @@ class MedclipSam(TextPipeline):
 
     def _draft(self, plane: Plane, saliency: Saliency, phrase: PhraseEmbedding, timer: StageTimer) -> _Draft:
         with timer("region"):
-            asking = replace(self._prompts, min_area=phrase.calibration.least_piece(self._prompts.min_area))
+            asking = replace(self._prompts, min_area=phrase.calibration.min_area(self._prompts.min_area))
             region = refine(saliency, plane.pixels, self._refiner)
             choices = self._choices(region, saliency, asking)
-            if phrase.calibration != AS_IT_IS:
-                likeliest = best_by_expected_dice(saliency.map)
-                if soft_dice(saliency.map, likeliest) < self._presence.least_promise:
-                    choices = []
-                elif not choices:
-                    # What is seldom sure stands out nowhere, and its map says by itself where to cut.
-                    region = Region(likeliest, saliency.map)
-                    choices = self._choices(region, saliency, asking)
+            if not choices and phrase.calibration.calibrated:
+                # What is seldom sure stands out nowhere, and its map says by itself where to cut.
+                region = Region(best_by_expected_dice(saliency.map), saliency.map)
+                choices = self._choices(region, saliency, asking)
         presence = presence_score(saliency.evidence, settings=self._presence)
-        if self.threshold is not None and presence < self.threshold:
+        too_weak = self.threshold is not None and presence < self.threshold
+        if too_weak or expects_too_little(saliency.map, phrase, self._presence):
             choices = []
         return _Draft(saliency, region, presence, choices, settings_for(self._mask, phrase))
 

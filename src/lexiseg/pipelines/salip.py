@@ -10,7 +10,7 @@ import numpy as np
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.pipelines.fusion import encode_queries, segment_queries, settings_for
+from lexiseg.pipelines.fusion import encode_queries, expects_too_little, segment_queries, settings_for
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
 from lexiseg.proposals.crops import embed_crops
@@ -23,7 +23,7 @@ from lexiseg.saliency.framing import frame_scan
 from lexiseg.saliency.kinds import kind_evidence
 from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region, Saliency
 from lexiseg.values.scans import Plane
@@ -135,7 +135,8 @@ class Salip(TextPipeline):
             region = Region(matches.union(plane.shape), saliency.map)
             prompts = self._ask(matches, saliency.map >= self._retrieval.min_saliency)
             estimate = MaskEstimate.nothing(plane.shape)
-            if not prompts.empty and not (self.threshold is not None and presence < self.threshold):
+            too_weak = self.threshold is not None and presence < self.threshold
+            if not (prompts.empty or too_weak or expects_too_little(saliency.map, phrase, self._presence)):
                 with timer("mask"):
                     settings = settings_for(self._mask, phrase)
                     queries = encode_queries(segmenter, plane.pixels, prompts, settings)

@@ -15,7 +15,7 @@ from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.proposals.settings import RetrievalSettings
 from lexiseg.saliency.base import phrase_logits, phrase_margins, sigmoid_trained
 from lexiseg.saliency.presence import top_fraction_mean
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 
 _PEAK = 0.01

@@ -19,7 +19,8 @@ from lexiseg.models.protocols import Encoder, SelectiveEncoder
 from lexiseg.saliency.framing import Frame, blend, frame_scan
 from lexiseg.saliency.kinds import Gate, kind_evidence
 from lexiseg.saliency.settings import SaliencySettings
-from lexiseg.text.phrases import PhraseEmbedding, PhraseSet, embed_phrases
+from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
+from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.masks import Saliency
 

@@ -18,7 +18,7 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, phrase_logits, phrase_margins, sigmoid_trained, stretch
 from lexiseg.saliency.presence import top_fraction_mean
 from lexiseg.saliency.settings import Activation, DenseSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class DenseSimilarity(DenseSettings, SaliencyMethod):
         if kind == "sigmoid" and sigmoid_trained(encoder):
             found.pop("margin", None)
         if kind != "minmax":
-            share = phrase.calibration.loudest(self.top_fraction)
+            share = phrase.calibration.top_fraction(self.top_fraction)
             found["dense"] = top_fraction_mean(saliency.cpu().numpy(), share)
         return found
 

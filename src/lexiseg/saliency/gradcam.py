@@ -12,7 +12,7 @@ from lexiseg.errors import BrokenWeights, UnsupportedByModel
 from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines
 from lexiseg.saliency.settings import GradCAMSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 Score = Callable[[Tensor], Tensor]
 

@@ -12,7 +12,7 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines
 from lexiseg.saliency.gradcam import layer_gradients
 from lexiseg.saliency.settings import GradCAMPlusPlusSettings, LayerCAMSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines, phrase
 from lexiseg.saliency.channel_model import adaptive_scores, mask_distances
 from lexiseg.saliency.gradcam import channel_importance
 from lexiseg.saliency.settings import GScoreCAMSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, stretch
 from lexiseg.saliency.onward import block_of, look_at, on_grid
 from lexiseg.saliency.settings import M2IBSettings, NoiseKind
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 _START = 5.0  # of the bottleneck's logits: nearly all passes
 _LEAST = 1e-6  # of a channel's deviation, and of what noise is left

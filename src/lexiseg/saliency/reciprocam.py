@@ -13,7 +13,7 @@ from lexiseg.models.protocols import Encoder
 from lexiseg.saliency.base import Progress, Raw, SaliencyMethod, cosines, stretch
 from lexiseg.saliency.onward import block_of, look_at
 from lexiseg.saliency.settings import ReciproCAMSettings
-from lexiseg.text.phrases import PhraseEmbedding
+from lexiseg.text.embedding import PhraseEmbedding
 
 _KERNEL = torch.tensor([1.0, 2.0, 1.0])
 

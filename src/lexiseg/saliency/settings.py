@@ -14,7 +14,8 @@ from lexiseg.settings import read_settings
 if TYPE_CHECKING:
     from lexiseg.models.protocols import Encoder
     from lexiseg.saliency.base import Progress, SaliencyMethod
-    from lexiseg.text.phrases import PhraseEmbedding, PhraseSet
+    from lexiseg.text.embedding import PhraseEmbedding
+    from lexiseg.text.phrases import PhraseSet
     from lexiseg.values.arrays import FloatArray
     from lexiseg.values.masks import Saliency
 
@@ -241,8 +242,8 @@ class PresenceSettings:
         global_weight: g in [0, 1], the share of the whole image's probability against the dense one's.
         a: slope of the calibration on the log-odds (Platt 1999).
         b: its intercept.
-        least_promise: the Dice that the best mask of a map must promise, 0 to 1, where the map was calibrated: below, a
-            phrase is absent, since the target may be there but nobody can say where.  MedCLIP-SAM's way alone.
+        min_expected_dice: the Dice that a calibrated map must expect of its best mask, 0 to 1: below, a phrase is
+            absent, since the target may be there but nobody can say where.
 
     Raises:
         UsageError: a value that a setting cannot take.
@@ -252,7 +253,7 @@ class PresenceSettings:
     global_weight: float = 0.5
     a: float = 1.0
     b: float = 0.0
-    least_promise: float = 0.0
+    min_expected_dice: float = 0.0
 
     def __post_init__(self) -> None:
         value = self.threshold
@@ -262,8 +263,8 @@ class PresenceSettings:
             raise UsageError(f"presence: global_weight is {self.global_weight}; expected 0 to 1")
         if not (math.isfinite(self.a) and math.isfinite(self.b)):
             raise UsageError(f"presence: a is {self.a} and b is {self.b}; expected finite numbers")
-        if not (_is_number(self.least_promise) and 0 <= self.least_promise <= 1):
-            raise UsageError(f"presence: least_promise is {self.least_promise!r}; expected 0 to 1")
+        if not (_is_number(self.min_expected_dice) and 0 <= self.min_expected_dice <= 1):
+            raise UsageError(f"presence: min_expected_dice is {self.min_expected_dice!r}; expected 0 to 1")
 
 
 def _is_number(value: object) -> bool:

@@ -20,25 +20,30 @@ class Calibration(NamedTuple):
         offset: beta.
         smallest: the share of a scan that the target covers where it is small: nineteen of twenty scans that show it
             show more.  1 where nobody measured it.
-        by_map: whether its map alone draws it better than a segmenter that is asked by boxes of it, as of what is long
-            and thin, or lies in a hollow of something else.
+        map_only: whether its map alone draws it better than a segmenter that is asked by boxes of it, as of what is
+            long and thin, or lies in a hollow of something else.
     """
 
     slope: float = 1.0
     offset: float = 0.0
     smallest: float = 1.0
-    by_map: bool = False
+    map_only: bool = False
 
-    def least_piece(self, share: float) -> float:
+    @property
+    def calibrated(self) -> bool:
+        """Whether log-odds were held against true masks."""
+        return (self.slope, self.offset) != (1.0, 0.0)
+
+    def min_area(self, share: float) -> float:
         """The share of a scan below which a piece is dropped: the one asked for, or less where the target is small.
 
         Example:
-            >>> Calibration(smallest=0.001).least_piece(0.002), Calibration(smallest=0.1).least_piece(0.002)
+            >>> Calibration(smallest=0.001).min_area(0.002), Calibration(smallest=0.1).min_area(0.002)
             (0.00025, 0.002)
         """
         return min(share, self.smallest / _PART)
 
-    def loudest(self, share: float) -> float:
+    def top_fraction(self, share: float) -> float:
         """The share of positions that tell whether the target is there: no more than half of a small one covers."""
         return min(share, self.smallest / 2)
 

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from lexiseg.errors import NoLabels, UsageError
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.training.students.labels import LabelSet, read_true_masks
 from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.soft import SoftTeacher, read_soft, soft_path, write_soft

@@ -155,12 +155,12 @@ def _read_calibrations(path: Path) -> dict[str, Calibration]:
         return {}
     try:
         listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-        lines, sizes, by_map = listed["lines"], listed.get("smallest", {}), listed.get("by_map", [])
+        lines, sizes, map_only = listed["lines"], listed.get("smallest", {}), listed.get("map_only", [])
         found = {}
-        for name in {*lines, *sizes, *by_map}:
+        for name in {*lines, *sizes, *map_only}:
             slope, offset = map(float, lines.get(name, AS_IT_IS[:2]))
             smallest = float(sizes.get(name, AS_IT_IS.smallest))
-            found[name] = Calibration(slope, offset, smallest, name in by_map)
+            found[name] = Calibration(slope, offset, smallest, name in map_only)
         if not all(c.slope > 0 and math.isfinite(c.slope + c.offset) and 0 < c.smallest <= 1 for c in found.values()):
             raise ValueError("a slope or a share that is not above 0, or no number")
     except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:

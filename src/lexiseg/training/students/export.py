@@ -14,7 +14,8 @@ from lexiseg.files import atomic_write
 from lexiseg.io.names import printable
 from lexiseg.models.loading import load_encoder
 from lexiseg.pipelines.preset import load_preset
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.embedding import embed_phrases
+from lexiseg.text.phrases import phrase_set
 from lexiseg.training.students.config import read_config
 from lexiseg.training.students.folder import read_student
 from lexiseg.training.students.frame import normalise

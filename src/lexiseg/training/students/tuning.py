@@ -19,8 +19,9 @@ from lexiseg.models.loading import load_encoder, resolve_device
 from lexiseg.models.weights.records import bundled_folder, parse_reference, weights_info
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset, load_preset
+from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.known import bundled_vocabulary
-from lexiseg.text.phrases import embed_phrases, phrase_set
+from lexiseg.text.phrases import phrase_set
 from lexiseg.training.students.config import StudentConfig
 from lexiseg.training.students.labels import LabelSet
 from lexiseg.training.students.settings import AUTO, BUNDLED, NOTHING, TOWERS, UNET, TrainSettings
