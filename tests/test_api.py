@@ -14,7 +14,7 @@ import pytest
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
-from scans_of import preset_of
+from scans_of import dense_preset
 
 import lexiseg
 from lexiseg import api
@@ -22,13 +22,7 @@ from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.pipelines import loading
 from lexiseg.pipelines.medclip_sam import MedclipSam
 
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 BOX = (16, 16, 32, 48)
 
 

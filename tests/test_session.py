@@ -12,7 +12,7 @@ import torch
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
-from scans_of import preset_of, volume_of
+from scans_of import dense_preset, volume_of
 
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import EncodedImage
@@ -23,13 +23,7 @@ from lexiseg.values.scans import Image
 
 SIZE = 64
 RED = (16, 16, 32, 48)
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,3 +23,14 @@ def volume_of(pixels: FloatArray, *, id: str = "scan", spacing: tuple[float, flo
 def preset_of(name: str, *, pipeline: str = "medclip-sam", **sections: Any) -> Preset:
     """A preset with some settings."""
     return Preset(name=name, pipeline=pipeline).override(**sections)
+
+
+def dense_preset(name: str = "test") -> Preset:
+    """Dense maps cut at one half, presence by the map alone: of a phrase that names a colour, the pixels of it."""
+    return preset_of(
+        name,
+        saliency={"method": "dense"},
+        regions={"method": "threshold"},
+        prompts={"boxes": "all"},
+        presence={"threshold": 0.5, "global_weight": 0.0},
+    )

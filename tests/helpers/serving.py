@@ -14,7 +14,7 @@ import numpy as np
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
-from scans_of import preset_of
+from scans_of import dense_preset
 from starlette.testclient import TestClient
 
 from lexiseg.pipelines.medclip_sam import MedclipSam
@@ -30,13 +30,7 @@ RED = (16, 16, 32, 48)
 PORT = 7860
 __all__ = ["Command"]
 BASE = f"http://127.0.0.1:{PORT}"
-FAKE = preset_of(
-    "demo",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+FAKE = dense_preset("demo")
 """Of a phrase that names a colour, the pixels of that colour."""
 
 

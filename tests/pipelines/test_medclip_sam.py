@@ -12,7 +12,7 @@ import pytest
 import torch
 from fake_saliency_encoder import FakeEncoder, NamedColours
 from fake_segmenter import FakeSegmenter
-from scans_of import preset_of, volume_of
+from scans_of import dense_preset, volume_of
 from torch import Tensor
 
 from lexiseg.errors import BadPhrase
@@ -43,13 +43,7 @@ class Colours(NamedColours):
         return super().encode_image(pixels)
 
 
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 
 
 def certain(presence: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
-from scans_of import preset_of
+from scans_of import dense_preset, preset_of
 
 from lexiseg.pipelines.base import StageTimer, TextPipeline
 from lexiseg.pipelines.cache import CachedSegmenter
@@ -23,13 +23,7 @@ from lexiseg.values.scans import Image
 
 SIZE = 64
 RED = (16, 16, 32, 48)  # x0 y0 x1 y1
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 
 
 def pipeline(**changes: Any) -> MedclipSam:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_saliency_encoder import NamedColours
-from scans_of import preset_of, volume_of
+from scans_of import dense_preset, preset_of, volume_of
 from seeing_segmenter import SeeingSegmenter
 
 from lexiseg.errors import UsageError
@@ -20,13 +20,7 @@ from lexiseg.values.scans import Volume
 from lexiseg.values.window import ValueRange
 
 SIZE = 64
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 
 
 class Colours(NamedColours):

@@ -16,7 +16,7 @@ import torch
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
-from scans_of import preset_of, volume_of
+from scans_of import dense_preset, volume_of
 from torch import Tensor
 
 from lexiseg.errors import BadPhrase, UsageError
@@ -30,13 +30,7 @@ from lexiseg.runs.table import COLUMNS, read_results
 from lexiseg.saliency.thresholds import Seen
 from lexiseg.values.scans import Image
 
-PRESET = preset_of(
-    "test",
-    saliency={"method": "dense"},
-    regions={"method": "threshold"},
-    prompts={"boxes": "all"},
-    presence={"threshold": 0.5, "global_weight": 0.0},
-)
+PRESET = dense_preset()
 
 
 class Reddish(NamedColours):
