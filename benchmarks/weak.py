@@ -1,13 +1,13 @@
 """What a student gains over its teacher, and what true masks would add: zero-shot, weak and supervised.
 
-    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students 'default;look']
+    python benchmarks/weak.py --data DIR --work DIR [--sets busi,lgg] [--seeds 3] [--students 'default;mirror']
                               [--curve 20,50,100,200] [--corrupt negative]
 
 DIR holds the sets, each with manifest.csv, images and masks. Used is only what the bundled models never saw: the
 validation part of their recipe, and all of lgg. It is split again by patient: one part, the pool, is labelled by the
 teacher and learnt from, the other is scored and seen by no model. --corrupt spoils both parts alike, as a pool of
-another hospital. The student "look" is none: it is the teacher with the look that `distill --tune label-free` chooses
-on the pool. The row "start alone" comes with U-Nets: the bundled one before any pseudo-label, which knows no phrase.
+another hospital. The teacher is `segment` as it is; students are made as `distill` makes them, with the look that it
+chooses on the pool. The student "look" is none: it is the teacher with that look. The row "start alone" comes with U-Nets: the bundled one before any pseudo-label, which knows no phrase.
 
 Scans are copied to the work folder, and each finished cell of the table stays there: a stopped run goes on, a finished
 one prints again, and several runs may share the sets or corruptions between them.
@@ -59,18 +59,26 @@ from weak_sets import (
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of student: what differs from the default in training, and in how its pool is labelled."""
+    """A kind of student: what differs from the default in training, and in how its pool is labelled.
+
+    Attributes:
+        settings: of `TrainSettings`.
+        labels: of `PseudoLabelRequest`.
+        look: whether its teacher may choose its look.
+        learns: whether there is a student at all.
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
+    look: bool = True
     learns: bool = True
 
 
-LOOK = {"tune": "label-free"}
+LOOK = {"tune": "auto"}
 STUDENTS = {
     "default": Kind(),
-    "look": Kind(labels=LOOK, learns=False),
-    "default + look": Kind(labels=LOOK),
+    "look": Kind(learns=False),
+    "no look": Kind(look=False),
     "mirror": Kind(labels={"mirror": True}),
     "pyramids": Kind({"part": "pyramids"}),
     "not drawn back": Kind({"anchor": 0.0}),
@@ -88,7 +96,7 @@ STUDENTS = {
 }
 DEFAULT = "student, default"
 USED = {"teacher": "none", "teacher, look": "none", "start alone": "none"}
-USED |= dict.fromkeys(["supervised", "supervised + look"], "true masks")
+USED["supervised"] = "true masks"
 
 
 @dataclass(frozen=True)
@@ -184,10 +192,10 @@ class Bench:
             )
         return read_pseudo_labels(out)
 
-    def true_masks(self, how: Mapping[str, Any] | None = None) -> LabelSet:
-        """The same scans with true masks; `how` pseudo-labels are made says how scans are looked at, if not plainly."""
+    def true_masks(self) -> LabelSet:
+        """The same scans with true masks, looked at as the teacher chose to."""
         known = read_true_masks(self.manifest, [self.target.phrase])
-        return replace(known, teacher=self.pseudo_labels(how).teacher) if how else known
+        return replace(known, teacher=self.pseudo_labels(LOOK).teacher) if self.look() else known
 
     def look(self) -> Mapping[str, Any]:
         """The settings that the teacher chose without labels on the pool, as `distill` does; {} for its own."""
@@ -228,29 +236,26 @@ class Bench:
             self.cell(f"{name}-{seed}", partial(self.student, labels, name, seed, changes)) for seed in range(count)
         ]
 
-    def cells(self, students: Sequence[str], curve: Sequence[int], count: int) -> dict[str, list[Cell]]:
+    def cells(
+        self, students: Sequence[str], curve: Sequence[int], count: int, bounds: int = 0
+    ) -> dict[str, list[Cell]]:
         """The rows of the table: each model's cells, one for each seed of a student."""
         found = {"teacher": [self.cell("teacher", partial(self.zero_shot, "teacher", {}), self.folder)]}
         if any(STUDENTS[name].settings.get("network") == UNET for name in students):
             found["start alone"] = [self.cell("start", lambda: self.predicted(start_folder(BUNDLED), "start"))]
         for name in students:
             kind = STUDENTS[name]
-            # A look that is the teacher's own changes nothing: the same cells, and no second training.
-            look = self.look() if kind.labels == LOOK else {}
-            own = kind.labels == LOOK and not look
             if not kind.learns:
+                look = self.look()
                 work = partial(self.zero_shot, "look", look)
-                found["teacher, look"] = found["teacher"] if own else [self.cell("look", work, self.folder)]
+                found["teacher, look"] = [self.cell("look", work, self.folder)] if look else found["teacher"]
                 continue
-            folder = re.sub("[, +]+", "-", "default" if own else name)
-            labels = partial(self.pseudo_labels, {} if own else kind.labels)
-            found[f"student, {name}"] = self.seeds(count, labels, folder, kind.settings)
+            labels = partial(self.pseudo_labels, {**kind.labels, **(LOOK if kind.look else {})})
+            found[f"student, {name}"] = self.seeds(count, labels, re.sub("[, ]+", "-", name), kind.settings)
         for size in (size for size in curve if size <= len(self.pool)):
-            labels = partial(lambda size: first_of(self.pseudo_labels({}), self.pool, size), size)
+            labels = partial(lambda size: first_of(self.pseudo_labels(LOOK), self.pool, size), size)
             found[f"{DEFAULT}, {size} scans"] = self.seeds(count, labels, f"default-first{size}", {})
-        found["supervised"] = self.seeds(count, self.true_masks, "supervised", {})
-        if any(STUDENTS[name].learns and STUDENTS[name].labels == LOOK for name in students) and self.look():
-            found["supervised + look"] = self.seeds(count, partial(self.true_masks, LOOK), "supervised-look", {})
+        found["supervised"] = self.seeds(bounds or count, self.true_masks, "supervised", {})
         return found
 
 
@@ -298,7 +303,7 @@ class Table:
         """Which scans each model saw, what was left out, and which look was chosen."""
         bench = self.bench
         parts = [row.extra["split"] for row in read_manifest(bench.manifest)]
-        labelled = bench.labels_folder({})
+        labelled = bench.labels_folder(LOOK)
         kept = len(read_pseudo_labels(labelled).rows) if (labelled / RECORD).exists() else 0
         print(
             f"- {bench.name}: students learnt from {parts.count('train')} scans and were stopped by "
@@ -342,6 +347,7 @@ def main(
     curve: Annotated[str, typer.Option(help="sizes of smaller pools for the default student, such as 20,50")] = "",
     corrupt: Annotated[str, typer.Option(help=f"what is done to all scans; among {', '.join(CORRUPTIONS)}")] = NONE,
     seeds: Annotated[int, typer.Option(min=1, help="students of each kind")] = 3,
+    bounds: Annotated[int, typer.Option(min=0, help="trainings on true masks; 0 for as many as students")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="of each student's training")] = None,
     test: Annotated[float, typer.Option(help="share of the scans that is scored")] = 0.4,
     limit: Annotated[int, typer.Option(help="at most so many patients of each set; 0 for all")] = 0,
@@ -362,7 +368,7 @@ def main(
         folder = work / f"{each}-{preset}{spoilt}" / (f"limit{limit}" if limit else "all")
         bench = Bench(each, folder, TrainSettings(steps=steps), preset, device)
         prepare(data / each, bench.manifest.parent, share=test, limit=limit, corruption=corrupt)
-        tables.append(Table(bench, bench.cells(kinds, sizes, seeds)))
+        tables.append(Table(bench, bench.cells(kinds, sizes, seeds, bounds)))
     trained = f"{seeds} seeds, {steps or 'the usual'} steps, {torch.get_num_threads()} CPU threads"
     print(made_with(f"teacher {preset}", f"scans {'as they are' if corrupt == NONE else corrupt}", trained))
     print("Dice, IoU and NSD: means over the scans with the target, and the deviation over seeds\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.look import LookSettings
@@ -33,7 +34,22 @@ class TestLook:
         np.testing.assert_allclose(found.pixels, 0.5)
         assert (found.id, found.index, found.spacing) == ("a", 3, (1.0, 2.0))
 
-    @pytest.mark.parametrize(("wrong", "words"), [({"invert": 1}, "invert is 1"), ({"gamma": 0}, "gamma is 0")])
+    def test_sharpening_a_step_makes_it_steeper_and_leaves_the_flat(self) -> None:
+        edge = np.where(np.arange(100) < 50, np.float32(0.3), np.float32(0.7))
+        blurred = gaussian_filter(np.repeat(edge[None], 80, 0), 1)
+        found = LookSettings(sharpen=4.0).apply(blurred)
+        assert np.diff(found, axis=1).max() > 1.5 * np.diff(blurred, axis=1).max()
+        np.testing.assert_allclose(found[:, :20], blurred[:, :20], atol=1e-6)
+
+    def test_each_channel_is_sharpened_by_itself(self) -> None:
+        pixels = np.random.default_rng(2).random((30, 40, 3), np.float32)
+        found = LookSettings(sharpen=2.0).apply(pixels)
+        np.testing.assert_array_equal(found[..., 1], LookSettings(sharpen=2.0).apply(pixels[..., 1]))
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [({"invert": 1}, "invert is 1"), ({"gamma": 0}, "gamma is 0"), ({"sharpen": -1}, "sharpen is -1")],
+    )
     def test_values_that_it_cannot_have(self, wrong: dict[str, Any], words: str) -> None:
         with pytest.raises(UsageError, match=words):
             load_preset("demo", look=wrong)

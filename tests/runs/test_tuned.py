@@ -21,7 +21,7 @@ from lexiseg.proposals.retrieval import Match, Matches
 from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.items import gather_items
-from lexiseg.runs.segment import RunOptions, RunProgress, check_tuning
+from lexiseg.runs.segment import RunOptions, RunProgress, tunes
 from lexiseg.runs.table import read_record
 from lexiseg.runs.tuned import tuned_pipeline
 from lexiseg.values.scans import Image
@@ -132,11 +132,15 @@ class TestTune:
         with pytest.raises(UsageError, match="'demo' has no settings that can be tuned"):
             tune_label_free(fake, [])
         with pytest.raises(UsageError, match="'sam-unprompted' has no settings that can be tuned"):
-            check_tuning("label-free", load_preset("sam-unprompted"))
-        with pytest.raises(UsageError, match="no tuning 'dice'; expected fixed or label-free"):
-            check_tuning("dice", load_preset("demo-salip"))
-        check_tuning("label-free", load_preset("demo-salip"))
-        check_tuning("label-free", load_preset("demo"))
+            tunes("label-free", load_preset("sam-unprompted"))
+        with pytest.raises(UsageError, match="no tuning 'dice'; expected fixed, label-free or auto"):
+            tunes("dice", load_preset("demo-salip"))
+
+    def test_auto_tunes_what_a_few_forwards_tell(self) -> None:
+        chosen = {name: tunes("auto", load_preset(name)) for name in ("demo", "demo-salip", "sam-unprompted")}
+        assert chosen == {"demo": True, "demo-salip": False, "sam-unprompted": False}
+        assert tunes("label-free", load_preset("demo-salip"))
+        assert not tunes("fixed", load_preset("demo"))
 
 
 class TestRun:

@@ -60,6 +60,7 @@ class Tune(StrEnum):
 
     fixed = "fixed"
     label_free = "label-free"
+    auto = "auto"
 
 
 def segment(  # noqa: PLR0917  (typer takes options from the signature)
@@ -137,7 +138,10 @@ def segment(  # noqa: PLR0917  (typer takes options from the signature)
     spacing: SPACING = None,
     tune: Annotated[
         Tune,
-        typer.Option(help="fixed: the preset's settings; label-free: the surest of a few on some of the scans."),
+        typer.Option(
+            help="fixed: the preset's settings; label-free: the surest of a few on some of the scans; auto: label-free "
+            "where that takes seconds."
+        ),
     ] = Tune.fixed,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of every random number.")] = 0,
     threads: Threads = None,

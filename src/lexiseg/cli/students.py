@@ -33,7 +33,10 @@ Mirror = Annotated[
 
 Tuned = Annotated[
     Tune,
-    typer.Option(help="label-free: a few scans say whether the teacher sees them as they are or as negatives."),
+    typer.Option(
+        help="label-free: a few scans say whether the teacher sees them as they are, as negatives or sharpened; "
+        "auto: so it is where that takes seconds; fixed: as they are."
+    ),
 ]
 
 
@@ -235,7 +238,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
         str, typer.Option(metavar="keep|drop", help="Scans without the target: empty masks, or left out.")
     ] = "keep",
     mirror: Mirror = False,
-    tune: Tuned = Tune.fixed,
+    tune: Tuned = Tune.auto,
     network: options.Network = None,
     size: options.Size = None,
     longest: options.Longest = None,

@@ -159,19 +159,25 @@ class RunSummary:
                 "failed": self.failed, "skipped": self.skipped}  # fmt: skip
 
 
-def check_tuning(how: str, preset: Preset) -> None:
-    """See that a preset can be tuned in this way.
+def tunes(how: str, preset: Preset) -> bool:
+    """Whether settings are chosen on some of the scans, see `tune_label_free`, and not the preset's as they are.
+
+    Args:
+        how: "fixed", "label-free", or "auto", which is label-free where a few forwards tell, as of MedCLIP-SAM, whose
+            look is all that is chosen.
+        preset: what would be tuned.
 
     Raises:
-        UsageError: it cannot, or there is no such way.
+        UsageError: there is no such way, or the preset cannot be tuned.
     """
-    if how not in ("fixed", "label-free"):
-        raise UsageError(f"there is no tuning {how!r}; expected fixed or label-free")
+    if how not in ("fixed", "label-free", "auto"):
+        raise UsageError(f"there is no tuning {how!r}; expected fixed, label-free or auto")
     if how == "label-free" and preset.pipeline not in ("salip", "medclip-sam"):
         raise UsageError(
             f"the preset {preset.name!r} has no settings that can be tuned without labels; "
             "expected one of SaLIP or MedCLIP-SAM, such as demo"
         )
+    return how == "label-free" or (how == "auto" and preset.pipeline == "medclip-sam")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,7 +308,7 @@ def segment_files(
         raise UsageError(f"--threshold {wanted} needs --text: every target has a threshold of its own")
     if request.batch is not None:
         preset = preset.at_once(request.batch)
-    check_tuning(request.tune, preset)
+    tuning = tunes(request.tune, preset)
     phrases = [check_phrase(text) for text in request.phrases]
     if preset.encoder == "bundled":
         for text in phrases:
@@ -330,7 +336,7 @@ def segment_files(
     if wanted is not None:
         pipeline = with_threshold(pipeline, phrases, seen, wanted)
     tuned = None
-    if request.tune == "label-free":
+    if tuning:
         pipeline, tuned = tuned_pipeline(pipeline, items, request.out, resume=request.options.resume, progress=progress)
     return run_batch(
         pipeline,

@@ -19,7 +19,7 @@ from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary, check_tuning
+from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary, tunes
 from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results
 from lexiseg.runs.tuned import tuned_pipeline
 from lexiseg.text.phrases import check_phrase
@@ -104,7 +104,7 @@ class PseudoLabelRequest:
         seed: of the split and the teacher.
         resume: keep what an earlier run with the same teacher has done.
         mirror: the teacher looks at each scan's mirror image too, see `TwiceSeen`.
-        tune: "fixed", or "label-free" to choose the teacher's settings on a few of the scans, see `tune_label_free`.
+        tune: "fixed", or "label-free" to choose the teacher's settings on a few of the scans, or "auto"; see `tunes`.
     """
 
     out: Path
@@ -185,7 +185,7 @@ def make_pseudo_labels(
     preset = load_preset(request.preset, **request.changes)
     if request.batch is not None:
         preset = preset.at_once(request.batch)
-    check_tuning(request.tune, preset)
+    tuning = tunes(request.tune, preset)
     if preset.needs_truth:
         raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
     if request.mirror and names_a_side(names):
@@ -201,7 +201,7 @@ def make_pseudo_labels(
     remove_torn(request.out, request.out / "images", request.out / "masks", request.out / SOFT)
     options = RunOptions(resume=request.resume, seed=request.seed)
     tuned = None
-    if request.tune == "label-free":
+    if tuning:
         pipeline, tuned = tuned_pipeline(pipeline, items, teacher, resume=request.resume, progress=progress)
     soft: Any = SoftTeacher(twice_seen(pipeline) if request.mirror else pipeline, request.out)
     run = run_batch(soft, items, teacher, phrases=names, options=options, progress=progress, tuned=tuned)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lexiseg.errors import UsageError
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.fpn import EnsembleTower, FPNTower
+from lexiseg.models.lean import lean
 from lexiseg.models.protocols import Encoder
 
 PARTS = ("projections", "pyramids")
@@ -77,6 +78,8 @@ class PhraseTowers(nn.Module):
         calibrations = torch.tensor(lines or [(1.0, 0.0)] * len(phrases))
         self.register_buffer("lines", calibrations.T[..., None, None].to(shares.device), persistent=False)
         self.scale, self.bias = encoder.logit_scale, encoder.logit_bias
+        self.part = part
+        self._lean: dict[tuple[int, torch.device, torch.dtype], Any] = {}
         asked = tuple(f"{k}." for k in own)
         names = [name for name, _ in self.towers.named_parameters() if name.startswith(asked)]
         self.learning = tuple(
@@ -109,13 +112,31 @@ class PhraseTowers(nn.Module):
         maps, wholes = [], []
         for number, gains in zip(self.busy, self.gains, strict=True):
             tower, phrases = self.towers[number], torch.chunk(self.phrases, len(self.towers), 1)[number]
-            features = tower.forward_features(images)
+            features = self._features(number, images)
             dense, whole = features.permute(0, 2, 3, 1), features.mean((2, 3))
             found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T * gains for each in (dense, whole)]
             log_odds = (self.scale * found[0] + self.bias).permute(0, 3, 1, 2)
             maps.append(log_odds * self.lines[0] + self.lines[1])
             wholes.append(self.scale * found[1] + self.bias)
         return torch.stack(maps), torch.stack(wholes)
+
+    def _features(self, number: int, images: Tensor) -> Tensor:
+        """What a tower makes of images before its projection; by its lean copy, where that is all that learns."""
+        tower: Any = self.towers[number]
+        if self.part != "projections":
+            return torch.as_tensor(tower.forward_features(images))
+        device = images.device
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+        key = number, device, dtype
+        if key not in self._lean:
+            # Without what learns, which the copy would share.
+            projection, tower.classifier = tower.classifier, nn.Identity()
+            self._lean[key] = lean(tower, device=device, dtype=dtype)
+            tower.classifier = projection
+        with torch.no_grad():
+            # By twos: what more scans need at once does not fit beside the weights.
+            pixels = images.contiguous(memory_format=torch.channels_last)
+            return torch.cat([self._lean[key].forward_features(some) for some in torch.split(pixels, 2)]).float()
 
     def mean(self, answers: Tensor) -> Tensor:
         """The towers' answers (T, B, K, ...) as the encoder's own (B, K, ...): weighted by each phrase's shares."""
