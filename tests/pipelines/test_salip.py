@@ -21,6 +21,7 @@ from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.loading import load
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.salip import Salip
+from lexiseg.proposals.candidates import point_grid
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.settings import CropSettings, RetrievalSettings
 from lexiseg.values.arrays import BoolArray
@@ -146,6 +147,29 @@ class TestPresent:
         assert explained == [2]
         np.testing.assert_array_equal(found["red"].mask, filled(SHAPE, RED))
         assert len(asked.propose(asked.planes(scan)[0], ["red"])) == 2
+
+    def test_the_grid_is_asked_near_the_map_alone(self, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = pipeline(proposals={"points_per_side": 8, "map_near": 0.1})
+        maps = {"red": np.zeros(SHAPE, np.float32), "green": np.zeros(SHAPE, np.float32)}
+        maps["red"][3, 5] = 0.2
+        told: list[np.ndarray] = []
+
+        def propose(_: Any, __: Any, ___: Any, *, where: np.ndarray) -> Proposals:
+            told.append(where)
+            return boxes_of(SHAPE, RED, GREEN)
+
+        def explain(_: Any, __: Any, ___: Any, phrases: list[Any], **____: Any) -> list[Saliency]:
+            return [Saliency(maps[p.text], p.text, 1.0, "dense", {"logit": 9.0, "dense": 1.0}) for p in phrases]
+
+        monkeypatch.setattr(salip, "propose", propose)
+        monkeypatch.setattr(type(asked._method), "explain", explain)
+        asked(scan, ["red", "green"])
+        (where,) = told
+        # One pixel of a map is enough for the point that is nearest to it, and for no point of the far side.
+        points = point_grid(SHAPE, 8).astype(int)
+        near = where[points[:, 1], points[:, 0]]
+        assert 1 <= near.sum() <= 4
+        assert near[np.abs(points - (5, 3)).sum(1).argmin()]
 
     def test_from_proposals_made_before(self, scan: Scan, proposed: list[Any]) -> None:
         segmenter = FakeSegmenter()

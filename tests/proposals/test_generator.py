@@ -68,6 +68,33 @@ class TestBoxes:
             settings(map_levels=0.5, crop_layers=1)
 
 
+class TestPlaces:
+    def test_points_elsewhere_are_not_asked(self, scan: np.ndarray) -> None:
+        segmenter, told = PaintedSegmenter(), []
+        where = np.zeros(scan.shape, np.bool_)
+        where[: scan.shape[0] // 2, : scan.shape[1] // 3] = True
+        found = propose(segmenter, scan, settings(), where=where, progress=told.append)
+        assert sum(segmenter.decoded) == 6 * 4 and told[-1] == 1.0
+        inside = [centre for centre in CENTRES if where[centre]]
+        assert inside and all(has(found, disc(*centre)) for centre in inside)
+        assert all(where[int(each.point[1]), int(each.point[0])] for each in found)
+
+    def test_nowhere_asks_nothing_and_sees_nothing(self, scan: np.ndarray) -> None:
+        segmenter, told = PaintedSegmenter(), []
+        nowhere = np.zeros(scan.shape, np.bool_)
+        assert len(propose(segmenter, scan, settings(crop_layers=1), where=nowhere, progress=told.append)) == 0
+        assert segmenter.encoded == [] and told[-1] == 1.0
+
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 40)])
+    def test_a_grid_finer_than_the_scan_stays_inside(self, shape: tuple[int, int]) -> None:
+        everywhere = np.ones(shape, np.bool_)
+        propose(PaintedSegmenter(), np.zeros(shape, np.float32), settings(), where=everywhere)
+
+    def test_not_with_levels(self) -> None:
+        with pytest.raises(UsageError, match="map_near is 0.1, and with map_levels there is no grid"):
+            settings(map_levels=0.5, map_near=0.1)
+
+
 class TestRegions:
     def test_each_is_found_once(self, scan: np.ndarray) -> None:
         segmenter = PaintedSegmenter()

@@ -11,6 +11,7 @@ from lexiseg.errors import BadPhrase
 from lexiseg.text.known import Vocabulary, advice, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseLibrary, Target, default_library, phrase_key, phrase_set
 from recipe.concepts import ELSEWHERE, EVERYDAY, NORMAL, SYNONYMS
+from recipe.wordings import load_targets
 
 KNOWN = bundled_vocabulary()
 WORDINGS = [wording for target in default_library().targets for wording in target.known]
@@ -43,6 +44,33 @@ class TestHears:
     def test_words_of_another_language_are_not_played_to_it(self) -> None:
         deaf = Vocabulary(PhraseLibrary(), hears=pytest.fail)
         assert not deaf.knows("der Tumor in der Brust") and deaf.concept("опухоль мозга") is None
+
+
+class TestWhatATargetLacks:
+    """ "Spleen without laceration" asks for a spleen; "breast without a mass" asks for what is not there."""
+
+    @pytest.mark.parametrize(
+        ("phrase", "concept"),
+        [
+            ("spleen without laceration", "spleen"),
+            ("Left kidney, without stones", "left kidney"),
+            ("kidneys free of stones", "kidneys"),
+            ("brain without a lesion", None),
+            ("breast without a mass", None),
+            ("chest without lungs", None),
+            ("liver with no lesion", None),
+            ("no spleen without laceration", None),
+            ("spleen without liver", None),
+        ],
+    )
+    def test_it_is_asked_for_all_the_same(self, phrase: str, concept: str | None) -> None:
+        assert (KNOWN.knows(phrase), KNOWN.concept(phrase)) == (concept is not None, concept)
+        assert KNOWN.reading(phrase) == concept
+
+    def test_no_denial_of_the_recipe_is_taken_for_a_target(self) -> None:
+        denials = [w.text for t in load_targets() for w in t.wordings if w.kind == "negation"]
+        assert denials
+        assert [text for text in denials if KNOWN.knows(text)] == []
 
 
 class TestKnows:

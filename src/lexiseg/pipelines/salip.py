@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
 from lexiseg.models.protocols import Encoder, Segmenter
 from lexiseg.pipelines.base import StageTimer, TextPipeline, check_phrases
@@ -17,6 +19,7 @@ from lexiseg.proposals.crops import embed_crops
 from lexiseg.proposals.generator import propose
 from lexiseg.proposals.proposal import Proposals
 from lexiseg.proposals.retrieval import Matches, retrieve
+from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.regions.threshold import find_components
 from lexiseg.saliency.base import SaliencyMethod, global_evidence
 from lexiseg.saliency.framing import frame_scan
@@ -68,7 +71,7 @@ class Salip(TextPipeline):
         self._presence = preset["presence"]
         self._method: SaliencyMethod | None = None
         self._proposals = preset["proposals"]
-        if self._retrieval.score != "crop" or "saliency" in preset.sections or self._proposals.cuts:
+        if self._retrieval.score != "crop" or "saliency" in preset.sections or self._proposals.by_map:
             self._method = make_method(preset["saliency"])
 
     @property
@@ -78,14 +81,17 @@ class Salip(TextPipeline):
         return threshold
 
     def propose(self, plane: Plane, phrases: Sequence[str] = ()) -> Proposals:
-        """All regions of a plane; the phrases count only where the preset asks boxes of their maps."""
-        maps = self._maps(plane, self.embed(check_phrases(phrases))) if self._proposals.cuts else None
+        """All regions of a plane; the phrases count only where the preset asks by their maps."""
+        maps = self._maps(plane, self.embed(check_phrases(phrases))) if self._proposals.by_map else None
         return self._propose(self.segmenter, plane, maps)
 
     def _propose(self, segmenter: Segmenter, plane: Plane, maps: Sequence[Saliency] | None) -> Proposals:
-        if not self._proposals.cuts:
+        if not self._proposals.by_map:
             return propose(segmenter, plane.pixels, self._proposals)
         assert maps is not None
+        if not self._proposals.cuts:
+            where = cells_near([each.map for each in maps], self._proposals)
+            return propose(segmenter, plane.pixels, self._proposals, where=where)
         boxes = boxes_of_maps([each.map for each in maps], self._proposals.cuts, self._proposals.min_area)
         return propose(segmenter, plane.pixels, self._proposals, boxes=boxes)
 
@@ -104,7 +110,7 @@ class Salip(TextPipeline):
         with timer("text"):
             embedded = self.embed(asked)
         maps = None
-        if self._proposals.cuts:
+        if self._proposals.by_map:
             with timer("saliency"):
                 maps = self._maps(plane, embedded)
         with timer("proposals"):
@@ -214,6 +220,18 @@ class Salip(TextPipeline):
             points=np.concatenate([each.points for each in asked]),
             labels=np.concatenate([each.labels for each in asked]),
         )
+
+
+def cells_near(maps: Sequence[FloatArray], settings: ProposalSettings) -> BoolArray:
+    """The pixels around which some map (H, W) reaches `ProposalSettings.map_near` within half a step of the grid.
+
+    So the least piece of a map, between the grid's points, has one that is asked.
+    """
+    highest = np.max(maps, axis=0)
+    # A pixel more on each side, since points lie half a pixel off.
+    step = [math.ceil(side / settings.points_per_side) + 2 for side in highest.shape]
+    found: BoolArray = maximum_filter(highest, size=step) >= settings.map_near
+    return found
 
 
 def boxes_of_maps(maps: Sequence[FloatArray], levels: Sequence[float], min_area: float) -> FloatArray:

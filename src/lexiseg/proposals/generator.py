@@ -60,7 +60,8 @@ def look(
     settings: ProposalSettings,
     advance: Callable[[int], None],
     boxes: FloatArray | None = None,
-) -> View:
+    where: BoolArray | None = None,
+) -> View | None:
     """Encode a crop and ask for three candidates at each point of its grid, or in each of some boxes.
 
     Args:
@@ -71,11 +72,22 @@ def look(
         settings: what is clearly out.
         advance: told how many more points have been asked.
         boxes: float32 (N, 4) in the crop's pixels, end-exclusive, in place of the grid's points.
+        where: bool (H, W) of the scan, the pixels whose points are asked; all when None.
+
+    Returns:
+        The view; None where there is nothing to ask.
     """
     x0, y0, x1, y1 = crop
     shape = (int(pixels.shape[0]), int(pixels.shape[1]))
+    prompts = point_grid((y1 - y0, x1 - x0), settings.points_in_layer(layer)) if boxes is None else boxes
+    if where is not None:
+        x, y = (prompts + np.array([x0, y0], np.float32)).astype(np.int64).T
+        asked_for = where[y.clip(0, shape[0] - 1), x.clip(0, shape[1] - 1)]
+        advance(int((~asked_for).sum()))
+        prompts = prompts[asked_for]
+    if not len(prompts):
+        return None
     image = segmenter.encode(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-    prompts = point_grid(image.shape, settings.points_in_layer(layer)) if boxes is None else boxes
     batches = []
 
     def ask(asked: Sequence[FloatArray]) -> tuple[int, Candidates]:
@@ -221,6 +233,7 @@ def propose(
     *,
     progress: Progress | None = None,
     boxes: FloatArray | None = None,
+    where: BoolArray | None = None,
 ) -> Proposals:
     """Ask a segmenter at every point of a grid, and keep the masks that are good and unlike each other.
 
@@ -240,6 +253,7 @@ def propose(
         settings: the published ones where None.
         progress: told the fraction done, rising to 1.
         boxes: float32 (N, 4) in the scan's pixels, end-exclusive: what is asked in place of the grid's points.
+        where: bool (H, W): the grid's points in other pixels are not asked; all are when None.
 
     Returns:
         The proposals by falling estimated IoU; none where nothing survives.
@@ -260,8 +274,11 @@ def propose(
     report = _Report(progress, asked)
     found: list[Proposal] = []
     for crop, layer in crops:
-        view = look(segmenter, pixels, crop=crop, layer=layer, settings=settings, advance=report.advance, boxes=boxes)
-        found += choose(segmenter, view, settings)
+        view = look(
+            segmenter, pixels, crop=crop, layer=layer, settings=settings, advance=report.advance,
+            boxes=boxes, where=where,
+        )  # fmt: skip
+        found += choose(segmenter, view, settings) if view is not None else []
     if len(crops) > 1:
         found = _suppress_between_crops(found, settings)
     if settings.min_piece:

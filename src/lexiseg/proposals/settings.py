@@ -36,6 +36,8 @@ class ProposalSettings:
         map_levels: where a saliency map is cut for boxes, which are asked in place of the grid's points: a box for
             each piece of the map at each of these values, as MobileSAMv2 (Zhang et al., arXiv 2312.09579) asks the
             boxes of a detector; none asks the grid.
+        map_near: points of the grid are asked where some phrase's saliency map is at least this high within half a step
+            of them, and nowhere else; 0 asks all, phrases or none.
     """
 
     points_per_side: int = 32
@@ -52,6 +54,7 @@ class ProposalSettings:
     max_area: float = 1.0
     min_piece: float = 0.0
     map_levels: float | tuple[float, ...] = ()
+    map_near: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(_is_number(each) and 0 < each < 1 for each in self.cuts):
@@ -62,6 +65,10 @@ class ProposalSettings:
             raise UsageError(
                 f"proposal setting crop_layers is {self.crop_layers}, and with map_levels there is no grid to ask in "
                 "crops; expected crop_layers 0"
+            )
+        if self.cuts and self.map_near:
+            raise UsageError(
+                f"proposal setting map_near is {self.map_near}, and with map_levels there is no grid; expected one of them"
             )
         for name, least in _WHOLE.items():
             value = getattr(self, name)
@@ -80,6 +87,11 @@ class ProposalSettings:
             raise UsageError(
                 f"proposal setting max_area is {self.max_area}, expected more than min_area, {self.min_area}"
             )
+
+    @property
+    def by_map(self) -> bool:
+        """Whether phrases' maps say what is asked."""
+        return bool(self.cuts) or self.map_near > 0
 
     @property
     def cuts(self) -> tuple[float, ...]:
@@ -101,6 +113,7 @@ _FRACTIONS = (
     "min_area",
     "max_area",
     "min_piece",
+    "map_near",
 )
 _MAX_LAYERS = 4  # 341 crops: a typing error above that would run for days
 

@@ -22,6 +22,7 @@ from lexiseg.text.denials import is_denial, is_foreign
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
 
 _BETWEEN = re.compile(r"\s*(?:[,;/+&]|\band\b|\bor\b|\bplus\b)\s*", re.IGNORECASE)
+_LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -66,6 +67,7 @@ class Vocabulary:
         """Whether a phrase is known: one of those named, with nothing but qualifiers around it, or one that `hears`
         knows; and no denial.
         """
+        text = self._asked(text)
         return not is_denial(text) and (self._listed(text) or self._heard(text) is not None)
 
     def _listed(self, text: str) -> bool:
@@ -73,6 +75,7 @@ class Vocabulary:
 
     def concept(self, text: str) -> str | None:
         """What a known phrase names: a target of the library, or what `concepts` says; None where it is not known."""
+        text = self._asked(text)
         found = self.library.find(text)
         if is_denial(text):
             return None
@@ -83,8 +86,24 @@ class Vocabulary:
         return named if named is not None else self._heard(text) or None
 
     def reading(self, text: str) -> str | None:
-        """What `hears` takes a phrase for, "" where that is none of what can be drawn; None where words decide."""
+        """What `hears` takes a phrase for, "" where that is none of what can be drawn; None where words decide.
+
+        What a phrase says that its target lacks is not heard either, so that it too is read as the target.
+        """
+        if self._asked(text) != text:
+            return self.concept(text)
         return None if is_denial(text) or self._listed(text) else self._heard(text)
+
+    def _asked(self, text: str) -> str:
+        """A phrase without what it says that its target lacks, where that is nothing that is known.
+
+        "Spleen without laceration" asks for a spleen. "Breast without a mass" and "brain without a lesion" ask for a
+        mass and a lesion that are not there, and stay denials.
+        """
+        found = _LACKING.fullmatch(text.strip())
+        if found is None or is_denial(found[1]) or not self._listed(found[1]):
+            return text
+        return text if self._inside(_key(found[2]).split()) else found[1]
 
     def _heard(self, text: str) -> str | None:
         return None if self.hears is None or is_foreign(text) else self.hears(text)
