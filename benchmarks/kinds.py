@@ -1,13 +1,14 @@
 """Every set, every target, every kind of scan: masks by text, false alarms elsewhere, presence, other wordings.
 
     python benchmarks/kinds.py --data DIR [--encoder DIR] [--limit N] [--out kinds.json]
-    python benchmarks/kinds.py --tables kinds.json
+    python benchmarks/kinds.py --tables kinds.json [--beside maps.json]
 
 DIR holds the sets of recipe/sets.yaml, and lgg.  Scored are the patients of one fold, which no training saw; of lgg
 all.  Each scan is asked once for all targets' names, so that the table of kinds of scan and other kinds' targets
 costs nothing more, and for wordings of its own targets that the recipe holds out of every training.  Dice; box IoU of
 the largest piece where there are boxes alone.  An absent or unknown target counts as an empty mask.  With `--maps` no
-segmenter is asked: the mask is the map above one half.  Each set is written when it is done: a run that is started
+segmenter is asked: the mask is the map above one half; a report of that `--beside` one of masks says which targets the
+map alone draws better.  Each set is written when it is done: a run that is started
 again does those that are missing.
 """
 
@@ -41,6 +42,8 @@ from recipe.sets import Source, load_sets, masks_of
 from recipe.wordings import load_targets
 
 MAPS = ("regions.threshold=0.5", "mask.fusion=region")
+MAP_ONLY = 0.03
+"""By how much a map must be better than the mask, in Dice, for a target to be drawn by it alone."""
 LGG = Source(name="lgg", kind="brain", draws={"glioma": "brain tumor"})
 NONSENSE = ("glimmering teapot", "zorblax frim", "parking ticket", "krontium", "tennis racket")
 OLDER = {"busi": "breast tumor", "cxr": "lungs", "hc18": "fetal head", "cheng": "brain tumor", "lgg": "brain tumor"}
@@ -199,6 +202,25 @@ def print_tables(report: Mapping[str, Any]) -> None:
             print(table_row([*cells, f"{means[worst]:.3f} ({worst})"]))
 
 
+def print_beside(report: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
+    """Masks and maps of the same scans, target by target, and the targets that maps draw better by `MAP_ONLY`."""
+    gains: dict[str, list[float]] = defaultdict(list)
+    print(table_head(["set", "target", "scans", "mask", "map", "points (95 %)"]))
+    for name in (name for name in report if name in maps):
+        pairs = list(zip(report[name]["answers"], maps[name]["answers"], strict=True))
+        for concept in dict.fromkeys(c for a, _ in pairs for c in a["scores"]):
+            shown = [(a, b) for a, b in pairs if concept in a["scores"]]
+            differences = [b["scores"][concept] - a["scores"][concept] for a, b in shown]
+            gains[concept] += differences
+            low, high = interval(differences, [a["group"] for a, _ in shown])
+            means = [np.mean([each[k]["scores"][concept] for each in shown]) for k in (0, 1)]
+            gain = f"{100 * np.mean(differences):+.1f}"
+            gain += "" if np.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+            print(table_row([name, concept, len(shown), *(f"{mean:.3f}" for mean in means), gain]))
+    better = [concept for concept, differences in gains.items() if np.mean(differences) >= MAP_ONLY]
+    print("\nrecipe.calibrate", " ".join(f"--map-only '{concept}'" for concept in sorted(better)))
+
+
 def write_scores(report: Mapping[str, Any], file: Path, command: str) -> None:
     """What `lexiseg models describe` says: scores by set; what was taught besides is kept as it stands in the file."""
     taught = {kind["scan"]: kind["known"] for kind in yaml.safe_load(file.read_text())["kinds"]}
@@ -254,6 +276,7 @@ def main(
     *,
     data: Annotated[Path | None, typer.Option(help="folder of the sets")] = None,
     tables: Annotated[Path | None, typer.Option(help="print the tables of this report and end")] = None,
+    beside: Annotated[Path | None, typer.Option(help="with --tables: a report of the same scans with --maps")] = None,
     encoder: Annotated[str, typer.Option(help="as for a preset")] = "bundled",
     segmenter: Annotated[str, typer.Option(help="as for a preset")] = "bundled",
     sets: Annotated[str, typer.Option(help="comma-separated; all by default")] = "",
@@ -270,6 +293,9 @@ def main(
     """Score every set and print the tables."""
     if tables is not None:
         report = json.loads(tables.read_text())
+        if beside is not None:
+            print_beside(report, json.loads(beside.read_text()))
+            return
         print_tables(report)
         if write is not None:
             write_scores(report, write, f"python benchmarks/kinds.py --data DIR --precision {precision}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from kinds import NAMES, NONSENSE, cases, held_out_wordings, print_tables, write_scores
+from kinds import NAMES, NONSENSE, cases, held_out_wordings, print_beside, print_tables, write_scores
 from lexiseg.models.weights.described import PhraseScore
 from recipe.wordings import load_targets
 from tests.recipe.test_recipe_data import write_set
@@ -84,3 +84,15 @@ def test_scores_are_written_as_the_command_reads_them(tmp_path: Path) -> None:
     (score,) = (PhraseScore(**each) for each in kind["scores"])
     assert (score.phrase, score.mean, score.scans) == ("liver", 0.7, 2) and score.low is not None
     assert score.low <= 0.7
+
+
+def test_what_the_map_draws_better_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def report(liver: float, spleen: float) -> dict[str, Any]:
+        own = {"scores": {"liver": liver, "spleen": spleen}, "there": ["liver", "spleen"]}
+        return {"organs_ct": {"kind": "abdominal CT", "answers": [answer(group=g, **own) for g in "abc"]}}
+
+    print_beside(report(0.5, 0.8), report(0.55, 0.82) | {"drive": report(0, 0)["organs_ct"]})
+    told = capsys.readouterr().out
+    assert "| organs_ct | liver | 3 | 0.500 | 0.550 | +5.0 (+5.0 to +5.0) |" in told
+    assert "| organs_ct | spleen | 3 | 0.800 | 0.820 | +2.0 (+2.0 to +2.0) |" in told
+    assert told.rstrip().endswith("recipe.calibrate --map-only 'liver'") and "drive" not in told
