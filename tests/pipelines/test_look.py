@@ -37,7 +37,7 @@ class TestLook:
     def test_sharpening_a_step_makes_it_steeper_and_leaves_the_flat(self) -> None:
         edge = np.where(np.arange(100) < 50, np.float32(0.3), np.float32(0.7))
         blurred = gaussian_filter(np.repeat(edge[None], 80, 0), 1)
-        found = LookSettings(sharpen=4.0).apply(blurred)
+        found = LookSettings(sharpen=6.0).apply(blurred)
         assert np.diff(found, axis=1).max() > 1.5 * np.diff(blurred, axis=1).max()
         np.testing.assert_allclose(found[:, :20], blurred[:, :20], atol=1e-6)
 

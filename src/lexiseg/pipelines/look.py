@@ -12,7 +12,7 @@ from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Plane
 
 
-_BLUR = 0.01
+_BLUR = 0.007
 """Deviation of the Gaussian that sharpening undoes a part of, in longer sides of a scan."""
 
 
@@ -29,7 +29,7 @@ class LookSettings:
 
     .. math:: p + a (p - G_\sigma * p)
 
-    with a Gaussian :math:`G` of :math:`\sigma` = 1 % of the scan's longer side.
+    with a Gaussian :math:`G` of :math:`\sigma` = 0.7 % of the scan's longer side.
 
     Attributes:
         invert: 1 - p in the place of each grey level p, 0 to 1, before anything else.
