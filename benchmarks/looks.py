@@ -2,8 +2,8 @@
 
     python benchmarks/looks.py --data DIR [--sets busi,lgg] [--scans 12]
 
-Each set's unseen scans, spread over it, as they are, as negatives, and through a dark display curve (0.6 p^2.2). The
-look is chosen by `lexiseg segment --tune label-free`'s rule on five of the scans; Dice is over all of them.
+Each set's unseen scans, spread over it, as they are, spoilt as weak.py does, and through a dark display curve. The look
+is chosen by `lexiseg segment --tune label-free`'s rule on five of the scans; Dice is over all of them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,9 @@ from lexiseg.pipelines.tuning import tune_label_free
 from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Image
 from recipe.data import read_rows, split_rows
-from weak_sets import TARGETS
+from weak_sets import CORRUPTIONS, TARGETS
 
-CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "as they are": lambda pixels: pixels,
-    "negatives": lambda pixels: 1 - pixels,
-    "dark": lambda pixels: 0.6 * pixels**2.2,
-}
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {**CORRUPTIONS, "dark": lambda pixels: 0.6 * pixels**2.2}
 
 
 def main(
@@ -41,13 +37,15 @@ def main(
     scans: Annotated[int, typer.Option(min=1, help="of each set")] = 12,
     changes: Annotated[str, typer.Option(help=f"among {', '.join(CHANGES)}")] = ",".join(CHANGES),
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves torch's choice")] = 0,
+    precision: Annotated[str, typer.Option(help="as for a preset; bfloat16 where it is quick")] = "float32",
 ) -> None:
     """Print a table."""
     if threads:
         torch.set_num_threads(threads)
-    pipeline = load("demo", device="cpu")
+    pipeline = load("demo", device="cpu", precision=precision)
     print(
-        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {date.today()}, teacher demo, {scans} scans a set"
+        f"lexiseg {lexiseg.__version__}, torch {torch.__version__}, {date.today()}, teacher demo, {precision}, "
+        f"{scans} scans a set"
     )
     print(
         "| set | scans | look that was chosen | Dice as they are | Dice with the look | gain, points (95 %) |\n|"

@@ -160,6 +160,10 @@ class WordJudge(Protocol):
     def judges_words(self) -> bool:
         """Whether `names` can be asked."""
 
+    @property
+    def words(self) -> frozenset[str]:
+        """Whole words of English that its tokenizer has, lower case; none of one that does not say."""
+
     def names(self, phrase: str) -> str | None:
         """What a phrase names: a concept, "" for something that no scan was drawn with, None for an unknown word.
 

@@ -238,7 +238,7 @@ class TextPipeline(ABC):
             return words
         # Asked again for every slice, and a sentence encoder takes milliseconds.
         hears = lru_cache(maxsize=_PHRASES_KEPT)(judge.names)
-        return replace(words or Vocabulary(default_library()), hears=hears)
+        return replace(words or Vocabulary(default_library()), hears=hears, english=judge.words)
 
     @cached_property
     def kinds(self) -> KindGate | None:

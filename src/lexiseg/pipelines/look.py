@@ -11,7 +11,6 @@ from lexiseg.errors import UsageError
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Plane
 
-
 _BLUR = 0.007
 """Deviation of the Gaussian that sharpening undoes a part of, in longer sides of a scan."""
 
@@ -21,9 +20,10 @@ class LookSettings:
     r"""How grey levels are changed before the encoder and the segmenter see a plane.
 
     Models know scans as their training sets showed them. Negatives, where bone is black, scans out of focus and other
-    display curves are told by the settings here, or chosen by `tune_label_free`. The scan itself, clicks in it and what `propagate`
-    carries stay as they are. Source of the idea, with a network in the place of two numbers: N. Karani et al.,
-    Test-time adaptable neural networks for robust medical image segmentation, Medical Image Analysis 68 (2021) 101907.
+    display curves are told by the settings here, or chosen by `tune_label_free`. The scan itself, clicks in it and what
+    `propagate` carries stay as they are. Source of the idea, with a network in the place of three numbers: N. Karani et
+    al., Test-time adaptable neural networks for robust medical image segmentation, Medical Image Analysis 68 (2021)
+    101907.
 
     Sharpening is unsharp masking (W. K. Pratt, Digital image processing, 1978),
 

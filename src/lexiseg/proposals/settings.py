@@ -37,7 +37,7 @@ class ProposalSettings:
             each piece of the map at each of these values, as MobileSAMv2 (Zhang et al., arXiv 2312.09579) asks the
             boxes of a detector; none asks the grid.
         map_near: points of the grid are asked where some phrase's saliency map is at least this high within half a step
-            of them, and nowhere else; 0 asks all, phrases or none.
+            of them, and nowhere else, so that what is proposed depends on what is asked; 0 asks all, phrases or none.
     """
 
     points_per_side: int = 32
@@ -68,7 +68,7 @@ class ProposalSettings:
             )
         if self.cuts and self.map_near:
             raise UsageError(
-                f"proposal setting map_near is {self.map_near}, and with map_levels there is no grid; expected one of them"
+                f"proposal setting map_near is {self.map_near}, and with map_levels there is no grid; give one of them"
             )
         for name, least in _WHOLE.items():
             value = getattr(self, name)

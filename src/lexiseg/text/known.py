@@ -12,17 +12,19 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import yaml
 
 from lexiseg.errors import BadPhrase
+from lexiseg.text.asking import as_words, spelt, without_frame
 from lexiseg.text.denials import is_denial, is_foreign
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
 
 _BETWEEN = re.compile(r"\s*(?:[,;/+&]|\band\b|\bor\b|\bplus\b)\s*", re.IGNORECASE)
 _LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
+_SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -40,6 +42,7 @@ class Vocabulary:
             known and on no scan, None where it knows no such word.  None where there is no such tower.
         qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
             article, which never counts.
+        english: words that are no slip of the pen of a known one; none where nobody says, and then none is mended.
     """
 
     library: PhraseLibrary
@@ -47,6 +50,7 @@ class Vocabulary:
     qualifiers: frozenset[str] = frozenset()
     concepts: Mapping[str, str] = field(default_factory=dict)
     hears: Callable[[str], str | None] | None = None
+    english: frozenset[str] = frozenset()
     _named: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _keys: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
@@ -70,6 +74,10 @@ class Vocabulary:
         text = self._asked(text)
         return not is_denial(text) and (self._listed(text) or self._heard(text) is not None)
 
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset(word for key in self._keys for word in key.split())
+
     def _listed(self, text: str) -> bool:
         return self.names(text) or bool(self._qualified(text))
 
@@ -86,27 +94,44 @@ class Vocabulary:
         return named if named is not None else self._heard(text) or None
 
     def reading(self, text: str) -> str | None:
-        """What `hears` takes a phrase for, "" where that is none of what can be drawn; None where words decide.
+        """What a phrase is taken for, "" where that is none of what can be drawn; None where its own words decide.
 
-        What a phrase says that its target lacks is not heard either, so that it too is read as the target.
+        That is what `hears` says, or the target of a phrase whose slips of the pen were mended, or that says what its
+        target lacks.
         """
-        if self._asked(text) != text:
-            return self.concept(text)
-        return None if is_denial(text) or self._listed(text) else self._heard(text)
+        asked = self._asked(text)
+        if is_denial(asked):
+            return None
+        if self._listed(asked):
+            return None if asked == text else self.concept(asked)
+        return self._heard(asked)
 
     def _asked(self, text: str) -> str:
-        """A phrase without what it says that its target lacks, where that is nothing that is known.
+        """The listed phrase in a phrase that is not listed as it stands; the phrase itself where there is none.
 
-        "Spleen without laceration" asks for a spleen. "Breast without a mass" and "brain without a lesion" ask for a
-        mass and a lesion that are not there, and stay denials.
+        It stands there among words of asking, with slips of the pen, or beside what it lacks, where that is nothing
+        that is known. "Spleen without laceration" asks for a spleen. "Breast without a mass" and "brain without a
+        lesion" ask for what is not there, and stay denials.
         """
-        found = _LACKING.fullmatch(text.strip())
-        if found is None or is_denial(found[1]) or not self._listed(found[1]):
+        if self._listed(text):
             return text
-        return text if self._inside(_key(found[2]).split()) else found[1]
+        lacking = _LACKING.fullmatch(text.strip())
+        target = lacking[1] if lacking and not self._inside(_key(lacking[2]).split()) else text
+        bare = text if is_denial(target) else self._bare(target)
+        return bare if self._listed(bare) else text
+
+    def _bare(self, text: str) -> str:
+        words = [_SIDES.get(word, word) for word in phrase_key(as_words(text)).split()]
+        bare = " ".join(without_frame(spelt(words, self._words, self.english) if self.english else words))
+        return text if bare == phrase_key(text) else bare
 
     def _heard(self, text: str) -> str | None:
-        return None if self.hears is None or is_foreign(text) else self.hears(text)
+        """What `hears` says of a phrase as it stands, or else of what is left without words of asking and slips."""
+        if self.hears is None or is_foreign(text):
+            return None
+        said = self.hears(text)
+        bare = text if said else self._bare(text)
+        return said if bare == text else self.hears(bare) or said
 
     def _qualified(self, text: str) -> str:
         """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""
@@ -122,7 +147,7 @@ class Vocabulary:
         """
         if self.names(text):
             return ()
-        parts = tuple(part for part in _BETWEEN.split(text) if part.strip())
+        parts = tuple(self._asked(part) for part in _BETWEEN.split(text) if part.strip())
         return parts if len(parts) > 1 and all(self._listed(part) and not is_denial(part) for part in parts) else ()
 
     def nearest(self, text: str) -> tuple[str, ...]:

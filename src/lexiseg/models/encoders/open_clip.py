@@ -215,6 +215,13 @@ class OpenClipEncoder(WordJudge, CalibratedEncoder, SelectiveEncoder):
         """Whether `names` can be asked: the text tower came with the wordings that it was taught."""
         return self._known is not None
 
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """See `WordJudge`: of a Hugging Face tokenizer, the tokens that are words."""
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        tokens = inner.get_vocab() if inner is not None else ()
+        return frozenset(token for token in tokens if token.isascii() and token.isalpha() and token.islower())
+
     def names(self, phrase: str) -> str | None:
         """What a phrase names: a concept, "" for something that no scan was drawn with, None for a word that the text
         tower was not taught; see `open_clip_known`.
