@@ -3,7 +3,7 @@
     python benchmarks/looks.py --data DIR [--sets busi,lgg] [--scans 12]
 
 Each set's unseen scans, spread over it, as they are, spoilt as weak.py does, and through a dark display curve. The look
-is chosen by `lexiseg segment --tune label-free`'s rule on five of the scans; Dice is over all of them.
+is chosen by `lexiseg segment --tune label-free`'s rule on twelve of the scans; Dice is over all of them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(
                 scan = read_scan(folder / row["image"], id=row["id"])
                 assert isinstance(scan, Image)
                 shown.append(Image(np.ascontiguousarray(CHANGES[change](scan.pixels), np.float32), id=row["id"]))
-            found = tune_label_free(pipeline, [(scan, [phrase]) for scan in shown[:: max(1, len(shown) // 5)][:5]])
+            found = tune_label_free(pipeline, [(scan, [phrase]) for scan in shown[:: max(1, len(shown) // 12)][:12]])
             tuned = type(pipeline)(pipeline.preset.override(**found.choice), pipeline.encoder, pipeline.segmenter)
             plain = np.array([dice(pipeline(scan, phrase).targets[0].mask, truths[scan.id]) for scan in shown])
             other = plain

@@ -81,6 +81,16 @@ class TestTuning:
         assert [trial.changes for trial in found.trials] == list(LOOKS)
         assert found.as_dict()["choice"] == {"look": {"invert": True}}
 
+    @pytest.mark.parametrize(("negatives", "chosen"), [(8, {}), (10, {"look": {"invert": True}})])
+    def test_a_few_scans_do_not_speak_for_all(self, teacher: MedclipSam, negatives: int, chosen: Any) -> None:
+        # Negatives gain 0.5 each, others lose 0.2: the mean is surer with two of three of them already.
+        levels = [0.75] * negatives + [0.4] * (12 - negatives)
+        scans = [(Image(np.full((4, 4), level, np.float32), id=f"s{k}"), ["disc"]) for k, level in enumerate(levels)]
+        found = tune_label_free(teacher, scans)
+        assert found.trials[1].score > found.trials[0].score + found.margin
+        assert found.trials[1].surer == pytest.approx(negatives / 12)
+        assert found.choice == chosen
+
     def test_scans_that_are_as_they_should_be_stay(self, teacher: MedclipSam) -> None:
         assert self.chosen(teacher, 0.25).choice == {}
 

@@ -20,7 +20,8 @@ from lexiseg.values.scans import Scan
 
 logger = logging.getLogger(__name__)
 
-_SCANS = 5
+_SCANS, _SCANS_OF_LOOKS = 5, 12
+"""How many are looked at: a look takes a forward for each, proposals take seconds."""
 
 
 def tuned_pipeline(
@@ -78,7 +79,8 @@ def _tell_choice(tuned: Mapping[str, Any]) -> None:
 
 def _some(pipeline: TextPipeline, items: Sequence[RunItem]) -> list[tuple[Scan, Sequence[str]]]:
     """Readable scans spread over the run, with what is asked of each."""
-    order = np.linspace(0, len(items) - 1, min(_SCANS, len(items))).round().astype(int).tolist()
+    most = _SCANS_OF_LOOKS if pipeline.preset.pipeline == "medclip-sam" else _SCANS
+    order = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int).tolist()
     found: list[tuple[Scan, Sequence[str]]] = []
     # Those that cannot be read make room for the first of the others that can.
     for index in [*order, *(k for k in range(len(items)) if k not in order)]:
