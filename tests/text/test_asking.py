@@ -22,24 +22,24 @@ def vocabulary(**heard: str) -> Vocabulary:
 
 class TestFrames:
     @pytest.mark.parametrize(
-        ("asked", "target"),
+        ("asked", "target", "told"),
         [
-            ("please contour the brain", "brain"),
-            ("ROI around the heart", "heart"),
-            ("Which part of the scan is the kidney tumour?", "kidney tumor"),
-            ("can you outline the left kidney in this scan please", "left kidney"),
-            ("label=heart", "heart"),
-            ("brain_mask", "brain"),
-            ("KidneyLeft", "left kidney"),
-            ("kidney_r", "right kidney"),
-            ("R kidney", "right kidney"),
+            ("please contour the brain", "brain", None),
+            ("ROI around the heart", "heart", None),
+            ("Which part of the scan is the kidney tumour?", "kidney tumor", None),
+            ("can you outline the left kidney in this scan please", "left kidney", None),
+            ("label=heart", "heart", None),
+            ("brain_mask", "brain", None),
+            ("KidneyLeft", "left kidney", "left kidney"),
+            ("kidney_r", "right kidney", "right kidney"),
+            ("R kidney", "right kidney", "right kidney"),
         ],
     )
-    def test_words_of_asking_do_not_change_what_is_asked(self, asked: str, target: str) -> None:
-        # A sentence encoder hears the frame: without it the phrase is the target's own name.
+    def test_words_of_asking_do_not_change_what_is_asked(self, asked: str, target: str, told: str | None) -> None:
+        # A sentence encoder hears the frame: without it the phrase is the target's own name, and needs no line.
         deceived = vocabulary(please_contour_the_brain="brain tumor")
         assert deceived.concept(asked) == target
-        assert deceived.reading(asked) == target
+        assert deceived.reading(asked) == told
 
     @pytest.mark.parametrize("asked", ["around the heart", "next to the heart", "everything but the heart", "no heart"])
     def test_what_lies_beside_is_not_the_target(self, asked: str) -> None:
@@ -62,7 +62,7 @@ class TestFrames:
 class TestSlips:
     @pytest.mark.parametrize("slip", ["haert", "hearrt", "hert", "hezrt"])
     def test_one_slip_is_mended(self, slip: str) -> None:
-        assert vocabulary().concept(slip) == "heart"
+        assert vocabulary().concept(slip) == vocabulary().reading(slip) == "heart"
 
     def test_a_side_is_mended_too(self) -> None:
         assert vocabulary().concept("rihgt kidney") == "right kidney"

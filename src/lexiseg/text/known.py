@@ -102,9 +102,10 @@ class Vocabulary:
         asked = self._asked(text)
         if is_denial(asked):
             return None
-        if self._listed(asked):
-            return None if asked == text else self.concept(asked)
-        return self._heard(asked)
+        if not self._listed(asked):
+            return self._heard(asked)
+        as_it_stands = f" {_key(asked)} " in f" {_key(text)} " and not _LACKING.fullmatch(text.strip())
+        return None if as_it_stands else self.concept(asked)
 
     def _asked(self, text: str) -> str:
         """The listed phrase in a phrase that is not listed as it stands; the phrase itself where there is none.
