@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image as Pillow
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter1d
 
 from common import interval, scored_rows
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
@@ -62,6 +62,11 @@ def blur(pixels: FloatArray) -> FloatArray:
     return np.asarray(gaussian_filter(pixels, (sigma, sigma, 0)[: pixels.ndim]), np.float32)
 
 
+def motion(pixels: FloatArray) -> FloatArray:
+    """Moved while it was taken: the mean along 3 % of the longer side, from left to right."""
+    return np.asarray(uniform_filter1d(pixels, max(2, round(0.03 * max(pixels.shape[:2]))), axis=1), np.float32)
+
+
 def coarse(pixels: FloatArray) -> FloatArray:
     """Of low resolution: 96 pixels along the longer side, brought back to the size that it had."""
     height, width = pixels.shape[:2]
@@ -89,6 +94,7 @@ CORRUPTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     NONE: lambda pixels: pixels,
     "gain": gain,
     "blur": blur,
+    "motion": motion,
     "coarse": coarse,
     "negative": negative,
 }

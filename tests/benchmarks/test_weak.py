@@ -67,7 +67,7 @@ def test_each_corruption_does_what_its_name_says() -> None:
     assert field[-1] == pytest.approx(0.8)
     assert np.all(np.diff(field) > 0)
     noise = np.random.default_rng(0).random((200, 200), np.float32)
-    for name in ("blur", "coarse"):
+    for name in ("blur", "motion", "coarse"):
         assert CORRUPTIONS[name](noise).std() < noise.std() / 2
         assert CORRUPTIONS[name](noise).mean() == pytest.approx(noise.mean(), abs=0.01)
     assert CORRUPTIONS["negative"](CORRUPTIONS["negative"](noise)) == pytest.approx(noise, abs=1e-6)
