@@ -14,6 +14,7 @@ from discs import write_discs
 pytest.importorskip("monai", reason="students need lexiseg[train]")
 
 TINY = ("--network", "unet", "--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
+FIXED = (*TINY, "--tune", "fixed")  # the faked teacher has no look to choose
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ class TestInTurn:
 
     def test_at_once_and_again(self, cli: Any, discs: Path, tmp_path: Path) -> None:
         out = tmp_path / "all"
-        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, "--deliver-anyway", *TINY)
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, "--deliver-anyway", *FIXED)
         assert cli(*arguments).exit_code == 0
         assert {path.name for path in out.iterdir()} == {"labels", "masks", "model"}
         weights = (out / "model" / "model.safetensors").read_bytes()
@@ -64,7 +65,7 @@ class TestInTurn:
 
     def test_a_pool_of_one_scan(self, cli: Any, discs: Path, tmp_path: Path) -> None:
         scan = discs / "images" / "d0.png"
-        result = cli("distill", scan, "--text", "tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        result = cli("distill", scan, "--text", "tumor", "--out", tmp_path / "all", *FIXED, "--quiet")
         one_line(result, 1, "1 image is left to learn from", "give more scans")
 
     def test_a_pool_of_copies(self, cli: Any, discs: Path, tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ class TestInTurn:
         pool.mkdir()
         for name in ("a", "b", "c"):
             shutil.copyfile(discs / "images" / "d0.png", pool / f"{name}.png")
-        result = cli("distill", pool, "--text", "tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        result = cli("distill", pool, "--text", "tumor", "--out", tmp_path / "all", *FIXED, "--quiet")
         one_line(result, 1, "1 image is left to learn from, where copies count once")
 
     def test_copies_are_learnt_once(self, cli: Any, discs: Path, tmp_path: Path) -> None:
@@ -88,20 +89,22 @@ class TestInTurn:
         write_discs(tmp_path / "one", 6, per_group=6)
         manifest = tmp_path / "one" / "manifest.csv"
         arguments = ("--manifest", manifest, "--text", "tumor", "--out", tmp_path / "all", "--deliver-anyway")
-        result = cli("distill", *arguments, *TINY)
+        result = cli("distill", *arguments, *FIXED)
         assert result.exit_code == 0, result.stderr
         assert "all scans are of one group: nothing is held out" in result.stderr
         card = (tmp_path / "all" / "model" / "README.md").read_text()
         assert "on 6 scans that it learnt from, since none was held out" in card
 
     def test_a_pool_without_the_target(self, cli: Any, discs: Path, tmp_path: Path) -> None:
-        result = cli("distill", discs / "images", "--text", "unseen tumor", "--out", tmp_path / "all", *TINY, "--quiet")
+        result = cli(
+            "distill", discs / "images", "--text", "unseen tumor", "--out", tmp_path / "all", *FIXED, "--quiet"
+        )
         one_line(result, 1, "'unseen tumor' was found in none of 6 scans")
 
     def test_a_student_that_looks_worse_is_not_delivered(self, cli: Any, discs: Path, tmp_path: Path) -> None:
         """Four steps teach a U-Net nothing."""
         out = tmp_path / "all"
-        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, *TINY)
+        arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, *FIXED)
         result = cli(*arguments)
         assert result.exit_code == 0
         assert sum("looks worse than its teacher" in line for line in result.stderr.splitlines()) == 1

@@ -24,6 +24,7 @@ class Taught(NamedColours):
     """Hears "ticker" as the heart."""
 
     judges_words = True
+    words: frozenset[str] = frozenset()
 
     def names(self, phrase: str) -> str | None:
         return {"ticker": "heart"}.get(phrase)

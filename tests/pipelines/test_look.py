@@ -91,6 +91,15 @@ class TestTuning:
         assert found.trials[1].surer == pytest.approx(negatives / 12)
         assert found.choice == chosen
 
+    def test_a_phrase_that_is_nowhere_does_not_speak(
+        self, teacher: MedclipSam, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        own = MedclipSam.sureness
+        monkeypatch.setattr(MedclipSam, "sureness", lambda self, plane, asked: [*own(self, plane, asked[:1]), 0.0, 0.0])
+        scans = [(Image(np.full((4, 4), 0.75, np.float32), id=f"s{k}"), ["disc", "ring", "net"]) for k in range(4)]
+        found = tune_label_free(teacher, scans)
+        assert found.trials[1].surer == 1.0 and found.choice == {"look": {"invert": True}}
+
     def test_scans_that_are_as_they_should_be_stay(self, teacher: MedclipSam) -> None:
         assert self.chosen(teacher, 0.25).choice == {}
 

@@ -49,6 +49,7 @@ class Listening(Reddish):
     """One that was taught English: "ticker" sounds like the heart, "gut" like nothing that can be drawn."""
 
     judges_words = True
+    words: frozenset[str] = frozenset()
 
     def names(self, phrase: str) -> str | None:
         return {"ticker": "heart", "gut": ""}.get(phrase)

@@ -45,6 +45,35 @@ class TestFrames:
     def test_what_lies_beside_is_not_the_target(self, asked: str) -> None:
         assert vocabulary().concept(asked) is None
 
+    @pytest.mark.parametrize(
+        "asked",
+        ["NoTumor", "kidneyTumor-free please", "exclude the heart", "!heart", "heart w/o kidney tumors",
+         "the heart should not be segmented", "everything apart from the heart", "please mask out the lungs"],
+    )  # fmt: skip
+    def test_what_is_not_wanted_is_not_asked(self, asked: str) -> None:
+        hears = vocabulary(**{asked.replace(" ", "_"): "heart"})
+        assert not hears.knows(asked) and hears.concept(asked) is None
+
+    @pytest.mark.parametrize("asked", ["show me", "left", "R", "where is the"])
+    def test_nothing_asked_for_is_nothing_known(self, asked: str) -> None:
+        heard = Vocabulary(vocabulary().library, english=WORDS, hears=lambda _: "heart")
+        assert not heard.knows(asked)
+
+    @pytest.mark.parametrize(
+        ("asked", "listed"),
+        [
+            ("heart & lungs", ("heart", "lungs")),
+            ("heart as well as lungs please", ("heart", "lungs")),
+            ("heart, heart please", ()),
+        ],
+    )
+    def test_lists(self, asked: str, listed: tuple[str, ...]) -> None:
+        assert vocabulary().several(asked) == listed
+
+    def test_a_long_phrase_takes_no_longer_than_it_has_words(self) -> None:
+        counted = without_frame(["a", "please"] * 250 + ["heart"])
+        assert counted == ("heart",)
+
     def test_a_frame_alone_stays(self) -> None:
         assert without_frame(["where", "is", "the"]) == ("where", "is", "the")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-
 from lexiseg.errors import UsageError
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Plane
@@ -74,6 +72,8 @@ class LookSettings:
             return pixels
         turned = 1 - pixels if self.invert else pixels
         if self.sharpen:
+            from scipy.ndimage import gaussian_filter  # here, since the command line reads settings at once
+
             blurred = gaussian_filter(turned, _BLUR * max(turned.shape[:2]), axes=(0, 1))
             turned = turned + np.float32(self.sharpen) * (turned - blurred)
         return np.ascontiguousarray(np.clip(turned, 0, 1) ** np.float32(self.gamma), np.float32)

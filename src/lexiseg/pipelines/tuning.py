@@ -49,7 +49,7 @@ class Trial:
     Attributes:
         changes: what differs from the preset, by section; nothing for the preset as it is.
         score: the criterion, 0 to 1.
-        surer: the share of the scans on which it is surer than the preset as it is.
+        surer: on what share of the scans it is surer than the preset as it is, of those where it is not as sure.
         most: the share that it takes to be chosen.
     """
 
@@ -196,12 +196,12 @@ def _tune_look(
     for index, changes in enumerate(grid):
         candidate = type(pipeline)(pipeline.preset.override(**changes), pipeline.encoder, pipeline.segmenter)
         scores = [
-            0.0 if math.isnan(score) else score
+            float(np.nan_to_num(candidate.sureness(_middle(candidate, scan), tuple(phrases))).mean())
             for scan, phrases in scans
-            for score in candidate.sureness(_middle(candidate, scan), tuple(phrases))
         ]
         own = own or scores
-        surer = float(np.mean([score > before for score, before in zip(scores, own, strict=True)]))
+        told = [score > before for score, before in zip(scores, own, strict=True) if score != before]
+        surer = float(np.mean(told)) if told else 0.0
         negative = changes.get("look", {}).get("invert", False)
         most = 0.0 if not index else _MOST_AS_NEGATIVE if negative else _MOST
         trials.append(Trial(changes, float(np.mean(scores)), surer, most))

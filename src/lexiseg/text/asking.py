@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 from string import ascii_lowercase
 
-_LEAST = 4
-"""Letters of a word that may be a slip; of shorter ones too many are near each other."""
+_LEAST, _MOST = 4, 24
+"""Letters of a word that may be a slip; of shorter ones too many are near each other, and longer ones are none."""
 _BEFORE = """
     please, kindly, hello, hi, hey, ok, now, just, also
     can you, could you, would you, will you, can we, can i, may i, i want, i want to, i would like, i would like to
@@ -15,9 +15,9 @@ _BEFORE = """
     see, get, have, know, find, locate, identify, detect, look for, search for, search
     mark, highlight, annotate, contour, delineate, outline, draw, trace, circle, paint, color, label, mask, segment
     extract, isolate, select, show, show me, give me, display, point to, point at, point out, box, crop, measure
-    outline of, contour of, contours of, border of, borders of, boundary of, boundaries of, edge of, edges of, margin of
+    outline of, contour of, contours of
     mask of, masks of, mask for, segmentation of, segmentation mask of, delineation of, annotation of, label of
-    picture of, image of, location of, position of, extent of, size of, area of, region of, roi, roi of, roi around
+    picture of, image of, area of, region of, roi, roi of, roi around
     roi for, region of interest, class, target
     a, an, the, where is, where are, where's, what is, which is, which are, is this, is that, are these, is there, are there
     is there a way to, how big is, how large is, how big are, which part of the scan is, which pixels are, which part is
@@ -52,15 +52,29 @@ def without_frame(words: Sequence[str]) -> tuple[str, ...]:
         >>> without_frame("please contour the brain in this scan".split())
         ('brain',)
     """
-    left = tuple(words)
-    while True:
-        before = max((n for n in range(len(left) + 1) if left[:n] in _FRAMES[0]), default=0)
-        after = max((n for n in range(len(left) + 1 - before) if left[len(left) - n :] in _FRAMES[1]), default=0)
+    return _between_frames(words) or tuple(words)
+
+
+def only_asks(words: Sequence[str]) -> bool:
+    """Whether there are words of asking, and sides of nothing, alone.
+
+    Example:
+        >>> only_asks(["show", "me"]), only_asks(["left"]), only_asks(["left", "lung"])
+        (True, True, False)
+    """
+    return {*_between_frames(words)} <= {"left", "right"}
+
+
+def _between_frames(words: Sequence[str]) -> tuple[str, ...]:
+    first, last = 0, len(words)
+    while first < last:
+        most = min(_LONGEST, last - first)
+        before = max((n for n in range(most + 1) if tuple(words[first : first + n]) in _FRAMES[0]), default=0)
+        after = max((n for n in range(most + 1) if tuple(words[last - n : last]) in _FRAMES[1]), default=0)
         if not before and not after:
-            return left
-        left = left[before : len(left) - after]
-        if not left:
-            return tuple(words)
+            break
+        first, last = (first + before, last) if before else (first, last - after)
+    return tuple(words[first:last])
 
 
 def _rows(text: str) -> frozenset[tuple[str, ...]]:
@@ -68,6 +82,7 @@ def _rows(text: str) -> frozenset[tuple[str, ...]]:
 
 
 _FRAMES = _rows(_BEFORE), _rows(_AFTER)
+_LONGEST = max(len(frame) for frames in _FRAMES for frame in frames)
 
 
 def spelt(words: Sequence[str], known: Collection[str], english: Collection[str]) -> tuple[str, ...]:
@@ -90,7 +105,7 @@ def spelt(words: Sequence[str], known: Collection[str], english: Collection[str]
 
 
 def _mended(word: str, known: Collection[str]) -> str:
-    if len(word) < _LEAST or not word.isascii() or not word.isalpha():
+    if not _LEAST <= len(word) <= _MOST or not word.isascii() or not word.isalpha():
         return word
     halves = [(word[:k], word[k:]) for k in range(len(word) + 1)]
     inner = halves[1:-1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from lexiseg.text.asking import as_words
 from lexiseg.text.phrases import phrase_key
 
 _WORDS = frozenset({
@@ -16,14 +17,19 @@ _WORDS = frozenset({
 })  # fmt: skip
 _SEVERAL_WORDS = re.compile(
     r"\b(?:free of|negative for|ruled out|rule out|been excluded|is excluded|anything but|everything but|all but"
-    r"|other than|outside(?: of)?(?: the)?|rather than|instead of)\b|\bfree$"
+    r"|other than|outside(?: of)?(?: the)?|rather than|instead of|leave out|but exclude|(?:everything|all|anything) (?:besides|apart from|save))\b"
+    r"|\bfree$|\bnon tumor\b|^(?:please )?(?:exclude|remove|subtract|hide|erase|delete|ignore|skip|(?:mask|crop) out)\b"
+    r"|\bshould not be (?:segmented|drawn|marked|masked|included|outlined)\b"
 )
+_SIGNS = re.compile(r"^\s*[-\u2212\u2013!~\u00ac\u274c\U0001f6ab]|\bw/o\b|\w-(?:free|less)\b", re.IGNORECASE)
+"""What says no without a word: a sign before the phrase, "w/o", "tumor-free"."""
 _HARMLESS = re.compile(
     r"\bno (?=\d)"  # lesion no. 2
     r"|\bwith (?:and|or) without (?:\w+ )?(?:contrast|gadolinium|enhancement|fat)\b"
     r"|\bwithout (?:iv |intravenous |any )?(?:contrast|gadolinium|enhancement|fat suppression|fat saturation)\b"
     r"|\bnot otherwise specified\b|\bno special type\b|\bnot the other\b|\bwithout (?:the )?skull\b"
-    r"|\b(?:should|does|did|will|would) not (?:be|belong|heal|go|close)\b"
+    r"|\b(?:should|does|did|will|would) not (?:be(?! (?:segmented|drawn|marked|masked|included|outlined))"
+    r"|belong|heal|go|close)\b"
 )
 _OTHER_LANGUAGES = frozenset({
     "der", "die", "das", "und", "mit", "ohne", "eine", "einer", "im", "zum",
@@ -46,8 +52,9 @@ def is_denial(text: str) -> bool:
         >>> is_denial("brain tumor on an MRI without contrast")
         False
     """
+    text = as_words(text)
     key = _HARMLESS.sub(" ", phrase_key(text))
-    return bool(_WORDS & set(key.split()) or _SEVERAL_WORDS.search(key.strip()))
+    return bool(_SIGNS.search(text)) or bool(_WORDS & set(key.split()) or _SEVERAL_WORDS.search(key.strip()))
 
 
 def is_foreign(text: str) -> bool:

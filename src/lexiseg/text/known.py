@@ -18,13 +18,14 @@ from importlib import resources
 import yaml
 
 from lexiseg.errors import BadPhrase
-from lexiseg.text.asking import as_words, spelt, without_frame
+from lexiseg.text.asking import as_words, only_asks, spelt, without_frame
 from lexiseg.text.denials import is_denial, is_foreign
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
 
-_BETWEEN = re.compile(r"\s*(?:[,;/+&]|\band\b|\bor\b|\bplus\b)\s*", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)\s*", re.IGNORECASE)
 _LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
 _SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
+_JOINED = re.compile(r"[;/+&|]|\bas well as\b")
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -117,9 +118,14 @@ class Vocabulary:
         if self._listed(text):
             return text
         lacking = _LACKING.fullmatch(text.strip())
-        target = lacking[1] if lacking and not self._inside(_key(lacking[2]).split()) else text
+        target = lacking[1] if lacking and not self._holds(lacking[2]) else text
         bare = text if is_denial(target) else self._bare(target)
-        return bare if self._listed(bare) else text
+        return bare if self._listed(bare) and not is_denial(bare) else text
+
+    def _holds(self, text: str) -> bool:
+        """Whether something known stands in a text, one or several of it, rightly spelt or not."""
+        words = _key(self._bare(text)).split()
+        return any(self._inside(each) for each in (words, [word.removesuffix("s") for word in words]))
 
     def _bare(self, text: str) -> str:
         words = [_SIDES.get(word, word) for word in phrase_key(as_words(text)).split()]
@@ -128,11 +134,14 @@ class Vocabulary:
 
     def _heard(self, text: str) -> str | None:
         """What `hears` says of a phrase as it stands, or else of what is left without words of asking and slips."""
-        if self.hears is None or is_foreign(text):
+        words = [_SIDES.get(word, word) for word in phrase_key(text).split()]
+        if self.hears is None or is_foreign(text) or only_asks(words):
             return None
-        said = self.hears(text)
-        bare = text if said else self._bare(text)
-        return said if bare == text else self.hears(bare) or said
+        bare = self._bare(text)
+        if is_denial(bare):
+            return None
+        said = self.hears(" ".join(words) if {*phrase_key(text).split()} & {*_SIDES} else text)
+        return said if said or bare == text else self.hears(bare) or said
 
     def _qualified(self, text: str) -> str:
         """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""
@@ -146,10 +155,11 @@ class Vocabulary:
 
         What `hears` knows does not count: the "left" of "left and right kidney" sounds like something known.
         """
-        if self.names(text):
+        if self.names(self._asked(text)) and not _JOINED.search(text):
             return ()
         parts = tuple(self._asked(part) for part in _BETWEEN.split(text) if part.strip())
-        return parts if len(parts) > 1 and all(self._listed(part) and not is_denial(part) for part in parts) else ()
+        listed = len(parts) > 1 and all(self._listed(part) and not is_denial(part) for part in parts)
+        return parts if listed and len({self.concept(part) for part in parts}) > 1 else ()
 
     def nearest(self, text: str) -> tuple[str, ...]:
         """Known phrases that are spelt alike, nearest first, then those that stand inside; at most three."""
