@@ -17,7 +17,8 @@ _WORDS = frozenset({
 })  # fmt: skip
 _SEVERAL_WORDS = re.compile(
     r"\b(?:free of|negative for|ruled out|rule out|been excluded|is excluded|anything but|everything but|all but"
-    r"|other than|outside(?: of)?(?: the)?|rather than|instead of|leave out|but exclude|(?:everything|all|anything) (?:besides|apart from|save))\b"
+    r"|other than|outside(?: of)?(?: the)?|rather than|instead of|leave out|but exclude"
+    r"|(?:everything|all|anything) (?:besides|apart from|save))\b"
     r"|\bfree$|\bnon tumor\b|^(?:please )?(?:exclude|remove|subtract|hide|erase|delete|ignore|skip|(?:mask|crop) out)\b"
     r"|\bshould not be (?:segmented|drawn|marked|masked|included|outlined)\b"
 )
