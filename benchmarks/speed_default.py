@@ -127,7 +127,7 @@ def scan(asked: Asked) -> list[Line]:
     return [
         Line("demo, a scan", "lean networks", lean, "as they were trained", trained, peak_mib(), floor),
         Line("demo, a scan and a target of one tower", "that tower", alone, "all three towers", together),
-        Line("demo-salip, a scan", "every region proposed", proposed, "demo", lean),
+        Line("demo-salip, a scan", "regions proposed near the map", proposed, "demo", lean),
     ]
 
 

@@ -18,7 +18,8 @@ _BEFORE = """
     outline of, contour of, contours of, mask of, masks of, mask for, segmentation of, segmentation mask of
     delineation of, annotation of, label of, picture of, image of, area of, region of, roi, roi of, roi around, roi for
     region of interest, class, target, a, an, the, where is, where are, where's, what is, which is, which are
-    is this, is that, are these, is there, are there, is there a way to, how big is, how large is, how big are, which part of the scan is, which pixels are, which part is
+    is this, is that, are these, is there, are there, is there a way to, how big is, how large is, how big are
+    which part of the scan is, which pixels are, which part is
     which, what about, how about, any, all, every, each, only, exactly, precisely, this, that, these, those, here is
 """
 _AFTER = """
