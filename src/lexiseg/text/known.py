@@ -25,7 +25,7 @@ from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, rea
 _BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)\s*", re.IGNORECASE)
 _LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
 _SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
-_JOINED = re.compile(r"[;/+&|]|\bas well as\b")
+_JOINED = re.compile(r"[;/+&|]|\bas well as\b", re.IGNORECASE)
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -134,13 +134,14 @@ class Vocabulary:
 
     def _heard(self, text: str) -> str | None:
         """What `hears` says of a phrase as it stands, or else of what is left without words of asking and slips."""
-        words = [_SIDES.get(word, word) for word in phrase_key(text).split()]
-        if self.hears is None or is_foreign(text) or only_asks(words):
+        words = phrase_key(text).split()
+        sided = [_SIDES.get(word, word) for word in words]
+        if self.hears is None or is_foreign(text) or only_asks(sided):
             return None
         bare = self._bare(text)
         if is_denial(bare):
             return None
-        said = self.hears(" ".join(words) if {*phrase_key(text).split()} & {*_SIDES} else text)
+        said = self.hears(text if sided == words else " ".join(sided))
         return said if said or bare == text else self.hears(bare) or said
 
     def _qualified(self, text: str) -> str:
@@ -153,6 +154,7 @@ class Vocabulary:
     def several(self, text: str) -> tuple[str, ...]:
         """The known phrases that a phrase lists ("heart and lungs"); () where it names one thing, or another.
 
+        "Tumor, brain" and "meningioma or glioma" name one thing. Signs, as in "brain & tumor", join two all the same.
         What `hears` knows does not count: the "left" of "left and right kidney" sounds like something known.
         """
         if self.names(self._asked(text)) and not _JOINED.search(text):
