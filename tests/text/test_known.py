@@ -117,7 +117,7 @@ class TestKnows:
     def test_any_other_word_beside_it_makes_it_unknown(self, wording: str, word: str) -> None:
         phrase = f"{word} {wording}"
         taught = {each for key in map(phrase_key, (*WORDINGS, *KNOWN.phrases)) for each in key.split()}
-        qualifying = {each for key in KNOWN.qualifiers for each in key.split()}
+        qualifying = {each for key in KNOWN.qualifiers | KNOWN.of_findings for each in key.split()}
         words = tuple(phrase_key(phrase).split())
         if not set(phrase_key(word).split()) <= taught | qualifying and without_frame(words) == words:
             assert not KNOWN.knows(phrase)
@@ -134,9 +134,23 @@ class TestKnows:
         assert len(set(keys)) == len(keys)
         assert not set(keys) & {phrase_key(each) for each in WORDINGS}
 
+    @pytest.mark.parametrize(
+        ("phrase", "listed"),
+        [
+            ("malignant breast tumor", True),
+            ("solid nodule of the thyroid", True),
+            ("suspicious skin lesion", True),
+            ("malignant kidney", False),
+            ("cystic liver", False),
+            ("calcified aorta", False),
+        ],
+    )
+    def test_what_qualifies_a_finding_makes_one_of_an_organ(self, phrase: str, listed: bool) -> None:
+        assert KNOWN.knows(phrase) == listed  # by words alone: a text tower may hear the kidney tumor
+
     def test_the_list_is_plain_data(self) -> None:
         source = Path(__file__).parents[2] / "src" / "lexiseg" / "bundled" / "known_phrases.yaml"
-        assert set(yaml.safe_load(source.read_text())) == {"phrases", "qualifiers"}
+        assert set(yaml.safe_load(source.read_text())) == {"phrases", "qualifiers", "qualifiers_of_findings"}
 
 
 class TestOrder:

@@ -26,6 +26,8 @@ _BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)
 _LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
 _SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 _JOINED = re.compile(r"[;/+&|]|\bas well as\b", re.IGNORECASE)
+_FINDINGS = frozenset("tumor lesion nodule polyp ulcer infection edema glioma meningioma".split())
+"""Words in the names of targets that are findings, and no organs."""
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -43,6 +45,7 @@ class Vocabulary:
             known and on no scan, None where it knows no such word.  None where there is no such tower.
         qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
             article, which never counts.
+        of_findings: likewise, around phrases that name a finding (`_FINDINGS`).
         english: words that are no slip of the pen of a known one; none where nobody says, and then none is mended.
     """
 
@@ -51,6 +54,7 @@ class Vocabulary:
     qualifiers: frozenset[str] = frozenset()
     concepts: Mapping[str, str] = field(default_factory=dict)
     hears: Callable[[str], str | None] | None = None
+    of_findings: frozenset[str] = frozenset()
     english: frozenset[str] = frozenset()
     _named: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _keys: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -147,7 +151,7 @@ class Vocabulary:
     def _qualified(self, text: str) -> str:
         """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""
         words = _key(text).split()
-        spans = [(i, j) for i, j in self._inside(words) if self._qualify(words[:i]) and self._qualify(words[j:])]
+        spans = [(i, j) for i, j in self._inside(words) if self._stands_in(words, i, j)]
         i, j = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
         return " ".join(words[i:j])
 
@@ -183,11 +187,18 @@ class Vocabulary:
         ends = [(i, min(i + longest, len(words))) for i in range(len(words))]
         return [(i, j) for i, last in ends for j in range(i + 1, last + 1) if " ".join(words[i:j]) in self._keys]
 
-    def _qualify(self, words: Sequence[str]) -> bool:
+    def _stands_in(self, words: Sequence[str], i: int, j: int) -> bool:
+        """Whether there is nothing but qualifiers around the known phrase from i to j."""
+        named = self._named.get(" ".join(words[i:j]), "")
+        finding = bool(_FINDINGS & set(named.split()))
+        qualifiers = self.qualifiers | self.of_findings if finding else self.qualifiers
+        return self._qualify(words[:i], qualifiers) and self._qualify(words[j:], qualifiers)
+
+    def _qualify(self, words: Sequence[str], qualifiers: frozenset[str]) -> bool:
         """Whether words in a row are qualifiers and nothing else; the longest at each place is taken."""
-        longest, at = max((len(each.split()) for each in self.qualifiers), default=0), 0
+        longest, at = max((len(each.split()) for each in qualifiers), default=0), 0
         while at < len(words):
-            fitting = (n for n in range(longest, 0, -1) if " ".join(words[at : at + n]) in self.qualifiers)
+            fitting = (n for n in range(longest, 0, -1) if " ".join(words[at : at + n]) in qualifiers)
             count = next(fitting, 0)
             if not count:
                 return False
@@ -204,9 +215,12 @@ def bundled_vocabulary() -> Vocabulary:
     """What the bundled encoder knows."""
     source = (resources.files("lexiseg.bundled") / "known_phrases.yaml").read_text(encoding="utf-8")
     fields = yaml.safe_load(source)
-    qualifiers = frozenset(phrase_key(each) for row in fields["qualifiers"] for each in row)
+    qualifiers, of_findings = (
+        frozenset(phrase_key(each) for row in fields[name] for each in row)
+        for name in ("qualifiers", "qualifiers_of_findings")
+    )
     concepts = {phrase: concept for concept, phrases in fields["phrases"].items() for phrase in phrases}
-    return Vocabulary(default_library(), tuple(concepts), qualifiers, concepts)
+    return Vocabulary(default_library(), tuple(concepts), qualifiers, concepts, of_findings=of_findings)
 
 
 def refuse_several(text: str, vocabulary: Vocabulary) -> None:
