@@ -7,7 +7,8 @@ DIR holds the sets, each with manifest.csv, images and masks. Used is only what 
 validation part of their recipe, and all of lgg. It is split again by patient: one part, the pool, is labelled by the
 teacher and learnt from, the other is scored and seen by no model. --corrupt spoils both parts alike, as a pool of
 another hospital. The teacher is `segment` as it is; students are made as `distill` makes them, with the look that it
-chooses on the pool. The student "look" is none: it is the teacher with that look. The row "start alone" comes with U-Nets: the bundled one before any pseudo-label, which knows no phrase.
+chooses on the pool. The student "look" is none: it is the teacher with that look. The row "start alone" comes with
+U-Nets: the bundled one before any pseudo-label, which knows no phrase.
 
 Scans are copied to the work folder, and each finished cell of the table stays there: a stopped run goes on, a finished
 one prints again, and several runs may share the sets or corruptions between them.

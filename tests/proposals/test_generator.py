@@ -91,7 +91,7 @@ class TestPlaces:
         propose(PaintedSegmenter(), np.zeros(shape, np.float32), settings(), where=everywhere)
 
     def test_not_with_levels(self) -> None:
-        with pytest.raises(UsageError, match="map_near is 0.1, and with map_levels there is no grid"):
+        with pytest.raises(UsageError, match=r"map_near is 0\.1, and with map_levels there is no grid"):
             settings(map_levels=0.5, map_near=0.1)
 
 

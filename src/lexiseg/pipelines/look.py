@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from lexiseg.errors import UsageError
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Plane

@@ -32,8 +32,8 @@ LOOKS: Sequence[Mapping[str, Mapping[str, Any]]] = (
 Not gammas: models hardly mind them, and which one they are surest of is chance. Nor several strengths: of scans out of
 focus all are surer than none, and which is surest is not which draws best."""
 _LOOK_MARGIN = 0.03
-"""By how much another look must be surer in the mean. Of scans that are as they should be negatives are less sure by 0.05 to 0.8
-and sharpened ones by 0.07 to 0.5, of chest X-rays by 0.004."""
+"""By how much another look must be surer in the mean. Of scans that are as they should be negatives are less sure by
+0.05 to 0.8 and sharpened ones by 0.07 to 0.5, of chest X-rays by 0.004."""
 _MOST, _MOST_AS_NEGATIVE = 0.5, 0.75
 """On what share of the scans another look must be surer. Negatives are on nine of ten where they are right, and cost
 forty points where a few scans speak for them by chance, as of blurred brains."""
@@ -77,7 +77,7 @@ class Tuning:
 
     @property
     def choice(self) -> Changes:
-        """The settings with the highest score of those that are surer on enough scans; of equal ones those tried first."""
+        """The settings with the highest score of those that are surer on enough scans; of equal ones the first."""
         own = self.trials[0]
         best = max((trial for trial in self.trials if trial.surer >= trial.most), key=lambda trial: trial.score)
         return best.changes if best.score > own.score + self.margin else own.changes

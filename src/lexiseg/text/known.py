@@ -26,7 +26,7 @@ _BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)
 _LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
 _SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 _JOINED = re.compile(r"[;/+&|]|\bas well as\b", re.IGNORECASE)
-_FINDINGS = frozenset("tumor lesion nodule polyp ulcer infection edema glioma meningioma".split())
+_FINDINGS = frozenset(["tumor", "lesion", "nodule", "polyp", "ulcer", "infection", "edema", "glioma", "meningioma"])
 """Words in the names of targets that are findings, and no organs."""
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
