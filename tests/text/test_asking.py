@@ -70,9 +70,8 @@ class TestFrames:
     def test_lists(self, asked: str, listed: tuple[str, ...]) -> None:
         assert vocabulary().several(asked) == listed
 
-    def test_a_long_phrase_takes_no_longer_than_it_has_words(self) -> None:
-        counted = without_frame(["a", "please"] * 250 + ["heart"])
-        assert counted == ("heart",)
+    def test_any_number_of_them_is_taken_off(self) -> None:
+        assert without_frame(["a", "please"] * 250 + ["heart"]) == ("heart",)
 
     def test_a_frame_alone_stays(self) -> None:
         assert without_frame(["where", "is", "the"]) == ("where", "is", "the")

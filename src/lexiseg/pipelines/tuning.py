@@ -76,11 +76,16 @@ class Tuning:
     margin: float = 0.0
 
     @property
-    def choice(self) -> Changes:
-        """The settings with the highest score of those that are surer on enough scans; of equal ones the first."""
+    def best(self) -> Trial:
+        """The one with the highest score of those that are surer on enough scans; of equal ones the first."""
         own = self.trials[0]
         best = max((trial for trial in self.trials if trial.surer >= trial.most), key=lambda trial: trial.score)
-        return best.changes if best.score > own.score + self.margin else own.changes
+        return best if best.score > own.score + self.margin else own
+
+    @property
+    def choice(self) -> Changes:
+        """The settings of the best."""
+        return self.best.changes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run.json."""

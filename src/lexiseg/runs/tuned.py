@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from lexiseg.errors import LexisegError
 from lexiseg.io.sources import read_source
 from lexiseg.pipelines.base import TextPipeline
-from lexiseg.pipelines.tuning import tune_label_free
+from lexiseg.pipelines.tuning import Tuning, tune_label_free
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunProgress
 from lexiseg.runs.table import read_record
@@ -58,22 +58,23 @@ def tuned_pipeline(
                 progress(RunProgress(0.0, len(items), f"choosing settings, {share:.0%}", 0))
 
         tell(0.0)
-        tuned = tune_label_free(pipeline, _some(pipeline, items), progress=tell).as_dict()
-        _tell_choice(tuned)
+        found = tune_label_free(pipeline, _some(pipeline, items), progress=tell)
+        _tell_choice(found)
+        tuned = found.as_dict()
     changed = pipeline.preset.override(**tuned["choice"])
     return type(pipeline)(changed, pipeline.encoder, pipeline.segmenter), tuned
 
 
-def _tell_choice(tuned: Mapping[str, Any]) -> None:
+def _tell_choice(found: Tuning) -> None:
     """One line where other settings than the preset's were chosen: a guess that the user should see."""
-    if not tuned["choice"]:
+    best, own = found.best, found.trials[0]
+    if best is own:
         logger.info("settings chosen without labels: the preset's own")
         return
-    scores = {str(trial["settings"]): trial["score"] for trial in tuned["grid"]}
-    told = " ".join(f"{part}.{key}={value}" for part, keys in tuned["choice"].items() for key, value in keys.items())
+    told = " ".join(f"{part}.{key}={value}" for part, keys in best.changes.items() for key, value in keys.items())
     logger.warning(
         "settings chosen without labels on %d of the scans: %s, surer by %.2f; `--tune fixed` keeps the preset's own",
-        len(tuned["scans"]), told, scores[str(tuned["choice"])] - scores["{}"],
+        len(found.scans), told, best.score - own.score,
     )  # fmt: skip
 
 

@@ -113,6 +113,21 @@ class TestNetwork:
         assert names
         assert all(".classifier." in name for name in names)
 
+    def test_projections_learn_on_copies_of_what_does_not(self, small: Path) -> None:
+        found = network(small, "projections")
+        learning = list(found.learn())
+        pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        maps, _ = found(pixels)
+        expected, _ = network(small, "pyramids")(pixels)
+        # Norms folded into convolutions, in float32: 1e-4 of log-odds of up to ten.
+        torch.testing.assert_close(maps, expected, atol=2e-4, rtol=1e-4)
+        maps.mean().backward()
+        assert all(p.grad is not None for p in learning)
+        assert not any(p.requires_grad for name, p in found.towers.named_parameters() if ".classifier." not in name)
+        with torch.no_grad():
+            learning[-1].add_(1.0)
+        assert not torch.allclose(found(pixels)[0], maps)
+
     def test_its_tensors_have_names_of_the_model(self, small: Path) -> None:
         encoder: Any = load_encoder(str(small), device="cpu")
         named = model_names(encoder, network(small).tuned())
