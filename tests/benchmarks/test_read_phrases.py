@@ -6,7 +6,7 @@ import yaml
 
 from lexiseg.text.known import Vocabulary
 from lexiseg.text.phrases import PhraseLibrary, Target, phrase_key
-from read_phrases import HERE, answer, held_out
+from read_phrases import HERE, answer, beside, held_out, of_its_side
 from recipe.wordings import load_targets
 
 
@@ -15,7 +15,7 @@ def test_four_answers() -> None:
     vocabulary = Vocabulary(library, hears={"prostate": ""}.get)
     asked = ("heart", "lungs", "prostate", "zorblax")
     assert [answer(vocabulary, each, "heart") for each in asked] == [
-        "right", "another target", "none of the targets", "unknown",
+        "that target", "another target", "none of the targets", "unknown",
     ]  # fmt: skip
 
 
@@ -30,3 +30,16 @@ def test_the_authors_targets_are_ones_that_are_known() -> None:
     assert set(written) <= {target.name for target in load_targets()}
     keys = [phrase_key(text) for each in written.values() for texts in each.values() for text in texts]
     assert len(keys) == 320
+
+
+def test_phrases_beside_an_organ_are_of_two_authors() -> None:
+    found = beside(HERE / "phrases_beside.yaml")
+    counts = {kind: len(pairs) for kind, pairs in found.items()}
+    assert sum(counts[each] for each in counts if "eighth" in each) == 196 and len(counts) == 4
+    organs = {organ for pairs in found.values() for organ, _ in pairs}
+    assert organs <= {target.name for target in load_targets()} | {"skin"}
+
+
+def test_a_side_is_asked_for_by_its_name() -> None:
+    assert of_its_side("kidneys", "hydronephrosis of the left kidney") == "left kidney"
+    assert of_its_side("kidneys", "kidney stones") == "kidneys" and of_its_side("liver", "left liver lobe") == "liver"

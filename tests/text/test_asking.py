@@ -11,7 +11,9 @@ from lexiseg.text.known import Vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseLibrary, Target
 
 TARGETS = ("heart", "brain", "left kidney", "right kidney", "lungs", "kidney tumor")
-WORDS = frozenset(["please", "contour", "the", "canal", "of", "my", "heart", "adrenal", "and", "kidney", "stones"])
+WORDS = frozenset(
+    ["please", "contour", "the", "canal", "of", "my", "pump", "heart", "adrenal", "and", "kidney", "stones"]
+)
 
 
 def vocabulary(**heard: str) -> Vocabulary:

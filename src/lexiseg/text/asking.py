@@ -82,14 +82,15 @@ def _rows(text: str) -> frozenset[tuple[str, ...]]:
 
 _FRAMES = _rows(_BEFORE), _rows(_AFTER)
 _LONGEST = max(len(frame) for frames in _FRAMES for frame in frames)
+_ASKING = frozenset(word for frames in _FRAMES for frame in frames for word in frame)
 
 
 def spelt(words: Sequence[str], known: Collection[str], english: Collection[str]) -> tuple[str, ...]:
     """Words with slips of the pen mended: a letter too many, too few, another, or two changed about.
 
     Source of the rule: F. J. Damerau, A technique for computer detection and correction of spelling errors, 1964. A
-    word is mended where it is none of English and is one slip from one known word alone. The first and the last letter
-    must be right, but for two changed about: slips at the ends are rare, and "cardia" is no "cardiac".
+    word is mended where it is none of English, nor of asking, and is one slip from one known word alone. The first and
+    the last letter must be right, but for two changed about: slips at the ends are rare, and "cardia" is no "cardiac".
 
     Args:
         words: of a phrase, as its key has them.
@@ -100,7 +101,9 @@ def spelt(words: Sequence[str], known: Collection[str], english: Collection[str]
         >>> spelt(["left", "haert"], {"heart", "hear"}, {"left"})
         ('left', 'heart')
     """
-    return tuple(word if word in known or word in english else _mended(word, known) for word in words)
+    return tuple(
+        word if word in known or word in english or word in _ASKING else _mended(word, known) for word in words
+    )
 
 
 def _mended(word: str, known: Collection[str]) -> str:

@@ -20,14 +20,13 @@ import yaml
 from lexiseg.errors import BadPhrase
 from lexiseg.text.asking import as_words, only_asks, spelt, without_frame
 from lexiseg.text.denials import is_denial, is_foreign
+from lexiseg.text.findings import FINDINGS, is_beside, is_finding, what_is_said
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
 
 _BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)\s*", re.IGNORECASE)
-_LACKING = re.compile(r"(.+?),? (?:without|with no|free of|negative for) (.+)", re.IGNORECASE)
+_LACKING = re.compile(r"without|with no|free of|negative for", re.IGNORECASE)
 _SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 _JOINED = re.compile(r"[;/+&|]|\bas well as\b", re.IGNORECASE)
-_FINDINGS = frozenset(["tumor", "lesion", "nodule", "polyp", "ulcer", "infection", "edema", "glioma", "meningioma"])
-"""Words in the names of targets that are findings, and no organs."""
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
 _NAMED = 3
@@ -45,7 +44,7 @@ class Vocabulary:
             known and on no scan, None where it knows no such word.  None where there is no such tower.
         qualifiers: words, or words in a row, that may stand around a known phrase; each a `phrase_key`, and no
             article, which never counts.
-        of_findings: likewise, around phrases that name a finding (`_FINDINGS`).
+        of_findings: likewise, around phrases that name a finding (`is_finding`).
         english: words that are no slip of the pen of a known one; none where nobody says, and then none is mended.
     """
 
@@ -109,31 +108,36 @@ class Vocabulary:
             return None
         if not self._listed(asked):
             return self._heard(asked)
-        as_it_stands = f" {_key(asked)} " in f" {_key(text)} " and not _LACKING.fullmatch(text.strip())
+        as_it_stands = f" {_key(asked)} " in f" {_key(text)} " and not what_is_said(text)[1]
         return None if as_it_stands else self.concept(asked)
 
     def _asked(self, text: str) -> str:
         """The listed phrase in a phrase that is not listed as it stands; the phrase itself where there is none.
 
-        It stands there among words of asking, with slips of the pen, or beside what it lacks, where that is nothing
-        that is known. "Spleen without laceration" asks for a spleen. "Breast without a mass" and "brain without a
-        lesion" ask for what is not there, and stay denials.
+        It stands there among words of asking, with slips of the pen, or beside what it has or lacks, where that is
+        nothing that is known. "Spleen without laceration" and "spleen with a cyst" ask for a spleen. "Breast without a
+        mass" and "brain without a lesion" ask for what is not there, and stay denials.
         """
         if self._listed(text):
             return text
-        lacking = _LACKING.fullmatch(text.strip())
-        target = lacking[1] if lacking and not self._holds(lacking[2]) else text
+        target, said = what_is_said(text)
+        target = target if said and not self._holds(said, besides=target) else text
         bare = text if is_denial(target) else self._bare(target)
-        return bare if self._listed(bare) and not is_denial(bare) else text
+        if not self._listed(bare) or is_denial(bare):
+            return text
+        # A lesion "with irregular edges in the cerebrum" is no lesion alone; what it lacks says no more of it.
+        told = target is not text and not _LACKING.match(said) and is_finding(self.concept(bare) or "")
+        return text if told else bare
 
-    def _holds(self, text: str) -> bool:
-        """Whether something known stands in a text, one or several of it, rightly spelt or not."""
-        words = _key(self._bare(text)).split()
-        return any(self._inside(each) for each in (words, [word.removesuffix("s") for word in words]))
+    def _holds(self, text: str, besides: str) -> bool:
+        """Whether something known stands in a text besides a target, one or several of it, rightly spelt or not."""
+        known, words = {*self._keys} - {_key(self._bare(besides))}, _key(self._bare(text)).split()
+        readings = words, [word.removesuffix("s") for word in words]
+        return any(" ".join(each[i:j]) in known for each in readings for i, j in self._inside(each))
 
     def _bare(self, text: str) -> str:
         words = [_SIDES.get(word, word) for word in phrase_key(as_words(text)).split()]
-        bare = " ".join(without_frame(spelt(words, self._words, self.english) if self.english else words))
+        bare = " ".join(without_frame(spelt(words, self._words | FINDINGS, self.english) if self.english else words))
         return text if bare == phrase_key(text) else bare
 
     def _heard(self, text: str) -> str | None:
@@ -146,7 +150,8 @@ class Vocabulary:
         if is_denial(bare):
             return None
         said = self.hears(text if sided == words else " ".join(sided))
-        return said if said or bare == text else self.hears(bare) or said
+        said = said if said or bare == text else self.hears(bare) or said
+        return "" if said and is_beside(phrase_key(bare).split(), said) else said
 
     def _qualified(self, text: str) -> str:
         """The longest known phrase, as a key, that has nothing but qualifiers around it; "" for none."""
@@ -190,8 +195,7 @@ class Vocabulary:
     def _stands_in(self, words: Sequence[str], i: int, j: int) -> bool:
         """Whether there is nothing but qualifiers around the known phrase from i to j."""
         named = self._named.get(" ".join(words[i:j]), "")
-        finding = bool(_FINDINGS & set(named.split()))
-        qualifiers = self.qualifiers | self.of_findings if finding else self.qualifiers
+        qualifiers = self.qualifiers | self.of_findings if is_finding(named) else self.qualifiers
         return self._qualify(words[:i], qualifiers) and self._qualify(words[j:], qualifiers)
 
     def _qualify(self, words: Sequence[str], qualifiers: frozenset[str]) -> bool:

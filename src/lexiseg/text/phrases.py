@@ -128,6 +128,8 @@ def _unique(phrases: Iterable[str], without: Iterable[str] = ()) -> tuple[str, .
 
 
 _GENERIC = "generic.yaml"
+FINDINGS_FILE = "findings.yaml"
+"""Beside the targets in the folder of the library, and none itself."""
 
 # British on the left.  Whole words, so that "humour" or a name is left alone.
 _SPELLINGS = {
@@ -256,7 +258,7 @@ def load_library(folder: Path) -> PhraseLibrary:
         UsageError: the folder or a file cannot be read, a field is missing or of the wrong kind, a template
             lacks its ``{}``, or two targets share a wording.
     """
-    files = sorted(folder.glob("*.yaml"))
+    files = sorted(each for each in folder.glob("*.yaml") if each.name != FINDINGS_FILE)
     if not files:
         raise UsageError(f"phrase library {folder.name!r} holds no .yaml file; expected one per target")
     targets: list[Target] = []
