@@ -11,11 +11,12 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import convert_color_space
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
     UltrasoundMultiFrameImageStorage,
     generate_uid,
@@ -82,6 +83,16 @@ class TestEnhanced:
         np.testing.assert_array_equal(
             read_volume(tmp_path / "packed.dcm").values, read_volume(tmp_path / "plain.dcm").values
         )
+
+    def test_one_compressed_frame_that_is_cut_off_is_named(self, tmp_path: Path) -> None:
+        def cut(made: Dataset) -> None:
+            made.compress(JPEGLSLossless, generate_instance_uid=False)
+            frames = list(generate_frames(made.PixelData, number_of_frames=len(VALUES)))
+            made.PixelData = encapsulate([*frames[:2], frames[2][: len(frames[2]) // 2], *frames[3:]])
+
+        write_frames(tmp_path / "packed.dcm", VALUES, AFFINES["axial"], seed=1, edit=cut)
+        with pytest.raises(UnreadableScan, match="its compressed frame 3 is cut off before its end"):
+            read_volume(tmp_path / "packed.dcm")
 
     def test_two_files_of_one_series_must_be_chosen(self, tmp_path: Path) -> None:
         for name in ("a.dcm", "b.dcm"):

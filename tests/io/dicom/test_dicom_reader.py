@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -321,6 +321,17 @@ class TestRefused:
 
         with pytest.raises(UnreadableScan, match="its compressed frame is 80 x 64 pixels"):
             read_scan(make_dicom(LARGE, edit=lie))
+
+    @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
+    @pytest.mark.parametrize("share", [0.3, 0.9])
+    def test_a_compressed_frame_that_is_cut_off(self, make_dicom: MakeDicom, syntax: str, share: float) -> None:
+        def cut(dataset: Dataset) -> None:
+            dataset.compress(syntax, generate_instance_uid=False)
+            frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+            dataset.PixelData = encapsulate([frame[: int(share * len(frame))]])
+
+        with pytest.raises(UnreadableScan, match=r"is cut off before its end; copy|are damaged, or of a kind"):
+            read_scan(make_dicom(LARGE, edit=cut))
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize("kind", ["JPEG", "JPEG-LS", "JPEG2000"])

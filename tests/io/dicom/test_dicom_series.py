@@ -220,6 +220,14 @@ class TestGroups:
         write_series(tmp_path, VALUES, AFFINES["axial"], edit=strip)
         with pytest.raises(UsageError, match="it holds 7 scans; expected one"):
             read_scan(tmp_path)
+        assert read_scan(tmp_path, series=":2").notes["no_volume"].startswith("7 files of its series say not where")
+
+    def test_slices_at_one_place_are_images_and_said_to_be(self, tmp_path: Path) -> None:
+        def moved(made: Dataset, index: int) -> None:
+            made.ImagePositionPatient = [0, 0, 0]
+
+        write_series(tmp_path, VALUES, AFFINES["axial"], edit=moved)
+        assert read_scan(tmp_path, series=":1").notes["no_volume"].startswith("7 files of its series lie at one place")
 
 
 class TestRefused:

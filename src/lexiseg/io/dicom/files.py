@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +45,10 @@ BARE_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 _PREAMBLE = 132
 _JPEG = b"\xff\xd8"
 _CODESTREAM = b"\xff\x4f\xff\x51"
+_END = b"\xff\xd9"
+"""What ends a JPEG, JPEG-LS and JPEG 2000 stream; it cannot stand in one's data."""
+_PADDING = 64
+"""Bytes, at most, that a file may hold after it."""
 _JP2 = b"\0\0\0\x0cjP  "
 # What a pixel may take in the file: four 16-bit samples, and as much again for everything else.
 _BYTES_PER_PIXEL = 16
@@ -265,16 +270,38 @@ def ensure_transfer_syntax(dataset: Dataset) -> None:
 
 
 def refuse_mismatched_frames(dataset: Dataset) -> None:
-    """A compressed frame allocates by its own header, so that header must agree with Rows and Columns."""
+    """A compressed frame allocates by its own header, so that header must agree with Rows and Columns.
+
+    And it must be whole: some decoders fill what is cut off, and say nothing.
+    """
     from pydicom.encaps import generate_frames
 
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated or value_of(dataset, "PixelData") is None:
         return
     frames = integer_of(dataset, "NumberOfFrames") or 1
-    for frame in generate_frames(dataset.PixelData, number_of_frames=frames):
+    for number, frame in enumerate(generate_frames(dataset.PixelData, number_of_frames=frames)):
         size = frame_size(frame)
         if size is not None and size != (dataset.Columns, dataset.Rows):
             raise UnreadableScan(
                 f"its compressed frame is {size[0]} x {size[1]} pixels, its header says "
                 f"{dataset.Columns} x {dataset.Rows}; export it again"
             )
+        if size is not None and _END not in frame[-_PADDING:]:
+            which = f" {number + 1}" if frames > 1 else ""
+            raise UnreadableScan(f"its compressed frame{which} is cut off before its end; copy or export it again")
+
+
+def undecodable(syntax: Any, error: Exception) -> UnreadableScan:
+    """Why pixels of a transfer syntax could not be decoded; the reason alone.
+
+    Args:
+        syntax: the transfer syntax's UID of pydicom.
+        error: what decoding them raised.
+    """
+    from pydicom.pixels import get_decoder
+
+    with suppress(NotImplementedError):
+        if get_decoder(syntax).is_available:
+            words = f"are damaged, or of a kind that no decoder here knows ({type(error).__name__})"
+            return UnreadableScan(f"its pixels ({syntax.name}) {words}; copy it again, or export it uncompressed")
+    return UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed")

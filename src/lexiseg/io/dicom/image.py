@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from lexiseg.errors import UnreadableScan
 from lexiseg.io.dicom.display import colour_pixels, grey_pixels
 from lexiseg.io.dicom.fields import unit_of, usable
 from lexiseg.io.dicom.files import (
@@ -16,6 +15,7 @@ from lexiseg.io.dicom.files import (
     ensure_transfer_syntax,
     refuse_mismatched_frames,
     refuse_no_image,
+    undecodable,
 )
 from lexiseg.io.dicom.headers import pixel_spacing
 from lexiseg.io.intensities import refuse_flat
@@ -40,8 +40,7 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
     try:
         stored: NDArray[Any] = pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        raise UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed") from error
+        raise undecodable(dataset.file_meta.TransferSyntaxUID, error) from error
     notes = {"format": "DICOM", "photometric": str(dataset.PhotometricInterpretation), **decided}
     if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
         pixels, native = colour_pixels(stored, dataset, notes), None

@@ -19,6 +19,7 @@ from lexiseg.io.dicom.files import (
     refuse_large,
     refuse_mismatched_frames,
     refuse_no_image,
+    undecodable,
 )
 from lexiseg.io.dicom.headers import dicom_header, header_of
 from lexiseg.io.dicom.image import image_of
@@ -92,7 +93,10 @@ def stored_frame(path: Path, max_pixels: int) -> tuple[NDArray[Any], Dataset]:
     dataset, _ = usable(read_dataset(path, max_pixels))
     ensure_transfer_syntax(dataset)
     refuse_mismatched_frames(dataset)
-    values: NDArray[Any] = pixel_array(dataset)
+    try:
+        values: NDArray[Any] = pixel_array(dataset)
+    except (RuntimeError, NotImplementedError) as error:
+        raise undecodable(dataset.file_meta.TransferSyntaxUID, error) from error
     if values.ndim == 2 and values.dtype.kind == "u":
         values = values & values.dtype.type(2 ** int(dataset.BitsStored) - 1)
     return values, dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ def read_series(
     place = source or (series.files[0] if len(series.files) == 1 else series.files[0].parent)
     which = chosen_volume(series.volumes, options.volume)
     if series.kind == "image":
-        return image_of(load(series.files[0]), options.id, source=series.files[0])
+        image = image_of(load(series.files[0]), options.id, source=series.files[0])
+        return replace(image, notes={**image.notes, **series.notes})
     if series.mosaic:
         return _read_mosaic(series.files[which], options, dict(series.notes), place, load)
     return read_stack(series.stacks[which], options, notes=dict(series.notes), source=place, load=load)

@@ -105,6 +105,14 @@ def _image(header: DicomHeader, notes: dict[str, str] | None = None) -> Series:
     return Series("image", header, (header.path,), notes=dict(notes or {}))
 
 
+def _images(headers: Sequence[DicomHeader], notes: dict[str, str], why: str) -> Iterator[Series]:
+    """Files that make no volume; a note where a user may have expected one."""
+    told = dict(notes)
+    if len(headers) > 1 and headers[0].series:
+        told["no_volume"] = f"{len(headers)} files of its series {why}, so they make no volume: each is an image"
+    yield from (_image(header, told) for header in headers)
+
+
 def _paths(headers: Sequence[DicomHeader]) -> tuple[Path, ...]:
     return tuple(sorted((header.path for header in headers), key=lambda path: path.parts))
 
@@ -155,12 +163,14 @@ def _film_geometry(header: DicomHeader) -> Geometry:
 def _of_slices(headers: list[DicomHeader], notes: dict[str, str]) -> Iterator[Series]:
     """The volumes and images of files of one frame."""
     owners: dict[FrameRecord, DicomHeader] = {}
+    loose: list[DicomHeader] = []
     for header in headers:
         frame = header.frames[0]
         if frame.position is None or frame.orientation is None or not header.series:
-            yield _image(header, notes)
+            loose.append(header)
         else:
             owners[frame] = header
+    yield from _images(loose, notes, "say not where they lie")
     if owners:
         yield from _volumes(owners, notes)
 
@@ -189,7 +199,7 @@ def _volume(
     first = headers[0]
     alone = count_places(frames) == 1
     if alone and first.count == 1:
-        yield from (_image(header, notes) for header in headers)
+        yield from _images(headers, notes, "lie at one place")
         return
     try:
         if alone:

@@ -20,6 +20,7 @@ from lexiseg.io.dicom.files import (
     refuse_large,
     refuse_mismatched_frames,
     refuse_no_image,
+    undecodable,
 )
 from lexiseg.io.dicom.stacks import Stack
 from lexiseg.io.intensities import volume_values
@@ -119,7 +120,7 @@ def _frames(dataset: Dataset, file: Path, several: bool) -> Iterator[tuple[int, 
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:
-            raise _undecodable(syntax) from error
+            raise undecodable(syntax, error) from error
     frames = enumerate(decoder.iter_array(first))
     while True:
         with _named(file, several):
@@ -128,12 +129,8 @@ def _frames(dataset: Dataset, file: Path, several: bool) -> Iterator[tuple[int, 
             except StopIteration:
                 return
             except (RuntimeError, NotImplementedError) as error:
-                raise _undecodable(syntax) from error
+                raise undecodable(syntax, error) from error
         yield number, stored
-
-
-def _undecodable(syntax: Any) -> UnreadableScan:
-    return UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed")
 
 
 class _named:  # noqa: N801  (used as a statement)
