@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from lexiseg.errors import UsageError
 from lexiseg.pipelines.look import LookSettings
-from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.medclip_sam import MedclipSam, Sureness
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.tuning import LOOKS, Trial, Tuning, tune_label_free
 from lexiseg.values.scans import Image, Plane
@@ -60,9 +61,9 @@ class TestTuning:
     def teacher(self, monkeypatch: pytest.MonkeyPatch) -> MedclipSam:
         """Surest of scans whose mean is a quarter, as those that it knows."""
 
-        def sureness(self: MedclipSam, plane: Plane, asked: tuple[str, ...]) -> list[float]:
+        def sureness(self: MedclipSam, plane: Plane, asked: tuple[str, ...]) -> Sureness:
             seen = self._look.show(plane).pixels
-            return [1 - abs(float(seen.mean()) - 0.25)] * len(asked)
+            return Sureness((1 - abs(float(seen.mean()) - 0.25),) * len(asked))
 
         monkeypatch.setattr(MedclipSam, "sureness", sureness)
 
@@ -95,10 +96,28 @@ class TestTuning:
         self, teacher: MedclipSam, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         own = MedclipSam.sureness
-        monkeypatch.setattr(MedclipSam, "sureness", lambda self, plane, asked: [*own(self, plane, asked[:1]), 0.0, 0.0])
+        monkeypatch.setattr(
+            MedclipSam,
+            "sureness",
+            lambda self, plane, asked: Sureness((*own(self, plane, asked[:1]).phrases, 0.0, 0.0)),
+        )
         scans = [(Image(np.full((4, 4), 0.75, np.float32), id=f"s{k}"), ["disc", "ring", "net"]) for k in range(4)]
         found = tune_label_free(teacher, scans)
         assert found.trials[1].surer == 1.0 and found.choice == {"look": {"invert": True}}
+
+    @pytest.mark.parametrize(("kind", "chosen"), [(0.72, {}), (0.96, {"look": {"invert": True}})])
+    def test_a_look_must_not_make_a_stranger_kind_of_scan(
+        self, teacher: MedclipSam, monkeypatch: pytest.MonkeyPatch, kind: float, chosen: Any
+    ) -> None:
+        # A polyp is found in the negatives of moles, which are skin to the judge of kinds as long as they are none.
+        own = MedclipSam.sureness
+
+        def judged(self: MedclipSam, plane: Plane, asked: tuple[str, ...]) -> Sureness:
+            return replace(own(self, plane, asked), kind=kind if self._look.invert else 1.0)
+
+        monkeypatch.setattr(MedclipSam, "sureness", judged)
+        found = self.chosen(teacher, 0.75)
+        assert found.choice == chosen and found.trials[1].kind == pytest.approx(kind)
 
     def test_scans_that_are_as_they_should_be_stay(self, teacher: MedclipSam) -> None:
         assert self.chosen(teacher, 0.25).choice == {}
@@ -107,6 +126,10 @@ class TestTuning:
         trials = (Trial({}, 0.8), Trial({"look": {"gamma": 2.0}}, 0.89))
         assert Tuning(trials, ("a",), margin=0.1).choice == {}
         assert Tuning(trials, ("a",), margin=0.05).choice == {"look": {"gamma": 2.0}}
+
+    def test_a_look_must_be_sure_of_something(self) -> None:
+        trials = (Trial({}, 0.02), Trial({"look": {"sharpen": 6.0}}, 0.23, surest=0.23))
+        assert Tuning(trials, ("a",), margin=0.03, least=0.4).choice == {}
 
 
 def test_the_bundled_models_are_surer_of_a_scan_than_of_its_negative() -> None:

@@ -15,6 +15,7 @@ from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, d
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.refine import PromptSettings, refine
 from lexiseg.regions.threshold import best_by_expected_dice
+from lexiseg.saliency.kinds import surest_kind
 from lexiseg.saliency.presence import presence_score
 from lexiseg.saliency.settings import make_method
 from lexiseg.text.embedding import PhraseEmbedding
@@ -41,6 +42,20 @@ class _Draft:
     presence: float
     choices: list[tuple[Prompts, BoolArray]]
     mask: MaskSettings
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """How sure an encoder is of what it sees.
+
+    Attributes:
+        phrases: of each, 0 to 1: presence times the highest Dice that its map expects of any mask, see
+            `best_by_expected_dice`; NaN where presence is undefined.
+        kind: of the likeliest kind of scan, 0 to 1; 1 where nobody tells kinds.
+    """
+
+    phrases: tuple[float, ...]
+    kind: float = 1.0
 
 
 class MedclipSam(TextPipeline):
@@ -111,19 +126,16 @@ class MedclipSam(TextPipeline):
             for plane, of in zip(planes, drafts, strict=True)
         ]
 
-    def sureness(self, plane: Plane, asked: tuple[str, ...]) -> list[float]:
-        """How sure the encoder is of each phrase in a plane, 0 to 1: presence times what its map promises of itself.
-
-        The promise is the highest Dice that the map expects of any mask, see `best_by_expected_dice`. Nothing is
-        drawn.
-        """
+    def sureness(self, plane: Plane, asked: tuple[str, ...]) -> Sureness:
+        """How sure the encoder is of what it sees in a plane; nothing is drawn."""
         pixels = self._look.show(plane).pixels
         found = self._method.explain(self.encoder, pixels, self.embed(asked), kinds=self.kinds)
-        return [
+        phrases = [
             presence_score(each.evidence, settings=self._presence)
             * soft_dice(each.map, best_by_expected_dice(each.map))
             for each in found
         ]
+        return Sureness(tuple(phrases), surest_kind(found[0].evidence))
 
     def _draft(self, plane: Plane, saliency: Saliency, phrase: PhraseEmbedding, timer: StageTimer) -> _Draft:
         with timer("region"):

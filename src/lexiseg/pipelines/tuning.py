@@ -37,6 +37,12 @@ _LOOK_MARGIN = 0.03
 _MOST, _MOST_AS_NEGATIVE = 0.5, 0.75
 """On what share of the scans another look must be surer. Negatives are on nine of ten where they are right, and cost
 forty points where a few scans speak for them by chance, as of blurred brains."""
+_LEAST_SURE = 0.4
+"""How sure another look must be in the mean. The right one is by 0.6 and more on eleven pools; where a target is
+nowhere to be seen, others have had up to 0.36."""
+_KIND_MARGIN = 0.05
+"""By how much another look may make the encoder less sure of the kind of scan, in the mean. A polyp is found in the
+negative of a mole: the kind's share falls from 1.00 to 0.72 there, and rises where scans are negatives."""
 
 Changes = Mapping[str, Mapping[str, Any]]
 """Settings by section, as for `Preset.override`."""
@@ -51,12 +57,16 @@ class Trial:
         score: the criterion, 0 to 1.
         surer: on what share of the scans it is surer than the preset as it is, of those where it is not as sure.
         most: the share that it takes to be chosen.
+        kind: how sure it is of the kind of scan, in the mean.
+        surest: how sure of the surest phrase of each scan, in the mean.
     """
 
     changes: Changes
     score: float
     surer: float = 1.0
     most: float = 0.0
+    kind: float = 1.0
+    surest: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,27 @@ class Tuning:
         scans: the ids of the scans that were looked at.
         criterion: what the score is, in words.
         margin: by how much others must be better than the first.
+        least: how sure others must be of the surest phrase.
     """
 
     trials: tuple[Trial, ...]
     scans: tuple[str, ...]
     criterion: str = CRITERION
     margin: float = 0.0
+    least: float = 0.0
 
     @property
     def best(self) -> Trial:
-        """The one with the highest score of those that are surer on enough scans; of equal ones the first."""
+        """The one with the highest score of those that are surer on enough scans, and see no stranger kind of scan;
+        of equal ones the first.
+        """
         own = self.trials[0]
-        best = max((trial for trial in self.trials if trial.surer >= trial.most), key=lambda trial: trial.score)
+        others = (
+            each
+            for each in self.trials
+            if each.surer >= each.most and each.kind >= own.kind - _KIND_MARGIN and each.surest >= self.least
+        )
+        best = max(others, key=lambda trial: trial.score, default=own)
         return best if best.score > own.score + self.margin else own
 
     @property
@@ -93,7 +112,8 @@ class Tuning:
             "criterion": self.criterion,
             "scans": list(self.scans),
             "grid": [
-                {"settings": _plain(trial.changes), "score": trial.score, "surer": trial.surer} for trial in self.trials
+                {"settings": _plain(each.changes), "score": each.score, "surer": each.surer, "kind": each.kind}
+                for each in self.trials
             ],
             "choice": _plain(self.choice),
         }
@@ -149,7 +169,9 @@ def tune_label_free(
     threshold is taken for a good one.
 
     Of MedCLIP-SAM the look is chosen among `LOOKS`, by `MedclipSam.sureness`; another look than the preset's must be
-    surer by 0.03, and on half of the scans at least, as a negative on three of four.
+    surer by 0.03, and on half of the scans at least, as a negative on three of four, and sure of some phrase by 0.4. It
+    must not make the encoder less sure of the kind of scan by more than 0.05, or what is nowhere in the scans might be
+    found in their negatives.
 
     Args:
         pipeline: a SaLIP or MedCLIP-SAM pipeline.
@@ -200,19 +222,20 @@ def _tune_look(
     own: list[float] = []
     for index, changes in enumerate(grid):
         candidate = type(pipeline)(pipeline.preset.override(**changes), pipeline.encoder, pipeline.segmenter)
-        scores = [
-            float(np.nan_to_num(candidate.sureness(_middle(candidate, scan), tuple(phrases))).mean())
-            for scan, phrases in scans
-        ]
+        looks = [candidate.sureness(_middle(candidate, scan), tuple(phrases)) for scan, phrases in scans]
+        scores = [float(np.nan_to_num(each.phrases).mean()) for each in looks]
         own = own or scores
         told = [score > before for score, before in zip(scores, own, strict=True) if score != before]
         surer = float(np.mean(told)) if told else 0.0
         negative = changes.get("look", {}).get("invert", False)
         most = 0.0 if not index else _MOST_AS_NEGATIVE if negative else _MOST
-        trials.append(Trial(changes, float(np.mean(scores)), surer, most))
+        kind = float(np.mean([each.kind for each in looks]))
+        surest = float(np.mean([np.nan_to_num(each.phrases).max() for each in looks]))
+        trials.append(Trial(changes, float(np.mean(scores)), surer, most, kind, surest))
         if progress is not None:
             progress((index + 1) / len(grid))
-    return Tuning(tuple(trials), tuple(scan.id for scan, _ in scans), LOOK_CRITERION, _LOOK_MARGIN)
+    looked_at = tuple(scan.id for scan, _ in scans)
+    return Tuning(tuple(trials), looked_at, LOOK_CRITERION, margin=_LOOK_MARGIN, least=_LEAST_SURE)
 
 
 def sureness(look: RegionEvidence, matches: Matches) -> float:

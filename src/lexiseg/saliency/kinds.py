@@ -49,6 +49,11 @@ def kind_evidence(gate: Gate, embeddings: Tensor) -> dict[str, float]:
     )
 
 
+def surest_kind(evidence: Mapping[str, float]) -> float:
+    """The share of the likeliest kind of scan in a scan's evidence; 1 where nobody tells kinds."""
+    return max((share for name, share in evidence.items() if name.startswith(KIND)), default=1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class KindGate:
     r"""A softmax over kinds of scan, and which of them can hold what.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import phrase_set
+from lexiseg.training.students.export import towers_program
 from lexiseg.training.students.labels import LabelSet, read_true_masks
 from lexiseg.training.students.settings import TrainSettings
 from lexiseg.training.students.soft import SoftTeacher, read_soft, soft_path, write_soft
@@ -112,6 +114,18 @@ class TestNetwork:
         names = network(small, "projections").learning
         assert names
         assert all(".classifier." in name for name in names)
+
+    def test_they_become_a_file_that_answers_as_they_do(self, small: Path) -> None:
+        encoder = load_encoder(str(small), device="cpu", precision="float32")
+        program = towers_program(encoder, ["lungs", "heart"], ensemble=False)
+        pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        file = io.BytesIO()
+        with torch.no_grad():
+            expected = program(pixels)
+            torch.export.save(torch.export.export(program, (pixels,)), file)
+        file.seek(0)
+        found: Any = torch.export.load(file).module()
+        torch.testing.assert_close(found(pixels), expected)
 
     def test_projections_learn_on_copies_of_what_does_not(self, small: Path) -> None:
         found = network(small, "projections")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,17 @@ def program_of(folder: Path) -> tuple[nn.Module, Tensor]:
         _, networks = read_student(folder)
         return UNetProgram(networks).eval(), torch.rand(1, config.channels, config.size, config.size)
     encoder: Any = load_encoder(str(folder), device="cpu", precision="float32")
-    ensemble = load_preset(folder)["phrases"].ensemble
-    phrases = embed_phrases(encoder, [phrase_set(name, ensemble=ensemble) for name in config.names])
-    towers = PhraseTowers(
-        encoder, torch.stack([each.positive for each in phrases]), lines=[each.calibration[:2] for each in phrases]
-    )
-    program = TowersProgram(towers, mean=float(encoder.mean.mean()), deviation=float(encoder.deviation.mean()))
-    return program.eval(), torch.rand(1, 3, config.size, config.size)
+    program = towers_program(encoder, config.names, ensemble=load_preset(folder)["phrases"].ensemble)
+    return program, torch.rand(1, 3, config.size, config.size)
+
+
+def towers_program(encoder: Any, names: Sequence[str], *, ensemble: bool) -> TowersProgram:
+    """A tuned encoder with its targets' phrases as a module; `encoder` has float32 weights on the CPU."""
+    phrases = embed_phrases(encoder, [phrase_set(name, ensemble=ensemble) for name in names])
+    positive = torch.stack([each.positive for each in phrases])
+    # With whole towers: lean copies hold weights as one kind of CPU packs them, which no file can.
+    towers = PhraseTowers(encoder, positive, lines=[each.calibration[:2] for each in phrases], part="pyramids")
+    return TowersProgram(towers, mean=float(encoder.mean.mean()), deviation=float(encoder.deviation.mean())).eval()
 
 
 def export_student(folder: Path, out: Path) -> Path:
