@@ -58,6 +58,10 @@ class TestInTurn:
         out = tmp_path / "all"
         arguments = ("distill", discs / "images", "--text", "tumor", "--out", out, "--deliver-anyway", *FIXED)
         assert cli(*arguments).exit_code == 0
+        labelled = (out / "labels" / "manifest.csv").stat().st_mtime_ns
+        # Before anything is labelled anew, which takes hours of a large pool.
+        one_line(cli(*arguments, "--quiet"), 2, "model: it holds a finished model")
+        assert (out / "labels" / "manifest.csv").stat().st_mtime_ns == labelled
         assert {path.name for path in out.iterdir()} == {"labels", "masks", "model"}
         weights = (out / "model" / "model.safetensors").read_bytes()
         assert cli(*arguments, "--resume").exit_code == 0
@@ -126,7 +130,7 @@ class TestInTurn:
 class TestRefusals:
     def test_nothing_found(self, cli: Any, discs: Path, tmp_path: Path) -> None:
         result = cli("pseudo-label", discs / "images", "--text", "unseen organ", "--out", tmp_path / "set")
-        one_line(result, 1, "nothing to learn", "--text", "--threshold", "--preset")
+        one_line(result, 1, "nothing to learn", "--text", "presence.threshold", "--preset")
 
     def test_no_phrase(self, cli: Any, discs: Path, tmp_path: Path) -> None:
         one_line(cli("pseudo-label", discs / "images", "--out", tmp_path / "set"), 2, "--text")

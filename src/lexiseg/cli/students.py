@@ -159,7 +159,8 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
         ),
     ] = 0.0,
     uncertainty: Annotated[
-        bool, typer.Option("--uncertainty/--no-uncertainty", help="Write NAME_uncertainty beside each mask.")
+        bool,
+        typer.Option("--uncertainty/--no-uncertainty", help="Of a U-Net: NAME_uncertainty beside each mask."),
     ] = True,
     overlay: Annotated[bool, typer.Option("--overlay", help="Write a picture of each scan too.")] = False,
     series: SERIES = None,

@@ -92,10 +92,10 @@ def summary_of(report: TrainReport) -> str:
     score = "" if config.score is None else f", Dice {config.score:.3f} against held-out {against}"
     early = ", stopped early" if report.early else ""
     what = f"{config.members} networks" if config.network == "unet" else "the bundled encoder tuned"
-    return (
-        f"trained on {config.labels}: {config.scans['train']} scans, {what}{score}{early} "
-        f"in {report.seconds:.0f} s: {report.folder}"
-    )
+    told = f"{config.labels}: {config.scans['train']} scans, {what}{score}{early}"
+    if report.before:
+        return f"trained before, on {told}: {report.folder}"
+    return f"trained on {told} in {report.seconds:.0f} s: {report.folder}"
 
 
 def train(  # noqa: PLR0917  (typer takes options from the signature)

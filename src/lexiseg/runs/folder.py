@@ -57,9 +57,11 @@ def only_run(out: Path) -> Iterator[None]:
     The operating system lets go of it when the process ends, in whatever way.
 
     Raises:
-        UsageError: another run holds it.
+        UsageError: another run holds it, or it is a file.
         UnwritableResult: the file system refuses.
     """
+    if out.is_file():
+        raise UsageError(f"{printable(str(out))}: it is a file; expected a folder")
     lock = FileLock(out / ".lexiseg.lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from fake_pipeline import FakePipeline
 from PIL import Image
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
-from lexiseg.errors import NoLabels, UsageError
+from lexiseg.errors import BadPhrase, NoLabels, UsageError
 from lexiseg.runs.table import Row
 from lexiseg.training.students.labels import read_pseudo_labels
 from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
@@ -143,6 +143,9 @@ class TestSet:
         assert {r["split"] for r in rows} == {"train"}
         assert report.kept - report.empty == 3
         assert 1 <= report.empty <= 3
+        empty = [not np.asarray(Image.open(tmp_path / "out" / r["mask"])).any() for r in rows]
+        # The volume's presence is that of its surest slice: an empty one must not be taught it.
+        assert [r["presence"] == "" for r in rows] == empty
 
     def test_a_corrupt_scan_costs_itself(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
         (data / "images" / "d4.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
@@ -153,6 +156,20 @@ class TestSet:
 
 
 class TestRefusals:
+    def test_several_targets_in_a_phrase(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["heart and lungs"])
+        with pytest.raises(BadPhrase, match="names 2 targets"):
+            make_pseudo_labels(request)
+        assert not pipeline.seen
+
+    def test_nothing_to_learn_from_by_the_manifests_split(self, pipeline: FakePipeline, tmp_path: Path) -> None:
+        write_discs(tmp_path / "data", 4, split="val")
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", manifest=tmp_path / "data" / "manifest.csv", phrases=["tumor"]
+        )
+        with pytest.raises(NoLabels, match="none of the scans is of the split train"):
+            make_pseudo_labels(request)
+
     def test_nothing_found_says_what_to_try(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
         request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["unseen organ"])
         with pytest.raises(NoLabels, match="try other words") as caught:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import NoLabels, UsageError
-from lexiseg.training.students.labels import names_a_side, parts_of, read_pseudo_labels, read_true_masks
+from lexiseg.training.students.labels import names_a_side, parts_of, read_pseudo_labels, read_true_masks, tell_splits
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TrainSettings
 
@@ -52,6 +52,21 @@ class TestParts:
         assert parts_of(rows("a", "b", split=word), validation=0.5, seed=0) == [word, word]
 
 
+class TestTellSplits:
+    def test_a_patient_in_two_parts(self, caplog: pytest.LogCaptureFixture) -> None:
+        torn = [*rows("a", "b", split="train"), *rows("a", split="val")]
+        tell_splits(torn)
+        assert "scans of 1 groups in two parts, the first 'a'" in caplog.text
+
+    def test_a_word_that_is_no_part(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_splits(rows("a", "b", split="trian"))
+        assert "the column split says 'trian' of 2 rows" in caplog.text
+
+    def test_what_is_sound_is_not_spoken_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_splits([*rows("a", "a", split="train"), *rows("b", split="Validation"), *rows("c")])
+        assert not caplog.text
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         "wrong",
@@ -61,6 +76,7 @@ class TestSettings:
             {"longest": 64},
             {"robust": ("magic",)},
             {"robust": ("small-loss", "co-teaching")},
+            {"robust": ("weighting", "none")},
             {"steps": 0},
             {"precision": "float8"},
             {"widths": (16,)},
@@ -85,6 +101,22 @@ def test_knows_a_side(phrase: str, side: bool) -> None:
 
 
 class TestTrueMasks:
+    def test_why_no_row_can_be_used(self, tmp_path: Path) -> None:
+        write_discs(tmp_path, 2)
+        lines = (tmp_path / "manifest.csv").read_text().splitlines()
+        whole = [line.replace("images/", f"{tmp_path}/images/") for line in lines]
+        (tmp_path / "absolute.csv").write_text("\n".join(whole))
+        with pytest.raises(UsageError, match=r"no row can be used; the first problem: .*absolute path"):
+            read_true_masks(tmp_path / "absolute.csv", ["disc"])
+
+    def test_rows_that_cannot_be_used_are_spoken_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        write_discs(tmp_path, 3)
+        lines = (tmp_path / "manifest.csv").read_text().splitlines()
+        lines[1] = lines[1].replace("images/", "/images/", 1)
+        (tmp_path / "one.csv").write_text("\n".join(lines))
+        assert len(read_true_masks(tmp_path / "one.csv", ["disc"]).rows) == 2
+        assert "1 of 3 rows cannot be used" in caplog.text
+
     def test_leaves_test_scans_out(self, tmp_path: Path) -> None:
         write_discs(tmp_path, 4, split="test")
         with pytest.raises(UsageError, match="split test"):

@@ -157,6 +157,39 @@ class TestRefusals:
         with pytest.raises(UsageError, match="other settings"):
             train(labels, trained, replace(tiny, seed=5), device="cpu", resume=True)
 
+    def test_a_finished_one_of_other_scans_or_masks_is_not_passed_off(
+        self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path
+    ) -> None:
+        fewer = replace(labels, rows=labels.rows[1:])
+        mask = tmp_path / "other.png"
+        mask.write_bytes((labels.rows[1].mask or mask).read_bytes())
+        redrawn = replace(labels, rows=(replace(labels.rows[0], mask=mask), *labels.rows[1:]))
+        for other in (fewer, redrawn):
+            with pytest.raises(UsageError, match="other scans or masks; choose another folder"):
+                train(other, trained, tiny, device="cpu", resume=True)
+        assert train(labels, trained, tiny, device="cpu", resume=True).before
+
+    def test_two_at_once(self, labels: LabelSet, tiny: TrainSettings, tmp_path: Path) -> None:
+        def second(progress: TrainProgress) -> None:
+            with pytest.raises(UsageError, match="another run is writing there"):
+                train(labels, tmp_path / "m", tiny, device="cpu", resume=True)
+
+        train(labels, tmp_path / "m", replace(tiny, steps=2, checks=1), device="cpu", progress=second)
+
+    def test_a_file_is_no_folder(self, labels: LabelSet, tiny: TrainSettings, tmp_path: Path) -> None:
+        (tmp_path / "m").write_text("mine")
+        with pytest.raises(UsageError, match="it is a file; expected a folder"):
+            train(labels, tmp_path / "m", tiny, device="cpu")
+        assert (tmp_path / "m").read_text() == "mine"
+
+    def test_towers_do_not_begin_from_a_unet(
+        self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path
+    ) -> None:
+        known = replace(labels, names=("lungs",))
+        asked = TrainSettings(network="towers", start=str(trained))
+        with pytest.raises(UsageError, match="it is a U-Net student; give --network unet too"):
+            train(known, tmp_path / "m", asked, device="cpu")
+
     def test_another_runs_checkpoint_is_refused(self, labels: LabelSet, tiny: TrainSettings, tmp_path: Path) -> None:
         with pytest.raises(Killed):
             train(labels, tmp_path / "m", replace(tiny, steps=4, checks=4), device="cpu", progress=killer(2))

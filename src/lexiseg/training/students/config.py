@@ -40,6 +40,7 @@ class StudentConfig:
         network: "unet", or "towers" for a tuned bundled encoder, which has no widths and residual units.
         preset: that a tuned encoder answers by, as plain values; nothing of a U-Net.
         comparison: of the student with its teacher, without labels; nothing where none was made.
+        lessons: of `LabelSet.digest`; "" where nobody said.
     """
 
     names: tuple[str, ...]
@@ -60,6 +61,7 @@ class StudentConfig:
     network: str = "unet"
     preset: Mapping[str, Any] = field(default_factory=dict)
     comparison: Mapping[str, Any] = field(default_factory=dict)
+    lessons: str = ""
 
     def mirror(self, flips: bool | None = None) -> Mirror:
         """Which networks see the mirrored scan.
@@ -104,6 +106,8 @@ def read_config(folder: Path) -> StudentConfig:
         raise BrokenWeights(f"{path}: its version is {version}, this lexiseg reads {_VERSION}; train again")
     try:
         names, widths = tuple(content.pop("names")), tuple(content.pop("widths"))
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a name that is no text")
         return StudentConfig(names=names, widths=widths, **content)
     except (KeyError, TypeError) as error:
         raise BrokenWeights(f"{path}: its fields are not those of a student; train again") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lexiseg.errors import NoLabels, UnwritableResult
+from lexiseg.errors import NoLabels, UnwritableResult, UsageError
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
@@ -106,6 +106,7 @@ def distill(
     def during(stage: str) -> Callable[[RunProgress], None]:
         return lambda run: tell(stage, int(run.done), run.total)
 
+    _refuse_finished(asked)
     made = make_pseudo_labels(labels, progress=during("labelling"), fetched=fetched)
     refused = asked.out / REFUSED
     # A refused student is trained no second time; what it is refused for may have changed.
@@ -165,6 +166,16 @@ def distill(
         )
     training = replace(trained, folder=place)
     return DistillReport(labels=made, training=training, comparison=found, delivered=delivered, masks=masks)
+
+
+def _refuse_finished(asked: PseudoLabelRequest) -> None:
+    """Pass a folder without a student that would be in the way, before anything is labelled: that takes hours."""
+    model = asked.out / MODEL
+    if not (model / CONFIG).exists():
+        return
+    if not asked.resume:
+        raise UsageError(f"{printable(str(model))}: it holds a finished model; choose another folder or remove it")
+    read_config(model)
 
 
 def _beside_teacher(

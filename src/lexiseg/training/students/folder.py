@@ -188,6 +188,8 @@ def _start(config: StudentConfig) -> str:
     if config.start["name"] == BUNDLED:
         what = "U-Net" if config.network == UNET else "encoder"
         return f"the {what} that ships ({known}), which was trained on true masks of public scans{kept}"
+    if config.network != UNET:
+        return f"another student of the encoder that ships ({known}){kept}"
     return f"another student ({known}){kept}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +15,10 @@ from typing import Any
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.datasets.splits import split_by_group
 from lexiseg.errors import UsageError
+from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
+
+logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
@@ -39,15 +44,41 @@ def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> li
         validation: share of the scans without a word of their own that go to "val".
         seed: of the split.
     """
-    given = [row.extra.get("split", "").casefold() for row in rows]
-    given = [VALIDATION if word in ("val", "valid", "validation") else word for word in given]
-    known = [word if word in (TRAIN, VALIDATION, TEST) else "" for word in given]
+    known = [_part(row) for row in rows]
     groups = [f"group {row.group}" if row.group else f"scan {row.id}" for row in rows]
     free = [k for k, word in enumerate(known) if not word]
     drawn = split_by_group([groups[k] for k in free], {TRAIN: 1 - validation, VALIDATION: validation}, seed=seed)
     for k, part in zip(free, drawn, strict=True):
         known[k] = part
     return _never_empty(known, groups, free) if validation > 0 else known
+
+
+def _part(row: ManifestRow) -> str:
+    """The part that a row's column split names; "" where it names none."""
+    word = row.extra.get("split", "").casefold()
+    word = VALIDATION if word in ("valid", "validation") else word
+    return word if word in (TRAIN, VALIDATION, TEST) else ""
+
+
+def tell_splits(rows: Sequence[ManifestRow]) -> None:
+    """A line where the column split says something that is no part, or has a patient in two parts."""
+    strange = Counter(word for row in rows if (word := row.extra.get("split", "").strip()) and not _part(row))
+    if strange:
+        word, count = strange.most_common(1)[0]
+        logger.warning(
+            "the column split says %r of %d rows, which is none of train, val and test: they are split by group",
+            printable(word), count,
+        )  # fmt: skip
+    parts: dict[str, set[str]] = {}
+    for row in rows:
+        if row.group and _part(row):
+            parts.setdefault(row.group, set()).add(_part(row))
+    torn = [group for group, each in parts.items() if len(each) > 1]
+    if torn:
+        logger.warning(
+            "the column split has scans of %d groups in two parts, the first %r: what is held out is no stranger's",
+            len(torn), printable(torn[0]),
+        )  # fmt: skip
 
 
 def _never_empty(parts: list[str], groups: Sequence[str], free: Sequence[int]) -> list[str]:
@@ -81,6 +112,14 @@ class LabelSet:
     def kind(self) -> str:
         """What the masks are, in words."""
         return "true masks" if self.supervised else "pseudo-labels"
+
+    def digest(self) -> str:
+        """SHA-256 of what there is to learn: each scan's id, part and weight, its image and its mask."""
+        told = hashlib.sha256()
+        for row in self.rows:
+            files = [sha256_of(path) if path is not None and path.is_file() else "" for path in (row.image, row.mask)]
+            told.update("\0".join([row.id, row.group, row.extra["split"], row.extra["weight"], *files, ""]).encode())
+        return told.hexdigest()
 
 
 def read_pseudo_labels(folder: str | Path) -> LabelSet:
@@ -127,11 +166,20 @@ def read_true_masks(
     Raises:
         UsageError: it cannot be read, or no row has a mask.
     """
-    rows = [row for row in read_manifest(manifest) if row.mask is not None and not row.error]
+    listed, name = read_manifest(manifest), printable(str(manifest))
+    rows = [row for row in listed if row.mask is not None and not row.error]
+    wrong = [row for row in listed if row.error]
+    if wrong and not rows:
+        raise UsageError(f"{name}: no row can be used; the first problem: {wrong[0].error}")
     if not rows:
-        raise UsageError(f"{printable(str(manifest))}: no row has a mask; expected a column mask")
+        raise UsageError(f"{name}: no row has a mask; expected a column mask")
+    if wrong:
+        logger.warning("%d of %d rows cannot be used; the first problem: %s", len(wrong), len(listed), wrong[0].error)
+    tell_splits(rows)
     texts = Counter(row.text for row in rows)
     given = tuple(names) or ((next(iter(texts)) if len(texts) == 1 else "") or "target",)
+    if not names and len(texts) > 1:
+        logger.warning("the rows have %d texts, so what they show is called 'target'; --text names it", len(texts))
     parts = parts_of(rows, validation=validation, seed=seed)
     kept = tuple(
         replace(row, extra={"split": part, "weight": "1"})

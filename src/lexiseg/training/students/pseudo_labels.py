@@ -22,11 +22,13 @@ from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary, tunes
 from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results
 from lexiseg.runs.tuned import tuned_pipeline
+from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 from lexiseg.training.settings import Settings, setting
 from lexiseg.training.students.folder import remove_file
-from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, names_a_side, parts_of
+from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, TRAIN, names_a_side, parts_of, tell_splits
 from lexiseg.training.students.set_writer import Kept, SetWriter
+from lexiseg.training.students.settings import BUNDLED
 from lexiseg.training.students.soft import SOFT, SoftTeacher, soft_path
 from lexiseg.training.students.views import twice_seen
 from lexiseg.version import __version__
@@ -190,6 +192,9 @@ def make_pseudo_labels(
         raise UsageError(f"the preset {preset.name!r} is told true masks; a teacher must not be")
     if request.mirror and names_a_side(names):
         raise UsageError("--mirror: a phrase names a side, which a mirrored scan has elsewhere; leave the option out")
+    if preset.encoder == BUNDLED:
+        for name in names:
+            refuse_several(name, bundled_vocabulary())
     resolve_device(request.device)
     items, sources, test = _scans(request, names)
     _check_out(request)
@@ -231,6 +236,7 @@ def _scans(request: PseudoLabelRequest, names: tuple[str, ...]) -> tuple[list[Ru
             )
     items = gather_items(request.inputs, manifest=request.manifest, phrases=names)
     rows = read_manifest(request.manifest) if request.manifest is not None else []
+    tell_splits(rows)
     sources = {printable(row.id): row for row in rows}
     tests = {name for name, row in sources.items() if row.extra.get("split", "").casefold() == TEST}
     kept = [item for item in items if item.id not in tests]
@@ -270,6 +276,8 @@ def _write_set(
     ])  # fmt: skip
     plain = [each.row for each in kept]
     parts = parts_of(plain, validation=request.validation, seed=request.seed)
+    if TRAIN not in parts:
+        raise NoLabels("none of the scans is of the split train, so there is nothing to learn from; see column split")
     rows = [each.in_part(part) for each, part in zip(kept, parts, strict=True)]
     write_manifest(rows, request.out / MANIFEST)
     for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
@@ -311,12 +319,11 @@ def _refuse_nothing(
         if not any(by_scan[item.id][k].present == "true" for item in done):
             raise NoLabels(
                 f"{name!r} was found in none of {len(done)} scans, so there is nothing to learn; try other "
-                "words (--text), a lower --threshold, or a preset that knows this kind of scan (--preset)"
+                "words (--text), a lower threshold (--set presence.threshold=X), or a preset that knows this kind of "
+                "scan (--preset)"
             )
         if not any(by_scan[item.id][k].present == "true" for item in trusted):
-            raise NoLabels(
-                f"no mask of {name!r} is trusted; try a lower --min-confidence or --min-presence, or another --preset"
-            )
+            raise NoLabels(f"no mask of {name!r} is trusted; try a lower --min-confidence, or another --preset")
 
 
 def _files_of(folder: Path) -> set[Path]:

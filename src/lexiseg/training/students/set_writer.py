@@ -82,7 +82,13 @@ class SetWriter:
             label=source.label if source is not None else "",
             extra=extra,
         )
-        return [self._write(base, name, pixels, mask) for name, pixels, mask in _images(scan, labels)]
+        if isinstance(scan, Image):
+            return [self._write(base, *each) for each in _images(scan, labels)]
+        told = [row.presence for row in results]
+        return [
+            self._write(replace(base, extra={**extra, "presence": _of_slice(told, mask)}), name, pixels, mask)
+            for name, pixels, mask in _images(scan, labels)
+        ]
 
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
         return read_run_labels(self._teacher, item.name, self._names, shape=scan.shape)
@@ -96,6 +102,11 @@ class SetWriter:
 
     def _png(self, values: NDArray[np.uint8], path: Path) -> Path:
         return atomic_write(path, lambda file: Pillow.fromarray(values).save(file, format="PNG"))
+
+
+def _of_slice(presence: Sequence[str], labels: NDArray[np.uint8]) -> str:
+    """A volume's presence of each target, of a slice: that of its surest slice is not that of one without a mask."""
+    return ";".join(said if (labels == k).any() else "" for k, said in enumerate(presence, 1))
 
 
 def _images(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:

@@ -104,6 +104,8 @@ class TrainSettings(Settings):
     seed: int = setting(0, "Of every random number.", low=0, high=2**31)
 
     def __post_init__(self) -> None:
+        if self.robust and "none" in self.robust:
+            raise UsageError("robust is none beside others; expected none alone, or others")
         super().__post_init__()
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise UsageError(f"widths is {self.widths}; expected at least two positive numbers")

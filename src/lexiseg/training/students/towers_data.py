@@ -114,7 +114,7 @@ def load_pool(labels: LabelSet, look: Look, *, progress: Callable[[int, int], No
         if not shown:
             raise NoLabels(
                 f"none of the {int(train.sum())} training scans shows {printable(name)!r}: there is nothing to learn; "
-                "try another phrase, a lower --threshold or more scans"
+                "try another phrase or more scans"
             )
     return Pool(
         images=torch.stack([image.expand(channels, -1, -1) for image, *_ in found]),

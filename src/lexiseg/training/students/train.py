@@ -15,6 +15,7 @@ from pathlib import Path
 from lexiseg.errors import UsageError
 from lexiseg.files import remove_torn
 from lexiseg.io.names import printable
+from lexiseg.runs.folder import only_run
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
@@ -69,6 +70,7 @@ class TrainReport:
         folder: of the student.
         config: its description.
         early: whether patience ended it.
+        before: whether it was there already.
         failed: scans that could not be read.
         seconds: wall time of this session.
     """
@@ -78,6 +80,7 @@ class TrainReport:
     early: bool
     failed: int
     seconds: float
+    before: bool = False
 
 
 def train(
@@ -106,19 +109,32 @@ def train(
 
     Raises:
         UsageError: MONAI is not installed; `out` holds a student already, or the checkpoint of another
-            training; what it should begin from does not fit.
+            training, or another training is writing there; what it should begin from does not fit.
         UnknownModel, BrokenWeights: what it should begin from is no student, or damaged.
         NoLabels: there is nothing to learn.
         TrainingDiverged: the loss is not finite.
         UnwritableResult: the file system refused.
     """
     require_training()
-    began = time.monotonic()
     out, settings = Path(out), settings or TrainSettings()
     settings = replace(settings, network=chosen_network(settings, labels))
-    finished = _finished(out, settings, labels, resume=resume)
-    if finished is not None:
-        return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0)
+    with only_run(out):
+        finished = _finished(out, settings, labels, resume=resume)
+        if finished is not None:
+            return TrainReport(folder=out, config=finished, early=False, failed=0, seconds=0.0, before=True)
+        return _train(labels, out, settings, device=device, resume=resume, progress=progress)
+
+
+def _train(
+    labels: LabelSet,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    device: str,
+    resume: bool,
+    progress: Callable[[TrainProgress], None] | None,
+) -> TrainReport:
+    began = time.monotonic()
     remove_torn(out)
     if labels.supervised:
         logger.info("training uses true masks: this is the supervised upper bound")
@@ -143,11 +159,12 @@ def train(
             tell=tell,
         )
         _draw_curves(tuned.trained.history, out, against=labels.kind)
-        write_tuned(out, tuned.config, tuned.tensors, tuned.rows)
+        described = replace(tuned.config, lessons=labels.digest())
+        write_tuned(out, described, tuned.tensors, tuned.rows)
         remove_file(out / CHECKPOINT)
         seconds = time.monotonic() - began
         early, failed = tuned.trained.early, tuned.failed
-        return TrainReport(folder=out, config=tuned.config, early=early, failed=failed, seconds=seconds)
+        return TrainReport(folder=out, config=described, early=early, failed=failed, seconds=seconds)
     fabric, start = make_fabric(device, settings.precision), read_start(settings.start)
     samples = load_samples(labels, extent=settings.extent, progress=lambda done, total: tell("reading", done, total))
     trainer = Trainer(
@@ -179,6 +196,7 @@ def train(
         start={**start.record, "share": f"{trainer.anchor:.3f}"} if start is not None else {},
         settings=settings.as_dict(),
         lexiseg=__version__,
+        lessons=labels.digest(),
     )
     _draw_curves(trained.history, out, against=labels.kind)
     write_student(out, config, trained.members, samples.rows)
@@ -204,11 +222,12 @@ def _finished(out: Path, settings: TrainSettings, labels: LabelSet, *, resume: b
         "settings": dict(config.settings) == settings.as_dict(),
         "targets": config.names == labels.names,
         "kind of labels": config.supervised == labels.supervised,
+        "scans or masks": config.lessons in ("", labels.digest()),
     }
     differing = [name for name, equal in same.items() if not equal]
     if differing:
         raise UsageError(
-            f"{label}: it holds a finished model with other {' and '.join(differing)}; choose another folder"
+            f"{label}: it holds a finished model of other {' and '.join(differing)}; choose another folder or remove it"
         )
     return config
 

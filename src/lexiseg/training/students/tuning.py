@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import UnknownModel, UsageError
+from lexiseg.errors import BrokenWeights, UnknownModel, UsageError
 from lexiseg.io.names import printable
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder, resolve_device
@@ -22,7 +23,7 @@ from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.known import bundled_vocabulary
 from lexiseg.text.phrases import phrase_set
-from lexiseg.training.students.config import StudentConfig
+from lexiseg.training.students.config import StudentConfig, read_config
 from lexiseg.training.students.labels import LabelSet
 from lexiseg.training.students.settings import AUTO, BUNDLED, NOTHING, TOWERS, UNET, TrainSettings
 from lexiseg.training.students.towers import PhraseTowers, model_names
@@ -121,6 +122,7 @@ def tune(
             f"--network towers: the teacher's segmenter {preset_of(labels).segmenter!r} lies where the set does not "
             "say; use a bundled one or one of the hub, or --network unet"
         ) from error
+    _refuse_unet(settings.start)
     encoder: Any = load_encoder(settings.start, device=str(place), precision="float32")
     preset = preset_of(labels)
     look = Look(
@@ -173,6 +175,13 @@ def tune(
         lexiseg=__version__,
     )
     return Tuned(config, model_names(encoder, trained.tensors), pool.rows, trained, pool.failed)
+
+
+def _refuse_unet(start: str) -> None:
+    """Pass whatever is no U-Net student: towers cannot begin from one."""
+    with suppress(UnknownModel, BrokenWeights):
+        if read_config(Path(start)).network == UNET:
+            raise UsageError(f"--start {printable(start)}: it is a U-Net student; give --network unet too")
 
 
 def _record(name: str, share: float) -> Mapping[str, str]:
