@@ -76,6 +76,7 @@ class TestScans:
             (np.zeros((4, 4)), {"affine": np.eye(4)}, "an affine is given with an image"),
             (np.zeros((4, 4, 4)), {"affine": np.zeros((4, 4))}, "singular; expected a regular (4, 4)"),
             (np.zeros((4, 4, 4)), {"affine": np.eye(4), "spacing": (1, 1, 1)}, "both spacing and affine"),
+            (np.zeros((9, 8, 4), np.uint8), {}, "colours with alpha, or a volume of four columns"),
             ("scan.png", {"spacing": (1, 1)}, "given with a file, which has its own"),
         ],
     )
@@ -85,6 +86,17 @@ class TestScans:
         with pytest.raises(UsageError) as caught:
             segment(scan, "red", **options)
         assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+    def test_a_frame_of_several_is_said_to_be_one(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
+        first, second = Pillow.fromarray(red()), Pillow.fromarray(255 - red())
+        first.save(tmp_path / "two.gif", save_all=True, append_images=[second])
+        with Pillow.open(tmp_path / "two.gif") as film:
+            scan = segment(film, "red").scan
+        assert scan is not None and scan.notes["frames"] == "frame 1 of 2; the others are passed over"
+
+    def test_a_true_mask_is_for_yardsticks(self, segment: api.TextSegmenter) -> None:
+        with pytest.raises(UsageError, match="truth is given to the preset 'test'; expected it with yardsticks alone"):
+            segment(red(), "red", truth=np.ones((64, 64), bool))
 
     def test_a_window_of_other_units_is_refused(self, segment: api.TextSegmenter) -> None:
         voxels = np.random.default_rng(0).integers(0, 500, (2, 64, 64)).astype(np.int16)
@@ -101,6 +113,10 @@ class TestResult:
         assert result.save(tmp_path / "out", overlay=True, stages=True) == tmp_path / "out"
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert {"scan_mask.png", "scan_labels.png", "scan_overlay.png", "scan_red_saliency.png"} <= names
+
+    def test_one_format_is_a_text(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
+        segment(red(), "red").save(tmp_path, formats="png")
+        assert (tmp_path / "scan_mask.png").is_file()
 
     def test_stages_that_were_not_kept_are_not_written(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="stages were not kept"):

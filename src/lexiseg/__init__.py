@@ -18,6 +18,7 @@ from lexiseg.version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lexiseg.api import Segmentation, TextSegmenter, load, segment
+    from lexiseg.errors import LexisegError
     from lexiseg.io.masks import read_mask
     from lexiseg.io.read import read_scan
     from lexiseg.io.write import write_mask
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": ("Segmentation", "TextSegmenter", "load", "segment"),
+    "errors": ("LexisegError",),
     "io.masks": ("read_mask",),
     "io.read": ("read_scan",),
     "io.write": ("write_mask",),
@@ -44,6 +46,7 @@ _HOMES = {
 __all__ = [
     "Geometry",
     "Image",
+    "LexisegError",
     "Mask",
     "Plane",
     "Preset",

@@ -178,6 +178,8 @@ class TextSegmenter:
         """
         given = as_scan(scan, spacing=spacing, affine=affine)
         pipeline = self._changed(threshold, plane, window)
+        if "truth" in truth and not pipeline.needs_truth:
+            raise UsageError(f"truth is given to the preset {self.preset.name!r}; expected it with yardsticks alone")
         result = pipeline(given, phrases, keep_stages=keep_stages, progress=progress, **truth)
         values = {each.name: getattr(result, each.name) for each in fields(Result)}
         return Segmentation(**values, scan=given, shown=pipeline.planes(given))

@@ -150,8 +150,8 @@ class TestBadUsage:
     def test_out_is_a_file(self, cli: Any, scans: Path, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("mine")
         result = cli.segment(tmp_path / "out", scans)
-        assert result.exit_code == 1
-        assert len(lines(result.stderr)) == 1
+        assert result.exit_code == 2
+        assert "it is a file; expected a folder" in result.stderr and len(lines(result.stderr)) == 1
         assert (tmp_path / "out").read_text() == "mine"
 
     def test_out_cannot_be_made(self, cli: Any, scans: Path, tmp_path: Path) -> None:

@@ -259,13 +259,15 @@ class TestPhrases:
             ([], "no phrase was given"),
             (["red", "green", "red"], "'red' is asked twice"),
             (["red mass", "red  mass"], "'red mass' is asked twice"),
+            (["red", "Red"], "'Red' is asked twice"),
+            (None, "phrases is None; expected a text, or several"),
             ("", "the phrase is empty"),
             (["red", " "], "the phrase is empty"),
             ("12", "no letter"),
             ([f"red {k}" for k in range(256)], "256 phrases were asked at once; expected at most 255"),
         ],
     )
-    def test_what_cannot_be_asked(self, scan: Scan, phrases: str | list[str], words: str) -> None:
+    def test_what_cannot_be_asked(self, scan: Scan, phrases: Any, words: str) -> None:
         asked = pipeline()
         with pytest.raises(BadPhrase, match=words) as caught:
             asked(scan, phrases)

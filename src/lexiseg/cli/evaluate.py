@@ -92,6 +92,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         from lexiseg.evaluation.report.tables import short_table
         from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
         from lexiseg.evaluation.statistics import Bootstrap
+        from lexiseg.io.names import printable
 
         if empty not in set(EmptyRule):
             raise UsageError(f"--empty is {empty}; expected {' or '.join(EmptyRule)}")
@@ -117,7 +118,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
                         markup=False,
                     )
             if found.unusable:
-                talk().print(f"{len(found.unusable)} rows have no usable truth", markup=False)
+                first = found.unusable[0]
+                why = f"the first, {printable(first.id)}: {first.reason}"
+                talk().print(f"{len(found.unusable)} rows have no usable truth; {why}", markup=False)
             noted = sum(any(not note.startswith("run: ") for note in case.notes) for case in found.systems[0].cases)
             if noted:
                 talk().print(f"notes on the masks of {noted} scans are in the report and in cases.csv", markup=False)

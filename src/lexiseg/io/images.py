@@ -149,7 +149,8 @@ def refuse_too_large(size: tuple[int, int], max_pixels: int) -> None:
         raise UnreadableScan(f"its size is {width} x {height} pixels; expected at least 1 x 1")
     if width * height > max_pixels:
         raise UnreadableScan(
-            f"its size is {width} x {height} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
+            f"its size is {width} x {height} pixels, over the limit of {max_pixels}; resize it, or in Python "
+            "read_scan(..., max_pixels=N)"
         )
 
 

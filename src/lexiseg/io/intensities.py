@@ -27,8 +27,11 @@ def stretch(values: NDArray[Any], notes: dict[str, str], *, inverted: str = "") 
     Raises:
         UnreadableScan: no value is finite, or all are equal.
     """
+    unknown = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
     values, sentinel = without_sentinels(values)
     low, high = robust_range(values)
+    if unknown:
+        notes["not_finite"] = f"{unknown} values are not finite; NaN is shown black"
     notes["intensity"] = f"percentiles 0.5 to 99.5: {low:g} to {high:g}"
     pixels = to_unit(values, low, high)
     if inverted:

@@ -79,7 +79,7 @@ class _GridReader(ABC):
         if voxels > options.max_voxels:
             raise UnreadableScan(
                 f"its header claims {' x '.join(map(str, header.sizes))} voxels, over the limit of "
-                f"{options.max_voxels}; crop it or raise max_voxels"
+                f"{options.max_voxels}; crop it, or in Python read_scan(..., max_voxels=N)"
             )
         if header.data.stat().st_size < header.least:
             raise UnreadableScan(f"it is truncated: its header claims {header.least} bytes; copy or export it again")

@@ -326,7 +326,7 @@ def _refuse_unfit(header: Any, most_bytes: int, max_voxels: int, *, several: boo
     if voxels > max_voxels * (max(1, _volumes(shape)) if several else 1):
         raise UnreadableScan(
             f"its header claims {' x '.join(map(str, shape))} voxels, over the limit of "
-            f"{max_voxels}; crop it or raise max_voxels"
+            f"{max_voxels}; crop it, or in Python read_scan(..., max_voxels=N)"
         )
     _refuse_kind(header, several=several)
     needed = int(header.get_data_offset()) + voxels * header.get_data_dtype().itemsize

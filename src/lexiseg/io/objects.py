@@ -84,6 +84,11 @@ def _of_array(
             raise UsageError("an affine is given with an image; expected spacing, or a volume (D, H, W)")
         pixels, notes = _display(array)
         return Image(pixels, id=id, spacing=_checked(spacing, 2), notes=notes)
+    if array.ndim == 3 and array.shape[2] == 4 and affine is None and len(spacing or ()) != 3:
+        raise UsageError(
+            f"an array has shape {array.shape}: colours with alpha, or a volume of four columns; expected colours "
+            "alone ([..., :3]), or a volume's spacing of three lengths"
+        )
     if array.ndim != 3:
         raise UsageError(f"an array has shape {array.shape}; expected (H, W), (H, W, 3) or a volume (D, H, W)")
     depth, height, width = array.shape
@@ -133,6 +138,8 @@ def _of_pillow(image: Any, id: str) -> Scan:
     from lexiseg.io.images import pixels_of
 
     pixels, notes = pixels_of(image)
+    if (frames := int(getattr(image, "n_frames", 1))) > 1:
+        notes["frames"] = f"frame {image.tell() + 1} of {frames}; the others are passed over"
     return Image(pixels, id=id, notes=notes)
 
 

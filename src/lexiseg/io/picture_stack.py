@@ -53,7 +53,7 @@ class PictureStack:
                 )
             slices.append(values)
             if len(slices) * values.size > options.max_voxels:
-                raise UnreadableScan(f"it holds more than {options.max_voxels} voxels; raise max_voxels")
+                raise UnreadableScan(f"it holds more than {options.max_voxels} voxels; give fewer or smaller pictures")
         values = np.stack(slices)
         notes = {"format": "stack of pictures", "orientation": _PLACED}
         window = None

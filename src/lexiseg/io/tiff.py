@@ -57,7 +57,8 @@ def read_samples(path: Path, max_pixels: int) -> TiffSamples:
         width, height = int(page.imagewidth), int(page.imagelength)
         if not 0 < width * height <= max_pixels:
             raise UnreadableScan(
-                f"its size is {width} x {height} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
+                f"its size is {width} x {height} pixels, over the limit of {max_pixels}; resize it, or in Python "
+                "read_scan(..., max_pixels=N)"
             )
         _refuse_unsupported(page)
         _refuse_truncated(page, path.stat().st_size)

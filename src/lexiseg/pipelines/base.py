@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -308,12 +308,15 @@ def check_phrases(phrases: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadPhrase: no phrase or too many for a label map; or one is empty, has no letter, or is asked twice.
     """
+    if not isinstance(phrases, (str, Iterable)):
+        raise BadPhrase(f"phrases is {phrases!r}; expected a text, or several")
     asked = tuple(check_phrase(text) for text in ((phrases,) if isinstance(phrases, str) else phrases))
     if not asked:
         raise BadPhrase("no phrase was given; say what to look for, for example 'breast tumor'")
     if len(asked) > MAX_LABELS:
         raise BadPhrase(f"{len(asked)} phrases were asked at once; expected at most {MAX_LABELS}")
-    repeated = sorted({text for text in asked if asked.count(text) > 1})
+    folded = [text.casefold() for text in asked]
+    repeated = sorted(text for text in asked if folded.count(text.casefold()) > 1)
     if repeated:
         raise BadPhrase(f"phrase {repeated[0]!r} is asked twice; name each target once")
     return asked

@@ -30,7 +30,8 @@ def parse_formats(written: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, .
         >>> parse_formats(["nifti,dicom-seg", "coco"])
         (('nifti', 'dicom-seg'), ('coco',))
     """
-    names = [part.strip().lower() for each in written for part in each.split(",") if part.strip()]
+    given = [written] if isinstance(written, str) else written
+    names = [part.strip().lower() for each in given for part in each.split(",") if part.strip()]
     for name in names:
         if name not in FORMATS:
             raise UsageError(f"there is no format {name!r}; expected one of {', '.join(FORMATS)}")

@@ -18,6 +18,7 @@ from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
 from lexiseg.evaluation.systems import SystemReader
 from lexiseg.evaluation.truths import TruthReader
+from lexiseg.io.names import printable
 from lexiseg.io.pictures import PALETTE, overlay
 from lexiseg.io.read import read_scan
 from lexiseg.values.arrays import BoolArray
@@ -104,7 +105,7 @@ def _picture(evaluation: Evaluation, reader: SystemReader, truths: TruthReader, 
             predicted = found.mask if isinstance(found, Prediction) else predicted
         shown, true_mask, predicted = _plane(scan, truth.mask, predicted)
     except UnreadableScan as error:
-        logger.warning("not shown: %s", error)
+        logger.warning("%s is not shown in the report: %s", printable(case.id), error)
         return Picture(rank, case, "", note or "the scan cannot be shown")
     boxes = np.array(truth.boxes, np.float64).reshape(-1, 4) if truth.mask is None and truth.boxes else None
     true = np.zeros_like(predicted) if true_mask is None else true_mask

@@ -215,7 +215,8 @@ def is_deflated(head: bytes) -> bool:
 
 
 def _too_large(limit: int) -> str:
-    return f"it holds more than {limit} bytes, too much for its pixels; resize it or raise max_pixels"
+    told = f"it holds more than {limit} bytes, too much for its pixels"
+    return f"{told}; resize it, or in Python read_scan(..., max_pixels=N)"
 
 
 def _refuse_inflated(content: bytes, limit: int) -> None:
@@ -252,7 +253,18 @@ def refuse_large(rows: int, columns: int, max_pixels: int) -> None:
     """Pass frames of at most `max_pixels`."""
     if rows * columns > max_pixels:
         raise UnreadableScan(
-            f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it or raise max_pixels"
+            f"its size is {columns} x {rows} pixels, over the limit of {max_pixels}; resize it, or in Python "
+            "read_scan(..., max_pixels=N)"
+        )
+
+
+def refuse_many(shape: tuple[int, int, int], max_voxels: int) -> None:
+    """Pass volumes and films (D, H, W) of at most `max_voxels`."""
+    depth, rows, columns = shape
+    if depth * rows * columns > max_voxels:
+        raise UnreadableScan(
+            f"it holds {depth} x {rows} x {columns} voxels, over the limit of {max_voxels}; crop it, or in Python "
+            "read_scan(..., max_voxels=N)"
         )
 
 

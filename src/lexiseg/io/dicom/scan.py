@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
-from lexiseg.io.dicom.files import read_dataset, read_header, refuse_large
+from lexiseg.io.dicom.files import read_dataset, read_header, refuse_large, refuse_many
 from lexiseg.io.dicom.image import image_of
 from lexiseg.io.dicom.series import Series
 from lexiseg.io.dicom.volume import read_stack
@@ -109,6 +109,7 @@ def describe_series(series: Series, options: ReadOptions) -> Description:
         return about.with_geometry(_geometry(series, 0)).refused(str(error))
     geometry = _geometry(series, which)
     refuse_large(header.rows, header.columns, options.max_pixels)
+    refuse_many(geometry.shape, options.max_voxels)
     if series.mosaic:
         return about.with_geometry(geometry)
     notes = tuple(f"{name}: {words}" for name, words in series.stacks[which].notes.items())

@@ -18,6 +18,7 @@ from lexiseg.io.dicom.files import (
     DicomInstances,
     ensure_transfer_syntax,
     refuse_large,
+    refuse_many,
     refuse_mismatched_frames,
     refuse_no_image,
     undecodable,
@@ -57,12 +58,9 @@ def read_stack(
     Raises:
         UnreadableScan: a slice cannot be read, or is another than its header said; the reason alone.
     """
-    depth, rows, columns = stack.geometry.shape
+    _, rows, columns = stack.geometry.shape
     refuse_large(rows, columns, options.max_pixels)
-    if depth * rows * columns > options.max_voxels:
-        raise UnreadableScan(
-            f"it holds {depth} x {rows} x {columns} voxels, over the limit of {options.max_voxels}; raise max_voxels"
-        )
+    refuse_many(stack.geometry.shape, options.max_voxels)
     places: dict[Path, dict[int, int]] = defaultdict(dict)
     for index, record in enumerate(stack.frames):
         if record is not None:
