@@ -141,6 +141,7 @@ class TestDeep:
         scan = read_scan(tmp_path / "a.tif")
         assert np.isfinite(scan.pixels).all()
         assert not scan.pixels[:4].any()
+        assert scan.notes["not_finite"] == "192 values are not finite; NaN is shown black"
 
     def test_sixteen_bit_colour_png(self, tmp_path: Path, rng: np.random.Generator) -> None:
         values = rng.integers(0, 65536, (5, 6, 3)).astype(">u2")

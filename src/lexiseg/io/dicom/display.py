@@ -53,6 +53,8 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
         values = np.where(padding, np.nan, values)
     stretched: dict[str, str] = {}
     pixels, cleaned = stretch(values, stretched, inverted=inverted)
+    if padding is not None:
+        stretched.pop("not_finite", None)  # the padding's own note says it
     lost = np.isnan(cleaned) if cleaned.dtype.kind == "f" else np.zeros(cleaned.shape, np.bool_)
     if shown is not None and np.ptp(shown[~lost]) == 0:
         notes["window"] = "the file's window hides everything: percentiles instead"
