@@ -154,6 +154,13 @@ class TestFindScans:
         assert self.found(tmp_path) == ["a.png", "sub/b.png"]
         assert [record.message for record in caplog.records] == ["passed over: 2 links to folders"]
 
+    def test_pictures_of_kinds_that_are_not_read_are_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        touch(tmp_path, "a.png", "b.gif", "c.GIF", "d.npy", "notes.txt")
+        assert self.found(tmp_path) == ["a.png"]
+        assert [record.message for record in caplog.records] == ["passed over: 2 .gif files, 1 .npy file"]
+
     def test_a_phrases_own_mask_is_passed_over_beside_the_mask_of_all(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.png", "a_mask.png", "a_mask_left-lung.png", "v_mask.nii.gz", "v_mask_heart.nii.gz")
         touch(tmp_path, "b_mask_one.png", "c_mask_one_two.png")

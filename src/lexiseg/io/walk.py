@@ -23,6 +23,11 @@ _OWN = re.compile(rf"(?P<name>.+)_(?:{'|'.join(OUTPUT_KINDS)})")
 _OWN_MASK = re.compile(r"(?P<name>.+_mask)_[^_]+")
 # Halves of scans: their other half names them.
 _SECOND_HALVES = {".img": ".hdr"}
+_UNREAD = frozenset((
+    ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svs", ".ndpi", ".czi", ".mgz", ".mgh", ".mnc", ".npy",
+    ".npz", ".mat", ".mp4", ".avi", ".mov",
+))  # fmt: skip
+"""Pictures and volumes of kinds that are not read: a user may have meant them."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ def found_below(folder: Path, passed: Counter[str]) -> Iterator[Found]:
             elif name.lower().endswith(".zip"):
                 # One that is named is opened.
                 passed["zip"] += 1
+            elif (end := Path(name).suffix.lower()) in _UNREAD:
+                passed[f"{end} file"] += 1
 
 
 def _refuse(error: OSError) -> None:
