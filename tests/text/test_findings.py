@@ -53,6 +53,7 @@ class TestWhatIsBeside:
             ("bones of the femur", "femur"),
             ("breast mass", "breast tumor"),
             ("bleeding breast lesion", "breast tumor"),
+            ("bleeding breast tumor", "breast tumor"),
             ("infected ulcer wound", "ulcer"),
             ("head, body and tail of the pancreas", "pancreas"),
             ("heart of a patient with heart failure", "heart"),

@@ -101,7 +101,8 @@ def _beside_growth(text: str, named: set[str]) -> bool:
     said = {*text.split()} - named
     first, *rest = re.split(rf"\b(?:{_IN})\b", text, maxsplit=1)
     part = bool(rest) and bool({*first.split()[-1:]} & _PARTS)
-    return not _is_long(text) and bool(_diseases(said) or said & _DEVICES or part) and not said & _GROWTHS
+    grown = {*text.split()} & _GROWTHS
+    return not grown and not _is_long(text) and bool(_diseases(said) or said & _DEVICES or part)
 
 
 def _beside_organ(text: str, concept: str) -> bool:
