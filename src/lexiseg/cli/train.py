@@ -89,7 +89,7 @@ def summary_of(report: TrainReport) -> str:
     """One line on a training."""
     config = report.config
     against = "true masks" if config.supervised else "pseudo-labels"
-    score = "" if config.score is None else f", Dice {config.score:.3f} against held-out {against}"
+    score = "" if config.score is None else f", {config.measure} {config.score:.3f} against held-out {against}"
     early = ", stopped early" if report.early else ""
     what = f"{config.members} networks" if config.network == "unet" else "the bundled encoder tuned"
     told = f"{config.labels}: {config.scans['train']} scans, {what}{score}{early}"

@@ -76,6 +76,11 @@ class StudentConfig:
         return "both" if flips else "no"
 
     @property
+    def measure(self) -> str:
+        """What `score` is, in words; a map that is soft is no mask, and loses by scans without the target."""
+        return "Dice" if self.network == "unet" else "soft Dice of the map"
+
+    @property
     def labels(self) -> str:
         """What it was trained on, in words."""
         return "true masks (fully supervised)" if self.supervised else "pseudo-labels (no true mask)"

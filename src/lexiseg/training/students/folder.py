@@ -238,7 +238,7 @@ def card(config: StudentConfig) -> str:
         f"licence {model.get('licence') or 'not stated'})"
         for role, model in models.items()
     ]
-    score = "nothing was held out" if config.score is None else f"Dice {config.score:.3f}"
+    score = "nothing was held out" if config.score is None else f"{config.measure} {config.score:.3f}"
     if config.supervised:
         origin = [
             "**This model was trained on true masks.** It is the fully supervised upper bound of a "
