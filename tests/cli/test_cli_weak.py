@@ -13,6 +13,8 @@ from discs import write_discs
 
 pytest.importorskip("monai", reason="students need lexiseg[train]")
 
+from lexiseg.cli.students import beside_teacher
+
 TINY = ("--network", "unet", "--size", 32, "--steps", 4, "--batch", 2, "--cycles", 2, "--device", "cpu")
 FIXED = (*TINY, "--tune", "fixed")  # the faked teacher has no look to choose
 
@@ -36,6 +38,16 @@ def one_line(result: Any, status: int, *words: str) -> None:
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, lines
     assert all(word in lines[0] for word in words), lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"), [({}, True), ({"overlap": 0.9}, False), ({"found": 1}, False), ({"overlap": None}, False)]
+)
+def test_what_is_said_of_a_student_beside_its_teacher(changes: dict[str, Any], same: bool) -> None:
+    found = {"scans": 8, "sure": 6, "missed": 0, "found": 0, "overlap": 0.99, **changes}
+    told = beside_teacher(found)
+    assert told.startswith("beside its teacher, on 8 scans: 6 sure masks, overlapped by ")
+    assert told.endswith("`lexiseg segment` serves as well") == same
 
 
 class TestInTurn:

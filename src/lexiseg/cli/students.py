@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +27,9 @@ from lexiseg.machine import use_threads
 
 if TYPE_CHECKING:
     from lexiseg.training.students.pseudo_labels import PseudoLabelReport
+
+_SAME = 0.98
+"""An overlap from which two masks are one to a user: a pixel along the outline."""
 
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="The teacher looks at each mirrored scan too; not if a phrase names a side.")
@@ -214,6 +218,15 @@ def predict(  # noqa: PLR0917  (typer takes options from the signature)
             raise typer.Exit(FAILED)
 
 
+def beside_teacher(found: Mapping[str, Any]) -> str:
+    """One line on a student beside its teacher, of `Comparison.as_dict`."""
+    alike = "undefined" if found["overlap"] is None else f"{found['overlap']:.2f}"
+    told = f"beside its teacher, on {found['scans']} scans: {found['sure']} sure masks, overlapped by {alike}"
+    told += f", {found['missed']} missed; drawn in {found['found']} scans where the teacher found nothing"
+    same = found["overlap"] is not None and found["overlap"] >= _SAME and not found["missed"] and not found["found"]
+    return f"{told}; it draws what its teacher draws: `lexiseg segment` serves as well" if same else told
+
+
 def distill(  # noqa: PLR0917  (typer takes options from the signature)
     inputs: Annotated[
         list[Path] | None, typer.Argument(metavar="INPUT", help="Scans and folders, as for `segment`.")
@@ -317,6 +330,7 @@ def distill(  # noqa: PLR0917  (typer takes options from the signature)
         if not quiet:
             talk().print(summary_of(report.labels), markup=False)
             talk().print(options.summary_of(report.training), markup=False)
+            talk().print(beside_teacher(report.comparison), markup=False)
             by = "the student" if report.delivered else "the teacher"
             talk().print(f"{report.masks.done} masks by {by}: {report.masks.folder}", markup=False)
         if report.labels.run.failed or report.training.failed or report.masks.failed:
