@@ -119,5 +119,5 @@ def _refuse_unseen(labels: Tensor, names: Sequence[str]) -> None:
     if missing:
         raise NoLabels(
             f"none of the {len(labels)} training scans shows {printable(missing[0])!r}: there is nothing to "
-            "learn; try another phrase, a lower --threshold or more scans"
+            "learn; try another phrase or more scans"
         )
