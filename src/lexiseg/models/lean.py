@@ -6,10 +6,10 @@ and not cast again for each scan, and maps keep their channels last, as the fast
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy
 from itertools import pairwise
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +103,7 @@ def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Netwo
           (2): ReLU()
         )
     """
-    shared: dict[int, Any] = {id(each): each for each in (*network.parameters(), *network.buffers())}
-    made = deepcopy(network, shared)
+    made = _same_over(network, {})
     for module in list(made.modules()):
         _fold(module)
     packs = can_pack(device, dtype)
@@ -121,6 +120,21 @@ def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Netwo
     for module in list(made.modules()) if packs else ():
         _pack(module)
     return made.requires_grad_(False)
+
+
+def _same_over(module: Network, made: dict[int, nn.Module]) -> Network:
+    """The same modules over the same tensors, as objects of their own.
+
+    A deep copy of one of the bundled networks takes 0.2 s, nearly all of it for what no module here changes.
+    """
+    if id(module) not in made:
+        found = made[id(module)] = copy(module)
+        # Plain dictionaries are a module's own notes, such as a cache; torch's own hold what is put in others' place.
+        vars(found).update({name: dict(each) for name, each in vars(found).items() if type(each) is dict})
+        found._modules = {
+            name: child if child is None else _same_over(child, made) for name, child in module._modules.items()
+        }
+    return cast(Network, made[id(module)])
 
 
 def _fold(module: nn.Module) -> None:
