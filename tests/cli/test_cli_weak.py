@@ -47,7 +47,7 @@ def test_what_is_said_of_a_student_beside_its_teacher(changes: dict[str, Any], s
     found = {"scans": 8, "sure": 6, "missed": 0, "found": 0, "overlap": 0.99, **changes}
     told = beside_teacher(found)
     assert told.startswith("beside its teacher, on 8 scans: 6 sure masks, overlapped by ")
-    assert told.endswith("`lexiseg segment` serves as well") == same
+    assert told.endswith("learning gave nothing") == same
 
 
 class TestInTurn:

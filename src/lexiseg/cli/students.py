@@ -224,7 +224,7 @@ def beside_teacher(found: Mapping[str, Any]) -> str:
     told = f"beside its teacher, on {found['scans']} scans: {found['sure']} sure masks, overlapped by {alike}"
     told += f", {found['missed']} missed; drawn in {found['found']} scans where the teacher found nothing"
     same = found["overlap"] is not None and found["overlap"] >= _SAME and not found["missed"] and not found["found"]
-    return f"{told}; it draws what its teacher draws: `lexiseg segment` serves as well" if same else told
+    return f"{told}; it draws what its teacher draws: learning gave nothing" if same else told
 
 
 def distill(  # noqa: PLR0917  (typer takes options from the signature)

@@ -13,13 +13,16 @@ from lexiseg.values.sentinels import stored_top, without_sentinels
 from lexiseg.values.window import refuse_flat_values, robust_range, to_unit
 
 
-def stretch(values: NDArray[Any], notes: dict[str, str], *, inverted: str = "") -> tuple[FloatArray, NDArray[Any]]:
+def stretch(
+    values: NDArray[Any], notes: dict[str, str], *, inverted: str = "", count_unknown: bool = True
+) -> tuple[FloatArray, NDArray[Any]]:
     """Numbers without a range of their own as pixels: percentiles, without sentinels; the rule of every format.
 
     Args:
         values: real numbers (H, W), or (H, W, 3) of one range; NaN where there is no measurement.
         notes: what was done is added.
         inverted: why low is bright; "" where low is dark.
+        count_unknown: note how many values are not finite, where nothing else says why.
 
     Returns:
         float32 in [0, 1]; and `values` with NaN where sentinels are.
@@ -27,7 +30,7 @@ def stretch(values: NDArray[Any], notes: dict[str, str], *, inverted: str = "") 
     Raises:
         UnreadableScan: no value is finite, or all are equal.
     """
-    unknown = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
+    unknown = int(np.count_nonzero(~np.isfinite(values))) if count_unknown and values.dtype.kind == "f" else 0
     values, sentinel = without_sentinels(values)
     low, high = robust_range(values)
     if unknown:

@@ -44,6 +44,9 @@ _KIND_MARGIN = 0.05
 """By how much another look may make the encoder less sure of the kind of scan, in the mean. A polyp is found in the
 negative of a mole: the kind's share falls from 1.00 to 0.72 there, and rises where scans are negatives."""
 
+_TOLD = ("score", "surer", "kind", "surest")
+"""What run.json says of each look; of SaLIP's trials the score alone is measured."""
+
 Changes = Mapping[str, Mapping[str, Any]]
 """Settings by section, as for `Preset.override`."""
 
@@ -108,11 +111,12 @@ class Tuning:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for run.json."""
+        told = _TOLD if self.criterion == LOOK_CRITERION else ("score",)
         return {
             "criterion": self.criterion,
             "scans": list(self.scans),
             "grid": [
-                {"settings": _plain(each.changes), "score": each.score, "surer": each.surer, "kind": each.kind}
+                {"settings": _plain(each.changes), **{name: getattr(each, name) for name in told}}
                 for each in self.trials
             ],
             "choice": _plain(self.choice),

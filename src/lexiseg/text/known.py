@@ -121,12 +121,13 @@ class Vocabulary:
         if self._listed(text):
             return text
         target, said = what_is_said(text)
-        target = target if said and not self._holds(said, besides=target) else text
-        bare = text if is_denial(target) else self._bare(target)
+        cut = bool(said) and not self._holds(said, besides=target)
+        asked = target if cut else text
+        bare = text if is_denial(asked) else self._bare(asked)
         if not self._listed(bare) or is_denial(bare):
             return text
         # A lesion "with irregular edges in the cerebrum" is no lesion alone; what it lacks says no more of it.
-        told = target is not text and not _LACKING.match(said) and is_finding(self.concept(bare) or "")
+        told = cut and not _LACKING.match(said) and is_finding(self.concept(bare) or "")
         return text if told else bare
 
     def _holds(self, text: str, besides: str) -> bool:

@@ -52,9 +52,7 @@ def grey_pixels(stored: NDArray[Any], dataset: Dataset) -> GreyPixels:
     if padding is not None:
         values = np.where(padding, np.nan, values)
     stretched: dict[str, str] = {}
-    pixels, cleaned = stretch(values, stretched, inverted=inverted)
-    if padding is not None:
-        stretched.pop("not_finite", None)  # the padding's own note says it
+    pixels, cleaned = stretch(values, stretched, inverted=inverted, count_unknown=padding is None)
     lost = np.isnan(cleaned) if cleaned.dtype.kind == "f" else np.zeros(cleaned.shape, np.bool_)
     if shown is not None and np.ptp(shown[~lost]) == 0:
         notes["window"] = "the file's window hides everything: percentiles instead"

@@ -303,17 +303,14 @@ def refuse_mismatched_frames(dataset: Dataset) -> None:
             raise UnreadableScan(f"its compressed frame{which} is cut off before its end; copy or export it again")
 
 
-def undecodable(syntax: Any, error: Exception) -> UnreadableScan:
-    """Why pixels of a transfer syntax could not be decoded; the reason alone.
-
-    Args:
-        syntax: the transfer syntax's UID of pydicom.
-        error: what decoding them raised.
-    """
+def undecodable(syntax: Any) -> UnreadableScan:
+    """Why pixels of a transfer syntax (pydicom's UID) could not be decoded; the reason alone."""
     from pydicom.pixels import get_decoder
 
     with suppress(NotImplementedError):
         if get_decoder(syntax).is_available:
-            words = f"are damaged, or of a kind that no decoder here knows ({type(error).__name__})"
-            return UnreadableScan(f"its pixels ({syntax.name}) {words}; copy it again, or export it uncompressed")
+            return UnreadableScan(
+                f"its pixels ({syntax.name}) are damaged, or of a kind that no decoder here knows; copy it again, or "
+                "export it uncompressed"
+            )
     return UnreadableScan(f"its pixels ({syntax.name}) cannot be decoded here; export it uncompressed")

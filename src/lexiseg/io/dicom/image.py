@@ -40,7 +40,7 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
     try:
         stored: NDArray[Any] = pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
-        raise undecodable(dataset.file_meta.TransferSyntaxUID, error) from error
+        raise undecodable(dataset.file_meta.TransferSyntaxUID) from error
     notes = {"format": "DICOM", "photometric": str(dataset.PhotometricInterpretation), **decided}
     if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
         pixels, native = colour_pixels(stored, dataset, notes), None

@@ -96,7 +96,7 @@ def stored_frame(path: Path, max_pixels: int) -> tuple[NDArray[Any], Dataset]:
     try:
         values: NDArray[Any] = pixel_array(dataset)
     except (RuntimeError, NotImplementedError) as error:
-        raise undecodable(dataset.file_meta.TransferSyntaxUID, error) from error
+        raise undecodable(dataset.file_meta.TransferSyntaxUID) from error
     if values.ndim == 2 and values.dtype.kind == "u":
         values = values & values.dtype.type(2 ** int(dataset.BitsStored) - 1)
     return values, dataset

@@ -118,7 +118,7 @@ def _frames(dataset: Dataset, file: Path, several: bool) -> Iterator[tuple[int, 
         try:
             decoder = get_decoder(syntax)
         except NotImplementedError as error:
-            raise undecodable(syntax, error) from error
+            raise undecodable(syntax) from error
     frames = enumerate(decoder.iter_array(first))
     while True:
         with _named(file, several):
@@ -127,7 +127,7 @@ def _frames(dataset: Dataset, file: Path, several: bool) -> Iterator[tuple[int, 
             except StopIteration:
                 return
             except (RuntimeError, NotImplementedError) as error:
-                raise undecodable(syntax, error) from error
+                raise undecodable(syntax) from error
         yield number, stored
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lexiseg.errors import NoLabels, UnwritableResult, UsageError
+from lexiseg.errors import NoLabels, UnwritableResult
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
@@ -25,7 +25,7 @@ from lexiseg.training.students.labels import VALIDATION, LabelSet, names_a_side,
 from lexiseg.training.students.predict import PredictRequest, predict_files, student_pipeline
 from lexiseg.training.students.pseudo_labels import PseudoLabelReport, PseudoLabelRequest, make_pseudo_labels
 from lexiseg.training.students.settings import TrainSettings
-from lexiseg.training.students.train import TrainProgress, TrainReport, require_training, train
+from lexiseg.training.students.train import TrainProgress, TrainReport, require_training, student_before, train
 from lexiseg.values.scans import Image
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def distill(
     def during(stage: str) -> Callable[[RunProgress], None]:
         return lambda run: tell(stage, int(run.done), run.total)
 
-    _refuse_finished(asked)
+    student_before(asked.out / MODEL, resume=asked.resume)  # likewise
     made = make_pseudo_labels(labels, progress=during("labelling"), fetched=fetched)
     refused = asked.out / REFUSED
     # A refused student is trained no second time; what it is refused for may have changed.
@@ -166,16 +166,6 @@ def distill(
         )
     training = replace(trained, folder=place)
     return DistillReport(labels=made, training=training, comparison=found, delivered=delivered, masks=masks)
-
-
-def _refuse_finished(asked: PseudoLabelRequest) -> None:
-    """Pass a folder without a student that would be in the way, before anything is labelled: that takes hours."""
-    model = asked.out / MODEL
-    if not (model / CONFIG).exists():
-        return
-    if not asked.resume:
-        raise UsageError(f"{printable(str(model))}: it holds a finished model; choose another folder or remove it")
-    read_config(model)
 
 
 def _beside_teacher(

@@ -169,10 +169,9 @@ def read_true_masks(
     listed, name = read_manifest(manifest), printable(str(manifest))
     rows = [row for row in listed if row.mask is not None and not row.error]
     wrong = [row for row in listed if row.error]
-    if wrong and not rows:
-        raise UsageError(f"{name}: no row can be used; the first problem: {wrong[0].error}")
     if not rows:
-        raise UsageError(f"{name}: no row has a mask; expected a column mask")
+        why = f"can be used; the first problem: {wrong[0].error}" if wrong else "has a mask; expected a column mask"
+        raise UsageError(f"{name}: no row {why}")
     if wrong:
         logger.warning("%d of %d rows cannot be used; the first problem: %s", len(wrong), len(listed), wrong[0].error)
     tell_splits(rows)

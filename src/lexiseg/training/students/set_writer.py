@@ -82,13 +82,12 @@ class SetWriter:
             label=source.label if source is not None else "",
             extra=extra,
         )
-        if isinstance(scan, Image):
-            return [self._write(base, *each) for each in _images(scan, labels)]
-        told = [row.presence for row in results]
-        return [
-            self._write(replace(base, extra={**extra, "presence": _of_slice(told, mask)}), name, pixels, mask)
-            for name, pixels, mask in _images(scan, labels)
-        ]
+        kept = []
+        for name, pixels, mask in _images(scan, labels):
+            if isinstance(scan, Volume):
+                extra = {**extra, "presence": _of_slice([row.presence for row in results], mask)}
+            kept.append(self._write(replace(base, extra=extra), name, pixels, mask))
+        return kept
 
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
         return read_run_labels(self._teacher, item.name, self._names, shape=scan.shape)

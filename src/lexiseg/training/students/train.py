@@ -206,18 +206,29 @@ def _train(
     return TrainReport(folder=out, config=config, early=trained.early, failed=samples.failed, seconds=seconds)
 
 
+def student_before(out: Path, *, resume: bool) -> StudentConfig | None:
+    """The student that a folder holds already; None of a folder without one.
+
+    Raises:
+        UsageError: there is one, and nothing is to be resumed.
+        UnknownModel, BrokenWeights: what is there is no student's.
+    """
+    if not (out / CONFIG).exists():
+        return None
+    if not resume:
+        raise UsageError(f"{printable(str(out))}: it holds a finished model; choose another folder or remove it")
+    return read_config(out)
+
+
 def _finished(out: Path, settings: TrainSettings, labels: LabelSet, *, resume: bool) -> StudentConfig | None:
     """The student that `out` holds already, where that is the one asked for.
 
     Raises:
         UsageError: it is another, or was not to be resumed.
     """
-    if not (out / CONFIG).exists():
+    config = student_before(out, resume=resume)
+    if config is None:
         return None
-    label = printable(str(out))
-    if not resume:
-        raise UsageError(f"{label}: it holds a finished model; choose another folder or remove it")
-    config = read_config(out)
     same: Mapping[str, bool] = {
         "settings": dict(config.settings) == settings.as_dict(),
         "targets": config.names == labels.names,
@@ -227,7 +238,8 @@ def _finished(out: Path, settings: TrainSettings, labels: LabelSet, *, resume: b
     differing = [name for name, equal in same.items() if not equal]
     if differing:
         raise UsageError(
-            f"{label}: it holds a finished model of other {' and '.join(differing)}; choose another folder or remove it"
+            f"{printable(str(out))}: it holds a finished model of other {' and '.join(differing)}; choose another "
+            "folder or remove it"
         )
     return config
 

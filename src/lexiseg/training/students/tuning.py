@@ -180,7 +180,7 @@ def tune(
 def _refuse_unet(start: str) -> None:
     """Pass whatever is no U-Net student: towers cannot begin from one."""
     with suppress(UnknownModel, BrokenWeights):
-        if read_config(Path(start)).network == UNET:
+        if start != BUNDLED and read_config(Path(start)).network == UNET:
             raise UsageError(f"--start {printable(start)}: it is a U-Net student; give --network unet too")
 
 
