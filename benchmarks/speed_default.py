@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,19 +57,27 @@ def child(code: str, **environment: str) -> tuple[float, float, float]:
 
 
 def start(asked: Asked) -> list[Line]:
-    """From the command to its end, for one scan; the floor is importing the libraries and nothing else."""
+    """From the command to its end, for one scan; the floor is importing the libraries and nothing else.
+
+    The processor is counted with one thread, the clock as a user has it.
+    """
     folder = phantoms(asked)
     scan = folder / "scans" / "0.png"
     arguments = ["lexiseg", "segment", str(scan), "--text", PHRASE, "--out", str(folder / "start"), "--quiet"]
     whole = f"import sys; sys.argv = {arguments!r}\nfrom lexiseg.cli.main import run; run()"
     bare = f"import open_clip, os; from transformers import SamModel; {_RSS}; os._exit(0)"
-    ours, floor = ([child(code, OMP_NUM_THREADS="1") for _ in range(asked.rounds)] for code in (whole, bare))
-    processor, clock, memory = (min(each) for each in zip(*ours, strict=True))
-    least, soonest, _ = (min(each) for each in zip(*floor, strict=True))
-    return [
-        Line("one scan, processor", "the command, 1 thread", processor, memory=memory, floor=least),
-        Line("one scan, by the clock", "the command, 1 thread", clock, floor=soonest),
-    ]
+    lines = []
+    for part, which, how, threads in (
+        ("one scan, processor", 0, "the command, 1 thread", {"OMP_NUM_THREADS": "1"}),
+        ("one scan, by the clock", 1, f"the command, {torch.get_num_threads()} threads", {}),
+    ):
+        ours, floor = [], []
+        for _ in range(asked.rounds):
+            ours.append(child(whole, **threads))
+            floor.append(child(bare, **threads))
+        seconds, libraries = (min(each[which] for each in side) for side in (ours, floor))
+        lines.append(Line(part, how, seconds, memory=min(each[2] for each in ours), floor=libraries))
+    return lines
 
 
 def folder_of_scans(asked: Asked) -> list[Line]:

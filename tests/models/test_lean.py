@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.layers import SwiGLU
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lexiseg.models import lean as lean_module
+from lexiseg.models.encoders.open_clip_dense import class_token_features, is_plain_vit
 from lexiseg.models.fpn import ARCHITECTURES
 from lexiseg.models.lean import LeanCopy, can_pack, lean
 from lexiseg.models.loading import autocast, load_encoder, load_segmenter
 from lexiseg.models.segmenters.sam_tiny_vit import MOBILE_SAM_TOWER
 
 CPU = torch.device("cpu")
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 5}
 NAMES = (*(each.__name__ for each in ARCHITECTURES if "lite2_tiny" not in each.__name__), MOBILE_SAM_TOWER)
 
 
@@ -49,6 +54,39 @@ def test_a_lean_copy_computes_the_same(name: str) -> None:
     expected, found = answers(network, made, torch.rand(2, 3, 64, 64, dtype=torch.float64))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"qk_norm": True, "init_values": 0.5}, {"reg_tokens": 2, "pre_norm": True}, {"scale_attn_norm": True}]
+)
+def test_a_vits_class_token_is_all_that_its_last_block_is_asked(kind: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    trunk = VisionTransformer(**VIT, **kind).eval().double()
+    for parameter in trunk.parameters():
+        nn.init.normal_(parameter, 0.1, 0.3)
+    tower: Any = nn.ModuleDict({"trunk": trunk, "head": nn.Linear(5, 4).double()})
+    tower.trunk, tower.head = tower["trunk"], tower["head"]
+    pixels = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    assert is_plain_vit(tower)
+    asked: list[tuple[int, ...]] = []
+    trunk.blocks[-1].mlp.register_forward_pre_hook(lambda _, given: asked.append(tuple(given[0].shape)))
+    with torch.inference_mode():
+        expected = tower.head(trunk(pixels))
+        found = class_token_features(tower, pixels)
+        copied = lean(tower, device=CPU, dtype=torch.float64)
+        copied.trunk, copied.head = copied["trunk"], copied["head"]
+        again = class_token_features(copied, pixels)
+    assert found is not None and again is not None
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(again, expected, rtol=1e-9, atol=1e-9)
+    assert asked[1] == (2, 1, 24) and asked[0][1] == trunk.num_prefix_tokens + 16
+
+
+def test_a_vit_that_pools_otherwise_is_asked_as_it_is() -> None:
+    tower = SimpleNamespace(trunk=VisionTransformer(**VIT, global_pool="avg"))
+    assert is_plain_vit(tower) and class_token_features(tower, torch.rand(1, 3, 32, 32)) is None
+    assert not is_plain_vit(SimpleNamespace(trunk=VisionTransformer(**VIT, mlp_layer=SwiGLU)))
+    assert not is_plain_vit(SimpleNamespace(trunk=nn.Identity())) and not is_plain_vit(nn.Identity())
 
 
 @pytest.mark.parametrize("name", NAMES)

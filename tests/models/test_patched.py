@@ -54,7 +54,10 @@ class TestEveryTower:
         plain = encoder.encode_image(pixels)
         for layer in encoder.layers():
             with encoder.patched(layer, lambda features: features):
-                assert torch.equal(encoder.encode_image(pixels), plain)
+                found = encoder.encode_image(pixels)
+            # A class token's last block is asked less without a patch, so that its sums are made in another order.
+            near = 1e-6 if kind == "timm ViT, class token" else 0.0
+            torch.testing.assert_close(found, plain, rtol=0, atol=near)
         assert not any(module._forward_hooks for module in encoder.model.modules())
 
     def test_zeros_change_the_embedding(self, encoders: Encoders, kind: str) -> None:

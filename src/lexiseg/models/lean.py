@@ -81,7 +81,8 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def lean(network: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
-    """A copy of a network of `models.fpn` or of MobileSAM's, for evaluation under `autocast(device, dtype)`.
+    """A copy of a network of `models.fpn`, of MobileSAM's or of a plain ViT, for evaluation under `autocast(device,
+    dtype)`.
 
     What does not change is shared with the network, whose weights stay as they are. The copy does not follow where they
     are trained later. It takes pixels whose memory format is channels last.
@@ -148,7 +149,8 @@ def _fold(module: nn.Module) -> None:
 
 
 def _is_gelu(module: nn.Module) -> bool:
-    return type(module).__name__ in ("GELU", "_Gelu")  # torch's, timm's of the same name, and ours
+    # torch's, timm's of the same name, and ours; the tangent's is another function.
+    return type(module).__name__ in ("GELU", "_Gelu") and getattr(module, "approximate", "none") == "none"
 
 
 def _pack(module: nn.Module) -> None:

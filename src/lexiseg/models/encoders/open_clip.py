@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
 from lexiseg.models.encoders.open_clip_dense import (
     attention_features,
+    class_token_features,
     dense_and_whole_features,
     dense_features,
+    is_plain_vit,
     region_features,
     unit,
 )
@@ -116,7 +118,10 @@ class OpenClipEncoder(WordJudge, CalibratedEncoder, SelectiveEncoder):
         self._dtype = resolve_precision(precision, device)
         tower = self._model.visual
         own = isinstance(getattr(tower, "trunk", None), FPNTower | EnsembleTower)
-        self._lean = LeanCopy(tower, device=device, dtype=self._dtype) if own else None
+        self._is_vit = is_plain_vit(tower)
+        # A ViT in float32 gains too little for as much memory again.
+        leans = own or (self._is_vit and self._dtype != torch.float32)
+        self._lean = LeanCopy(tower, device=device, dtype=self._dtype) if leans else None
         self.weights = weights
         self._known = known
         size = self._model.visual.preprocess_cfg["size"]
@@ -246,7 +251,8 @@ class OpenClipEncoder(WordJudge, CalibratedEncoder, SelectiveEncoder):
         with torch.inference_mode(), autocast(self._device, self._dtype):
             tower, normalised = self._answering(pixels)
             whole = self._model.encode_image if tower is self._model.visual else tower
-            features = self._unit(whole(normalised))
+            short = class_token_features(tower, normalised) if self._is_vit else None
+            features = self._unit(whole(normalised) if short is None else short)
         return _outside(features)
 
     def encode_dense(self, pixels: Tensor, attention: str = "value") -> Tensor:

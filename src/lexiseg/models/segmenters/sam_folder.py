@@ -14,7 +14,7 @@ from transformers import SamConfig, SamImageProcessor, SamModel, SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
 from lexiseg.errors import BrokenWeights
-from lexiseg.models.blank import all_finite
+from lexiseg.models.blank import Blank, all_finite
 from lexiseg.models.families import ModelFiles, one_line
 from lexiseg.models.fpn import current_name
 from lexiseg.models.from_transformers import read_tensors
@@ -136,7 +136,7 @@ def build_sam(config: Mapping[str, Any], state: dict[str, Tensor], *, source: Pa
         unpack(state)
         # On the meta device nothing is drawn at random only to be overwritten: a second and 2.5 GB less for
         # ViT-H.
-        with torch.device("meta"):
+        with torch.device("meta"), Blank():
             made, configured = _KINDS[config.get("model_type", "sam")]
             model = made(configured(**{key: config[key] for key in _CONFIG_KEYS if key in config}))
         model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=True, assign=True)
