@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -57,7 +58,7 @@ class Segmentation(Result):
             The folder.
 
         Raises:
-            UsageError: stages are asked for and were not kept, or there is no such format.
+            UsageError: stages are asked for and were not kept, or there is no such format of a single scan.
             FormatMismatch: none of the formats can hold the scan.
             UnwritableResult: the file system refused.
 
@@ -70,7 +71,10 @@ class Segmentation(Result):
         if stages and not all(target.saliency for target in self.targets):
             raise UsageError("stages were not kept; expected a call with keep_stages=True")
         folder = Path(folder)
-        options = OutputOptions(stages=stages, overlay=overlay, formats=parse_formats(formats)[0])
+        own, of_all = parse_formats(formats)
+        if of_all:
+            raise UsageError(f"{of_all[0]} is written of a whole run; expected lexiseg segment --format {of_all[0]}")
+        options = OutputOptions(stages=stages, overlay=overlay, formats=own)
         write_outputs(self, self.scan, self.shown, folder, safe_id(self.id), options=options)
         return folder
 
@@ -121,6 +125,8 @@ class TextSegmenter:
 
     def __init__(self, pipeline: TextPipeline) -> None:
         self.pipeline = pipeline
+        # Other settings' pipelines keep what phrases were embedded as, for a loop over scans.
+        self._changed = lru_cache(maxsize=8)(self._with)
 
     @property
     def preset(self) -> Preset:
@@ -188,19 +194,27 @@ class TextSegmenter:
         """The planes of a scan as the pipeline sees them."""
         return self.pipeline.planes(scan)
 
-    def session(self, scan: Any, *, spacing: tuple[float, ...] | None = None) -> Session:
-        """A scan to be asked by words and corrected by clicks; see `Session`.
+    def session(
+        self,
+        scan: Any,
+        *,
+        plane: str | None = None,
+        window: str | None = None,
+        spacing: tuple[float, ...] | None = None,
+        affine: NDArray[np.floating] | None = None,
+    ) -> Session:
+        """A scan to be asked by words and corrected by clicks; see `Session`. Arguments as of a call.
 
         Example:
             >>> load("demo").session("scan.png").targets
             ()
         """
-        return Session(self.pipeline, as_scan(scan, spacing=spacing))
+        return Session(self._changed(None, plane, window), as_scan(scan, spacing=spacing, affine=affine))
 
     def __repr__(self) -> str:
         return f"<lexiseg preset {self.preset.name}: {self.preset.encoder} and {self.preset.segmenter}>"
 
-    def _changed(self, threshold: float | None, plane: str | None, window: str | None) -> TextPipeline:
+    def _with(self, threshold: float | None, plane: str | None, window: str | None) -> TextPipeline:
         """The pipeline with other settings; its models are shared."""
         changes: dict[str, dict[str, Any]] = {}
         if threshold is not None:
@@ -275,11 +289,23 @@ def segment(
         'present'
     """
     # Before any model: what is wrong with the call is told at once.
-    load_preset(preset, **({} if threshold is None else {"presence": {"threshold": threshold}}))
+    chosen = load_preset(preset)
+    if threshold is not None:
+        chosen.override(presence={"threshold": threshold})
     given = as_scan(scan, spacing=options.pop("spacing", None), affine=options.pop("affine", None))
-    return _loaded(preset, device)(given, phrases, threshold=threshold, **options)
+    return _loaded(preset, device, _state_of(chosen))(given, phrases, threshold=threshold, **options)
+
+
+def _state_of(preset: Preset) -> str:
+    """What a preset says now, and when its models' files were written: a file that is edited is read anew."""
+    written = [
+        file.stat().st_mtime_ns
+        for place in (Path(preset.encoder), Path(preset.segmenter))
+        for file in (sorted(place.iterdir()) if place.is_dir() else [place] if place.is_file() else [])
+    ]
+    return json.dumps([preset.as_dict(), written], sort_keys=True, default=str)
 
 
 @lru_cache(maxsize=2)
-def _loaded(preset: str, device: str) -> TextSegmenter:
+def _loaded(preset: str, device: str, state: str) -> TextSegmenter:
     return load(preset, device=device)

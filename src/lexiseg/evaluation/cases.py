@@ -179,6 +179,7 @@ def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationS
             tolerance=settings.tolerance,
             empty=settings.empty,
             positions=truth.geometry.positions if truth.geometry is not None else None,
+            directions=truth.geometry.directions if truth.geometry is not None else None,
         )
     return _with_volume(found, truth.mask, truth.geometry, answered)
 

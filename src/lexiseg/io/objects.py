@@ -29,7 +29,8 @@ def as_scan(
 
     - a path of a file, or of a folder or zip that holds one scan: see `read_scan`;
     - an `Image` or `Volume`: itself;
-    - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume. An image's uint8 is divided
+    - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume; one of 3 or 4 slices needs spacing
+      or affine, since it may be colours that come first. An image's uint8 is divided
       by 255, its uint16 stretched between its 0.5 and 99.5 percentiles as that of a file is, and its floats lie
       in [0, 1] already. A volume's numbers are in units of its own;
     - an image of Pillow, nibabel or pydicom.
@@ -88,6 +89,11 @@ def _of_array(
         raise UsageError(
             f"an array has shape {array.shape}: colours with alpha, or a volume of four columns; expected colours "
             "alone ([..., :3]), or a volume's spacing of three lengths"
+        )
+    if array.ndim == 3 and array.shape[0] in (3, 4) and affine is None and spacing is None:
+        raise UsageError(
+            f"an array has shape {array.shape}: colours first, as PyTorch has them, or a volume of {array.shape[0]} "
+            "slices; expected colours last (numpy.moveaxis(array, 0, -1)), or a volume's spacing or affine"
         )
     if array.ndim != 3:
         raise UsageError(f"an array has shape {array.shape}; expected (H, W), (H, W, 3) or a volume (D, H, W)")

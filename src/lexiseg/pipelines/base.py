@@ -19,7 +19,7 @@ from lexiseg.pipelines.fusion import settings_for
 from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
-from lexiseg.pipelines.settings import MaskSettings
+from lexiseg.pipelines.settings import MaskSettings, PropagationSettings
 from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.saliency.kinds import KindGate, read_gate
 from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
@@ -261,13 +261,20 @@ class TextPipeline(ABC):
         """The presence below which a phrase is absent; None for none."""
         return None
 
-    def mask_for(self, text: str) -> MaskSettings:
+    @property
+    def propagation(self) -> PropagationSettings:
+        """When a mask that is carried from plane to plane is lost; those of no preset where it has none."""
+        has = "propagation" in PIPELINE_SECTIONS[self.preset.pipeline]
+        found: PropagationSettings = self.preset["propagation"] if has else PropagationSettings()
+        return found
+
+    def mask_for(self, text: str | None) -> MaskSettings:
         """How a segmenter's answer to a phrase becomes a mask: the preset's settings, as what the phrase names needs
-        them; those of no preset where it has none, and as they are where no encoder reads the phrase.
+        them; those of no preset where it has none, and as they are where there is no phrase or no encoder reads it.
         """
         sections = PIPELINE_SECTIONS[self.preset.pipeline]
         settings: MaskSettings = self.preset["mask"] if "mask" in sections else MaskSettings()
-        return settings_for(settings, self.embed([text])[0]) if self.needs_encoder else settings
+        return settings if text is None or not self.needs_encoder else settings_for(settings, self.embed([text])[0])
 
     @property
     def provenance(self) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from lexiseg.pipelines.consistency import (
     with_mask,
 )
 from lexiseg.pipelines.fusion import clean_answer, encode_queries, segment_queries
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
+from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.propagation import Carried, carrier, carry_both_ways
 from lexiseg.pipelines.results import SliceResult, dice
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings, VolumeSettings
@@ -43,6 +43,9 @@ class _Pipeline(Protocol):
 
     @property
     def threshold(self) -> float | None: ...
+
+    @property
+    def propagation(self) -> PropagationSettings: ...
 
     def mask_for(self, text: str) -> MaskSettings: ...
 
@@ -78,14 +81,13 @@ class VolumeSteps:
     @classmethod
     def of(cls, pipeline: _Pipeline, planes: Planes, timer: _Timer, encodings: EncodingCache | None) -> VolumeSteps:
         """The steps of a pipeline's preset for a scan."""
-        sections = PIPELINE_SECTIONS[pipeline.preset.pipeline]
         spacing = planes[0].spacing if len(planes) > 1 else None
         return cls(
             settings=pipeline.preset["volume"],
             planes=planes,
             positions=None if planes.positions is None else np.asarray(planes.positions),
             area=spacing[0] * spacing[1] if spacing is not None else 1.0,
-            _propagation=pipeline.preset["propagation"] if "propagation" in sections else PropagationSettings(),
+            _propagation=pipeline.propagation,
             _mask=MaskSettings(),
             _mask_for=pipeline.mask_for,
             _segmenter=pipeline.segmenter,

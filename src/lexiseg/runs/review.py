@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -208,7 +208,12 @@ class Review:
         Raises:
             UnwritableResult: the file system refused.
         """
-        with suppress(UsageError), only_run(self.folder), self._lock:
+        with ExitStack() as held:
+            try:
+                held.enter_context(only_run(self.folder))
+            except UsageError:
+                return
+            held.enter_context(self._lock)
             path = self.folder / RESULTS_NAME
             if path.exists():
                 write_results(path, [self._told(row) for row in read_results(path)])

@@ -30,7 +30,11 @@ def mask_distances(maps: Tensor, view: Tensor) -> Tensor:
     Args:
         maps: (n, h, w) a layer's channels.
         view: (1, 3, S, S) what is masked, less what masked positions become.
+
+    Returns:
+        On the CPU: not every device has float64, and the matrices are small.
     """
+    maps, view = maps.cpu(), view.cpu()
     low = maps.amin((1, 2), keepdim=True)
     masks = (maps - low) / (maps.amax((1, 2), keepdim=True) - low).clamp_min(1e-12)
     light = view.abs().mean(1, keepdim=True)
@@ -69,14 +73,14 @@ def adaptive_scores(
         batch: channels in one step, if fewer than 8.
 
     Returns:
-        (n, N) scores, computed or predicted, and how many channels were computed.
+        (n, N) scores, computed or predicted, on the CPU as the distances are, and how many channels were computed.
     """
-    count = len(maps)
+    count, maps, rows = len(maps), maps.to(distances.device), [row.to(distances.device) for row in rows]
     flat = maps.flatten(1).double()
     kernels = kernels_of(distances)
     known = _spread_out(distances[0], min(_FIRST, count))
     scores = torch.zeros(count, len(rows), dtype=torch.float64, device=maps.device)
-    scores[known] = compute(known).double()
+    scores[known] = compute(known).cpu().double()
     slack = torch.ones(len(rows), dtype=torch.float64, device=maps.device)
     while len(known) < count:
         guessed, deviations = torch.empty_like(scores), torch.empty_like(scores)
@@ -96,7 +100,7 @@ def adaptive_scores(
             return predicted, len(known)
         part[known] = -1.0
         chosen = torch.sort(part, descending=True, stable=True).indices[: min(batch, _STEP)].tolist()
-        scores[chosen] = compute(chosen).double()
+        scores[chosen] = compute(chosen).cpu().double()
         off = (((scores[chosen] - top) / _ROOT).exp() - guessed[chosen]) / deviations[chosen].clamp_min(1e-12)
         slack = off.square().mean(0).sqrt().clamp_min(1.0)
         known = known + chosen

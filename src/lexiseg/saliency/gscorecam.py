@@ -80,7 +80,8 @@ class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
             scores = score(seen.embed(range(len(union)), progress))
         maps = []
         for index, channels in enumerate(chosen):
-            weights = torch.softmax(scores[rows[index], index], dim=0).float()
+            own = scores[rows[index].to(scores.device), index]
+            weights = torch.softmax(own, dim=0).to(found.maps)
             maps.append(torch.einsum("c,chw->hw", weights, found.maps[channels]))
         return Raw(torch.stack(maps), found.embedding[None], layer)
 

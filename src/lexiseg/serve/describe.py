@@ -68,11 +68,13 @@ def target_record(session: Session, target: Target) -> dict[str, Any]:
     """A target, with its answer in words and numbers."""
     found = target.origin.found
     count = session.count(target.id)
-    spacing = session.scan.spacing
-    sizes: dict[str, Any] = {"voxels" if isinstance(session.scan, Volume) else "pixels": count}
-    if spacing is not None:
-        unit = "volume_mm3" if isinstance(session.scan, Volume) else "area_mm2"
-        sizes[unit] = round(count * math.prod(spacing), 2)
+    scan = session.scan
+    sizes: dict[str, Any] = {"voxels" if isinstance(scan, Volume) else "pixels": count}
+    if scan.spacing is not None:
+        if isinstance(scan, Volume):
+            sizes["volume_mm3"] = round(session.volume(target.id) or 0.0, 2)
+        else:
+            sizes["area_mm2"] = round(count * math.prod(scan.spacing), 2)
     return {
         "id": target.id,
         "name": target.look.name,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lexiseg.errors import FormatMismatch, UsageError
+from lexiseg.pipelines.preset import load_preset
 
 if TYPE_CHECKING:
     from lexiseg.serve.scans import Source
@@ -173,9 +174,9 @@ def as_command(session: Session, source: Source) -> str:
         words = ["lexiseg", "segment", _file(source)]
         words += [part for phrase in phrases for part in ("--text", phrase)]
         words += ["--preset", preset, *_threshold(session, preset)]
-        lines.append(
-            shlex.join([*words, "--out", "masks" if preset == session.pipeline.preset.name else f"masks-{preset}"])
-        )
+        if segmenter := _segmenter(session, preset):
+            words += ["--segmenter", segmenter]
+        lines.append(shlex.join([*words, "--out", _folder(session, preset)]))
     return "\n".join(lines)
 
 
@@ -183,11 +184,13 @@ def as_python(session: Session, source: Source) -> str:
     """The same in Python."""
     lines = ["import lexiseg", *_remarks(session, source, "#"), ""]
     for preset, phrases in _asked(session).items():
-        threshold = "".join(f", threshold={value}" for value in _threshold(session, preset)[1:])
+        changes = "".join(f", threshold={value}" for value in _threshold(session, preset)[1:])
+        if segmenter := _segmenter(session, preset):
+            changes += f", segmenter={segmenter!r}"
         lines += [
-            f"ask = lexiseg.load({preset!r}{threshold})",
+            f"ask = lexiseg.load({preset!r}{changes})",
             f"result = ask({_file(source)!r}, {phrases!r})",
-            'result.save("masks", overlay=True)',
+            f"result.save({_folder(session, preset)!r}, overlay=True)",
         ]
     return "\n".join([*lines, ""])
 
@@ -215,6 +218,17 @@ def _threshold(session: Session, preset: str) -> list[str]:
                 and found.preset == preset), session.threshold)  # fmt: skip
     moved = session.threshold is not None and session.threshold != own
     return ["--threshold", f"{session.threshold:g}"] if moved else []
+
+
+def _folder(session: Session, preset: str) -> str:
+    """Where a preset's masks go; one's would be written over the other's."""
+    return "masks" if preset == session.pipeline.preset.name else f"masks-{preset}"
+
+
+def _segmenter(session: Session, preset: str) -> str:
+    """The segmenter, where it is not the preset's own; "" where it is."""
+    chosen = session.pipeline.preset
+    return chosen.segmenter if preset == chosen.name and chosen.segmenter != load_preset(preset).segmenter else ""
 
 
 def _asked(session: Session) -> dict[str, list[str]]:

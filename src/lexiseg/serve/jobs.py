@@ -148,9 +148,11 @@ class Jobs:
         """
         with self._changed:
             self._forget()
-            own = self._queues.get(job.owner, ())
-            if len(own) >= self._own or sum(map(len, self._queues.values())) >= self._most:
-                raise Refused(429, f"{len(own)} of your jobs wait already; wait for them, or cancel some")
+            own, all_of_them = len(self._queues.get(job.owner, ())), sum(map(len, self._queues.values()))
+            if own >= self._own:
+                raise Refused(429, f"{own} of your jobs wait already; wait for them, or cancel some")
+            if all_of_them >= self._most:
+                raise Refused(429, f"{all_of_them} jobs of all visitors wait already; try again in a while")
             self._queues.setdefault(job.owner, deque()).append(job)
             self._jobs[job.id] = job
             self._changed.notify_all()
@@ -158,12 +160,15 @@ class Jobs:
 
     def get(self, id: str, owner: str) -> Job | None:
         """A visitor's job."""
-        job = self._jobs.get(id)
+        with self._changed:
+            self._forget()
+            job = self._jobs.get(id)
         return job if job is not None and job.owner == owner else None
 
     def waiting(self) -> int:
         """How many jobs wait or run."""
         with self._changed:
+            self._forget()
             return sum(map(len, self._queues.values())) + (self._running is not None)
 
     def close(self) -> None:
@@ -177,10 +182,15 @@ class Jobs:
             job.cancel()
 
     def _forget(self) -> None:
+        """What ended long ago, and what waits no more since it was cancelled."""
         now = time.monotonic()
         for key, job in list(self._jobs.items()):
             if job.over and now - job.ended > _KEPT:
                 del self._jobs[key]
+        for owner, queue in list(self._queues.items()):
+            self._queues[owner] = deque(job for job in queue if job.wanted)
+            if not self._queues[owner]:
+                del self._queues[owner]
 
     def _next(self) -> Job | None:
         with self._changed:

@@ -117,7 +117,9 @@ class Models:
         # Presets that name the same models share them.
         chosen = self.presets[name]
         kind = loading.PIPELINES[chosen.pipeline]
-        for other in self._later.values():
+        with self._lock:
+            loaded = list(self._later.values())
+        for other in loaded:
             same = (other.preset.encoder, other.preset.segmenter) == (chosen.encoder, chosen.segmenter)
             if other.ready and same and loading.PIPELINES[other.preset.pipeline].reads_text == kind.reads_text:
                 real = other.real()

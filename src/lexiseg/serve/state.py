@@ -73,7 +73,9 @@ class State:
         return self.visitors / key
 
     def close(self) -> None:
-        """Let go of the folder; a launch's own is removed."""
+        """Let go of the folder; a launch's own is removed. Once it is closed there is nothing to let go of."""
+        if not self._lock.is_locked:
+            return
         shutil.rmtree(self.temporary, ignore_errors=True)
         if not self.kept:
             shutil.rmtree(self.visitors, ignore_errors=True)

@@ -15,7 +15,7 @@ from lexiseg.session.views import Views
 from lexiseg.text.phrases import check_phrase
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts
-from lexiseg.values.scans import Scan
+from lexiseg.values.scans import Scan, Volume
 
 Record = Callable[[Mapping[str, Any]], None]
 Step = Edit | Replace
@@ -110,6 +110,13 @@ class Board:
     def count(self, name: str | int) -> int:
         """How many pixels or voxels a target's mask has."""
         return 0 if self.below(name) else self._grid(self.target(name)).total
+
+    def volume(self, name: str | int) -> float | None:
+        """A target's volume in mm3, see `Geometry.volume`; None of an image, and where the spacing is not known."""
+        if not isinstance(self.scan, Volume):
+            return None
+        grid = self._grid(self.target(name))
+        return self.scan.geometry.volume_of(grid.by_slice * (not self.below(name)))
 
     def filled(self, name: str | int, axis: str | None = None) -> list[int]:
         """Indices of the planes of an axis that hold any of a target's mask."""

@@ -191,11 +191,21 @@ class Corrections(Board):
         Raises:
             UsageError: no such target or plane, or there is no mask in it.
         """
-        _, place = self._at(name, plane, axis)
+        target, place = self._at(name, plane, axis)
         mask = self.plane_mask(name, plane, axis)
         if not mask.any():
             raise UsageError(f"there is no mask in plane {plane}; draw one before it is carried to its neighbours")
-        return propagate(self.pipeline.segmenter, self.views.planes(place[0]), plane, mask, encodings=self._encodings)
+        pipeline = self.pipeline.real() if isinstance(self.pipeline, Later) else self.pipeline
+        found = target.origin.found
+        return propagate(
+            pipeline.segmenter,
+            self.views.planes(place[0]),
+            plane,
+            mask,
+            settings=pipeline.propagation,
+            mask_settings=pipeline.mask_for(None if found is None else found.phrase),
+            encodings=self._encodings,
+        )
 
     def propagate(self, name: str | int, plane: int, *, axis: str | None = None) -> list[int]:
         """Carry the mask of a plane to its neighbours, as one step; the planes that it reached.

@@ -156,6 +156,12 @@ class Grid:
         return [int(index) for index in np.flatnonzero(self._seen(axes, 0))]
 
     @property
+    def by_slice(self) -> NDArray[np.int64]:
+        """How many voxels there are in each slice of the array, int64 (D,)."""
+        counts: NDArray[np.int64] = self._counts[0].copy()
+        return counts
+
+    @property
     def total(self) -> int:
         """How many voxels there are."""
         return int(self._counts[0].sum())

@@ -11,6 +11,9 @@ from typing import Any
 
 from lexiseg.errors import UnwritableResult
 
+# Windows writes two bytes for a line's end into what is not opened so, and no checksum would fit.
+_AS_IT_IS = getattr(os, "O_BINARY", 0)
+
 
 class Journal:
     """A file that grows by whole lines: a checksum, a space, and a step as JSON.
@@ -31,7 +34,7 @@ class Journal:
         text = json.dumps(step, separators=(",", ":"), allow_nan=False).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _AS_IT_IS, 0o600)
             try:
                 before = os.lseek(descriptor, 0, os.SEEK_END)
                 try:

@@ -6,6 +6,7 @@ A page or a server calls this and holds no logic of its own.
 from __future__ import annotations
 
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from lexiseg.errors import UsageError
 from lexiseg.io.write import write_map, write_mask
@@ -53,7 +54,7 @@ class Session(Corrections):
         record: Record | None = None,
     ) -> None:
         super().__init__(pipeline, scan, encodings=EncodingCache() if encodings is None else encodings, record=record)
-        self._open: dict[int, TextPipeline] = {}
+        self._open: WeakKeyDictionary[TextPipeline, TextPipeline] = WeakKeyDictionary()
         self._evidence: dict[tuple[int, Place, str], tuple[FloatArray, BoolArray] | None] = {}
 
     @property
@@ -192,7 +193,8 @@ class Session(Corrections):
         pipeline = given.real() if isinstance(given, Later) else given
         if pipeline.threshold is None:
             return pipeline
-        if id(pipeline) not in self._open:
+        opened = self._open.get(pipeline)
+        if opened is None:
             preset = pipeline.preset.override(presence={"threshold": None})
-            self._open[id(pipeline)] = type(pipeline)(preset, pipeline.encoder, pipeline.segmenter)
-        return self._open[id(pipeline)]
+            opened = self._open[pipeline] = type(pipeline)(preset, pipeline.encoder, pipeline.segmenter)
+        return opened

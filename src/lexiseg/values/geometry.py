@@ -23,6 +23,10 @@ _DIRECTIONS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 _THICKER = 1.1
 _LEANS = np.sin(np.radians(20))
+_RIGHT = 1e-4
+"""What rounding in a file takes of a box's volume; a tilt of 1 degree takes 1.5e-4."""
+_FLAT = 1e-3
+"""Axes that span less of a box's volume lie in a plane, and say no directions."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,45 @@ class Geometry:
             >>> Geometry.of_spacing((2, 3, 4), (5.0, 1.0, 0.5)).volume(np.ones((2, 3, 4), bool))
             60.0
         """
+        return self.volume_of(mask.sum(axis=(1, 2)))
+
+    def volume_of(self, counts: NDArray[np.int64]) -> float | None:
+        """The volume in mm3 of so many voxels in each slice, (D,); see `volume`."""
         if self.spacing is None:
             return None
-        steps = self.affine[:3, :3]
-        along = steps[:, 2] / np.linalg.norm(steps[:, 2])
+        column, row, _ = np.linalg.norm(self.affine[:3, :3], axis=0)
         # Of a sheared stack, slices lie closer than their centres do.
-        face = abs(float(np.cross(steps[:, 0], steps[:, 1]) @ along))
-        return float((mask.sum(axis=(1, 2)) * self.thicknesses).sum() * face)
+        return float((counts * self.thicknesses).sum() * column * row * self._fullness)
+
+    @property
+    def directions(self) -> NDArray[np.float64] | None:
+        """float64 (3, 3): the unit vectors in RAS+ of a step along slice, row and column, in rows; None where they are
+        at right angles, or not known. A gantry that was tilted shears a stack.
+        """
+        if self.spacing is None or not _FLAT < self._fullness < 1 - _RIGHT:
+            return None
+        return np.ascontiguousarray(self._cosines()[:, ::-1].T)
+
+    def distance_of_planes(self, axis: int) -> float | None:
+        """mm from one plane across an array axis to the next, along their normal; None where the spacing is not known.
+
+        Of a sheared volume that is less than from centre to centre.
+
+        Example:
+            >>> Geometry.of_spacing((2, 3, 4), (5.0, 1.0, 0.5)).distance_of_planes(0)
+            5.0
+        """
+        spacing, directions = self.spacing, self.directions
+        if spacing is None or directions is None:
+            return None if spacing is None else spacing[axis]
+        one, other = np.delete(directions, axis, axis=0)
+        normal = np.cross(one, other)
+        return spacing[axis] * abs(float(directions[axis] @ normal)) / float(np.linalg.norm(normal))
+
+    @property
+    def _fullness(self) -> float:
+        """A cell's volume as a share of that of a box with its edges."""
+        return abs(float(np.linalg.det(self._cosines())))
 
     @property
     def regular(self) -> bool:

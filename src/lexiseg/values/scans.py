@@ -90,9 +90,14 @@ class Planes(Sequence[Plane]):
         if self.axes is None or not isinstance(self._scan, Volume) or self._scan.spacing is None:
             return None
         axis, flip = self.axes.axes[0], self.axes.flips[0]
-        own = self._scan.geometry.positions if axis == 0 else None
+        geometry = self._scan.geometry
+        distance = geometry.distance_of_planes(axis)
+        assert distance is not None
+        own = geometry.positions if axis == 0 else None
         if own is None:
-            return tuple(index * self._scan.spacing[axis] for index in range(len(self)))
+            return tuple(index * distance for index in range(len(self)))
+        if distance != self._scan.spacing[axis]:
+            own = tuple(each * distance / self._scan.spacing[axis] for each in own)
         return tuple(own[-1] - each for each in own[::-1]) if flip else own
 
     @property

@@ -73,6 +73,7 @@ class SurfaceDistances:
         prediction: BoolArray,
         spacing: Sequence[float] | None = None,
         positions: Sequence[float] | None = None,
+        directions: NDArray[np.float64] | None = None,
     ) -> SurfaceDistances:
         """Measure, centre to centre.
 
@@ -84,6 +85,7 @@ class SurfaceDistances:
             prediction: bool, the same shape, not empty.
             spacing: the unit's length of a step along each axis; 1 (pixels) when None.
             positions: of the slices along the first axis, where their distances differ.
+            directions: (n, n), unit vectors of the axes in rows, where they are not at right angles.
 
         Raises:
             ValueError: a mask is empty, or the shapes or the spacing's length differ.
@@ -100,6 +102,8 @@ class SurfaceDistances:
         if positions is not None:
             for points, mask in ((ours, truth), (theirs, prediction)):
                 points[:, 0] = np.asarray(positions)[np.argwhere(boundary(mask))[:, 0]]
+        if directions is not None:
+            ours, theirs = ours @ directions, theirs @ directions
         if not len(ours) or not len(theirs):
             raise ValueError("a mask is empty; it has no boundary to measure from")
         forth, back = KDTree(theirs).query(ours)[0], KDTree(ours).query(theirs)[0]
@@ -197,6 +201,7 @@ def score_mask(
     tolerance: float = 2.0,
     empty: EmptyRule = EmptyRule.score,
     positions: Sequence[float] | None = None,
+    directions: NDArray[np.float64] | None = None,
 ) -> MaskScore:
     """Dice, IoU, precision, recall, NSD, HD95 and ASSD of a mask; boundaries are measured once for all three.
 
@@ -207,6 +212,7 @@ def score_mask(
         tolerance: of NSD, in mm, or pixels without spacing.
         empty: the rule for empty masks.
         positions: mm of a volume's slices, where their distances differ.
+        directions: see `SurfaceDistances.of`.
 
     Raises:
         ValueError: the shapes or the spacing's length differ.
@@ -217,7 +223,7 @@ def score_mask(
     keys = surface_keys(spacing, tolerance)
     if emptiness is Emptiness.neither:
         values = {name: above / below for name, (above, below) in fractions.items()}
-        distances = SurfaceDistances.of(truth, prediction, spacing, positions)
+        distances = SurfaceDistances.of(truth, prediction, spacing, positions, directions)
         values[keys["nsd"]] = distances.nsd(tolerance)
         values[keys["hd95"]] = distances.hd95()
         values[keys["assd"]] = distances.assd()

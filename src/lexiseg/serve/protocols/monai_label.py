@@ -174,11 +174,12 @@ def save_label(
         raise Refused(422, "the label is no .nrrd, .nii or .nii.gz; save it as one of these")
     from lexiseg.files import atomic_write
 
-    for old in _labels(server, image).values():
-        if old.name.startswith(f"{tag}."):
-            old.unlink(missing_ok=True)
     content = label.file.read()
-    atomic_write(_label_folder(server, image) / f"{tag}{end}", lambda file: file.write(content))
+    kept = atomic_write(_label_folder(server, image) / f"{tag}{end}", lambda file: file.write(content))
+    # One of another ending goes only now: before that it is all there is.
+    for old in kept.parent.glob(f"{tag}.*"):
+        if old != kept:
+            old.unlink(missing_ok=True)
     return {"image": image, "label": image}
 
 

@@ -38,7 +38,12 @@ class TwiceSeen(MedclipSam):
         turned = [replace(plane, pixels=np.ascontiguousarray(plane.pixels[:, ::-1])) for plane in planes]
         again = super().segment_planes(turned, asked, segmenter, timer)
         return [
-            PlaneResults(tuple(self._both(one, other) for one, other in zip(a.items, b.items, strict=True)))
+            PlaneResults(
+                tuple(
+                    self._both(one, other, self.mask_for(phrase))
+                    for one, other, phrase in zip(a.items, b.items, asked, strict=True)
+                )
+            )
             for a, b in zip(plain, again, strict=True)
         ]
 
@@ -48,8 +53,7 @@ class TwiceSeen(MedclipSam):
         found = dict(super().provenance)
         return {**found, "preset": {**found["preset"], "mirrored": True}}
 
-    def _both(self, plain: SliceResult, mirrored: SliceResult) -> SliceResult:
-        settings: MaskSettings = self._mask
+    def _both(self, plain: SliceResult, mirrored: SliceResult, settings: MaskSettings) -> SliceResult:
         seen, other = _probability(plain), _probability(mirrored)[:, ::-1]
         probability = np.asarray((seen + other) / 2, np.float32)
         presence = (plain.presence + mirrored.presence) / 2
