@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -188,3 +189,41 @@ def test_the_public_names_are_listed_before_anything_is_imported() -> None:
     code = "import lexiseg, sys; print(*dir(lexiseg)); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == set(lexiseg.__all__)
+
+
+class TestOtherSettings:
+    def test_a_preset_that_is_edited_is_read_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def made(preset: Any, **_: Any) -> api.TextSegmenter:
+            return api.TextSegmenter(MedclipSam(api.load_preset(preset), NamedColours(), FakeSegmenter()))
+
+        monkeypatch.setattr(api, "load", made)
+        path = tmp_path / "mine.yaml"
+        answers = []
+        for threshold in (0.0, 1.0):
+            fields = {**PRESET.as_dict(), "presence": {"threshold": threshold}}
+            path.write_text(json.dumps(fields))
+            answers.append(api.segment(red(), "red", preset=str(path))["red"].present)
+        assert answers == [True, False]
+
+    def test_they_are_kept_for_the_next_scan(self, segment: api.TextSegmenter) -> None:
+        one, other = (segment._changed(0.5, None, None) for _ in range(2))
+        assert one is other and one is not segment.pipeline
+
+    def test_a_session_takes_what_a_call_takes(self, segment: api.TextSegmenter) -> None:
+        session = segment.session(
+            np.arange(1024.0).reshape(4, 16, 16), plane="sagittal", affine=np.diag([1.0, 1, 2, 1])
+        )
+        assert len(session.planes) == 16
+
+
+def test_a_format_of_a_whole_run_is_refused(segment: api.TextSegmenter, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="coco is written of a whole run"):
+        segment(red(), "red").save(tmp_path, formats=["coco"])
+
+
+@pytest.mark.parametrize("colours", [3, 4])
+def test_colours_that_come_first_are_no_volume(segment: api.TextSegmenter, colours: int) -> None:
+    array = np.arange(256.0 * colours, dtype=np.float32).reshape(colours, 16, 16)
+    with pytest.raises(UsageError, match="moveaxis"):
+        segment(array, "red")
+    assert segment(array, "red", spacing=(1.0, 1.0, 1.0))["red"].mask.shape == array.shape

@@ -103,6 +103,15 @@ class TestRemoveTorn:
         assert remove_torn(tmp_path) == 1
         assert (tmp_path / "mine" / "file").exists()
 
+    def test_what_cannot_be_removed_is_passed_over(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / f".{'a' * 16}.tmp").touch()
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EACCES, "in use")
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        assert remove_torn(tmp_path) == 0
+
 
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")

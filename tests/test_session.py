@@ -220,3 +220,12 @@ class TestCache:
             alone.ask("red")
             alone.click("red", 0, 60.5, 60.5 - 8 * k)
             np.testing.assert_array_equal(found[k], alone.mask("red"))
+
+
+def test_each_pipeline_answers_for_itself(segmenter: FakeSegmenter) -> None:
+    """Also one that is made for a single question: an object of before may have had its address."""
+    session = Session(MedclipSam(PRESET, NamedColours(), segmenter), scan())
+    for number in range(20):
+        preset = PRESET.override(mask={"min_area": 0.9 if number % 2 else 0.0})
+        session.ask("red", pipeline=MedclipSam(preset, NamedColours(), segmenter))
+        assert bool(session.count("red")) is (number % 2 == 0), number

@@ -144,3 +144,17 @@ class TestSaliency:
     def test_refuses_another_shape(self) -> None:
         with pytest.raises(ValueError, match="expected the same"):
             saliency_auc(square(1, 1, 2), np.zeros((3, 3)))
+
+
+def test_boundaries_of_a_sheared_volume_are_measured_where_they_lie() -> None:
+    """One voxel in slice 0 and one in slice 4, right above it on the grid and 20 mm and a shift away in the body."""
+    tilt, step = np.radians(20), 5 / np.cos(np.radians(20))
+    truth, prediction = np.zeros((2, 5, 3, 3), np.bool_)
+    truth[0, 1, 1] = prediction[4, 1, 1] = True
+    directions = np.array([[0, np.sin(tilt), np.cos(tilt)], [0, 1.0, 0], [1.0, 0, 0]])
+    found = SurfaceDistances.of(truth, prediction, (step, 1.0, 1.0), directions=directions)
+    assert found.hd95() == pytest.approx(4 * step)
+    prediction[4] = False
+    prediction[4, 2, 1] = True  # a millimetre further along the shift
+    found = SurfaceDistances.of(truth, prediction, (step, 1.0, 1.0), directions=directions)
+    assert found.hd95() == pytest.approx(np.hypot(20, 20 * np.tan(tilt) + 1))

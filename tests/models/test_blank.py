@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from lexiseg.models import blank as blank_module
 from lexiseg.models.blank import Blank, all_finite
 from lexiseg.models.loading import load_encoder
 
@@ -34,6 +35,15 @@ def test_what_is_computed_is_as_ever() -> None:
         assert tables
         for key, table in found.named_buffers():
             assert torch.equal(table, tables[key]), key
+
+
+def test_a_table_is_computed_once_for_each_size_of_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    compute = blank_module._OFFSETS
+    monkeypatch.setattr(blank_module, "_OFFSETS", lambda layer: (sizes.append(layer.resolution), compute(layer)))
+    with Blank():
+        timm.create_model("tiny_vit_5m_224")
+    assert sorted(sizes) == [(7, 7), (14, 14)]
 
 
 def test_loading_the_bundled_encoder_draws_nothing() -> None:

@@ -19,6 +19,7 @@ from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.families import FAMILIES, ModelFiles
 from lexiseg.models.fpn import FORMER_NAMES, current_name
 from lexiseg.models.loading import load_encoder, load_segmenter
+from lexiseg.models.weights.status import check_model
 
 
 class TestANewFamily:
@@ -102,6 +103,18 @@ class TestRefusals:
         with pytest.raises(BrokenWeights, match=r"x\.pth is not a checkpoint of tensors") as error:
             load_segmenter(str(tmp_path / "x.pth"), device="cpu")
         assert "\n" not in str(error.value)
+
+    def test_nobody_is_told_to_load_what_holds_code(self, tmp_path: Path) -> None:
+        torch.save({"state_dict": Path("/")}, tmp_path / "x.pth")
+        with pytest.raises(BrokenWeights, match="more than tensors, which is never loaded") as error:
+            load_segmenter(str(tmp_path / "x.pth"), device="cpu")
+        assert "weights_only" not in str(error.value)
+
+    def test_a_record_names_no_file_outside_its_folder(self, sam_copy: Path) -> None:
+        for name in ("../x", "/etc/hostname"):
+            (sam_copy / "lexiseg_weights.json").write_text(json.dumps({"files": {name: "0"}}))
+            with pytest.raises(BrokenWeights, match="no file of the folder"):
+                check_model(str(sam_copy))
 
     @pytest.mark.parametrize("content", ["{", "[]"])
     def test_a_configuration_that_is_none(self, sam_copy: Path, content: str) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import open_clip
@@ -15,7 +16,7 @@ import torch
 from checkpoints import make_bert_config
 from towers import TOWERS, make_tower_folder
 
-from lexiseg.errors import BadPhrase, UnsupportedByModel
+from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import Encoder
@@ -324,3 +325,13 @@ class TestBiomedClipLayout:
         assert torch.allclose(encoder.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073]))
         assert encoder.mean.shape == (3, 1, 1)
         assert math.isclose(encoder.logit_bias, 0.0)
+
+
+def test_code_that_a_text_tower_brings_is_never_run(tmp_path: Path) -> None:
+    folder = shutil.copytree(str(resources.files("lexiseg.bundled") / "clip"), tmp_path / "clip")
+    path = Path(folder) / "text_tower" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoConfig": "evil.Config"}}))
+    (path.parent / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(BrokenWeights, match="brings code of its own"):
+        load_encoder(str(folder), device="cpu")
+    assert not (tmp_path / "ran").exists()

@@ -7,7 +7,16 @@ import pytest
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.pipelines.results import TargetResult
-from lexiseg.runs.table import COLUMNS, Row, append_results, boxes_cell, number, read_results, write_results
+from lexiseg.runs.table import (
+    COLUMNS,
+    Row,
+    append_results,
+    boxes_cell,
+    number,
+    read_results,
+    refuse_other,
+    write_results,
+)
 from lexiseg.values.masks import Prompts
 
 
@@ -90,3 +99,12 @@ class TestTable:
         with pytest.raises(UnwritableResult, match=r"No space left.*--resume"):
             append_results(table, [row("b")])
         assert table.read_bytes() == before
+
+
+def test_a_run_goes_on_with_less_at_once() -> None:
+    """Killed for memory, it could not otherwise; what decides the results is compared as ever."""
+    before = {"preset": {"saliency": {"batch": 16, "k": 3}, "proposals": {"points_per_batch": 64}}, "seed": 0}
+    less = {"preset": {"saliency": {"batch": 2, "k": 3}, "proposals": {"points_per_batch": 2}}, "seed": 0}
+    refuse_other(before, less, Path("out"))
+    with pytest.raises(UsageError, match="other preset"):
+        refuse_other(before, {"preset": {**less["preset"], "saliency": {"batch": 2, "k": 4}}, "seed": 0}, Path("out"))

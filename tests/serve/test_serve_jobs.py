@@ -73,6 +73,27 @@ class TestTurns:
 
 
 class TestCancelling:
+    def test_what_was_cancelled_does_not_wait(self, jobs: Jobs) -> None:
+        gate = Gate()
+        jobs.submit(Job("a", gate, ""))
+        assert gate.began.wait(120)
+        for _ in range(3):
+            jobs.submit(Job("a", lambda tell: {}, "")).cancel()
+        assert jobs.waiting() == 1
+        last = jobs.submit(Job("a", lambda tell: {"answer": 2}, ""))
+        gate.open.set()
+        assert last.wait(120) and last.as_dict()["answer"] == 2
+
+    def test_whose_jobs_are_too_many_is_told(self, jobs: Jobs) -> None:
+        gate = Gate()
+        jobs.submit(Job("a", gate, ""))
+        assert gate.began.wait(120)
+        for owner in "bbccd":
+            jobs.submit(Job(owner, gate, ""))
+        with pytest.raises(Refused, match="5 jobs of all visitors"):
+            jobs.submit(Job("e", gate, ""))
+        gate.open.set()
+
     def test_what_waits_is_dropped_and_what_runs_stops(self, jobs: Jobs) -> None:
         gate = Gate()
         running, waiting = jobs.submit(Job("a", gate, "")), jobs.submit(Job("a", lambda tell: {}, ""))

@@ -212,6 +212,8 @@ class TestTakeAway:
             "lexiseg segment 'my scan.png' --text red --preset demo --threshold 0.25 --out masks",
             "lexiseg segment 'my scan.png' --text green --preset other --threshold 0.25 --out masks-other",
         ]
+        python = client.get(f"/api/v1/scans/{scan}/command").json()["python"]
+        assert "result.save('masks', overlay=True)" in python and "result.save('masks-other', overlay=True)" in python
 
 
 class TestOwners:

@@ -300,3 +300,35 @@ class TestDistance:
         first = Geometry(SHAPE, np.diag([1.0, np.nan, 1, 1]))
         assert first.distance(Geometry(SHAPE, np.diag([1.0, np.nan, 1, 1]))) == 0
         assert np.isnan(first.distance(Geometry(SHAPE, np.eye(4))))
+
+
+class TestSheared:
+    """A gantry that was tilted by 20 degrees: slices 5 mm apart along their normal, each shifted beside the last."""
+
+    GRID = Geometry(
+        (9, 8, 7),
+        np.array([[-0.5, 0, 0, 0], [0, -0.5, 5 * np.tan(np.radians(20)), 0], [0, 0, 5, 0], [0, 0, 0, 1.0]]),
+    )
+
+    def test_planes_are_as_far_apart_as_their_normal_says(self) -> None:
+        centres = self.GRID.spacing
+        assert centres is not None and centres[0] == pytest.approx(5 / np.cos(np.radians(20)))
+        assert [self.GRID.distance_of_planes(axis) for axis in range(3)] == pytest.approx(
+            [5.0, 0.5 * np.cos(np.radians(20)), 0.5]
+        )
+
+    def test_steps_say_where_voxels_lie(self) -> None:
+        directions, spacing = self.GRID.directions, np.asarray(self.GRID.spacing)
+        assert directions is not None
+        place = np.array([3, 2, 1])  # slice, row, column
+        expected = self.GRID.affine[:3, :3] @ place[::-1]
+        np.testing.assert_allclose((place * spacing) @ directions, expected, atol=1e-12)
+
+    @pytest.mark.parametrize("affine", [np.diag([-0.5, -0.5, 5, 1]), np.zeros((4, 4)), np.diag([1, 0, 1, 1.0])])
+    def test_at_right_angles_or_without_meaning_there_are_none(self, affine: np.ndarray) -> None:
+        assert Geometry((2, 2, 2), affine).directions is None
+
+    def test_a_volume_in_a_slice_alone(self) -> None:
+        counts = np.zeros(9, np.int64)
+        counts[4] = 400
+        assert self.GRID.volume_of(counts) == pytest.approx(400 * 0.25 * 5)

@@ -284,3 +284,13 @@ class TestChecks:
     def test_values_that_are_no_real_numbers(self, dtype: Any) -> None:
         with pytest.raises(ValueError, match="expected real numbers"):
             Volume(np.zeros((3, 4, 5), dtype), Geometry.of_spacing((3, 4, 5)))
+
+
+def test_planes_of_a_sheared_volume_are_as_far_apart_as_their_normal_says() -> None:
+    tilt = np.radians(20)
+    affine = np.array([[-1.0, 0, 0, 0], [0, -1, 5 * np.sin(tilt), 0], [0, 0, 5 * np.cos(tilt), 0], [0, 0, 0, 1]])
+    values = np.arange(48.0).reshape(3, 4, 4)
+    volume = Volume(values, Geometry((3, 4, 4), affine))
+    assert volume.planes("axial").positions == pytest.approx((0, 5 * np.cos(tilt), 10 * np.cos(tilt)))
+    uneven = Volume(values, Geometry((3, 4, 4), affine, positions=(0.0, 4.0, 10.0)))
+    assert uneven.planes("axial").positions == pytest.approx((0, 4 * np.cos(tilt), 10 * np.cos(tilt)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
+
+logger = logging.getLogger(__name__)
 
 _NAMES = {2: ("train", "test"), 3: ("train", "val", "test")}
 
@@ -52,6 +55,24 @@ def split_by_group(groups: Sequence[str], shares: dict[str, float], *, seed: int
         parts[group] = _part_at((done + sizes[group] / 2) / len(groups), shares)
         done += sizes[group]
     return [parts[group] for group in groups]
+
+
+def tell_torn(scans: Iterable[tuple[str, str]]) -> None:
+    """A warning where a data set's own split has a group in two parts.
+
+    Args:
+        scans: group and part of each; where either is "", it says nothing.
+    """
+    parts: dict[str, set[str]] = {}
+    for group, part in scans:
+        if group and part:
+            parts.setdefault(group, set()).add(part)
+    torn = [group for group, each in parts.items() if len(each) > 1]
+    if torn:
+        logger.warning(
+            "the column split has scans of %d groups in two parts, the first %r: what is held out is no stranger's",
+            len(torn), printable(torn[0]),
+        )  # fmt: skip
 
 
 def _part_at(place: float, shares: dict[str, float]) -> str:

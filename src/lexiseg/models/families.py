@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from lexiseg.errors import BrokenWeights, UnknownModel
@@ -217,6 +218,8 @@ def checkpoint_keys(path: Path) -> tuple[str, ...]:
 
 def one_line(error: BaseException) -> str:
     """What an error of another library says, in one line of at most 200 characters."""
+    if isinstance(error, UnpicklingError):
+        return "it is torn, or holds more than tensors, which is never loaded"  # torch would advise to load it anyway
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
 

@@ -115,12 +115,19 @@ def refuse_other(before: Mapping[str, Any] | None, settings: Mapping[str, Any], 
                          "run without --resume or choose another folder")  # fmt: skip
     # Through JSON, in which tuples are lists.
     current = json.loads(json.dumps(settings, default=str))
-    differing = [key for key in _SAME if before.get(key) != current.get(key)]
+    differing = [key for key in _SAME if _deciding(before.get(key)) != _deciding(current.get(key))]
     if differing:
         raise UsageError(
             f"{folder}: its run was made with other {' and '.join(map(_difference, differing))}; "
             "resume with the same, run without --resume, or choose another folder"
         )
+
+
+def _deciding(value: Any) -> Any:
+    """Without how much goes through a model at once: a run that needed too much memory goes on with less."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _deciding(each) for key, each in value.items() if key not in ("batch", "points_per_batch")}
 
 
 def _difference(key: str) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import BadManifest, TrainingDiverged, UnwritableResult, UsageError
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.weights.status import check_model
+from lexiseg.runs.folder import only_run
 from lexiseg.training.finetuning.finetune import finetune
 from lexiseg.training.finetuning.settings import FinetuneSettings
 
@@ -142,6 +144,28 @@ class TestResume:
     def test_other_settings_are_another_run(self, whole: tuple[Path, Any], pairs_csv: Path, tower: Path) -> None:
         with pytest.raises(UsageError, match=r"begun with beta1=0\.15 \(now 0\.5\); resume"):
             run(pairs_csv, whole[0], tower, changed(augment=True, beta1=0.5), resume=True)
+
+    def test_images_that_changed_are_another_run(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
+        for file in pairs_csv.parent.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        settings = changed(epochs=1)
+        run(tmp_path / pairs_csv.name, tmp_path / "out", tower, settings)
+        (tmp_path / "3.png").write_bytes((tmp_path / "4.png").read_bytes())
+        with pytest.raises(UsageError, match="pairs"):
+            run(tmp_path / pairs_csv.name, tmp_path / "out", tower, changed(epochs=2), resume=True)
+
+    def test_a_folder_with_another_model_is_not_overwritten(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
+        copied = shutil.copytree(tower, tmp_path / "model")
+        before = (copied / "open_clip_model.safetensors").read_bytes()
+        with pytest.raises(UsageError, match="model of another making"):
+            run(pairs_csv, copied, copied)
+        assert (copied / "open_clip_model.safetensors").read_bytes() == before
+        with pytest.raises(UsageError, match="is a file"):
+            run(pairs_csv, copied / "open_clip_config.json", tower)
+
+    def test_two_at_once_are_refused(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
+        with only_run(tmp_path), pytest.raises(UsageError, match="another run is writing"):
+            run(pairs_csv, tmp_path, tower)
 
     def test_a_broken_checkpoint(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:
         (tmp_path / "training").mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lexiseg.datasets.manifest import csv_text, place_inside
-from lexiseg.datasets.splits import split_by_group
+from lexiseg.datasets.splits import split_by_group, tell_torn
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.io.names import printable
 
@@ -108,10 +108,11 @@ def one_line(text: object) -> str:
 
 
 def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs; a group is never in both.
+    """Training and validation pairs; a group is never in both, unless the data set's own split has it so.
 
     The data set's own split counts where it has one: its test pairs are in neither part, and its validation
-    pairs are the validation part.  What says nothing of the kind is split by group.
+    pairs are the validation part; a warning tells where it tears a group.  What says nothing of the kind is split by
+    group.
 
     Args:
         pairs: all of them.
@@ -127,6 +128,7 @@ def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 
     rest = [pair for pair in pairs if pair.part not in ("val", "test")]
     if own:
         train = rest
+        tell_torn((pair.group, pair.part or "train") for pair in pairs)
     elif not rest:
         train = []
     else:

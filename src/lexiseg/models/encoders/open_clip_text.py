@@ -7,12 +7,13 @@ needed in the folder; the paths are worked out when the folder is read, so that 
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.errors import DownloadFailed
+from lexiseg.errors import BrokenWeights, DownloadFailed
 from lexiseg.models.weights import hub
 
 if TYPE_CHECKING:
@@ -63,11 +64,26 @@ def text_tower_source(folder: Path, name: str, *, offline: bool) -> Path:
 
     Raises:
         DownloadFailed: it is neither in the folder nor in the cache, and cannot be fetched.
+        BrokenWeights: it brings code of its own.
     """
     for inside in (folder / TEXT_TOWER, folder / name):
         if (inside / "config.json").is_file():
-            return inside
-    return _from_hub(folder, name, ("config.json",), offline=offline, what="its text tower's configuration")
+            return _without_code(inside)
+    return _without_code(
+        _from_hub(folder, name, ("config.json",), offline=offline, what="its text tower's configuration")
+    )
+
+
+def _without_code(folder: Path) -> Path:
+    """The folder, whose configuration names no code: open_clip would have transformers ask whether to run it."""
+    path = folder / "config.json"
+    try:
+        brings = "auto_map" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return folder  # who builds the model from it says what is wrong
+    if brings:
+        raise BrokenWeights(f"{path} brings code of its own (auto_map), which is never run; expected a known model")
+    return folder
 
 
 def tokenizer_source(folder: Path, name: str, *, offline: bool) -> Path:

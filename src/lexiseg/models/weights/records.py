@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from lexiseg.errors import BrokenWeights, UnknownModel
@@ -268,9 +268,15 @@ def read_record(folder: Path) -> FolderRecord | None:
         files = {str(name): str(value) for name, value in raw["files"].items()}
         sources = {str(name): str(value) for name, value in raw.get("sources", {}).items()}
         texts = {key: str(raw.get(key) or "") for key in ("repo", "revision", "licence")}
+        if leaving := next((name for name in files if _leaves(name)), ""):
+            raise ValueError(f"{leaving!r} is no file of the folder")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise BrokenWeights(f"{path} is not a weights record ({error}): pull the model again") from error
     return FolderRecord(files=files, sources=sources, **texts)
+
+
+def _leaves(name: str) -> bool:
+    return PurePath(name).is_absolute() or ".." in PurePath(name).parts
 
 
 def write_record(

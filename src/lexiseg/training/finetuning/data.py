@@ -124,7 +124,7 @@ class TrainingData:
         validation: pairs to measure with.
         skipped: what could not be used.
         store: the images of both.
-        digest: of all captions, file names and parts, so that a continuation is known to have the same.
+        digest: of all captions, images and parts, so that a continuation is known to have the same.
     """
 
     train: tuple[Pair, ...]
@@ -178,11 +178,15 @@ def training_data(
     """
     kept, store = readable(found, size, progress=progress)
     train, validation = split_pairs(kept.pairs, validation=settings.validation, seed=settings.seed)
-    return TrainingData(tuple(train), tuple(validation), kept.skipped, store, _digest(train) + _digest(validation))
+    digest = _digest(train, store) + _digest(validation, store)
+    return TrainingData(tuple(train), tuple(validation), kept.skipped, store, digest)
 
 
-def _digest(pairs: Sequence[Pair]) -> str:
+def _digest(pairs: Sequence[Pair], store: PixelStore) -> str:
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update("\0".join((Path(pair.image).name, pair.text, pair.group, "")).encode(errors="replace"))
+        content = store.kept.get(pair.image)
+        # Of what is too much for memory, the file's size alone.
+        digest.update(str(pair.image.stat().st_size).encode() if content is None else content.tobytes())
     return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write, remove_torn
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
+from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME
 from lexiseg.models.loading import load_encoder, resolve_device
+from lexiseg.runs.folder import only_run
 from lexiseg.training.fabric import make_fabric
 from lexiseg.training.finetuning.data import TrainingData, training_data
 from lexiseg.training.finetuning.logs import Row
@@ -28,6 +31,7 @@ from lexiseg.version import __version__
 logger = logging.getLogger(__name__)
 
 LOGS = "training"
+_MODELS = ("config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
 RECORD = "run.json"
 
 
@@ -106,15 +110,14 @@ def finetune(
         fetched: told (file, bytes done, bytes in all) while a hub model is fetched.
 
     Raises:
-        UsageError: a bad table, setting or device; a folder that holds another run; lightning is missing.
+        UsageError: a bad table, setting or device; a folder that holds another run or model, or that another run
+            is writing to; lightning is missing.
         TrainingDiverged: the loss or its gradient is not finite.
         UnwritableResult: the disk is full; the last checkpoint and encoder are whole.
         LexisegError: an encoder that cannot be loaded.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
-    logs = out / LOGS
-    if (logs / CHECKPOINT).exists() and not resume:
-        raise UsageError(f"{out} holds a run already; resume it (--resume) or choose another folder")
+    _refuse_taken(out, resume=resume)
     where = resolve_device(device)
     fabric = make_fabric(where, settings.precision, devices=devices)
     tell = progress or (lambda _: None)
@@ -133,11 +136,28 @@ def finetune(
         if settings.lora_rank:
             add_adapters(model.model, rank=settings.lora_rank, freeze=settings.freeze)
         choose_trainable(model.model, settings)
-        if fabric.global_rank == 0:
-            remove_torn(out, logs)
-            _write_record(logs / RECORD, model, data, settings)
-        trainer = Trainer(fabric, model, data, settings, out, resume=resume, tell=_teller(tell))
-        return _report(trainer.run(), trainer, data, out)
+        # One of several processes holds the folder for all of them.
+        with only_run(out) if fabric.global_rank == 0 else nullcontext():
+            if fabric.global_rank == 0:
+                remove_torn(out, out / LOGS)
+            # Before the record: it refuses to go on from another run, whose record stays.
+            trainer = Trainer(fabric, model, data, settings, out, resume=resume, tell=_teller(tell))
+            if fabric.global_rank == 0:
+                _write_record(out / LOGS / RECORD, model, data, settings)
+            return _report(trainer.run(), trainer, data, out)
+
+
+def _refuse_taken(out: Path, *, resume: bool) -> None:
+    """Refuse a folder whose files a run would write over."""
+    if out.is_file():
+        raise UsageError(f"{out} is a file; expected a folder")
+    if (out / LOGS / CHECKPOINT).exists() and not resume:
+        raise UsageError(f"{out} holds a run already; resume it (--resume) or choose another folder")
+    # A run's own record comes first, its checkpoint after the first epoch's encoder.
+    ours = any((out / LOGS / name).exists() for name in (RECORD, CHECKPOINT))
+    found = next((name for name in (CONFIG_NAME, *_MODELS) if (out / name).exists()), "")
+    if found and not ours:
+        raise UsageError(f"{out} holds a model of another making ({found}); choose another folder")
 
 
 def _teller(tell: Callable[[FinetuneProgress], None]) -> Callable[..., None]:

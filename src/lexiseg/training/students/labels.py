@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
-from lexiseg.datasets.splits import split_by_group
+from lexiseg.datasets.splits import split_by_group, tell_torn
 from lexiseg.errors import UsageError
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
@@ -69,16 +69,7 @@ def tell_splits(rows: Sequence[ManifestRow]) -> None:
             "the column split says %r of %d rows, which is none of train, val and test: they are split by group",
             printable(word), count,
         )  # fmt: skip
-    parts: dict[str, set[str]] = {}
-    for row in rows:
-        if row.group and _part(row):
-            parts.setdefault(row.group, set()).add(_part(row))
-    torn = [group for group, each in parts.items() if len(each) > 1]
-    if torn:
-        logger.warning(
-            "the column split has scans of %d groups in two parts, the first %r: what is held out is no stranger's",
-            len(torn), printable(torn[0]),
-        )  # fmt: skip
+    tell_torn((row.group, _part(row)) for row in rows)
 
 
 def _never_empty(parts: list[str], groups: Sequence[str], free: Sequence[int]) -> list[str]:
