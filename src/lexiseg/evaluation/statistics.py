@@ -1,4 +1,4 @@
-"""Two systems on the same cases."""
+"""A metric over cases, by bootstrap of groups, and two systems on the same cases, corrected for many pairs."""
 
 from __future__ import annotations
 

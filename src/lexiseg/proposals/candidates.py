@@ -1,4 +1,4 @@
-"""Masks before they are brought to the scan's grid, and what can be told of them there."""
+"""Where a scan is asked for regions, and masks before they are brought to its grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture of all proposals over their scan."""
+"""Proposals as plain values and JSON files, their masks as COCO's run lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small pieces and holes of a mask."""
+"""A region of a scan with what is known of it, all of them, and masks without small pieces and holes."""
 
 from __future__ import annotations
 

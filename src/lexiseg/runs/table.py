@@ -1,4 +1,4 @@
-"""The two tables of a run.
+"""A run's record and its table: run.json and results.csv.
 
 results.csv is appended to, so that no kill loses a finished scan, and put in order at the end.  run.json says
 what made the results, to repeat the run, or to continue it with the same."""

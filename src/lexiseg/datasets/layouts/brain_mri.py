@@ -1,4 +1,4 @@
-"""Cheng's brain tumours as PNG: by class with masks beside, or images/ and masks/."""
+"""Brain MR: CC-359's volumes for skull stripping, and Cheng's brain tumours, as MATLAB files or as PNG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kvasir-SEG: endoscopy in images/ and masks/, both JPEG."""
+"""Colour photographs: ISIC's skin lesions in dermoscopy, and Kvasir-SEG's polyps in endoscopy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nnU-Net's raw data: imagesTr, labelsTr, dataset.json."""
+"""Layouts of any content: images/ beside masks/, the Medical Segmentation Decathlon, and nnU-Net's raw data."""
 
 from __future__ import annotations
 

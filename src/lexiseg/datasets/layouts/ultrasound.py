@@ -1,4 +1,4 @@
-"""HC18: fetal heads in ultrasound, annotated by an ellipse's outline."""
+"""Ultrasound: BUSI's and UDIAT's breast tumours, and HC18's fetal heads, annotated by an ellipse's outline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COVID-QU-Ex: chest X-rays with masks of the lungs and of infections, in parts and classes."""
+"""Chest X-rays: Montgomery's and Shenzhen's lungs, and COVID-QU-Ex's lungs and infections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs from a CSV."""
+"""Images with captions as values: checked, split by group, and read from a CSV."""
 
 from __future__ import annotations
 

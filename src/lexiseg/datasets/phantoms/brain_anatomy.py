@@ -1,4 +1,4 @@
-"""Brain tumors: where each kind grows, and how it looks in each contrast."""
+"""A head in each plane, its tissues in each contrast, and the brain tumors that grow in it."""
 
 from __future__ import annotations
 

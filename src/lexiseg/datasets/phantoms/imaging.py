@@ -1,4 +1,4 @@
-"""How a detector and a display turn thickness of tissue into a radiograph."""
+"""How devices make pictures of tissue: speckle and the fan of ultrasound, the bias field of MR, a radiograph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smooth random fields and soft edges."""
+"""Outlines of random shape, smooth random fields and soft edges."""
 
 from __future__ import annotations
 

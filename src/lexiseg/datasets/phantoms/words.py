@@ -1,4 +1,4 @@
-"""What consoles burn into the pixels: letters and callipers."""
+"""Words for captions: where a mask lies, and how large it is; and letters and callipers, burnt into pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well networks agree with held-out labels."""
+"""A student's network, its loss of each scan, its probabilities, and how well it agrees with held-out labels."""
 
 from __future__ import annotations
 
