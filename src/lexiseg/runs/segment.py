@@ -196,7 +196,7 @@ class RunRequest:
         precision: see `lexiseg.load`.
         batch: views, crops, points or slices that go through a model at once; the preset's when None.
         tune: "fixed" for the preset's settings as they are, "label-free" to choose among a few by
-            `tune_label_free` on some of the scans.
+            `tune_label_free` on some of the scans, "auto" for the one or the other by the preset, see `tunes`.
         options: see `RunOptions`.
         reading: which series of a folder, and which volume of several.
     """

@@ -167,8 +167,8 @@ class ReciproCAMSettings(SaliencySettings):
     """What Recipro-CAM takes besides.
 
     Attributes:
-        layer: a whole block or stage, which everything after it depends on alone; None for the block with three
-            quarters of a ViT before it, or the encoder's default.
+        layer: a whole block or stage, which everything after it depends on alone; None for the block that closes the
+            first three quarters of a ViT's, or the encoder's default.
         batch: positions per forward.
     """
 
