@@ -22,7 +22,9 @@ class TestDenials:
             "no tumor", "No breast tumour", "breast without a mass", "absence of a breast mass", "not a tumor",
             "the scan is free of tumour", "tumor-free", "breast tumor is absent", "everything but the breast lesion",
             "there isn't a tumor", "lungs rather than heart", "outside the fetal head", "negative for glioma",
-            "brain tumor was ruled out", "neither tumor nor cyst",
+            "brain tumor was ruled out", "neither tumor nor cyst", "breast w/o mass", "no enhancing tumor",
+            "no contrast-enhancing tumor", "without contrast enhanced lesions", "no contrast, no tumor",
+            "no breast tumor without contrast",
         ],
     )  # fmt: skip
     def test_they_are_told(self, phrase: str) -> None:
@@ -48,6 +50,9 @@ class TestDenials:
         [
             "brain tumor on an MRI without contrast", "lesion no. 2", "brain tumor with and without contrast",
             "normal heart", "a knotty mass", "nodule", "breast carcinoma, not otherwise specified",
+            "brain tumor, no contrast", "no contrast brain tumor", "non contrast", "non-contrast", "No contrast",
+            "brain tumor, non-contrast CT", "liver, no IV contrast", "brain tumor with no contrast enhancement",
+            "brain tumor w/o contrast", "no gadolinium, brain tumor",
         ],
     )  # fmt: skip
     def test_what_looks_like_one(self, phrase: str) -> None:

@@ -22,12 +22,15 @@ _SEVERAL_WORDS = re.compile(
     r"|\bfree$|\bnon tumor\b|^(?:please )?(?:exclude|remove|subtract|hide|erase|delete|ignore|skip|(?:mask|crop) out)\b"
     r"|\bshould not be (?:segmented|drawn|marked|masked|included|outlined)\b"
 )
-_SIGNS = re.compile(r"^\s*[-\u2212\u2013!~\u00ac\u274c\U0001f6ab]|\bw/o\b|\w-(?:free|less)\b", re.IGNORECASE)
-"""What says no without a word: a sign before the phrase, "w/o", "tumor-free"."""
+_SIGNS = re.compile(r"^\s*[-\u2212\u2013!~\u00ac\u274c\U0001f6ab]|\w-(?:free|less)\b", re.IGNORECASE)
+"""What says no without a word: a sign before the phrase, "tumor-free"."""
+_SHORT = re.compile(r"\bw/o\b", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"\bno (?=\d)"  # lesion no. 2
     r"|\bwith (?:and|or) without (?:\w+ )?(?:contrast|gadolinium|enhancement|fat)\b"
-    r"|\bwithout (?:iv |intravenous |any )?(?:contrast|gadolinium|enhancement|fat suppression|fat saturation)\b"
+    # A scan of "no contrast" was made without an agent; "no contrast-enhancing tumor" asks for no such tumor.
+    r"|\b(?:no|without) (?:iv |intravenous |any )?"
+    r"(?:contrast|gadolinium|enhancement|fat suppression|fat saturation)\b(?! enhanc(?:ing|ed)\b)"
     r"|\bnot otherwise specified\b|\bno special type\b|\bnot the other\b|\bwithout (?:the )?skull\b"
     r"|\b(?:should|does|did|will|would) not (?:be(?! (?:segmented|drawn|marked|masked|included|outlined))"
     r"|belong|heal|go|close)\b"
@@ -44,8 +47,8 @@ _OTHER_LANGUAGES = frozenset({
 def is_denial(text: str) -> bool:
     """Whether a phrase asks for what is not there: "no tumor", "breast without a mass", "tumor-free".
 
-    A scan "without contrast" and "lesion no. 2" deny nothing. "normal" and "healthy" are not denials: they say how
-    something looks.
+    A scan "without contrast" or of "no contrast" and "lesion no. 2" deny nothing. "normal" and "healthy" are not
+    denials: they say how something looks.
 
     Examples:
         >>> is_denial("no evidence of a brain tumour")
@@ -53,7 +56,7 @@ def is_denial(text: str) -> bool:
         >>> is_denial("brain tumor on an MRI without contrast")
         False
     """
-    text = as_words(text)
+    text = _SHORT.sub("without", as_words(text))
     key = _HARMLESS.sub(" ", phrase_key(text))
     return bool(_SIGNS.search(text)) or bool(_WORDS & set(key.split()) or _SEVERAL_WORDS.search(key.strip()))
 
