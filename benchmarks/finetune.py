@@ -36,11 +36,11 @@ from lexiseg.evaluation.retrieval import DIRECTIONS, Retrieval
 from lexiseg.evaluation.statistics import compare_pairs, summarise
 from lexiseg.io.masks import read_mask
 from lexiseg.models.loading import load_encoder
-from lexiseg.pipelines.results import dice
 from lexiseg.training.finetuning.data import readable
 from lexiseg.training.finetuning.embedding import measure_retrieval
 from lexiseg.training.finetuning.finetune import finetune
 from lexiseg.training.finetuning.settings import FinetuneSettings
+from lexiseg.values.overlap import dice
 from recipe.data import TRAINING_SETS, split_rows
 
 LOSSES = ("infonce", "dcl", "hn-nce", "dhn-nce")

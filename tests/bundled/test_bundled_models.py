@@ -15,10 +15,10 @@ from lexiseg.errors import UsageError
 from lexiseg.models.loading import load_encoder, load_segmenter
 from lexiseg.models.weights.records import bundled_folder
 from lexiseg.models.weights.status import check_model
-from lexiseg.pipelines.results import dice
 from lexiseg.runs.segment import seen_by, with_threshold
 from lexiseg.saliency.selftest import selftest
 from lexiseg.saliency.settings import method_class
+from lexiseg.values.overlap import dice
 
 SHARED = Path(os.environ.get("LEXISEG_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data"
 

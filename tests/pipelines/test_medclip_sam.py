@@ -18,8 +18,8 @@ from torch import Tensor
 from lexiseg.errors import BadPhrase
 from lexiseg.models.weights.records import WeightsInfo
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.pipelines.results import dice
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Image, Scan
 
 SIZE = 64

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scans_of import volume_of
 
-from lexiseg.pipelines.results import MAX_LABELS, MaskEstimate, Result, SliceResult, TargetResult, dice, label_map
+from lexiseg.pipelines.results import MAX_LABELS, MaskEstimate, Result, SliceResult, TargetResult, label_map
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Mask, Prompts, Region, Saliency
 from lexiseg.values.scans import Image
@@ -77,22 +77,6 @@ class TestSliceResult:
             agreement=0.6,
         )
         assert made.prompts.empty and made.agreement == 0 and not made.present
-
-
-class TestDice:
-    @pytest.mark.parametrize(
-        ("first", "second", "expected"),
-        [
-            (row(1, 1, 0), row(1, 1, 0), 1.0),
-            (row(1, 1, 0), row(0, 1, 1), 0.5),
-            (row(1, 0, 0), row(0, 1, 1), 0.0),
-            (row(1, 0, 0), row(0, 0, 0), 0.0),
-            (row(0, 0, 0), row(0, 1, 0), 0.0),
-            (row(0, 0, 0), row(0, 0, 0), 1.0),
-        ],
-    )
-    def test_overlap_over_both(self, first: BoolArray, second: BoolArray, expected: float) -> None:
-        assert dice(first, second) == expected
 
 
 class TestResult:

@@ -10,7 +10,8 @@ import pytest
 
 from lexiseg.errors import UsageError
 from lexiseg.proposals.files import read_proposals, write_proposals
-from lexiseg.proposals.proposal import Proposal, Proposals, box_of
+from lexiseg.proposals.proposal import Proposal, Proposals
+from lexiseg.values.masks import box_of
 
 
 def proposal(rows: slice, columns: slice, *, iou: float) -> Proposal:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lexiseg.proposals.proposal import Proposal, Proposals, box_of
+from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.runs.pictures import proposals_picture
+from lexiseg.values.masks import box_of
 from lexiseg.values.scans import Image
 
 

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 
 from lexiseg.datasets.phantoms.phantom import Phantom
 from lexiseg.datasets.phantoms.registry import generate
-from lexiseg.pipelines.results import dice
+from lexiseg.values.overlap import dice
 
 
 @pytest.fixture

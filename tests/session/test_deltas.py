@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lexiseg.session.deltas import Bits, Delta, Grid, box_of, squeeze, unsqueeze
+from lexiseg.session.deltas import Bits, Delta, Grid, squeeze, unsqueeze
 from lexiseg.values.geometry import Geometry, PlaneAxes
+from lexiseg.values.masks import box_of
 
 masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20))
 

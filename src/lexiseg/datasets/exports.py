@@ -23,6 +23,7 @@ from lexiseg.io.nifti import nifti_bytes
 from lexiseg.io.read import read_scan
 from lexiseg.values import scans
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import box_of
 
 ANNOTATIONS = "annotations.json"
 DATASET = "Dataset501_lexiseg"
@@ -142,11 +143,11 @@ def _runs(flat: BoolArray) -> Iterator[int]:
 
 
 def _shape_of(mask: BoolArray) -> dict[str, Any]:
-    y, x = np.nonzero(mask)
+    x0, y0, x1, y1 = box_of(mask)
     return {
         "segmentation": {"counts": run_lengths(mask), "size": list(mask.shape)},
         "area": int(mask.sum()),
-        "bbox": [int(x.min()), int(y.min()), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1],
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
         "iscrowd": 0,
     }
 

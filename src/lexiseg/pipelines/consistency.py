@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.pipelines.results import MaskEstimate, SliceResult, dice
+from lexiseg.pipelines.results import MaskEstimate, SliceResult
 from lexiseg.pipelines.settings import VolumeSettings
 from lexiseg.regions.refine import prompts_from_region
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts, Region
+from lexiseg.values.masks import Prompts, Region, box_of
+from lexiseg.values.overlap import dice, overlap_coefficient
 from lexiseg.values.scans import Planes
 
 Redraw = Callable[[int, Prompts, Region, SliceResult], SliceResult]
@@ -62,7 +63,7 @@ def close_gaps(
         ends = slices[before].estimate.mask, slices[after].estimate.mask
         if not empty or thickness[empty.start : empty.stop].sum() > settings.max_gap:
             continue
-        if shared(*ends) < settings.min_overlap:
+        if overlap_coefficient(*ends) < settings.min_overlap:
             continue
         # Along the normal from the middle of one end to the middle of the other.
         middles = np.cumsum(thickness) - thickness / 2
@@ -70,7 +71,7 @@ def close_gaps(
         again = [redraw(k, *_between(ends, float(share)), slices[k]) for k, share in zip(empty, way, strict=True)]
         least = min_iou * min(slices[before].estimate.iou, slices[after].estimate.iou)
         if all(
-            each.estimate.iou >= least and shared(each.estimate.mask, end) >= settings.min_overlap
+            each.estimate.iou >= least and overlap_coefficient(each.estimate.mask, end) >= settings.min_overlap
             for each in again
             for end in ends
         ):
@@ -189,11 +190,11 @@ def _only(slices: Sequence[SliceResult], keeps: Callable[[_Pieces], NDArray[np.b
     from scipy import ndimage  # here, since importing it takes longer than all of the room
 
     masks = [each.estimate.mask for each in slices]
-    seen = [box for mask in masks if (box := _box(mask)) is not None]
-    if not seen:
+    seen = np.array([box_of(mask) for mask in masks if mask.any()])
+    if not len(seen):
         return list(slices)
-    rows = slice(min(box[0].start for box in seen), max(box[0].stop for box in seen))
-    columns = slice(min(box[1].start for box in seen), max(box[1].stop for box in seen))
+    (x0, y0), (x1, y1) = seen[:, :2].min(axis=0), seen[:, 2:].max(axis=0)
+    rows, columns = slice(y0, y1), slice(x0, x1)
     touching = np.zeros((3, 3, 3), np.bool_)
     touching[1] = True
     touching[:, 1, 1] = True
@@ -264,12 +265,6 @@ def with_mask(of: SliceResult, mask: BoolArray, *, probability: FloatArray | Non
     return replace(of, estimate=estimate, weights=weights[mask], agreement=agreement)
 
 
-def shared(first: BoolArray, second: BoolArray) -> float:
-    """What share of the smaller mask lies in the other; 0 where one is empty."""
-    smaller = min(int(first.sum()), int(second.sum()))
-    return int((first & second).sum()) / smaller if smaller else 0.0
-
-
 def _between(ends: tuple[BoolArray, BoolArray], way: float) -> tuple[Prompts, Region]:
     """The two ends' boxes and masks, weighed by how near each is: `way` is 0 at the first and 1 at the other."""
     first, second = (prompts_from_region(mask, boxes="hull").boxes for mask in ends)
@@ -277,10 +272,3 @@ def _between(ends: tuple[BoolArray, BoolArray], way: float) -> tuple[Prompts, Re
     expected = np.float32(1 - way) * before + np.float32(way) * after
     boxes = np.float32(1 - way) * first + np.float32(way) * second
     return Prompts(boxes=boxes.astype(np.float32)), Region(before | after, expected.astype(np.float32))
-
-
-def _box(mask: BoolArray) -> tuple[slice, slice] | None:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -17,7 +17,7 @@ from lexiseg.saliency.settings import PresenceSettings
 from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import Prompts, Region
-from lexiseg.values.overlap import soft_dice
+from lexiseg.values.overlap import dice, soft_dice
 
 _FEW = 2  # regions of a target, more of which are many
 _SMALL = 0.8  # the segmenter's share of a target that is next to nothing, by size
@@ -216,7 +216,8 @@ def segment_best(
         segmenter.decode_boxes(plain, multimask=settings.multimask)
     outlines = [_outline(segmenter, queries, region, settings) for queries, _ in choices]
     worth = [
-        iou * _overlap(probability > 0.5, of) for (probability, iou), (_, of) in zip(outlines, choices, strict=True)
+        iou * dice(probability > 0.5, of, empty=0.0)
+        for (probability, iou), (_, of) in zip(outlines, choices, strict=True)
     ]
     best = worth.index(max(worth))
     probability, iou = outlines[best]
@@ -271,7 +272,7 @@ def _answer(segmenter: Segmenter, asked: Query, region: Region, settings: MaskSe
         multimask=settings.multimask,
     )
     candidates = segmenter.upsample(decoded.logits[0], asked.image).sigmoid().float().cpu().numpy()
-    overlaps = [_overlap(candidate > 0.5, region.mask[asked.window]) for candidate in candidates]
+    overlaps = [dice(candidate > 0.5, region.mask[asked.window], empty=0.0) for candidate in candidates]
     best = int(np.argmax(overlaps)) if len(candidates) > 1 else 0
     return candidates[best], float(decoded.iou[0, best])
 
@@ -283,10 +284,6 @@ def _share(region: BoolArray, settings: MaskSettings) -> float:
     pieces = find_components(region, keep="largest")
     x0, y0, x1, y1 = pieces[0].box if pieces else (0, 0, 0, 0)
     return _SMALL * (1 - float(max((x1 - x0) / region.shape[1], (y1 - y0) / region.shape[0])))
-
-
-def _overlap(candidate: BoolArray, region: BoolArray) -> float:
-    return 2 * float((candidate & region).sum()) / max(1.0, float(candidate.sum() + region.sum()))
 
 
 def _clean(mask: BoolArray, probability: FloatArray, settings: MaskSettings) -> BoolArray:

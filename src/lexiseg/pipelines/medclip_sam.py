@@ -11,7 +11,7 @@ from lexiseg.pipelines.cache import CachedSegmenter
 from lexiseg.pipelines.fusion import encode_queries, expects_too_little, query_windows, segment_best, settings_for
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset
-from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult, dice
+from lexiseg.pipelines.results import MaskEstimate, PlaneResults, SliceResult
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.regions.refine import PromptSettings, refine
 from lexiseg.regions.threshold import best_by_expected_dice
@@ -21,7 +21,7 @@ from lexiseg.saliency.settings import make_method
 from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region, Saliency
-from lexiseg.values.overlap import soft_dice
+from lexiseg.values.overlap import dice, soft_dice
 from lexiseg.values.scans import Plane
 
 

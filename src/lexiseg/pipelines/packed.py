@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.pipelines.results import MaskEstimate, SliceResult
-from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts
+from lexiseg.values.arrays import FloatArray
+from lexiseg.values.masks import Prompts, box_of
 
 _MOST = 1 << 31  # bytes of a slice that are unpacked at most: far above any scan's
 _ARRAYS: Mapping[str, Any] = {
@@ -50,8 +50,9 @@ def pack(of: SliceResult, *, weights: bool, probability: bool) -> bytes:
         probability: keep the probability around the mask, in 255 steps.
     """
     mask = of.estimate.mask
-    rows, columns = _box(mask, 0.0)
-    around = _box(mask, _AROUND)
+    box = box_of(mask)
+    rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
+    around = _grown(rows, mask.shape[0]), _grown(columns, mask.shape[1])
     found = of.estimate.probability
     arrays: dict[str, NDArray[Any]] = {
         "bits": np.packbits(mask[rows, columns]),
@@ -146,17 +147,10 @@ class PackedSlices(Sequence[SliceResult]):
         return [unpack(each) for each in found] if isinstance(index, slice) else unpack(found)
 
 
-def _box(mask: BoolArray, around: float) -> tuple[slice, slice]:
-    """Rows and columns of a mask, grown by a share of its sides; nothing of an empty one."""
-    found = []
-    for axis in (1, 0):
-        seen = np.flatnonzero(mask.any(axis=axis))
-        if not len(seen):
-            return slice(0, 0), slice(0, 0)
-        start, stop = int(seen[0]), int(seen[-1]) + 1
-        more = math.ceil(around * (stop - start))
-        found.append(slice(max(0, start - more), min(mask.shape[1 - axis], stop + more)))
-    return found[0], found[1]
+def _grown(side: slice, length: int) -> slice:
+    """A side of a mask's box with what is kept around it; nothing stays nothing."""
+    more = math.ceil(_AROUND * (side.stop - side.start))
+    return slice(max(0, side.start - more), min(length, side.stop + more))
 
 
 def _edges(rows: slice, columns: slice) -> tuple[int, int, int, int]:

@@ -11,11 +11,12 @@ import numpy as np
 from lexiseg.models.protocols import Segmenter, Tracker
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import clean_answer, encode_queries, segment_queries
-from lexiseg.pipelines.results import MaskEstimate, dice
+from lexiseg.pipelines.results import MaskEstimate
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings
 from lexiseg.regions.refine import prompts_from_region
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region
+from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Plane
 
 

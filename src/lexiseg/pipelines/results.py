@@ -320,9 +320,3 @@ def label_map(slices: Sequence[Sequence[SliceResult]], planes: Planes, names: tu
             labels[wins], best[wins] = k, weights[wins]
         found.append(labels)
     return Mask(planes.assemble(found), names)
-
-
-def dice(first: BoolArray, second: BoolArray) -> float:
-    """2 |A and B| / (|A| + |B|); 1 where both are empty."""
-    total = int(first.sum()) + int(second.sum())
-    return 1.0 if total == 0 else 2 * int((first & second).sum()) / total

@@ -16,8 +16,9 @@ from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.salip import RegionEvidence, Salip
 from lexiseg.proposals.proposal import Proposals
-from lexiseg.proposals.retrieval import Matches, shared
+from lexiseg.proposals.retrieval import Matches
 from lexiseg.proposals.settings import ProposalSettings
+from lexiseg.values.overlap import overlap_coefficient
 from lexiseg.values.scans import Plane, Scan
 
 CRITERION = "mean over scans and phrases of retrieval margin x predicted IoU x stability"
@@ -250,7 +251,7 @@ def sureness(look: RegionEvidence, matches: Matches) -> float:
     apart = [
         float(matches.probabilities[index])
         for index, proposal in enumerate(look.proposals)
-        if all(shared(proposal.mask, other.mask) <= 0.5 for other in taken)
+        if all(overlap_coefficient(proposal.mask, other.mask) <= 0.5 for other in taken)
     ]
     margin = float(np.mean([match.probability for match in matches.items])) - max(apart, default=0.0)
     sure = float(np.mean([proposal.iou for proposal in taken]))

@@ -26,11 +26,12 @@ from lexiseg.pipelines.consistency import (
 from lexiseg.pipelines.fusion import clean_answer, encode_queries, segment_queries
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.propagation import Carried, carrier, carry_both_ways
-from lexiseg.pipelines.results import SliceResult, dice
+from lexiseg.pipelines.results import SliceResult
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings, VolumeSettings
 from lexiseg.saliency.kinds import KindGate
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.masks import Prompts, Region
+from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Planes
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
 from lexiseg.proposals.candidates import Box
-from lexiseg.proposals.proposal import Proposal, Proposals, box_of
+from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import box_of
 
 _BITS = 5
 _MORE, _SIGN, _LOW = 0x20, 0x10, 0x1F

@@ -23,9 +23,10 @@ from lexiseg.proposals.candidates import (
     stability_score,
     suppress,
 )
-from lexiseg.proposals.proposal import Proposal, Proposals, box_of, clean_pieces
+from lexiseg.proposals.proposal import Proposal, Proposals, clean_pieces
 from lexiseg.proposals.settings import ProposalSettings
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import box_of
 
 EDGE = 20.0
 """A mask that ends within so many pixels of a crop's edge is taken for cut off, as in SAM's own generator."""

@@ -59,12 +59,6 @@ class Proposals:
         return self.items[index]
 
 
-def box_of(mask: BoolArray) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) around a mask that is not empty, in pixels, end-exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 _TOUCHING = np.ones((3, 3), np.bool_)  # pixels that share a corner belong together, as everywhere in lexiseg
 
 

@@ -17,6 +17,7 @@ from lexiseg.saliency.base import phrase_logits, phrase_margins, sigmoid_trained
 from lexiseg.saliency.presence import top_fraction_mean
 from lexiseg.text.embedding import PhraseEmbedding
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.overlap import overlap_coefficient, soft_dice
 
 _PEAK = 0.01
 
@@ -175,12 +176,6 @@ def _of_crops(count: int, crops: CropEmbeddings, phrase: PhraseEmbedding, encode
     return scores, probabilities
 
 
-def soft_dice(saliency: FloatArray, mask: BoolArray) -> float:
-    """Twice the saliency inside a mask over the mask's pixels plus all saliency; 0 where both are empty."""
-    total = float(saliency.sum(dtype=np.float64)) + float(mask.sum())
-    return 2 * float(saliency[mask].sum(dtype=np.float64)) / total if total else 0.0
-
-
 def peak(saliency: FloatArray, mask: BoolArray) -> float:
     """Mean of the mask's most salient pixels, as many as make one hundredth of the scan (or all it has)."""
     inside = saliency[mask]
@@ -209,19 +204,13 @@ def _take(
         if not np.isfinite(scores[index]) or probabilities[index] < settings.min_score:
             continue
         mask = proposals[index].mask
-        if any(shared(mask, proposals[earlier].mask) > settings.distinct for earlier in taken):
+        if any(overlap_coefficient(mask, proposals[earlier].mask) > settings.distinct for earlier in taken):
             continue
         if taken and saliency is not None and soft_dice(saliency, union | mask) <= soft_dice(saliency, union):
             continue
         taken.append(index)
         union = union | mask
     return taken
-
-
-def shared(first: BoolArray, second: BoolArray) -> float:
-    """What share of the smaller mask lies in the other; 0 where one is empty."""
-    smaller = min(int(first.sum()), int(second.sum()))
-    return int((first & second).sum()) / smaller if smaller else 0.0
 
 
 def _plain(values: Any) -> Values:

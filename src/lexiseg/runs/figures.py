@@ -13,8 +13,9 @@ import numpy as np
 
 from lexiseg.files import atomic_write
 from lexiseg.io.pictures import PALETTE, saliency_overlay, to_display
-from lexiseg.pipelines.results import TargetResult, dice
+from lexiseg.pipelines.results import TargetResult
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.overlap import dice
 from lexiseg.values.scans import Image
 
 _BACK, _INK, _DIM = "#14161a", "#f2f2f2", "#a9b0ba"

@@ -18,6 +18,7 @@ import numpy as np
 from lexiseg.files import atomic_write
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import box_of
 from lexiseg.values.scans import Planes
 
 _COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -177,10 +178,9 @@ def _slices(target: TargetResult, shown: Planes, kept: Sequence[int]) -> dict[st
 
 def _bits(mask: BoolArray) -> dict[str, Any]:
     """A mask as its box, end-exclusive, and the bits within."""
-    rows, columns = np.nonzero(mask)
-    box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-    inner = mask[box[1] : box[3], box[0] : box[2]]
-    return {"box": box, "bits": base64.b64encode(np.packbits(inner).tobytes()).decode()}
+    x0, y0, x1, y1 = box = box_of(mask)
+    inner = mask[y0:y1, x0:x1]
+    return {"box": list(box), "bits": base64.b64encode(np.packbits(inner).tobytes()).decode()}
 
 
 def _heat(saliency: FloatArray) -> dict[str, Any]:

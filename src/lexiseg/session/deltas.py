@@ -13,17 +13,9 @@ from numpy.typing import NDArray
 
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import PlaneAxes
+from lexiseg.values.masks import box_of as box_of  # noqa: PLC0414  (exports of sessions ask for it here)
 
 Box = tuple[int, int, int, int]
-
-
-def box_of(mask: BoolArray) -> Box:
-    """The smallest x0 y0 x1 y1, end-exclusive, around a mask (h, w); all 0 of an empty one."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return 0, 0, 0, 0
-    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 @dataclass(frozen=True)

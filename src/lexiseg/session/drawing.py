@@ -8,9 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from lexiseg.pipelines.cache import CachedSegmenter
-from lexiseg.session.deltas import box_of
 from lexiseg.values.arrays import BoolArray, FloatArray
-from lexiseg.values.masks import Prompts
+from lexiseg.values.masks import Prompts, box_of
 
 _SAMPLED = 8
 _MUCH = 0.05

@@ -75,6 +75,23 @@ class Mask:
         return self.labels > 0
 
 
+def box_of(mask: BoolArray) -> tuple[int, int, int, int]:
+    """The smallest box around a mask: x0 y0 x1 y1 in pixels, end-exclusive; all 0 of an empty one.
+
+    Args:
+        mask: bool (H, W).
+
+    Example:
+        >>> box_of(np.array([[False, False, False], [False, True, True]]))
+        (1, 1, 3, 2)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return 0, 0, 0, 0
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """Which pixels a refiner takes for the target.

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import box_of
 
 _ROWS = ("upper", "central", "lower")
 _COLUMNS = ("left", "center", "right")
@@ -39,9 +40,8 @@ def place_of(
         return "nowhere"
     top, left, height, width = 0, 0, *mask.shape
     if within is not None and within.any():
-        filled = np.flatnonzero(within.any(axis=1)), np.flatnonzero(within.any(axis=0))
-        top, left = int(filled[0][0]), int(filled[1][0])
-        height, width = int(filled[0][-1]) - top + 1, int(filled[1][-1]) - left + 1
+        left, top, right, bottom = box_of(within)
+        height, width = bottom - top, right - left
     y, x = mask.nonzero()
     v, u = (float(y.mean()) + 0.5 - top) / height, (float(x.mean()) + 0.5 - left) / width
     row = _ROWS[int(v >= rows[0]) + int(v >= rows[1])]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lexiseg.evaluation.metrics.catalogue import Emptiness, EmptyRule, score_of_empty
 from lexiseg.evaluation.metrics.classification import auroc
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import box_of
 
 Box = tuple[float, float, float, float]
 
@@ -48,8 +49,8 @@ def boxes_of_mask(mask: BoolArray, count: int = 1) -> tuple[Box, ...]:
     if not mask.any():
         return ()
     if count == 1:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        return ((float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)),)
+        x0, y0, x1, y1 = box_of(mask)
+        return ((float(x0), float(y0), float(x1), float(y1)),)
     from scipy import ndimage
 
     parts, _ = ndimage.label(mask, np.ones((3, 3)))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.values.arrays import BoolArray
+from lexiseg.values.masks import box_of
 
 Polygon = NDArray[np.float64]
 """(N, 2): row and column of each corner, in pixels, a pixel's centre at whole numbers; closed without repeating."""
@@ -30,10 +31,10 @@ def outlines(mask: BoolArray) -> list[Polygon]:
 
     if not mask.any():
         return []
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    part = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
+    x0, y0, x1, y1 = box_of(mask)
+    part = np.pad(mask[y0:y1, x0:x1], 1)
     found = find_contours(part.astype(np.float64), 0.5, fully_connected="low", positive_orientation="low")
-    offset = np.array([rows[0] - 1, columns[0] - 1], np.float64)
+    offset = np.array([y0 - 1, x0 - 1], np.float64)
     polygons = [contour[:-1] + offset for contour in found]
     outer = [each for each in polygons if _area(each) < 0]
     holes = sorted((_from_top(each) for each in polygons if _area(each) > 0), key=lambda each: tuple(each[0]))
