@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from pages import chromium
 
+from lexiseg.io.pictures import overlay
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.runs import viewer
 from lexiseg.runs.viewer import View, view_result
@@ -68,6 +70,15 @@ def test_masks_boxes_and_values_are_those_of_the_result(planes: Planes, result: 
     bits = np.unpackbits(np.frombuffer(base64.b64decode(drawn["mask"]["bits"]), np.uint8), count=14 * 6)
     assert bits.all()
     assert told["start"] == 3
+
+
+def test_targets_have_the_colours_that_overlays_give_them(planes: Planes, result: Result) -> None:
+    (target,) = result.targets
+    told = data_of(view_result(replace(result, targets=(target,) * 8), planes))
+    labels = np.arange(1, 9, dtype=np.uint8)[None].repeat(8, axis=0)
+    shown = overlay(Image(np.zeros((8, 8), np.float32), id="black"), labels, opacity=1.0)
+    expected = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in shown[0]]
+    assert [each["colour"] for each in told["targets"]] == expected
 
 
 def test_a_volume_too_large_is_thinned_and_says_so(

@@ -25,6 +25,9 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 )
 """Okabe and Ito's colours without black, which colour-blind people tell apart; label k has entry k - 1."""
 
+COLOURS = tuple("#{:02x}{:02x}{:02x}".format(*colour) for colour in PALETTE)
+"""The same as a page writes them."""
+
 
 def to_display(scan: Image | Plane) -> Rgb:
     """An image or a plane as uint8 (H, W, 3); grey is repeated in the three channels."""

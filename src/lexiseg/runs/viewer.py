@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 
 from lexiseg.files import atomic_write
+from lexiseg.io.pictures import COLOURS
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.values.arrays import BoolArray, FloatArray
 from lexiseg.values.masks import box_of
 from lexiseg.values.scans import Planes
-
-_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
-"""Told apart by people who see colours in other ways too (Okabe and Ito)."""
 
 _MOST_BYTES = 24 * 2**20
 """Of a volume's slices in a document; more are thinned out, and the figure says so."""
@@ -131,7 +129,7 @@ def view_result(result: Result, shown: Planes) -> View:
         "start": _start(result, shown, kept),
         "planes": [{"index": k, "pixels": _base64(shown[k].pixels)} for k in kept],
         "targets": [
-            {"name": target.phrase, "words": _words(target), "colour": _COLOURS[i % len(_COLOURS)],
+            {"name": target.phrase, "words": _words(target), "colour": COLOURS[i % len(COLOURS)],
              "slices": _slices(target, shown, kept)}
             for i, target in enumerate(result.targets)
         ],

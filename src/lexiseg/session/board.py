@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lexiseg.errors import UsageError
+from lexiseg.io.pictures import COLOURS
 from lexiseg.session.deltas import Grid
-from lexiseg.session.target import COLOURS, Edit, Look, Origin, Place, Replace, Target
+from lexiseg.session.target import Edit, Look, Origin, Place, Replace, Target
 from lexiseg.session.views import Views
 from lexiseg.text.phrases import check_phrase
 from lexiseg.values.arrays import BoolArray

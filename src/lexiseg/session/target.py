@@ -17,9 +17,6 @@ from lexiseg.values.masks import Prompts
 Place = tuple[str, int]
 """A plane: the name of its direction, and its index."""
 
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2")
-"""Okabe and Ito's, which colour-blind people tell apart."""
-
 
 @dataclass(frozen=True, eq=False)
 class Found:

@@ -19,7 +19,7 @@ from lexiseg.evaluation.results import Evaluation, SystemEvaluation
 from lexiseg.evaluation.systems import SystemReader
 from lexiseg.evaluation.truths import TruthReader
 from lexiseg.io.names import printable
-from lexiseg.io.pictures import PALETTE, overlay
+from lexiseg.io.pictures import COLOURS, overlay
 from lexiseg.io.read import read_scan
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Plane, Scan
@@ -34,7 +34,7 @@ RANKS = ("best", "median", "worst")
 
 _WORDS = {_BOTH: "truth and prediction", _MISSED: "truth alone", _EXTRA: "prediction alone"}
 
-LEGEND = tuple(("#{:02x}{:02x}{:02x}".format(*PALETTE[label - 1]), words) for label, words in _WORDS.items())
+LEGEND = tuple((COLOURS[label - 1], words) for label, words in _WORDS.items())
 """Colour and meaning of what is tinted."""
 
 

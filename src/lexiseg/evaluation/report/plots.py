@@ -14,7 +14,7 @@ from lexiseg.evaluation.cases import Case
 from lexiseg.evaluation.metrics.catalogue import metric_of
 from lexiseg.evaluation.metrics.classification import CalibrationBin
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, SystemEvaluation
-from lexiseg.io.pictures import PALETTE
+from lexiseg.io.pictures import COLOURS
 
 _INK, _DIM, _GRID = "#1d2430", "#5b6472", "#dfe3e8"
 _STYLE = {
@@ -39,8 +39,7 @@ _TICKS = (0, 1, 10, 100, 1000)
 
 def colour(place: int) -> str:
     """The colour of the system at a place."""
-    red, green, blue = (*PALETTE[6:], *PALETTE[4:6], *PALETTE[:3])[place % 6]
-    return f"#{red:02x}{green:02x}{blue:02x}"
+    return (*COLOURS[6:], *COLOURS[4:6], *COLOURS[:3])[place % 6]
 
 
 def box_plots(evaluation: Evaluation) -> str:
