@@ -1,4 +1,4 @@
-"""Settings as data: what a field may be, files, changes, and what a reference page says."""
+"""Settings as data: what a field may be, files, changes, and what is said of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lexiseg.errors import UnknownPreset, UsageError
 from lexiseg.training.finetuning.settings import FinetuneSettings
 from lexiseg.training.losses import LOSSES
-from lexiseg.training.settings import Settings, describe_settings, make_settings, parse_change, read_settings, setting
+from lexiseg.training.settings import Settings, make_settings, parse_change, read_settings, setting
 from lexiseg.training.students.pseudo_labels import LabelRule
 from lexiseg.training.students.settings import ROBUST, TrainSettings
 
@@ -89,20 +89,23 @@ class TestFiles:
                 parse_change(text)
 
 
-class TestReference:
-    def test_a_row_says_all_of_a_field(self) -> None:
-        rate = describe_settings(Some)[2]
-        assert (rate.name, rate.type, rate.default) == ("rate", "float | None", None)
-        assert rate.meaning.startswith("How fast") and rate.expected == "a number, more than 0 or nothing"
-
+class TestWords:
     @pytest.mark.parametrize("kind", [FinetuneSettings, TrainSettings, LabelRule])
     def test_every_setting_of_a_training_is_described(self, kind: type[Settings]) -> None:
-        rows = describe_settings(kind)
-        assert [row.name for row in rows] == [each.name for each in fields(kind)]
-        assert all(row.meaning.endswith(".") and row.expected for row in rows)
+        meanings = [each.metadata["meaning"] for each in fields(kind)]
+        assert meanings and all(meaning.endswith(".") for meaning in meanings)
 
-    def test_choices_are_what_there_is(self) -> None:
-        expected = {row.name: row.expected for row in describe_settings(FinetuneSettings)}
-        assert expected["loss"] == f"one of {', '.join(LOSSES)}"
-        robust = {row.name: row.expected for row in describe_settings(TrainSettings)}["robust"]
-        assert robust == f"among {', '.join(ROBUST)} or nothing"
+    @pytest.mark.parametrize(
+        ("kind", "given", "expected"),
+        [
+            (Some, {"rate": 0}, "a number, more than 0 or nothing"),
+            (FinetuneSettings, {"loss": "nonsense"}, f"one of {', '.join(LOSSES)}"),
+            (TrainSettings, {"robust": ("nonsense",)}, f"among {', '.join(ROBUST)} or nothing"),
+        ],
+    )
+    def test_a_wrong_value_is_told_what_there_is(
+        self, kind: type[Settings], given: dict[str, Any], expected: str
+    ) -> None:
+        with pytest.raises(UsageError) as told:
+            make_settings(kind, given)
+        assert str(told.value).endswith(f"; expected {expected}")

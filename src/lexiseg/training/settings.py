@@ -36,7 +36,7 @@ def setting(
 
     Args:
         default: its value where none is given.
-        meaning: one or two sentences for the reference page.
+        meaning: one or two sentences; the reference page of the docs is made of them.
         low: the smallest value.
         high: the largest value.
         above: what the value is larger than.
@@ -44,25 +44,6 @@ def setting(
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
     return field(default=default, metadata={"meaning": meaning, **limits})
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """A setting, for a reference page.
-
-    Attributes:
-        name: of the field.
-        type: as it is annotated.
-        default: its value where none is given.
-        meaning: what it does.
-        expected: what it may be.
-    """
-
-    name: str
-    type: str
-    default: Any
-    meaning: str
-    expected: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +67,6 @@ class Settings:
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
-
-
-def describe_settings(kind: type[Settings]) -> list[SettingRow]:
-    """What a reference page says of each field, in order."""
-    return [
-        SettingRow(each.name, str(each.type), each.default, each.metadata["meaning"], _expected(hint, each.metadata))
-        for each, hint in _typed_fields(kind)
-    ]
 
 
 def make_settings(kind: type[SettingsType], values: Mapping[str, Any]) -> SettingsType:

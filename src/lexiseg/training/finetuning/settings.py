@@ -14,7 +14,7 @@ from lexiseg.training.settings import PRECISIONS, Settings, read_settings, setti
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(Settings):
-    """How an encoder is fine-tuned; `describe_settings` tells what each field means."""
+    """How an encoder is fine-tuned; the text of each `setting` tells what the field means."""
 
     about: str = setting("", "One line for a person.")
     loss: str = setting(

@@ -34,7 +34,7 @@ OPTIONS_OF: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
-    """How a student is trained; `describe_settings` tells what each field means."""
+    """How a student is trained; the text of each `setting` tells what the field means."""
 
     network: str = setting(
         AUTO,
