@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selftest import selftest
 
 import lexiseg
 from lexiseg.datasets.phantoms.registry import generate
@@ -16,7 +17,6 @@ from lexiseg.models.loading import load_encoder, load_segmenter
 from lexiseg.models.weights.records import bundled_folder
 from lexiseg.models.weights.status import check_model
 from lexiseg.runs.segment import seen_by, with_threshold
-from lexiseg.saliency.selftest import selftest
 from lexiseg.saliency.settings import method_class
 from lexiseg.values.overlap import dice
 

@@ -9,10 +9,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from selftest import selftest
 
 from lexiseg.errors import UnsupportedByModel
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
-from lexiseg.saliency.selftest import selftest
 from lexiseg.saliency.settings import METHODS, explain, method_class
 from lexiseg.text.phrases import PhraseSet
 from lexiseg.values.arrays import FloatArray

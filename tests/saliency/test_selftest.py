@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 from fake_saliency_encoder import FakeEncoder
+from selftest import blob_scan, selftest
 
 from lexiseg.errors import BrokenWeights, LexisegError
-from lexiseg.saliency.selftest import blob_scan, selftest
 from lexiseg.saliency.settings import METHODS, method_class
 
 NAMES = sorted(METHODS)

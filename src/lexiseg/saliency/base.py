@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -123,10 +123,6 @@ class SaliencyMethod(SaliencySettings, ABC):
     def evidence(self, encoder: Encoder, saliency: Tensor, raw: Raw, phrase: PhraseEmbedding) -> dict[str, float]:
         """Hook: how much speaks for the phrase being in the scan at all; see `explain` for the names."""
         return global_evidence(encoder, raw.embeddings, phrase)
-
-    def quick(self) -> Self:
-        """Hook: the same method with just enough work for `selftest`."""
-        return self
 
     def explain(
         self,

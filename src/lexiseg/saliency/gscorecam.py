@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -47,10 +46,6 @@ class GScoreCAM(GScoreCAMSettings, SaliencyMethod):
     The embeddings of masked views do not depend on the phrase, so several phrases share one set of them: that
     of the union of their channels.  A map that is the same everywhere masks out everything.
     """
-
-    def quick(self) -> Self:
-        """At most 8 channels."""
-        return replace(self, k=min(self.k, 8))
 
     def compute_maps(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,10 +35,6 @@ class M2IB(M2IBSettings, SaliencyMethod):
 
     The code that was released takes :math:`\mu = 0` and :math:`\sigma = 1` whatever the layer: ``noise="as-released"``.
     """
-
-    def quick(self) -> Self:
-        """Two steps of two samples."""
-        return replace(self, steps=min(self.steps, 2), samples=min(self.samples, 2))
 
     def compute_maps(
         self, encoder: Encoder, view: Tensor, phrases: Sequence[PhraseEmbedding], progress: Progress

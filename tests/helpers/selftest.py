@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lexiseg.errors import BrokenWeights
@@ -13,6 +15,8 @@ from lexiseg.values.arrays import FloatArray
 _PHRASES = ("breast tumor", "lungs")
 # Of a map's own range or magnitude: far above float32 rounding, far below any response.
 _TOLERANCE = 1e-5
+_ENOUGH = {"k": 8, "steps": 2, "samples": 2}
+"""Channels, steps and samples of a method, at most: a response needs no more."""
 
 
 def selftest(encoder: Encoder, method: SaliencyMethod, *, phrases: tuple[str, str] = _PHRASES) -> None:
@@ -26,7 +30,8 @@ def selftest(encoder: Encoder, method: SaliencyMethod, *, phrases: tuple[str, st
         UnsupportedByModel: the method's layer does not influence the embedding.
     """
     sets = [PhraseSet(text, (text,), ("background",)) for text in phrases]
-    maps = method.quick().raw(encoder, blob_scan(encoder.input_size), sets).maps.double()
+    fewer = {name: min(getattr(method, name), most) for name, most in _ENOUGH.items() if hasattr(method, name)}
+    maps = replace(method, **fewer).raw(encoder, blob_scan(encoder.input_size), sets).maps.double()
     spread = maps.amax(dim=(1, 2)) - maps.amin(dim=(1, 2))
     size = maps.abs().amax(dim=(1, 2))
     where = f"{encoder.name}, {method.name}"
