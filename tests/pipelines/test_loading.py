@@ -19,6 +19,7 @@ from lexiseg.pipelines import loading
 from lexiseg.pipelines.loading import PIPELINES, load
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.preset import load_preset, preset_names
+from lexiseg.pipelines.salip import Salip
 from lexiseg.saliency.settings import DenseSettings
 from lexiseg.values.scans import Image, Scan
 
@@ -108,6 +109,7 @@ class TestLoad:
     def test_a_preset_says_of_its_pipeline_what_the_pipeline_says(self, name: str) -> None:
         preset, kind = preset_of("test", pipeline=name), PIPELINES[name]
         assert (preset.needs_encoder, preset.needs_truth) == (kind.needs_encoder, kind.needs_truth)
+        assert preset.tunable == issubclass(kind, Salip | MedclipSam)
 
     def test_a_preset_of_ones_own(self, fakes: list[tuple[str, str]]) -> None:
         made = load(PRESET, device="cpu", saliency={"shifts": 3})

@@ -8,7 +8,14 @@ import pytest
 from scans_of import preset_of
 
 from lexiseg.errors import UnknownPreset, UsageError
-from lexiseg.pipelines.preset import Preset, load_preset, merge_settings, parse_setting, preset_names
+from lexiseg.pipelines.preset import (
+    PIPELINE_SECTIONS,
+    Preset,
+    load_preset,
+    merge_settings,
+    parse_setting,
+    preset_names,
+)
 from lexiseg.pipelines.settings import MaskSettings
 from lexiseg.saliency.settings import DenseSettings, GScoreCAMSettings
 from lexiseg.settings import RENAMED
@@ -48,6 +55,16 @@ class TestShipped:
         names = {name: value for name, value in preset.as_dict().items() if isinstance(value, str)}
         sections = {name: value for name, value in preset.as_dict().items() if isinstance(value, dict)}
         assert Preset(**names).override(**sections) == preset
+
+
+class TestSections:
+    @pytest.mark.parametrize("pipeline", PIPELINE_SECTIONS)
+    def test_a_threshold_is_that_of_presence_where_there_is_any(self, pipeline: str) -> None:
+        preset = preset_of("test", pipeline=pipeline)
+        assert preset.threshold is None
+        assert preset.reads("presence") == ("presence" in PIPELINE_SECTIONS[pipeline])
+        if preset.reads("presence"):
+            assert preset.override(presence={"threshold": 0.25}).threshold == 0.25
 
 
 class TestFile:

@@ -17,7 +17,7 @@ from lexiseg.models.protocols import Encoder, Segmenter, word_judge
 from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.fusion import settings_for
 from lexiseg.pipelines.packed import Journal, PackedSlices, pack
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset
+from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings
 from lexiseg.pipelines.volume import VolumeSteps
@@ -258,13 +258,13 @@ class TextPipeline(ABC):
 
     @property
     def threshold(self) -> float | None:
-        """The presence below which a phrase is absent; None for none."""
-        return None
+        """The preset's presence, below which a phrase is absent; None for none."""
+        return self.preset.threshold
 
     @property
     def propagation(self) -> PropagationSettings:
         """When a mask that is carried from plane to plane is lost; those of no preset where it has none."""
-        has = "propagation" in PIPELINE_SECTIONS[self.preset.pipeline]
+        has = self.preset.reads("propagation")
         found: PropagationSettings = self.preset["propagation"] if has else PropagationSettings()
         return found
 
@@ -272,8 +272,7 @@ class TextPipeline(ABC):
         """How a segmenter's answer to a phrase becomes a mask: the preset's settings, as what the phrase names needs
         them; those of no preset where it has none, and as they are where there is no phrase or no encoder reads it.
         """
-        sections = PIPELINE_SECTIONS[self.preset.pipeline]
-        settings: MaskSettings = self.preset["mask"] if "mask" in sections else MaskSettings()
+        settings: MaskSettings = self.preset["mask"] if self.preset.reads("mask") else MaskSettings()
         return settings if text is None or not self.needs_encoder else settings_for(settings, self.embed([text])[0])
 
     @property

@@ -81,12 +81,6 @@ class MedclipSam(TextPipeline):
         self._presence = preset["presence"]
 
     @property
-    def threshold(self) -> float | None:
-        """The preset's."""
-        threshold: float | None = self._presence.threshold
-        return threshold
-
-    @property
     def planes_at_once(self) -> int:
         """On a CPU a few gain a little, where one forward sees them all."""
         return max(4, super().planes_at_once) if self._method.sees_many else super().planes_at_once

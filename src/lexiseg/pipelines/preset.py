@@ -85,6 +85,9 @@ TOLD_THE_TRUTH = frozenset({"sam-box"})
 WITHOUT_ENCODER = frozenset({"sam3", "sam-unprompted", "sam-box"})
 """Pipelines that ask no vision-language model, whatever encoder a preset names."""
 
+TUNED = frozenset({"medclip-sam", "salip"})
+"""Pipelines of which `tune_label_free` chooses settings: the look where they have one, else how regions are found."""
+
 SECTIONS = tuple(dict.fromkeys(name for sections in PIPELINE_SECTIONS.values() for name in sections))
 """Every section that a preset may have."""
 _NAMES = ("name", "about", "pipeline", "encoder", "segmenter")
@@ -124,6 +127,26 @@ class Preset:
             return self.sections[section]
         kind = PIPELINE_SECTIONS[self.pipeline][section]
         return kind.kinds[kind.default]() if isinstance(kind, OneOf) else kind()
+
+    def reads(self, section: str) -> bool:
+        """Whether the pipeline reads a section.
+
+        Example:
+            >>> load_preset("demo").reads("look"), load_preset("sam-box").reads("presence")
+            (True, False)
+        """
+        return section in PIPELINE_SECTIONS[self.pipeline]
+
+    @property
+    def threshold(self) -> float | None:
+        """The presence below which a phrase is absent; None for none, and where the pipeline weighs no presence."""
+        found: float | None = self["presence"].threshold if self.reads("presence") else None
+        return found
+
+    @property
+    def tunable(self) -> bool:
+        """Whether `tune_label_free` can choose settings of the pipeline."""
+        return self.pipeline in TUNED
 
     @property
     def needs_truth(self) -> bool:

@@ -74,12 +74,6 @@ class Salip(TextPipeline):
         if self._retrieval.score != "crop" or "saliency" in preset.sections or self._proposals.by_map:
             self._method = make_method(preset["saliency"])
 
-    @property
-    def threshold(self) -> float | None:
-        """The preset's."""
-        threshold: float | None = self._presence.threshold
-        return threshold
-
     def propose(self, plane: Plane, phrases: Sequence[str] = ()) -> Proposals:
         """All regions of a plane; the phrases count only where the preset asks by their maps."""
         maps = self._maps(plane, self.embed(check_phrases(phrases))) if self._proposals.by_map else None

@@ -38,12 +38,6 @@ class Sam3(TextPipeline):
         self._reader: TextSegmenter = segmenter
         self._instances, self._presence = preset["instances"], preset["presence"]
 
-    @property
-    def threshold(self) -> float | None:
-        """The preset's."""
-        threshold: float | None = self._presence.threshold
-        return threshold
-
     def segment_plane(
         self, plane: Plane, asked: tuple[str, ...], segmenter: CachedSegmenter, timer: StageTimer
     ) -> PlaneResults:

@@ -13,7 +13,7 @@ from lexiseg.io.segments import SegType, WriteOptions
 from lexiseg.io.sources import SourceOptions
 from lexiseg.machine import starting
 from lexiseg.models.weights.records import parse_reference
-from lexiseg.pipelines.preset import PIPELINE_SECTIONS, Preset, load_preset
+from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.formats import export_names, parse_formats
 from lexiseg.runs.items import gather_items
@@ -172,12 +172,12 @@ def tunes(how: str, preset: Preset) -> bool:
     """
     if how not in ("fixed", "label-free", "auto"):
         raise UsageError(f"there is no tuning {how!r}; expected fixed, label-free or auto")
-    if how == "label-free" and preset.pipeline not in ("salip", "medclip-sam"):
+    if how == "label-free" and not preset.tunable:
         raise UsageError(
             f"the preset {preset.name!r} has no settings that can be tuned without labels; "
             "expected one of SaLIP or MedCLIP-SAM, such as demo"
         )
-    return how == "label-free" or (how == "auto" and preset.pipeline == "medclip-sam")
+    return how == "label-free" or (how == "auto" and preset.tunable and preset.reads("look"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +243,7 @@ def seen_by(preset: Preset, wanted: str) -> Mapping[str, Seen]:
         UnknownModel: there is no such encoder.
     """
     named = f"threshold is {wanted!r}; the preset {preset.name!r} takes"
-    if "presence" not in PIPELINE_SECTIONS[preset.pipeline]:
+    if not preset.reads("presence"):
         raise UsageError(f"{named} none, since it weighs no presence; leave the threshold out")
     folder = parse_reference(preset.encoder, "encoder").path if preset.needs_encoder else None
     seen = read_seen(folder) if folder is not None else {}

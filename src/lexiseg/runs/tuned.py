@@ -80,7 +80,7 @@ def _tell_choice(found: Tuning) -> None:
 
 def _some(pipeline: TextPipeline, items: Sequence[RunItem]) -> list[tuple[Scan, Sequence[str]]]:
     """Readable scans spread over the run, with what is asked of each."""
-    most = _SCANS_OF_LOOKS if pipeline.preset.pipeline == "medclip-sam" else _SCANS
+    most = _SCANS_OF_LOOKS if pipeline.preset.reads("look") else _SCANS
     order = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int).tolist()
     found: list[tuple[Scan, Sequence[str]]] = []
     # Those that cannot be read make room for the first of the others that can.

@@ -230,9 +230,7 @@ class Worklist:
         }  # fmt: skip
 
     def _threshold(self) -> float | None:
-        preset = self._models.presets[self._models.default]
-        presence = preset["presence"] if preset.pipeline in ("medclip-sam", "salip", "sam3") else None
-        return None if presence is None else presence.threshold
+        return self._models.presets[self._models.default].threshold
 
     def _table(self) -> dict[str, list[Row]]:
         """results.csv, read again where it changed."""

@@ -27,9 +27,7 @@ class Later:
     @property
     def threshold(self) -> float | None:
         """The preset's presence, below which a phrase is absent; None for none."""
-        section = self.preset["presence"] if self.preset.pipeline in ("medclip-sam", "salip", "sam3") else None
-        found: float | None = None if section is None else section.threshold
-        return found
+        return self.preset.threshold
 
     @property
     def segmenter(self) -> Segmenter:

@@ -173,7 +173,7 @@ def _beside_teacher(
 ) -> Comparison:
     """The student beside its teacher on scans that it did not learn from; where there are none, on others."""
     preset, look = load_preset(labels.preset, **labels.changes), (known.teacher.get("preset") or {}).get("look")
-    if look and preset.pipeline == "medclip-sam":
+    if look and preset.reads("look"):
         preset = preset.override(look=look)  # as it was chosen for these scans
     rows = [row for row in known.rows if row.extra["split"] == VALIDATION]
     chosen = rows or list(known.rows)

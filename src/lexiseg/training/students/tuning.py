@@ -131,7 +131,7 @@ def tune(
         fill=float(encoder.mean.mean()),
         deviation=float(encoder.deviation.mean()),
         percentile=getattr(preset["saliency"], "clip_percentile", 100),
-        levels=preset["look"] if preset.pipeline == "medclip-sam" else LookSettings(),
+        levels=preset["look"] if preset.reads("look") else LookSettings(),
     )
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=preset["phrases"].ensemble) for name in labels.names])
     network = PhraseTowers(
