@@ -41,7 +41,9 @@ def test_files_hold_the_phantoms(tmp_path: Path) -> None:
 
 def test_absent_targets_have_empty_masks(tmp_path: Path) -> None:
     manifest = write_set(tmp_path, count=2, modalities=["brain-mri"], size=48, target=False, text="phrase")
-    for row in rows(manifest):
+    table = rows(manifest)
+    assert len(table) == 2
+    for row in table:
         assert (row["label"], row["text"]) == ("none", "brain tumor")
         assert not np.asarray(Image.open(tmp_path / row["mask"])).any()
 

@@ -93,7 +93,9 @@ class TestMatching:
         folder = small.predict("p", table=False)
         for path in folder.glob("*_mask.png"):
             path.rename(folder / path.name.replace("_mask", ""))
-        assert all(case.status.value == "ok" for case in run(small, folder).systems[0].cases)
+        assert sorted(path.name for path in folder.iterdir()) == [f"{name}.png" for name in sorted(small.truths)]
+        found = {case.id: case.status.value for case in run(small, folder).systems[0].cases}
+        assert found == dict.fromkeys(small.truths, "ok")
 
     def test_masks_of_no_row_are_named(self, small: Any) -> None:
         folder = small.predict("p")

@@ -98,7 +98,9 @@ class TestCookies:
         with serving(tmp_path / "state") as (_, client):
             sent(client)
             secret = client.cookies["lexiseg_7860"]
-            for path in tmp_path.rglob("*"):
+            paths = list(tmp_path.rglob("*"))
+            assert secret and any(path.is_file() for path in paths)
+            for path in paths:
                 assert secret not in str(path)
                 assert path.is_dir() or secret.encode() not in path.read_bytes()
 
