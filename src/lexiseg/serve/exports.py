@@ -99,7 +99,7 @@ def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> File
 def _coco(session: Session, targets: Sequence[Target]) -> Files:
     """COCO annotations, run-length coded; a volume's planes are its images."""
     from lexiseg.datasets.exports import run_lengths
-    from lexiseg.session.deltas import box_of
+    from lexiseg.values.masks import box_of
 
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import PlaneAxes
-from lexiseg.values.masks import box_of as box_of  # noqa: PLC0414  (exports of sessions ask for it here)
+from lexiseg.values.masks import box_of
 
 Box = tuple[int, int, int, int]
 
