@@ -35,6 +35,11 @@ class TestChoice:
     def test_the_towers_where_the_bundled_encoder_taught_and_knows(self, given: LabelSet, expected: str) -> None:
         assert chosen_network(TrainSettings(), given) == expected
 
+    def test_a_teacher_that_asks_no_encoder_is_no_bundled_one(self) -> None:
+        fields = {**load_preset("sam3").as_dict(), "encoder": "bundled"}
+        given = LabelSet(names=("liver",), rows=(), teacher={"preset": fields})
+        assert chosen_network(TrainSettings(), given) == "unet"
+
     def test_what_is_asked_for_is_taken(self) -> None:
         assert chosen_network(TrainSettings(network="unet"), labels("breast tumor")) == "unet"
         assert chosen_network(TrainSettings(network="towers"), labels("breast tumor")) == "towers"

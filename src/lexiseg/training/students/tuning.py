@@ -71,7 +71,8 @@ def chosen_network(settings: TrainSettings, labels: LabelSet) -> str:
         )
     if settings.network != AUTO:
         return settings.network
-    by_bundled = labels.supervised or preset_of(labels).encoder == BUNDLED
+    teacher = preset_of(labels)
+    by_bundled = labels.supervised or (teacher.needs_encoder and teacher.encoder == BUNDLED)
     return TOWERS if by_bundled and not unknown else UNET
 
 
