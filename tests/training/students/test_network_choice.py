@@ -37,7 +37,7 @@ class TestChoice:
 
     def test_a_teacher_that_asks_no_encoder_is_no_bundled_one(self) -> None:
         fields = {**load_preset("sam3").as_dict(), "encoder": "bundled"}
-        given = LabelSet(names=("liver",), rows=(), teacher={"preset": fields})
+        given = LabelSet(names=("liver",), rows=(), supervised=False, teacher={"preset": fields})
         assert chosen_network(TrainSettings(), given) == "unet"
 
     def test_what_is_asked_for_is_taken(self) -> None:
