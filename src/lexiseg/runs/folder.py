@@ -30,10 +30,11 @@ from lexiseg.runs.table import RECORD_NAME, RESULTS_NAME, Row, read_record, read
 
 logger = logging.getLogger(__name__)
 
-_GRIDS = (".png", ".nii.gz", ".nrrd")
+GRIDS = (".png", ".nii.gz", ".nrrd")
+"""Ends of files that hold arrays on the scan's own grid."""
 _STEMS = ("labels.png", "overlay.png", "proposals.png", "proposals.json")
-_ONCE = (ENDING, *_STEMS, *(f"uncertainty{end}" for end in _GRIDS))
-_OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in _GRIDS))
+_ONCE = (ENDING, *_STEMS, *(f"uncertainty{end}" for end in GRIDS))
+_OF_A_PHRASE = ("prompts.json", *(f"{kind}{end}" for kind in ("saliency", "region") for end in GRIDS))
 
 
 def output_names(name: str, own: Sequence[str] = ()) -> list[str]:
@@ -323,7 +324,7 @@ class _Holdings:
 
 def has_mask(folder: Path, name: str) -> bool:
     """Whether a scan's mask is there."""
-    return any((folder / f"{name}_mask{end}").is_file() for end in _GRIDS)
+    return any((folder / f"{name}_mask{end}").is_file() for end in GRIDS)
 
 
 def remove_outputs(folder: Path, name: str, phrases: Sequence[str]) -> None:

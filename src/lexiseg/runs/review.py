@@ -20,8 +20,9 @@ from lexiseg.io.names import printable, scan_suffix, slugs
 from lexiseg.io.read import read_scan
 from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
-from lexiseg.runs.folder import only_run
+from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
+from lexiseg.runs.masks import mask_stem, same_mask, stored_mask
 from lexiseg.runs.table import RESULTS_NAME, Row, append_lines, csv_line, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
@@ -29,6 +30,8 @@ from lexiseg.values.scans import Image, Scan
 REVIEWED = "reviewed"
 """The folder, inside a run's, of what people said and corrected."""
 VERDICTS = ("accepted", "corrected", "rejected", "skipped")
+KEEPING = ("accepted", "corrected")
+"""The verdicts that keep a scan's masks."""
 _LOG = "reviews.csv"
 _COLUMNS = ("id", "review", "seconds")
 
@@ -40,10 +43,12 @@ class Verdict:
     Attributes:
         review: one of `VERDICTS`.
         seconds: how long it was looked at, in all.
+        number: which verdict of the scan it is, from 1.
     """
 
     review: str
     seconds: float
+    number: int = 1
 
 
 def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0) -> float:
@@ -144,14 +149,18 @@ class Review:
         Raises:
             UnreadableScan: it cannot be read, or is not on the scan's grid.
         """
-        slug = dict(zip(item.phrases, slugs(list(item.phrases)), strict=True))[phrase]
-        name = f"{item.name}_mask_{slug}" if len(item.phrases) > 1 else f"{item.name}_mask"
-        for folder in (self._own / "masks", self.folder):
-            for end in (".png", ".nii.gz"):
-                path = folder / f"{name}{end}"
-                if path.is_file():
-                    return read_mask(path, scan)
-        return None
+        kept = stored_mask(self._own / "masks", item.name, item.phrases, phrase, scan)
+        return stored_mask(self.folder, item.name, item.phrases, phrase, scan) if kept is None else kept
+
+    def changed(self, item: RunItem, masks: Mapping[str, BoolArray], scan: Scan) -> bool:
+        """Whether any of a scan's masks, by phrase, is another than the run wrote; True where that cannot be read."""
+        try:
+            return any(
+                not same_mask(stored_mask(self.folder, item.name, item.phrases, phrase, scan), mask)
+                for phrase, mask in masks.items()
+            )
+        except UnreadableScan:
+            return True
 
     def uncertainty(self, item: RunItem) -> float:
         """How undecided a scan's mask is, 0 to 1, where its run tells that (students do); 0 otherwise.
@@ -159,7 +168,7 @@ class Review:
         It is the sum of the uncertainty of all pixels over the number of those that are in the mask or more undecided
         than not: large where much of what is drawn might as well not be.
         """
-        for end in (".png", ".nii.gz"):
+        for end in GRIDS:
             path, mask = (self.folder / f"{item.name}_{kind}{end}" for kind in ("uncertainty", "mask"))
             try:
                 if path.is_file() and mask.is_file():
@@ -192,8 +201,9 @@ class Review:
             raise UsageError(f"seconds is {seconds:g}; expected 0 or more")
         with self._lock:
             before = self._verdicts.get(item.id)
-            verdict = Verdict(review, round(seconds + (before.seconds if before else 0.0), 1))
-            if review in ("accepted", "corrected"):
+            spent, number = (before.seconds, before.number) if before else (0.0, 0)
+            verdict = Verdict(review, round(seconds + spent, 1), number + 1)
+            if review in KEEPING:
                 for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
                     own = slug if len(item.phrases) > 1 else ""
                     write_mask(masks[phrase], scan, self._own / "masks", stem=item.name, slug=own)
@@ -232,11 +242,7 @@ class Review:
             UnwritableResult: the file system refused.
         """
         with self._lock:
-            kept = [
-                item
-                for item in items
-                if (said := self._verdicts.get(item.id)) and said.review in ("accepted", "corrected")
-            ]
+            kept = [item for item in items if (said := self._verdicts.get(item.id)) and said.review in KEEPING]
         if not kept:
             raise UsageError("no scan was accepted or corrected yet; review some first")
         by_slug: dict[tuple[str, str], list[ManifestRow]] = {}
@@ -244,11 +250,11 @@ class Review:
             image = self._image(item)
             several = len(item.phrases) > 1
             for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
-                name = f"{item.name}_mask_{slug}" if several else f"{item.name}_mask"
-                ends = [end for end in (".png", ".nii.gz") if (self._own / "masks" / f"{name}{end}").is_file()]
-                if not ends:
+                stem = self._own / "masks" / mask_stem(item.name, item.phrases, phrase)
+                masks = [path for end in GRIDS if (path := stem.with_name(f"{stem.name}{end}")).is_file()]
+                if not masks:
                     continue
-                row = ManifestRow(id=item.id, image=image, mask=self._own / "masks" / f"{name}{ends[0]}", text=phrase)
+                row = ManifestRow(id=item.id, image=image, mask=masks[0], text=phrase)
                 by_slug.setdefault((f"_{slug}" if several else "", phrase), []).append(row)
         written = []
         for slug, rows in _merged(by_slug).items():
@@ -311,8 +317,12 @@ def _read(path: Path) -> dict[str, Verdict]:
         return {}
     try:
         content = path.read_text(encoding="utf-8")
-        rows = list(csv.DictReader(content[: content.rfind("\n") + 1].splitlines()))
-        return {row["id"]: Verdict(row["review"], float(row["seconds"])) for row in rows if row["review"] in VERDICTS}
+        found: dict[str, Verdict] = {}
+        for row in csv.DictReader(content[: content.rfind("\n") + 1].splitlines()):
+            if row["review"] in VERDICTS:
+                number = found[row["id"]].number + 1 if row["id"] in found else 1
+                found[row["id"]] = Verdict(row["review"], float(row["seconds"]), number)
+        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: the earlier review cannot be read; move it away") from error
 

@@ -80,7 +80,7 @@ class Server:
             UnreadableScan: it cannot be read.
         """
         if source.origin:
-            return self._of_worklist(source.origin)
+            return self._of_worklist(source)
         return read_source(source, folder, self.settings.limits)
 
     def entry(self, visitor: str, scan: str) -> Entry:
@@ -108,15 +108,20 @@ class Server:
             self.worklist.close()
         self.state.close()
 
-    def _of_worklist(self, id: str) -> Scan:
+    def _of_worklist(self, source: Source) -> Scan:
         from lexiseg.errors import UnreadableScan
         from lexiseg.io.sources import read_source as read
 
-        item = None if self.worklist is None else self.worklist.of(id)
-        if item is None:
-            raise UnreadableScan(f"{id}: it is not in the worklist of this server")
+        name, found = source.origin, self.worklist
+        item = None if found is None else found.of(name)
+        if found is None or item is None:
+            raise UnreadableScan(f"{name}: it is not in the worklist of this server")
         if item.error:
             raise UnreadableScan(item.error)
+        if source.run != found.run_of(item):
+            raise UnreadableScan(
+                f"{name}: it was opened in another run, or changed since; open it again in the worklist"
+            )
         return read(item.source, id=item.id)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from lexiseg.errors import LexisegError
+from lexiseg.errors import LexisegError, UnreadableScan
 from lexiseg.serve.app import Server, server_of, visitor_of
 from lexiseg.serve.problems import Refused
 from lexiseg.serve.routes_scans import told_of
@@ -17,6 +18,8 @@ from lexiseg.serve.scans import Entry, Source
 from lexiseg.serve.schemas import Strict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lexiseg.runs.items import RunItem
     from lexiseg.serve.worklist import Worklist
 
@@ -28,6 +31,7 @@ class VerdictRequest(Strict):
 
     verdict: Literal["accepted", "corrected", "rejected", "skipped"]
     seconds: Annotated[float, Field(ge=0, lt=1e6, description="how long it was looked at this time")] = 0.0
+    scan: Annotated[str | None, Field(max_length=64, description="the id of the scan that was looked at")] = None
 
 
 @router.get("/worklist")
@@ -39,34 +43,38 @@ def worklist(request: Request) -> dict[str, Any]:
 @router.post("/worklist/next")
 def next_one(request: Request) -> dict[str, Any]:
     """Take the most doubtful scan that nobody looks at; both are null where none is left."""
-    found = _list(request)
-    while (number := found.next(visitor_of(request))) is not None:
+    found, visitor = _list(request), visitor_of(request)
+    while (number := found.next(visitor)) is not None:
         try:
-            return _opened(request, found, number)
-        except LexisegError:
-            # What cannot be read is passed over; the list says why.
-            found.free(found.item(number).id, visitor_of(request))
-            found.unreadable(number)
+            with _freed_on_error(found, found.item(number), visitor):
+                return _opened(request, found, number)
+        except UnreadableScan as error:
+            # It is passed over; the list says why.
+            found.unreadable(number, str(error))
     return {"item": None, "scan": None}
 
 
 @router.post("/worklist/{item}/open")
 def open_one(request: Request, item: int) -> dict[str, Any]:
-    """Take a scan of the list."""
-    found = _list(request)
-    found.hold(found.item(item).id, visitor_of(request))
-    return _opened(request, found, item)
+    """Take a scan of the list, once the models have answered it."""
+    found, visitor = _list(request), visitor_of(request)
+    found.hold(found.item(item).id, visitor)
+    with _freed_on_error(found, found.item(item), visitor):
+        return _opened(request, found, item)
 
 
 @router.post("/worklist/{item}/verdict")
 def verdict(request: Request, item: int, said: VerdictRequest) -> dict[str, Any]:
-    """Say what is to become of a scan: its masks are kept where they are accepted or corrected."""
+    """Say what is to become of a scan that was opened: masks that are accepted or corrected are kept as shown."""
     server, visitor, found = server_of(request), visitor_of(request), _list(request)
     one = found.item(item)
     found.hold(one.id, visitor)
-    entry = _entry(server, visitor, one)
+    with _freed_on_error(found, one, visitor):
+        entry = _looked_at(server, visitor, found, one, said.scan)
     with entry.lock:
         told = found.say(one, said.verdict, said.seconds, server.scans.session(entry))
+        # Whoever gave the verdict has seen it; everybody else has to open the scan again.
+        server.scans.renote(entry, replace(entry.source, seen=found.seen_of(one)))
     found.free(one.id, visitor)
     return told
 
@@ -99,19 +107,65 @@ def _opened(request: Request, found: Worklist, number: int) -> dict[str, Any]:
 
 
 def _entry(server: Server, visitor: str, item: RunItem) -> Entry:
-    """The visitor's session of a scan of the list; a new one has what the run found."""
+    """The visitor's session of a scan of the list; a new one has what the run found, or a person left.
+
+    A session of another run, of other files, or of before a verdict that somebody else gave is closed.
+    """
+    found = server.worklist
+    assert found is not None
+    run, seen = found.run_of(item), found.seen_of(item)
     with server.opening:
-        for entry in server.scans.all(visitor):
-            if entry.source.origin == item.id:
+        _close_judged(server, visitor, found, item)
+        for entry in _own(server, visitor, item):
+            if (entry.source.run, entry.source.seen) == (run, seen):
                 return entry
-        folder = server.scans.place(visitor)
+            server.scans.remove(visitor, entry.id)
+        folder = server.scans.place(visitor, limited=False)
         try:
-            source = Source(name=item.id, origin=item.id, preset=server.models.default)
+            source = Source(name=item.id, origin=item.id, preset=server.models.default, run=run, seen=seen)
             scan = server.read(source, folder)
-            entry = server.scans.add(visitor, source, folder, scan)
-            assert server.worklist is not None
-            server.worklist.fill(server.scans.session(entry), item, scan)
+            return server.scans.add(visitor, source, folder, scan, fill=lambda session: found.fill(session, item, scan))
         except LexisegError:
-            shutil.rmtree(Path(folder), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
-        return entry
+
+
+def _looked_at(server: Server, visitor: str, found: Worklist, item: RunItem, scan: str | None) -> Entry:
+    """The session that a verdict is of; what it shows must be what was looked at."""
+    entries = [entry for entry in _own(server, visitor, item) if scan in (None, entry.id)]
+    if not entries:
+        raise Refused(409, "this scan is not open, or was opened anew since; open it in the worklist first")
+    entry = entries[-1]
+    if (entry.source.run, entry.source.seen) != (found.run_of(item), found.seen_of(item)):
+        raise Refused(409, "this scan has another answer or verdict than when you opened it; open it again first")
+    return entry
+
+
+def _own(server: Server, visitor: str, item: RunItem) -> list[Entry]:
+    return [entry for entry in server.scans.all(visitor) if entry.source.origin == item.id]
+
+
+def _close_judged(server: Server, visitor: str, found: Worklist, opened: RunItem) -> None:
+    """Close a visitor's scans that have a verdict, but for the last one, which may still be in view.
+
+    What was skipped stays: its corrections are kept nowhere else.
+    """
+    judged = [
+        entry
+        for entry in server.scans.all(visitor)
+        if (said := found.review.verdict(entry.source.origin)) is not None
+        and said.review != "skipped"
+        and entry.source.origin != opened.id
+    ]
+    for entry in sorted(judged, key=lambda each: each.used)[:-1]:
+        server.scans.remove(visitor, entry.id)
+
+
+@contextmanager
+def _freed_on_error(found: Worklist, item: RunItem, visitor: str) -> Iterator[None]:
+    """What could not be opened is free for others."""
+    try:
+        yield
+    except LexisegError:
+        found.free(item.id, visitor)
+        raise

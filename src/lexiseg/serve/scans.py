@@ -40,6 +40,9 @@ class Source:
         phantom: of a shipped phantom, its id; "" otherwise.
         preset: the session's.
         origin: of a worklist's scan, the item's id; "" otherwise.
+        run: of a worklist's scan, a fingerprint of the run and of the scan's files; "" otherwise.
+        seen: of a worklist's scan, a fingerprint of the run's answer and of the last verdict that its session began
+            with, or gave; "" otherwise.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Source:
     phantom: str = ""
     preset: str = ""
     origin: str = ""
+    run: str = ""
+    seen: str = ""
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Source:
@@ -131,14 +136,18 @@ class Scans:
             self._put_aside(entry)
         return entry.session
 
-    def place(self, visitor: str) -> Path:
-        """A new folder for what a visitor sends; to be given to `add`, or removed.
+    def place(self, visitor: str, *, limited: bool = True) -> Path:
+        """A new folder for a visitor's scan; to be given to `add`, or removed.
+
+        Args:
+            visitor: the visitor's key.
+            limited: whether it counts towards what the visitor may send; the worklist's scans do not.
 
         Raises:
             UnwritableResult: it cannot be made.
             Refused: the visitor has too many scans.
         """
-        if len(self.all(visitor)) >= self._limits.scans:
+        if limited and sum(not each.source.origin for each in self.all(visitor)) >= self._limits.scans:
             raise Refused(409, f"you have {self._limits.scans} scans open, which is the limit; close some first")
         folder = self._state.visitor(visitor) / "scans" / secrets.token_hex(8)
         try:
@@ -151,16 +160,33 @@ class Scans:
         """Where a visitor's upload is stored until it is known what it holds; it need not exist."""
         return self._state.visitor(visitor) / "incoming" / secrets.token_hex(8)
 
-    def add(self, visitor: str, source: Source, folder: Path, scan: Scan) -> Entry:
+    def add(
+        self,
+        visitor: str,
+        source: Source,
+        folder: Path,
+        scan: Scan,
+        *,
+        fill: Callable[[Session], None] = lambda session: None,
+    ) -> Entry:
         """Take a scan in, whose files lie in a folder of `place`.
 
+        Args:
+            visitor: the visitor's key.
+            source: where the scan comes from.
+            folder: of `place`.
+            scan: as it was read.
+            fill: puts into its session what it begins with. A scan is there only once that is done and saved.
+
         Raises:
-            UnreadableScan: it cannot be shown.
+            UnreadableScan: it cannot be shown, or not be filled; the folder is removed.
             UnwritableResult: it could not be saved; the folder is removed.
         """
         entry = Entry(folder.name, source, folder, used=time.monotonic())
         try:
             entry.session = self._open(entry, scan)
+            fill(entry.session)
+            # Last: a folder without it is what a kill left, and goes.
             write_json(folder / RECORD, vars(source))
         except LexisegError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -170,6 +196,12 @@ class Scans:
         touch(self._state.visitor(visitor))
         self._put_aside(entry)
         return entry
+
+    def renote(self, entry: Entry, source: Source) -> None:
+        """Note another source of a scan; where the disk is full, this process alone knows it."""
+        entry.source = source
+        with suppress(UnwritableResult):
+            write_json(entry.folder / RECORD, vars(source))
 
     def remove(self, visitor: str, id: str) -> None:
         """Close a scan; its files and steps go."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lexiseg.errors import LexisegError, UsageError
+from lexiseg.errors import LexisegError, UnreadableScan, UsageError
+from lexiseg.io.names import printable
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.review import Review, doubt, items_of
+from lexiseg.runs.review import KEEPING, Review, doubt, items_of
 from lexiseg.runs.table import RESULTS_NAME, Row, read_results
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.settings import ServeSettings
+from lexiseg.serve.verdicts import masks_to_keep
 
 if TYPE_CHECKING:
     from lexiseg.serve.models import Models
@@ -75,7 +80,7 @@ class Worklist:
         self._lock = threading.Lock()
         self._leases: dict[str, _Lease] = {}
         self._stopping = False
-        self._bad: set[int] = set()
+        self._bad: dict[int, str] = {}
         self._undecided: dict[str, float] = {}
         self._rows: dict[str, list[Row]] = {}
         self._seen: tuple[int, int] | None = None
@@ -105,10 +110,10 @@ class Worklist:
             raise not_found("scan in the worklist")
         return self.items[number]
 
-    def unreadable(self, number: int) -> None:
-        """A scan turned out to be unreadable: it is not handed out any more."""
+    def unreadable(self, number: int, error: str) -> None:
+        """A scan turned out to be unreadable, and why: it is not handed out any more."""
         with self._lock:
-            self._bad.add(number)
+            self._bad[number] = " ".join(error.split())
 
     def of(self, id: str) -> RunItem | None:
         """The scan of an id."""
@@ -116,25 +121,30 @@ class Worklist:
 
     def told(self, visitor: str) -> dict[str, Any]:
         """The whole list, doubtful first."""
-        rows, now = self._table(), time.monotonic()
-        items = [
-            self._told(number, item, rows.get(item.id, []), visitor, now) for number, item in enumerate(self.items)
-        ]
+        table, now = self._table(), time.monotonic()
+        rows = {item.id: _rows_of(item, table) for item in self.items}
+        items = [self._told(number, item, rows[item.id], visitor, now) for number, item in enumerate(self.items)]
         items.sort(key=lambda each: (each["state"] == "failed", -(each["doubt"] or 0.0), each["id"]))
         done = sum(each["state"] in ("accepted", "corrected", "rejected") for each in items)
         return {
             "items": items,
             "done": done,
             "total": len(items),
-            "segmented": sum(item.id in rows for item in self.items),
+            "segmented": sum(map(bool, rows.values())),
             "results": self.results.name,
             "error": self.error,
         }
 
-    def next(self, visitor: str) -> int | None:
-        """Lease the most doubtful scan that nobody looked at or looks at; None where there is none."""
+    def next(self, visitor: str, *, another: bool = False) -> int | None:
+        """Lease the most doubtful scan that nobody looked at, and nobody else looks at; None where there is none.
+
+        Args:
+            visitor: who asks.
+            another: pass over what the visitor has already.
+        """
         for each in self.told(visitor)["items"]:
-            if each["state"] == "todo" and not each["taken_by_other"] and each["segmented"]:
+            taken = each["taken_by_other"] or (another and each["mine"])
+            if each["state"] == "todo" and not taken and each["segmented"]:
                 number = int(each["id"])
                 if self.lease(self.items[number].id, visitor):
                     return number
@@ -170,20 +180,42 @@ class Worklist:
             if (held := self._leases.get(id)) is not None and held.visitor == visitor:
                 del self._leases[id]
 
+    def run_of(self, item: RunItem) -> str:
+        """A fingerprint of the run and of a scan's files: another one tells that a session is of something else."""
+        files = [(str(path.resolve()), *_stamp(path)) for path in item.source.files]
+        return _digest([str(self.results.resolve()), item.id, list(item.phrases), files])
+
+    def seen_of(self, item: RunItem) -> str:
+        """A fingerprint of the run's answer to a scan and of its last verdict: what a reviewer is shown.
+
+        Raises:
+            Refused: the models have not answered yet.
+            UnreadableScan: the run failed on the scan.
+        """
+        said = self.review.verdict(item.id)
+        rows = [replace(row, reviewed="", review="", review_seconds="").to_line() for row in self._answer(item)]
+        return _digest([rows, said.number if said else 0])
+
     def fill(self, session: Session, item: RunItem, scan: Scan) -> None:
         """Put what the run found, or a person left, into a new session.
 
         Raises:
-            UnreadableScan: a mask cannot be read.
+            Refused: the models have not answered yet.
+            UnreadableScan: a mask cannot be read, or is not there although the run found something.
         """
         from lexiseg.session.target import Found
 
-        for row in self._table().get(item.id, []):
-            mask = self.review.mask(item, row.text, scan)
+        for phrase, row in zip(item.phrases, self._answer(item), strict=True):
+            mask = self.review.mask(item, phrase, scan)
+            if mask is None and row.verdict == "present":
+                raise UnreadableScan(
+                    f"{item.id}: the run found {phrase!r}, but there is no mask of it in {self.results.name} that can "
+                    "be read; segment it again with --format png,nifti"
+                )
             if mask is None:
                 mask = np.zeros(scan.shape, np.bool_)
             found = Found.of_mask(
-                row.text,
+                phrase,
                 mask,
                 preset=row.preset,
                 presence=_cell(row.presence),
@@ -193,19 +225,31 @@ class Worklist:
             session.take(found)
 
     def say(self, item: RunItem, verdict: str, seconds: float, session: Session) -> dict[str, Any]:
-        """Take a verdict; what was accepted and yet edited was corrected.
+        """Take a verdict; what was accepted and is not what the run wrote was corrected.
 
         Raises:
+            Refused: it would keep masks that are not those that are shown.
             UsageError: no such verdict.
             UnwritableResult: it could not be saved.
         """
-        edited = session.can_undo and any(target.edited for target in session.all_targets())
-        if verdict == "accepted" and edited:
+        masks = masks_to_keep(session, item.phrases) if verdict in KEEPING else {}
+        if verdict == "accepted" and self.review.changed(item, masks, session.scan):
             verdict = "corrected"
-        empty = np.zeros(session.scan.shape, np.bool_)
-        masks = {phrase: session.mask(phrase) if phrase in session.targets else empty for phrase in item.phrases}
         said = self.review.say(item, verdict, seconds, masks, session.scan)
         return {"state": said.review, "seconds": said.seconds}
+
+    def _answer(self, item: RunItem) -> list[Row]:
+        """A row for each phrase of a scan that is to be looked at."""
+        if item.error:
+            raise UnreadableScan(item.error)
+        rows = _rows_of(item, self._table())
+        if not rows:
+            why = f" ({self.error})" if self.error else ""
+            raise Refused(409, f"the models have not answered this scan yet{why}; take another one, or wait")
+        failed = next((row for row in rows if not row.ok), None)
+        if failed is not None:
+            raise UnreadableScan(failed.error or f"{item.id}: the run failed on it")
+        return rows
 
     def _told(self, number: int, item: RunItem, rows: list[Row], visitor: str, now: float) -> dict[str, Any]:
         said = self.review.verdict(item.id)
@@ -224,7 +268,7 @@ class Worklist:
             (sure[0].verdict if sure else ""),
             "seconds": said.seconds if said else None,
             "doubt": round(doubt(rows, self._threshold(), self._undecided.get(item.id, 0.0)), 4) if rows else None,
-            "error": item.error or next((row.error for row in rows if not row.ok), ""),
+            "error": item.error or self._bad.get(number, "") or next((row.error for row in rows if not row.ok), ""),
             "taken_by_other": held is not None and held.visitor != visitor and held.until > now,
             "mine": held is not None and held.visitor == visitor and held.until > now,
         }  # fmt: skip
@@ -284,6 +328,29 @@ class Worklist:
 
 class _Stopped(BaseException):
     """The server stops: no scan's failure."""
+
+
+def _rows_of(item: RunItem, table: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """A row for each phrase of a scan; none until the models have answered all of them."""
+    rows = table.get(item.id, [])
+    if not item.phrases:
+        return list(rows)
+    by_text = {row.text: row for row in rows}
+    texts = [printable(phrase) for phrase in item.phrases]
+    return [by_text[text] for text in texts] if set(texts) <= set(by_text) else []
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """A file's size and time; zeros where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def _lowest(cells: Any) -> float | None:

@@ -5,7 +5,7 @@ import { $, clock, el, icon, two } from "./dom.js";
 import { unsettled } from "./edits.js";
 import { KEYS } from "./keys.js";
 import { openScan, renderScans } from "./scans.js";
-import { on, state, takeScan } from "./state.js";
+import { on, state, takeScan, tell } from "./state.js";
 import { busy, calm, complain, note } from "./say.js";
 import { pickFiles } from "./open.js";
 import { showSnippets } from "./take.js";
@@ -54,17 +54,20 @@ async function load() {
   else if (segmented < total) polling = setTimeout(() => load().catch(complain), 3000);
 }
 
+/** Why no scan was given, as the list has it now. */
+function nothingLeft({ items, segmented, total }) {
+  if (segmented < total) return "The next scan is not ready yet: the models are still looking. Press N in a moment.";
+  const failed = items.filter((item) => item.state === "failed").length;
+  const unread = failed ? ` ${failed} cannot be read; the list says why.` : "";
+  const elsewhere = items.some((item) => item.state === "todo" && item.taken_by_other);
+  return `Nothing is left to review${elsewhere ? " but what somebody else has open" : ""}.${unread}`;
+}
+
 async function show({ item, scan }, at = null) {
   if (!scan) {
     state.item = null;
     await load();
-    const { segmented, total } = state.worklist;
-    note(
-      segmented < total
-        ? "The next scan is not ready yet: the models are still looking. Press N in a moment."
-        : "Nothing is left to review: every scan has a verdict, or somebody else has it open.",
-      8,
-    );
+    note(nothingLeft(state.worklist), 8);
     return;
   }
   state.item = item ?? state.worklist.items.find((each) => each.id === scan.item);
@@ -97,9 +100,10 @@ async function open(item, at = null) {
 
 /** Take a scan of the list up again, at its slice, that was open before the page was loaded; whether there is one. */
 export async function resume(scan, at) {
-  const item = state.worklist?.items.find((each) => scan.item && each.name === scan.item && !each.taken_by_other);
+  const item = state.worklist?.items.find((each) => scan.item && each.name === scan.item && !closed(each));
   if (!item) return false;
   await open(item, at);
+  if (!state.scan) tell("scan");
   return true;
 }
 
@@ -125,6 +129,7 @@ async function verdict(word) {
   try {
     await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`, {
       verdict: word,
+      scan: state.scan.id,
       seconds: Math.round(10 * seconds()) / 10,
     });
     state.item = null;
@@ -135,6 +140,9 @@ async function verdict(word) {
     sending = false;
   }
 }
+
+/** Whether a scan cannot be opened: somebody else has it, it cannot be read, or the models have not answered it. */
+const closed = (item) => Boolean(item.taken_by_other) || item.state === "failed" || item.segmented === false;
 
 function row(item) {
   const current = state.item?.id === item.id;
@@ -157,7 +165,7 @@ function row(item) {
         type: "button",
         class: "scan-open",
         "aria-current": current ? "true" : null,
-        disabled: Boolean(item.taken_by_other) || item.state === "failed",
+        disabled: closed(item),
         title: item.error || null,
         on: { click: () => open(item) },
       },
