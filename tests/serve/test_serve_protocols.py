@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from serving import RED, SIZE, boxed, fake_models, live, picture
 
-from lexiseg.serve.protocols.desk import in_plane
+from lexiseg.serve.protocols.desk import in_plane, label_map
 from lexiseg.serve.protocols.label_studio import brush_rle
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
@@ -141,6 +141,23 @@ class TestMonaiLabel:
         (tmp_path / "mask.nrrd").write_bytes(mask)
         labels = nrrd.read(str(tmp_path / "mask.nrrd"))[0]
         np.testing.assert_array_equal(labels[:, :, 0].T, boxed(*RED))
+
+    def test_nested_phrases_keep_the_smaller_one_and_say_what_the_larger_lost(
+        self, address: str, tmp_path: Path
+    ) -> None:
+        large, small = boxed(10, 10, 40, 40), boxed(20, 20, 24, 24)
+        labels, names, lost = label_map({"brain": large, "brain tumor": small})
+        assert names == {"brain": 1, "brain tumor": 2} and lost == {"brain": 16}
+        np.testing.assert_array_equal(labels == 2, small)
+        assert label_map({"a": small, "b": small})[2] == {"b": 16}
+        (tmp_path / "red.png").write_bytes(picture())
+        fields = {"params": json.dumps({"text": "red; red box"})}
+        _, content, headers = MonaiClient(address).multipart(
+            "POST", "/infer/lexiseg_text?image=", fields, {"file": tmp_path / "red.png"}
+        )
+        params, _, _ = parts_of(content, headers)
+        assert params["verdict"] == {"red": "present", "red box": "present"}
+        assert params["lost_voxels"] == {"red box": boxed(*RED).sum()}
 
     def test_the_datastore_keeps_scans_and_labels(self, address: str, volume: Path, tmp_path: Path) -> None:
         client = MonaiClient(address)

@@ -178,6 +178,21 @@ class TestTakeAway:
         with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
             assert {"scan_mask_green.png", "scan_mask_red.png", "scan_labels.png"} <= set(archive.namelist())
 
+    def test_of_nested_targets_the_smaller_one_is_over_the_larger(self, client: TestClient) -> None:
+        import zipfile
+
+        scan = sent(client)["id"]
+        for number, (name, radius) in enumerate((("organ", 12), ("lesion", 4)), start=1):
+            client.post(f"/api/v1/scans/{scan}/targets", json={"name": name})
+            edit(client, scan, number, kind="paint", points=[[40.5, 40.5]], radius=radius)
+        organ, lesion = (each["pixels"] for each in client.get(f"/api/v1/scans/{scan}").json()["targets"])
+        reply = client.get(f"/api/v1/scans/{scan}/export?format=png")
+        with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+            labels = np.asarray(Pillow.open(archive.open("scan_labels.png")))
+            note = archive.read("notes.txt").decode()
+        assert (labels == 2).sum() == lesion and (labels == 1).sum() == organ - lesion
+        assert f"organ: {lesion} of {organ} pixels go to lesion" in note
+
     def test_a_volume(self, client: TestClient, tmp_path: Path) -> None:
         import nrrd
 

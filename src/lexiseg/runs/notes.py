@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lexiseg.io.names import printable
 from lexiseg.pipelines.results import Result
@@ -15,6 +16,7 @@ from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunProgress
 from lexiseg.text.denials import is_denial
 from lexiseg.text.known import advice, read_note
+from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Scan, Volume
 
 logger = logging.getLogger(__name__)
@@ -41,13 +43,23 @@ class Lost:
 
 def lost_to_others(result: Result) -> dict[str, Lost]:
     """Of each phrase that loses any of its mask in the label map, which of the others gets how much."""
-    labels, names = result.mask.labels, [target.phrase for target in result.targets]
+    return lost_in(result.mask.labels, {target.phrase: target.mask for target in result.targets})
+
+
+def lost_in(labels: NDArray[np.uint8], masks: Mapping[str, BoolArray]) -> dict[str, Lost]:
+    """The same of any label map.
+
+    Args:
+        labels: k is the k-th mask's, 0 nobody's.
+        masks: by phrase, bool of the shape of `labels`.
+    """
+    names = list(masks)
     found: dict[str, Lost] = {}
-    for k, target in enumerate(result.targets, start=1):
-        counts = np.bincount(labels[target.mask], minlength=len(names) + 1)
+    for k, (phrase, mask) in enumerate(masks.items(), start=1):
+        counts = np.bincount(labels[mask], minlength=len(names) + 1)
         to = {name: int(counts[j]) for j, name in enumerate(names, start=1) if j != k and counts[j]}
         if to:
-            found[target.phrase] = Lost(int(target.mask.sum()), to, "voxels" if labels.ndim == 3 else "pixels")
+            found[phrase] = Lost(int(mask.sum()), to, "voxels" if labels.ndim == 3 else "pixels")
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lexiseg.errors import FormatMismatch, UsageError
 from lexiseg.pipelines.preset import load_preset
+from lexiseg.pipelines.results import MAX_LABELS
 
 if TYPE_CHECKING:
     from lexiseg.serve.scans import Source
@@ -64,25 +65,31 @@ def packed(files: Files, stem: str, format: str) -> tuple[str, str, bytes]:
 
 def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> Files:
     """By one of the writers that `lexiseg segment` has."""
+    from lexiseg.datasets.label_maps import laid_over
     from lexiseg.io.names import safe_id, slugs
     from lexiseg.io.segments import Segment, Segments, WriteOptions
-    from lexiseg.io.write import writer_of
+    from lexiseg.io.write import GridWriter, writer_of
+    from lexiseg.runs.notes import lost_in
 
     writer = writer_of(format)
     if reason := writer.why_not(session.scan):
         raise FormatMismatch(f"{format} cannot hold this scan's mask: {reason}; choose another format")
+    if len(targets) > MAX_LABELS:
+        raise UsageError(f"there are {len(targets)} targets; take at most {MAX_LABELS} away at once")
     names = [target.look.name for target in targets]
     items = tuple(
         Segment(name, slug, session.mask(target.id), None if target.result is None or target.edited else
                 target.result.probability)
         for target, name, slug in zip(targets, names, slugs(names), strict=True)
     )  # fmt: skip
-    labels = np.zeros(session.scan.shape, np.uint8)
-    for number, item in enumerate(items, start=1):
-        labels[item.mask & (labels == 0)] = number
+    # In the label map the smaller masks are over the larger.
+    labels = laid_over([item.mask for item in items])
     provenance = {} if not session.real_pipeline else session.real_pipeline.provenance
     segments = Segments(session.scan, items, labels, provenance)
     base, notes = safe_id(session.scan.id), dict[str, str]()
+    if isinstance(writer, GridWriter):
+        for name, lost in lost_in(labels, {item.name: item.mask for item in items}).items():
+            notes[f"label map, {name}"] = f"{lost}; the mask of its own is whole"
     try:
         files = {
             f"{base}_{end}{writer.suffix}": content for end, content in writer.files(segments, WriteOptions(), notes)
@@ -139,6 +146,7 @@ def _overlay(session: Session, targets: Sequence[Target]) -> Files:
     """The scan with its targets tinted; of a volume the plane with most of them."""
     from PIL import Image as Pillow
 
+    from lexiseg.datasets.label_maps import laid_over
     from lexiseg.io.names import safe_id
     from lexiseg.io.pictures import overlay
 
@@ -148,9 +156,7 @@ def _overlay(session: Session, targets: Sequence[Target]) -> Files:
         for parts in zip(*(session.planes.cut(mask) for mask in masks.values()), strict=True)
     ]
     index = int(np.argmax(sizes))
-    labels = np.zeros(session.views.shape(session.views.acquired), np.uint8)
-    for number, mask in enumerate(masks.values(), start=1):
-        labels[session.planes.cut(mask)[index]] = number
+    labels = session.planes.cut(laid_over(list(masks.values())))[index]
     picture = overlay(session.planes[index], labels, names=[target.look.name for target in targets])
     file = io.BytesIO()
     Pillow.fromarray(picture).save(file, format="PNG")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.serve.jobs import Job
@@ -122,12 +123,22 @@ class Desk:
         return Session(server.models.get(), scan, encodings=server.models.encodings)
 
 
-def label_map(masks: Mapping[str, BoolArray], shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, int]]:
-    """uint8 labels of masks, the first one where they overlap, and which label is whose, from 1."""
-    labels = np.zeros(shape, np.uint8)
-    for number, mask in enumerate(masks.values(), start=1):
-        labels[mask & (labels == 0)] = number
-    return labels, {name: number for number, name in enumerate(masks, start=1)}
+def label_map(masks: Mapping[str, BoolArray]) -> tuple[NDArray[np.uint8], dict[str, int], dict[str, int]]:
+    """Masks as one label map, the smaller ones over the larger.
+
+    Args:
+        masks: by name, at least one, all of one shape.
+
+    Returns:
+        uint8 labels; which label is whose, from 1; and how many pixels or voxels of its mask each name lost, where it
+        lost any.
+    """
+    from lexiseg.datasets.label_maps import laid_over
+    from lexiseg.runs.notes import lost_in
+
+    labels = laid_over(list(masks.values()))
+    lost = {name: sum(each.to.values()) for name, each in lost_in(labels, masks).items()}
+    return labels, {name: number for number, name in enumerate(masks, start=1)}, lost
 
 
 def phrases_of(text: str) -> list[str]:
@@ -169,7 +180,7 @@ def voxels_of(given: Any) -> list[tuple[float, float, float]]:
     return [(float(i), float(j), float(k)) for i, j, k in points]
 
 
-def volume_file(labels: np.ndarray, scan: Scan, end: str) -> bytes:
+def volume_file(labels: NDArray[np.uint8], scan: Scan, end: str) -> bytes:
     """Labels on the scan's voxels as .nrrd, .nii.gz or .nii; an image is a volume of one slice, as Slicer opens it."""
     from lexiseg.io.nifti import nifti_bytes
     from lexiseg.io.write_grids import nrrd_bytes

@@ -225,7 +225,10 @@ def infer(  # noqa: PLR0917  (the client's fields)
     label: UploadFile | None = None,
     output: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """Segment by text or by clicks; the mask comes as NRRD beside its parameters."""
+    """Segment by text or by clicks; the mask comes as NRRD beside its parameters.
+
+    Where phrases overlap the smaller one is on top; "lost_voxels" says how many each phrase lost by that.
+    """
     server = server_of(request)
     given = _params(params)
     if model not in (_TEXT, _CLICKS):
@@ -233,8 +236,8 @@ def infer(  # noqa: PLR0917  (the client's fields)
     scan = _scan(server, session_id or image, file)
     ask = _by_text if model == _TEXT else _by_clicks
     found = _DESK.work(server, lambda tell: ask(server, scan, given, tell), f"MONAI Label, {model}")
-    labels, names = label_map(found["masks"], scan.shape)
-    told = {"label_names": names, **found["told"]}
+    labels, names, lost = label_map(found["masks"])
+    told = {"label_names": names, "lost_voxels": lost, **found["told"]}
     if output == "json":
         return JSONResponse(told)
     end = str(given.get("result_extension", ".nrrd"))
