@@ -17,10 +17,14 @@ import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from serving import RED, SIZE, boxed, fake_models, live, picture
 
+from lexiseg.io.nifti import nifti_bytes
+from lexiseg.serve.problems import Refused
 from lexiseg.serve.protocols.desk import in_plane, label_map
 from lexiseg.serve.protocols.label_studio import brush_rle
+from lexiseg.serve.protocols.monai_store import masks_of
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
 
@@ -190,18 +194,78 @@ class TestMonaiLabel:
         found, content, _ = MonaiClient(address).multipart("POST", path, {"params": params}, {})
         assert found == status and words in json.loads(content)["error"]
 
-    def test_the_next_sample_is_the_most_doubtful(self, tmp_path: Path) -> None:
+    def test_the_next_sample_is_the_most_doubtful_that_nobody_has(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         scans = tmp_path / "scans"
         scans.mkdir()
         (scans / "a.png").write_bytes(picture())
-        with live(tmp_path / "s", folder=scans, results=tmp_path / "out", phrases=("red",)) as (server, at):
+        (scans / "b.png").write_bytes(picture((32, 48, 48, 64)))
+        monkeypatch.chdir(tmp_path)
+        with live(tmp_path / "s", folder=Path("scans"), results=tmp_path / "out", phrases=("red",)) as (server, at):
             assert server.worklist is not None
             server.worklist._thread.join(60)  # type: ignore[union-attr]
+            samples = []
+            for _ in range(3):
+                status, content, _ = MonaiClient(at).method("POST", "/activelearning/doubt", {"client_id": "me"})
+                assert status == 200
+                samples.append(json.loads(content))
+            assert {each["id"] for each in samples[:2]} == {"a", "b"} and samples[2] == {}
+            # A program begins in another folder than the server.
+            assert all(Path(each["path"]).is_absolute() and Path(each["path"]).is_file() for each in samples[:2])
+
+    def test_a_label_of_the_worklist_is_a_verdict(self, tmp_path: Path) -> None:
+        scans, out = tmp_path / "scans", tmp_path / "out"
+        scans.mkdir()
+        for name in "ab":
+            (scans / f"{name}.png").write_bytes(picture())
+        drawn = np.zeros((1, SIZE, SIZE), np.uint8)
+        drawn[0, 3:5, 7:11] = 7
+        label = tmp_path / "label.nii.gz"
+        image = Volume(drawn, Geometry.of_spacing(drawn.shape, (1.0, 1.0, 1.0)))
+        label.write_bytes(nifti_bytes(drawn, image))
+        with live(tmp_path / "s", folder=scans, results=out, phrases=("red",)) as (server, at):
+            server.worklist._thread.join(60)  # type: ignore[union-attr]
             client = MonaiClient(at)
-            status, content, _ = client.method("POST", "/activelearning/doubt", {"client_id": "me"})
-            assert status == 200
-            sample = json.loads(content)
-            assert sample["id"] == "a" and Path(sample["path"]).read_bytes() == picture()
+
+            def submit(**params: Any) -> tuple[int, bytes, Any]:
+                given = {"params": json.dumps(params)}
+                return client.multipart("PUT", "/datastore/label?image=a&tag=final", given, {"label": label})
+
+            status, content, _ = submit(label_info=[{"name": "liver", "idx": 7}])
+            assert status == 422 and "holds liver; expected segments named as the phrases: 'red'" in content.decode()
+            assert httpx.post(f"{at}/api/v1/worklist/0/open").status_code == 200
+            status, content, _ = submit()
+            assert status == 409 and "somebody else" in content.decode()
+            assert not (out / "reviewed").exists()
+            server.worklist._leases.clear()  # type: ignore[union-attr]
+            status, content, _ = submit(label_info=[{"name": "liver", "idx": 1}, {"name": "Red", "idx": 7}])
+            assert status == 200, content
+            told = {each["name"]: each["state"] for each in httpx.get(f"{at}/api/v1/worklist").json()["items"]}
+            assert told == {"a": "corrected", "b": "todo"}
+            status, content, _ = client.multipart("PUT", "/datastore/?image=b", {}, {"file": scans / "a.png"})
+            assert status == 409 and "is a scan of the worklist" in content.decode()
+        # It outlives the server.
+        kept = np.asarray(Pillow.open(out / "reviewed" / "masks" / "a_mask.png")) > 0
+        np.testing.assert_array_equal(kept, drawn[0] > 0)
+
+    def test_a_label_of_several_phrases_goes_by_names(self) -> None:
+        labels = np.array([[0, 1, 2, 2]])
+        found = masks_of(labels, ("brain", "brain tumor"), {1: "brain", 2: "Brain  Tumor", 3: "x"})
+        assert found["brain"].tolist() == [[False, True, False, False]] and found["brain tumor"].sum() == 2
+        for names in ({}, {1: "brain"}, {1: "brain", 2: "other"}):
+            with pytest.raises(Refused, match="named as the phrases: 'brain', 'brain tumor'"):
+                masks_of(labels, ("brain", "brain tumor"), names)
+        assert masks_of(labels * 0, ("brain",), {})["brain"].sum() == 0
+        with pytest.raises(Refused, match="whole numbers"):
+            masks_of(labels / 2, ("brain",), {})
+
+    def test_sessions_are_their_own_alone(self, address: str, volume: Path) -> None:
+        opened = httpx.put(f"{address}/session/", files=[("files", (volume.name, volume.read_bytes()))])
+        session = opened.json()["session_id"]
+        told = httpx.get(f"{address}/datastore/?output=all").json()["objects"]
+        assert session not in told
+        assert httpx.get(f"{address}/datastore/image?image={session}").status_code == 404
 
     def test_a_token_is_its_password(self, tmp_path: Path) -> None:
         with live(tmp_path / "s", token=TOKEN) as (_, at):

@@ -28,6 +28,7 @@ from lexiseg.serve.verdicts import masks_to_keep
 if TYPE_CHECKING:
     from lexiseg.serve.models import Models
     from lexiseg.session import Session
+    from lexiseg.values.arrays import BoolArray
     from lexiseg.values.scans import Scan
 
 logger = logging.getLogger(__name__)
@@ -237,6 +238,20 @@ class Worklist:
             verdict = "corrected"
         said = self.review.say(item, verdict, seconds, masks, session.scan)
         return {"state": said.review, "seconds": said.seconds}
+
+    def keep(self, item: RunItem, masks: Mapping[str, BoolArray], scan: Scan) -> None:
+        """Take masks of a scan that another program sent; they are accepted where the run wrote the same.
+
+        Args:
+            item: the scan's.
+            masks: of each phrase, bool of the scan's shape.
+            scan: what they are of.
+
+        Raises:
+            UnwritableResult: it could not be saved.
+        """
+        word = "corrected" if self.review.changed(item, masks, scan) else "accepted"
+        self.review.say(item, word, 0.0, masks, scan)
 
     def _answer(self, item: RunItem) -> list[Row]:
         """A row for each phrase of a scan that is to be looked at."""
