@@ -50,6 +50,39 @@ class TestTurns:
         assert first.as_dict()["answer"] == 1
         assert order.index("b1") < order.index("a2") and order.index("c1") < order.index("a2")
 
+    def test_a_long_one_lets_others_go_between_its_parts(self, jobs: Jobs) -> None:
+        gate, order = Gate(), list[str]()
+
+        def long(tell: Any) -> dict[str, Any] | None:
+            if not order:
+                gate(tell)
+            order.append("a")
+            return {"answer": 3} if order.count("a") == 3 else None
+
+        first = jobs.submit(Job("a", long, ""))
+        assert gate.began.wait(120)
+        others = [jobs.submit(Job(owner, lambda tell, name=owner: order.append(name) or {}, "")) for owner in "bc"]
+        gate.open.set()
+        assert all(job.wait(120) for job in (first, *others))
+        assert order == ["a", "b", "c", "a", "a"] and first.as_dict()["answer"] == 3
+
+    def test_a_long_one_is_over_when_it_is_cancelled_between_its_parts(self, jobs: Jobs) -> None:
+        gate = Gate()
+        first = Job("a", lambda tell: None, "")
+        first.pause()
+        assert first.state == "queued"
+        first.cancel()
+        assert first.state == "cancelled"
+        wanted_no_more = Job("a", lambda tell: None, "")
+        wanted_no_more.start()
+        wanted_no_more.cancel()
+        wanted_no_more.pause()
+        assert wanted_no_more.state == "cancelled"
+        endless = jobs.submit(Job("a", lambda tell: gate.began.set(), ""))
+        assert gate.began.wait(120)
+        endless.cancel()
+        assert endless.wait(120) and endless.state == "cancelled"
+
     def test_too_many_are_refused(self, jobs: Jobs) -> None:
         gate = Gate()
         jobs.submit(Job("a", gate, ""))

@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from serving import RED, SIZE, boxed, fake_models, live, picture
+from skimage.draw import polygon2mask
 
 from lexiseg.io.nifti import nifti_bytes
+from lexiseg.serve.jobs import Job
 from lexiseg.serve.problems import Refused
-from lexiseg.serve.protocols.desk import in_plane, label_map
+from lexiseg.serve.protocols.desk import Desk, in_plane, label_map
 from lexiseg.serve.protocols.label_studio import brush_rle
 from lexiseg.serve.protocols.monai_store import masks_of
+from lexiseg.serve.protocols.x_anylabeling import _shapes
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Volume
 
@@ -344,6 +347,26 @@ class TestVoxTell:
             np.testing.assert_array_equal(back.affine, image.affine)
             np.testing.assert_array_equal(np.asarray(nib.as_closest_canonical(back).dataobj).transpose(2, 1, 0), labels)
 
+    def test_others_go_between_two_prompts(self, tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with live(tmp_path / "s") as (server, at), httpx.Client(base_url=at, timeout=60) as client:
+            order: list[str] = []
+            found = Desk.find
+            other = Job("somebody", lambda tell: order.append("other") or {}, "")
+
+            def find(desk: Desk, *given: Any, **more: Any) -> Any:
+                if not order:
+                    server.jobs.submit(other)
+                order.append(given[2][0])
+                return found(desk, *given, **more)
+
+            monkeypatch.setattr(Desk, "find", find)
+            reply = client.post("/images?include_image=false", content=volume.read_bytes())
+            image = json.loads(reply.headers["X-Meta"])["image_id"]
+            job = client.post("/jobs", json={"image_id": image, "prompts": ["red", "green", "blue"]}).json()["job_id"]
+            told = [json.loads(line) for line in client.get(f"/jobs/{job}/events").text.splitlines()]
+            assert told[-1] == {"status": "done", "done": 3, "total": 3}
+            assert order == ["red", "other", "green", "blue"]
+
     def test_prompts_without_arrays(self, address: str, volume: Path) -> None:
         with httpx.Client(base_url=address, timeout=60) as client:
             reply = client.post("/images?include_image=false", content=volume.read_bytes())
@@ -372,6 +395,33 @@ class TestXAnyLabeling:
                 {"type": "rectangle", "data": [4, 4, 10, 10], "label": 1}]}})  # fmt: skip
             assert len(told.json()["data"]["shapes"]) == 1
             assert client.post("/v1/predict", json={"image": "?"}).status_code == 422
+
+    def test_holes_and_small_pieces_stay(self) -> None:
+        """Polygons are filled each by itself, as X-AnyLabeling does."""
+        y, x = np.mgrid[:100, :100]
+        distance = np.hypot(x - 50, y - 50)
+        mask = (distance < 40) & (distance > 20)
+        mask[2, 2] = mask[95:98, 90:97] = True
+        shapes = _shapes(mask, "x", 1.0)
+        assert len(shapes) == 3
+        filled = np.zeros(mask.shape, np.bool_)
+        for shape in shapes:
+            points = np.array(shape["points"])
+            np.testing.assert_array_equal(points[0], points[-1])
+            # The centre of a pixel lies at +0.5.
+            filled |= polygon2mask(mask.shape, points[:, ::-1] - 0.5)
+        assert (filled ^ mask).sum() <= 4 and filled[2, 2] and not filled[50, 50]
+
+    @pytest.mark.parametrize(
+        "marks",
+        [["x"], "x", {"a": 1}, [{"type": "point", "data": ["a", 1]}], [{"type": "point", "data": [1]}],
+         [{"type": "rectangle", "data": None}], [{"type": "circle", "data": [1, 2]}]],
+    )  # fmt: skip
+    def test_marks_that_are_none(self, address: str, marks: Any) -> None:
+        image = base64.b64encode(picture()).decode()
+        reply = httpx.post(f"{address}/v1/predict", json={"image": image, "params": {"marks": marks}})
+        assert reply.status_code == 422
+        assert "expected a point of two numbers or a rectangle of four" in reply.json()["error"]
 
     def test_its_token(self, tmp_path: Path) -> None:
         with live(tmp_path / "s", token=TOKEN) as (_, at):
@@ -433,6 +483,11 @@ class TestLabelStudio:
         request = {"tasks": [{"data": {"picture": picture_at}}], "label_config": config}
         reply = httpx.post(f"{address}/predict", json=request)
         assert reply.status_code == 422 and words in reply.json()["error"]
+
+    @pytest.mark.parametrize("task", [{"data": None}, {}, {"data": "x"}])
+    def test_a_task_without_data(self, address: str, task: dict[str, Any]) -> None:
+        reply = httpx.post(f"{address}/predict", json={"tasks": [task], "label_config": CONFIG})
+        assert reply.status_code == 422 and "expected an object with its picture" in reply.json()["error"]
 
     def test_long_runs(self) -> None:
         mask = np.zeros((300, 301), np.bool_)

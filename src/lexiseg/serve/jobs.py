@@ -20,6 +20,9 @@ _KEPT = 600.0
 """Seconds for which a finished job is remembered."""
 
 
+Work = Callable[[Callable[[float], None]], "dict[str, Any] | None"]
+
+
 class Cancelled(Exception):
     """Raised inside a job that nobody wants any more."""
 
@@ -29,7 +32,8 @@ class Job:
 
     Args:
         owner: the visitor's key.
-        work: called with a function that it tells the share done, 0 to 1; returns plain values.
+        work: called with a function that it tells the share done, 0 to 1; returns plain values, or None where it is
+            to be called again for the rest once others have had their turn.
         text: what is being done, for a person.
 
     Attributes:
@@ -41,7 +45,7 @@ class Job:
         about: whatever its owner wants to remember.
     """
 
-    def __init__(self, owner: str, work: Callable[[Callable[[float], None]], dict[str, Any]], text: str) -> None:
+    def __init__(self, owner: str, work: Work, text: str) -> None:
         self.id, self.owner, self.work, self.text = secrets.token_hex(8), owner, work, text
         self.state, self.share, self.error = "queued", 0.0, ""
         self.result: dict[str, Any] = {}
@@ -84,6 +88,14 @@ class Job:
         """It runs from here on."""
         self.state = "running"
         self._tell()
+
+    def pause(self) -> None:
+        """It waits for its next turn; one that nobody wants any more is over."""
+        self.state = "queued"
+        if self._wanted:
+            self._tell()
+        else:
+            self.end("cancelled")
 
     def end(self, state: str, error: str = "") -> None:
         """It is over."""
@@ -205,6 +217,15 @@ class Jobs:
                 self._changed.wait()
         return None
 
+    def _again(self, job: Job) -> None:
+        """Put a job that is not done back, behind its visitor's others; whoever else waits goes first."""
+        job.pause()
+        with self._changed:
+            if self._closed:
+                job.cancel()
+            else:
+                self._queues.setdefault(job.owner, deque()).append(job)
+
     def _run(self) -> None:
         while (job := self._next()) is not None:
             if not job.wanted:
@@ -212,7 +233,7 @@ class Jobs:
             self._running = job
             job.start()
             try:
-                job.result = job.work(job.tell)
+                result = job.work(job.tell)
             except Cancelled:
                 job.end("cancelled")
             except LexisegError as error:
@@ -223,5 +244,9 @@ class Jobs:
                 logger.debug("a job failed", exc_info=True)
                 job.end("failed", internal_error(error))
             else:
-                job.end("done")
+                if result is None:
+                    self._again(job)
+                else:
+                    job.result = result
+                    job.end("done")
             self._running = None

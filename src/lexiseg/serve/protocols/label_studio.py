@@ -56,7 +56,10 @@ def predict(request: Request, wanted: PredictRequest) -> dict[str, Any]:
 
 def _of_task(server: Server, task: dict[str, Any], brush: tuple[str, str, str, list[str]]) -> dict[str, Any]:
     name, to, key, labels = brush
-    entry = _DESK.take(server, io.BytesIO(_content(task.get("data", {}).get(key))), "task")
+    data = task.get("data")
+    if not isinstance(data, dict):
+        raise Refused(422, f"a task has no data; expected an object with its picture under {key!r}")
+    entry = _DESK.take(server, io.BytesIO(_content(data.get(key))), "task")
     try:
         scan = _DESK.scan(server, entry)
 

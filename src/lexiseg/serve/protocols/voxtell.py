@@ -68,13 +68,14 @@ def start(request: Request, wanted: JobRequest) -> dict[str, str]:
     server = server_of(request)
     scan = _volume(server, wanted.image_id)
 
-    def work(tell: Callable[[float], None]) -> dict[str, Any]:
-        masks: list[BoolArray] = []
-        for number, prompt in enumerate(wanted.prompts):
-            share = _share(tell, number, len(wanted.prompts))
-            mask = _DESK.find(server, scan, [prompt], tell=share)[0].mask
-            masks.append(_largest(mask) if wanted.keep_largest else mask)
-        return {"masks": masks}
+    masks: list[BoolArray] = []
+
+    def work(tell: Callable[[float], None]) -> dict[str, Any] | None:
+        """The next prompt; others' jobs go between two of them."""
+        number, count = len(masks), len(wanted.prompts)
+        mask = _DESK.find(server, scan, wanted.prompts[number : number + 1], tell=_share(tell, number, count))[0].mask
+        masks.append(_largest(mask) if wanted.keep_largest else mask)
+        return {"masks": masks} if len(masks) == count else None
 
     job = Job(_DESK.visitor, work, "VoxTell's prompts")
     job.about = {"image": wanted.image_id, "count": len(wanted.prompts)}

@@ -7,13 +7,15 @@ import binascii
 import io
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from lexiseg.errors import UsageError
+from lexiseg.io.dicom.contours import Polygon, outlines
 from lexiseg.serve.app import Server, server_of
 from lexiseg.serve.problems import Refused
 from lexiseg.serve.protocols import Protocol
@@ -30,6 +32,14 @@ _ABOUT = {
     "params": {"conf_threshold": 0.3},
     "batch_processing_mode": "text_prompt",
 }
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A point, or a box's edges, in pixels; whether what is meant is inside."""
+
+    data: list[float]
+    inside: bool
 
 
 class PredictRequest(BaseModel):
@@ -64,11 +74,11 @@ def model_info(model: str) -> dict[str, Any]:
 def predict(request: Request, wanted: PredictRequest) -> dict[str, Any]:
     """Outlines of what the text names, or of what the marks mean."""
     server = server_of(request)
+    marks = _marks(wanted.params.get("marks") or [])
     entry = _DESK.take(server, io.BytesIO(_content(wanted.image)), "picture")
     try:
         scan = _DESK.scan(server, entry)
         phrases = phrases_of(str(wanted.params.get("text_prompt", "")).replace(",", ";").replace(".", ";"))
-        marks = wanted.params.get("marks") or []
 
         def work(tell: Callable[[float], None]) -> dict[str, Any]:
             return {
@@ -92,33 +102,62 @@ def _by_text(
     return [shape for each in found for shape in _shapes(each.mask, each.phrase, each.confidence)]
 
 
-def _by_marks(server: Server, scan: Scan, marks: Any) -> list[dict[str, Any]]:
+def _by_marks(server: Server, scan: Scan, marks: list[_Mark]) -> list[dict[str, Any]]:
     session = _DESK.blank(server, scan)
     target = session.add("object")
-    for mark in marks if isinstance(marks, list) else []:
-        kind, data = mark.get("type"), [float(value) for value in mark.get("data", [])]
-        if kind == "point" and len(data) == 2:
-            session.click(target, 0, data[0], data[1], inside=bool(mark.get("label", 1)))
-        elif kind == "rectangle" and len(data) == 4:
-            session.box(target, 0, (data[0], data[1], data[2], data[3]))
+    for mark in marks:
+        if len(mark.data) == 2:
+            session.click(target, 0, mark.data[0], mark.data[1], inside=mark.inside)
         else:
-            raise UsageError("a mark is no point of two numbers and no rectangle of four")
+            session.box(target, 0, (mark.data[0], mark.data[1], mark.data[2], mark.data[3]))
     return _shapes(session.mask(target), "object", 1.0)
 
 
-def _shapes(mask: BoolArray, label: str, score: float) -> list[dict[str, Any]]:
-    """Each piece's outline, in pixels."""
-    from skimage.measure import approximate_polygon, find_contours
+def _marks(given: Any) -> list[_Mark]:
+    """Marks as they are sent; none where there are none.
 
-    shapes = []
-    # A pixel's centre lies at +0.5; a rim of background closes what touches the border.
-    for outline in find_contours(np.pad(mask, 1).astype(float), 0.5):
-        points = approximate_polygon(outline[:, ::-1] - 0.5, tolerance=0.5)
-        if len(points) > 3:
-            shapes.append({"label": label, "shape_type": "polygon", "points": points.round(2).tolist(),
-                           "score": None if math.isnan(score) else round(float(score), 4), "description": "",
-                           "attributes": {}})  # fmt: skip
-    return shapes
+    Raises:
+        Refused: one is no mark.
+    """
+    found = []
+    for each in given if isinstance(given, list) else [given]:
+        mark = each if isinstance(each, dict) else {}
+        data = mark.get("data")
+        numbers = data if isinstance(data, list) else []
+        sound = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
+        if not sound or (mark.get("type"), len(numbers)) not in (("point", 2), ("rectangle", 4)):
+            raise Refused(422, f"a mark is {str(each)[:60]!r}; expected a point of two numbers or a rectangle of four")
+        found.append(_Mark([float(value) for value in numbers], bool(mark.get("label", 1))))
+    return found
+
+
+def _shapes(mask: BoolArray, label: str, score: float) -> list[dict[str, Any]]:
+    """Each piece's outline, in pixels; a hole is joined to its outline, since polygons have no holes."""
+    return [
+        {
+            "label": label,
+            "shape_type": "polygon",
+            "points": _closed(corners).round(2).tolist(),
+            "score": None if math.isnan(score) else round(float(score), 4),
+            "description": "",
+            "attributes": {},
+        }
+        for corners in outlines(mask)
+    ]
+
+
+def _closed(corners: Polygon) -> NDArray[np.float64]:
+    """A polygon of rows and columns as x and y, a pixel's centre at +0.5, that ends where it began.
+
+    It has fewer corners where no hole is joined to it: simplified, the two sides of a keyhole would come apart.
+    """
+    from skimage.measure import approximate_polygon
+
+    ring = np.concatenate([corners, corners[:1]])[:, ::-1] + 0.5
+    if len(np.unique(corners, axis=0)) < len(corners):
+        return ring
+    simple: NDArray[np.float64] = approximate_polygon(ring, tolerance=0.5)
+    return simple if len(simple) > 3 else ring
 
 
 def _content(image: str) -> bytes:
