@@ -90,6 +90,27 @@ def test_a_worklist_by_keys_alone(browser: Any, server: ServerProcess, results: 
     assert all(0 <= float(rows[name]["review_seconds"]) < 600 for name in names)
 
 
+def test_what_the_models_have_not_answered_cannot_be_opened(browser: Any, server: ServerProcess) -> None:
+    visit = Visit(browser, server.url)
+    page = visit.page
+    while "answered by the models" in page.inner_text("#work-words"):
+        page.wait_for_timeout(500)
+
+    def unanswered(route: Any) -> None:
+        told = route.fetch().json()
+        for item in told["items"]:
+            item["segmented"] = item["name"] != "scan0"
+        route.fulfill(json={**told, "segmented": 3})
+
+    page.route("**/api/v1/worklist", unanswered)
+    page.reload()
+    visit.ready()
+    row = page.locator("#work-list li", has_text="scan0")
+    assert "waiting for the models" in row.inner_text() and row.locator("button").is_disabled()
+    assert page.locator("#work-list li", has_text="scan1").locator("button").is_enabled()
+    visit.close()
+
+
 @pytest.mark.fullsize
 def test_two_people_do_not_get_the_same_scan(browser: Any, server: ServerProcess) -> None:
     first, second = Visit(browser, server.url), Visit(browser, server.url)
