@@ -25,7 +25,7 @@ from lexiseg.evaluation.metrics.masks import score_mask
 from lexiseg.evaluation.report.page import to_html, to_markdown
 from lexiseg.evaluation.report.record import cases_csv, to_json
 from lexiseg.evaluation.results import Evaluation
-from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
+from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Bootstrap
 
 QUICK = Bootstrap(resamples=20)
@@ -64,60 +64,6 @@ def test_every_encoding_in_every_role(small: Any, name: str, role: str) -> None:
     assert len(decided) == len(case.notes)
     if "white is zero" in name:
         assert "inverted" in decided[0]
-
-
-class TestLabels:
-    """Values 1 and 2 side by side; 2 is the disc."""
-
-    @pytest.fixture
-    def maps(self, small: Any) -> Path:
-        folder = folder_of(small)
-        for name, truth in small.truths.items():
-            labels = np.where(truth, 2, 0).astype(np.uint8)
-            labels[:3, :3] = 1
-            Image.fromarray(labels).save(folder / f"{name}.png")
-        return folder
-
-    def test_are_refused_without_a_choice(self, small: Any, maps: Path) -> None:
-        failed = run(small, maps).systems[0].failed()
-        assert [case.id for case in failed] == list("abcde")
-        assert "a.png: it holds 3 values, 0, 1 and 2" in failed[0].reason
-        assert "--label 2 or --label NAME=2" in failed[0].reason
-
-    @pytest.mark.parametrize("written", ["2", "disc=2", "Disc =2", "1=1"])
-    def test_are_chosen(self, small: Any, maps: Path, written: str) -> None:
-        rows = [[*row[:3], "disc"] for row in small.rows()]
-        small.write_manifest(rows, ("id", "image", "mask", "text"))
-        choices = tuple(map(LabelChoice.parse, [written] if written != "1=1" else ["1", "disc=2"]))
-        found = cases(run(small, maps, labels=choices))
-        assert {case.values["dice"] for case in found.values()} == {1.0}
-        assert "prediction: label 2 of 0, 1 and 2" in found["a"].notes
-
-    def test_a_map_that_shows_another_label_alone_is_empty(self, small: Any, maps: Path) -> None:
-        # f holds no disc: 1 alone must not pass for the target.
-        found = cases(run(small, maps, labels=(LabelChoice.parse("2"),)))["f"]
-        assert found.values["dice"] == 1
-        assert "label 2 is not among its values 0 and 1" in found.notes[0]
-
-    def test_masks_beside_label_maps_stay_masks(self, small: Any) -> None:
-        """Of the truths one is a label map; the predictions are 0 and 1 in every scan, and no label maps."""
-        folder = folder_of(small)
-        for name, truth in small.truths.items():
-            labels = np.where(truth, 2, 0).astype(np.uint8)
-            labels[:3, :3] = 1
-            Image.fromarray(labels).save(small.folder / "masks" / f"{name}.png")
-            Image.fromarray(truth.astype(np.uint8)).save(folder / f"{name}.png")
-        found = cases(run(small, folder, labels=(LabelChoice.parse("2"),)))
-        assert {case.values["dice"] for case in found.values()} == {1.0}
-
-    def test_a_name_that_no_row_has(self, small: Any, maps: Path) -> None:
-        with pytest.raises(UsageError, match="no row's text or label is 'liver'"):
-            run(small, maps, labels=(LabelChoice.parse("liver=2"),))
-
-    @pytest.mark.parametrize("written", ["liver", "liver=", "2.5", "=", "#xyz"])
-    def test_what_is_no_choice(self, written: str) -> None:
-        with pytest.raises(UsageError, match="expected a number such as 2, or NAME=2"):
-            LabelChoice.parse(written)
 
 
 class TestSingleSlices:

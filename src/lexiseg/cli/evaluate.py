@@ -63,6 +63,12 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             help="The target's value in label maps, or number in a SEG or RTSTRUCT: 2, liver=2, 1,2,4, #ff0000.",
         ),
     ] = None,
+    true_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--true-label", metavar="[NAME=]VALUE", help="The same of the truth, where it has another value there."
+        ),
+    ] = None,
     resamples: Annotated[int, typer.Option(metavar="N", min=1, help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap.")] = 0,
     cases: Annotated[
@@ -88,6 +94,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         from lexiseg.errors import UsageError
         from lexiseg.evaluation.evaluate import evaluate as run_evaluation
         from lexiseg.evaluation.metrics.catalogue import EmptyRule
+        from lexiseg.evaluation.remarks import remarks
         from lexiseg.evaluation.report.page import write_report
         from lexiseg.evaluation.report.tables import short_table
         from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
@@ -104,6 +111,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             absent=tuple(absent or ()),
             text=text,
             labels=tuple(map(LabelChoice.parse, label or ())),
+            true_labels=tuple(map(LabelChoice.parse, true_label or ())),
         )
         with count_bar("scoring", quiet=quiet) as tell:
             found = run_evaluation(manifest, [pred, *(against or ())], settings, root=root, progress=tell)
@@ -121,6 +129,8 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
                 first = found.unusable[0]
                 why = f"the first, {printable(first.id)}: {first.reason}"
                 talk().print(f"{len(found.unusable)} rows have no usable truth; {why}", markup=False)
+            for line in remarks(found):
+                talk().print(line, markup=False)
             noted = sum(any(not note.startswith("run: ") for note in case.notes) for case in found.systems[0].cases)
             if noted:
                 talk().print(f"notes on the masks of {noted} scans are in the report and in cases.csv", markup=False)

@@ -43,7 +43,7 @@ def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> ND
             logger.info("%s: %s", label, note)
         return found.mask.astype(np.uint8)
     held = np.unique(stored.values)
-    if stored.lossy or stored.colours or not np.isin(held, np.arange(targets + 1)).all():
+    if stored.lossy or stored.paint.packed or not np.isin(held, np.arange(targets + 1)).all():
         raise UnreadableScan(
             f"{label}: it holds values up to {held.max():g}; expected labels 0 to {targets}, as PNG or NIfTI"
         )

@@ -11,13 +11,13 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.cases import Case, score_case
-from lexiseg.evaluation.predictions import PredictionFolder
 from lexiseg.evaluation.presence import report_presence
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
 from lexiseg.evaluation.settings import EvaluationSettings, same_phrase
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
 from lexiseg.evaluation.systems import SystemReader, within
 from lexiseg.evaluation.truths import TruthReader, as_on_disk
+from lexiseg.io.mask_choices import Colour, are_colours, named
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ def score_systems(
         beneath: the folder that paths are relative to; reasons name files relative to it.
         tell: called after each row.
     """
-    truths = TruthReader(rows, settings)
+    truths = TruthReader(rows, settings, predicted=[system.look for system in systems])
+    _refuse_colours(settings, truths, systems)
     cases: list[list[Case]] = [[] for _ in systems]
     unusable = []
     for row in rows:
@@ -86,7 +87,7 @@ def score_systems(
                     score_case(
                         row.id,
                         truth,
-                        system.read(row, truth),
+                        system.read(row, truth, truths.look),
                         group=row.group or row.id,
                         strata=_strata(row, settings.by),
                         settings=settings,
@@ -103,6 +104,14 @@ def _other_phrase(asked: str, text: str, settings: EvaluationSettings) -> tuple[
     if settings.text or not asked or not text or same_phrase(asked) == same_phrase(text):
         return ()
     return (f"run: it was asked for {printable(asked)!r}, the manifest's text is {printable(text[:60])!r}",)
+
+
+def _refuse_colours(settings: EvaluationSettings, truths: TruthReader, systems: Sequence[SystemReader]) -> None:
+    """Pass unless a colour was chosen and nothing has any."""
+    chosen = [value for choice in (*settings.labels, *settings.true_labels) for value in choice.values]
+    if are_colours(chosen) and not any(look.coloured for look in (truths.look, *(each.look for each in systems))):
+        colour = named(next(value for value in chosen if isinstance(value, Colour)), colours=True)
+        raise UsageError(f"the label is the colour {colour}, and all masks are grey; choose a number such as --label 2")
 
 
 def _strata(row: ManifestRow, columns: Sequence[str]) -> dict[str, str]:
@@ -139,7 +148,7 @@ def evaluate(
         BadManifest: see `read_manifest`.
         UsageError: no system, a folder that is missing or holds no prediction of any id, a results.csv that
             is none or has several phrases of which none was chosen, an unknown column to summarise by, a label of a
-            target that no row names, or no row with a usable truth.
+            target that no row names, a colour where all masks are grey, or no row with a usable truth.
     """
     settings = settings or EvaluationSettings()
     if not systems:
@@ -176,7 +185,7 @@ def evaluate(
         manifest=Path(manifest).name,
         rows={row.id: row for row in rows},
         systems=tuple(
-            _summarised(name, reader.folder, cases, settings, others=reader.folder.others(ids))
+            _summarised(name, reader, cases, settings, others=reader.folder.others(ids))
             for name, reader, cases in zip(names, readers, scored.cases, strict=True)
         ),
         comparisons=_compared(names, scored.cases, settings),
@@ -213,7 +222,7 @@ def _refuse_columns(rows: Sequence[ManifestRow], columns: Sequence[str], label: 
 
 def _refuse_labels(rows: Sequence[ManifestRow], settings: EvaluationSettings, label: str) -> None:
     known = {same_phrase(name) for row in rows for name in (row.text, row.label, settings.text or "")}
-    for choice in settings.labels:
+    for choice in (*settings.labels, *settings.true_labels):
         if choice.name and choice.name not in known:
             raise UsageError(
                 f"{label}: no row's text or label is {choice.name!r}; expected --label NUMBER, or --label NAME=NUMBER "
@@ -223,7 +232,7 @@ def _refuse_labels(rows: Sequence[ManifestRow], settings: EvaluationSettings, la
 
 def _summarised(
     name: str,
-    folder: PredictionFolder,
+    reader: SystemReader,
     cases: tuple[Case, ...],
     settings: EvaluationSettings,
     *,
@@ -234,11 +243,12 @@ def _summarised(
         strata += [(column, value) for value in sorted({case.strata[column] for case in cases})]
     return SystemEvaluation(
         name=name,
-        folder=folder.path,
+        folder=reader.folder.path,
         cases=cases,
         summaries={stratum: _summaries(members(cases, stratum), settings) for stratum in strata},
         presence={stratum: report_presence(members(cases, stratum), settings.bootstrap) for stratum in strata},
         others=tuple(others),
+        look=reader.look,
     )
 
 

@@ -19,6 +19,7 @@ from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.settings import same_phrase
 from lexiseg.evaluation.truths import Truth
 from lexiseg.io.dicom.placed import is_placed, read_placed
+from lexiseg.io.mask_choices import Side
 from lexiseg.io.mask_grids import turn_onto
 from lexiseg.io.masks import Stored, read_stored
 from lexiseg.io.names import printable, safe_id, slugs
@@ -244,7 +245,7 @@ def read_prediction(
     reported: Sequence[ReportedTarget] = (),
     text: str | None = None,
     labels: Sequence[int] = (),
-    segments: Sequence[int] = (),
+    side: Side = Side.maps,
 ) -> Prediction | None:
     """Read an id's mask and, where one phrase was asked and there is one, its saliency.
 
@@ -254,8 +255,9 @@ def read_prediction(
         truth: whose grid it has to have.
         reported: the id's rows of results.csv.
         text: the phrase whose mask is wanted, where several were asked; any of them when None.
-        labels: values that are the target, of a label map whose phrases no results.csv names.
-        segments: numbers of the target in a DICOM object of several, of which none has the phrase's name.
+        labels: values that are the target, of a label map whose phrases no results.csv names, and numbers of it in a
+            DICOM object of several, of which none has the phrase's name.
+        side: what is known of the masks that its mask lies among.
 
     Returns:
         None where there is no mask.
@@ -264,18 +266,18 @@ def read_prediction(
         UnreadableScan: it is damaged, of several values, of another size or place, or there are two; one line.
     """
     several = len(reported) > 1
-    path, notes = None, []
+    path, notes, chosen = None, [], labels
     if text is not None and reported:
         place = place_of_phrase(reported, text)
         if place is None:
             return None
         if several:
-            labels = ()
+            chosen = ()
             path = folder.phrase_mask(id, slugs([target.text for target in reported])[place])
             # A DICOM object has each phrase whole.
             path = path or folder.placed(id)
             if path is None and folder.labels(id) is not None:
-                path, labels = folder.labels(id), (place + 1,)
+                path, chosen, side = folder.labels(id), (place + 1,), Side.maps
                 notes.append("of the label map, in which phrases take pixels from one another")
         reported = [reported[place]]
     path = path or folder.mask(id)
@@ -286,11 +288,11 @@ def read_prediction(
         mask: BoolArray = np.zeros(truth.shape, np.bool_)
         notes.append("no file: the run found nothing, of which no DICOM object is written")
     elif is_placed(path):
-        mask, more = _of_placed(path, truth, segments, asked, absent=nothing_was_written(reported))
+        mask, more = _of_placed(path, truth, labels, asked, absent=nothing_was_written(reported))
         notes += more
     else:
         stored = read_stored(path)
-        decided = stored.decided(labels)
+        decided = stored.decided(chosen, side)
         mask, note = onto_truth(decided.mask, stored, truth)
         notes += [*decided.notes, note]
     presence, confidence = _evidence(reported)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow
@@ -13,6 +13,7 @@ from lexiseg.evaluation.metrics.catalogue import Emptiness, in_order
 from lexiseg.evaluation.presence import PresenceReport
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Comparison, Summary
+from lexiseg.evaluation.truths import Look
 
 Stratum = tuple[str, str]
 EVERYTHING: Stratum = ("", "")
@@ -43,6 +44,7 @@ class SystemEvaluation:
         summaries: by stratum and metric; see `Summary`.
         presence: see `PresenceReport`, by stratum.
         others: names of masks of which the manifest knows nothing.
+        look: what all its masks hold together.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SystemEvaluation:
     summaries: Mapping[Stratum, Mapping[str, Summary]]
     presence: Mapping[Stratum, PresenceReport]
     others: tuple[str, ...] = ()
+    look: Look = field(default_factory=Look)
 
     def failed(self) -> list[Case]:
         """The cases whose prediction is missing or refused."""

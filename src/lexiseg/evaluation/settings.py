@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lexiseg.errors import UsageError
 from lexiseg.evaluation.metrics.catalogue import EmptyRule
 from lexiseg.evaluation.statistics import Bootstrap
+from lexiseg.io.mask_choices import Colour, are_colours
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class LabelChoice:
 
     Attributes:
         name: of the target, as a manifest's text or label has it; "" for every scan.
-        values: of the pixels inside.
+        values: of the pixels inside: numbers, or a `Colour` each.
     """
 
     name: str
@@ -27,7 +28,7 @@ class LabelChoice:
         """A choice as it is typed: 2, liver=2, 1,2,4, "#ff0000" or liver=#ff0000.
 
         Raises:
-            UsageError: it is none.
+            UsageError: it is none, or holds numbers and colours at once.
 
         Example:
             >>> LabelChoice.parse("liver=1,2")
@@ -35,13 +36,22 @@ class LabelChoice:
         """
         name, _, values = written.rpartition("=")
         try:
-            return cls(same_phrase(name), tuple(_value(part.strip()) for part in values.split(",")))
+            chosen = tuple(_value(part.strip()) for part in values.split(","))
         except ValueError as error:
-            raise UsageError(f"the label is {written}; expected a number such as 2, or NAME=2") from error
+            raise UsageError(
+                f"the label is {written}; expected a number such as 2, or NAME=2, or a colour such as #ff0000"
+            ) from error
+        if are_colours(chosen) and not all(isinstance(value, Colour) for value in chosen):
+            raise UsageError(f"the label is {written}; expected numbers alone, or colours alone")
+        return cls(same_phrase(name), chosen)
 
 
 def _value(written: str) -> int:
-    return int(written[1:], 16) if written.startswith("#") else int(written)
+    if not written.startswith("#"):
+        return int(written)
+    if len(written) != len("#rrggbb"):
+        raise ValueError(written)
+    return Colour(int(written[1:], 16))
 
 
 def same_phrase(phrase: str) -> str:
@@ -61,6 +71,8 @@ class EvaluationSettings:
         absent: labels of scans that hold no target, for rows that have neither a mask nor a box.
         text: the phrase whose mask is scored, where runs asked for several; the row's text when None.
         labels: which values of label maps are the target, for masks of more than 0 and one other value.
+        true_labels: the same of the truth, where it numbers targets otherwise than the predictions; () where it does
+            not.
 
     Raises:
         UsageError: a tolerance that is not positive, or fewer than one resample.
@@ -73,12 +85,20 @@ class EvaluationSettings:
     absent: tuple[str, ...] = ()
     text: str | None = None
     labels: tuple[LabelChoice, ...] = ()
+    true_labels: tuple[LabelChoice, ...] = ()
 
     def labels_for(self, names: Iterable[str]) -> tuple[int, ...]:
         """The values that are the target of a scan of which these names are known; none where none was chosen."""
+        return self._of_names(self.labels, names)
+
+    def true_labels_for(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The same of the truth."""
+        return self._of_names(self.true_labels or self.labels, names)
+
+    def _of_names(self, choices: tuple[LabelChoice, ...], names: Iterable[str]) -> tuple[int, ...]:
         known = {same_phrase(name) for name in (self.text or "", *names) if name}
-        named = [choice for choice in self.labels if choice.name in known]
-        chosen = named or [choice for choice in self.labels if not choice.name]
+        named = [choice for choice in choices if choice.name in known]
+        chosen = named or [choice for choice in choices if not choice.name]
         return tuple(value for choice in chosen for value in choice.values)
 
     def __post_init__(self) -> None:

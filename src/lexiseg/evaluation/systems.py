@@ -20,7 +20,7 @@ from lexiseg.evaluation.predictions import (
     read_reported,
 )
 from lexiseg.evaluation.settings import EvaluationSettings
-from lexiseg.evaluation.truths import Truth, are_label_maps
+from lexiseg.evaluation.truths import Look, Truth, look_at_masks
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class SystemReader:
         found: how many of the rows have a mask.
         missing: how many have none, or none of the phrase.
         has_saliency: whether any of those has a saliency map.
+        look: what all its masks hold together.
 
     Args:
         folder: of predictions.
@@ -60,18 +61,28 @@ class SystemReader:
         self.found = len(found)
         self.missing = len(rows) - sum(self._phrase_asked(row) for row in found)
         self.has_saliency = any(_there(self.folder.saliency, row.id) for row in found)
-        self._label_maps = bool(self._settings.labels) and are_label_maps(self._plain_masks(found))
+        self.look = look_at_masks(self._plain_masks(found), self._settings.labels)
 
-    def read(self, row: ManifestRow, truth: Truth) -> Prediction | UnreadableScan | str:
-        """The prediction, why it is refused, or why it is missing."""
+    def read(self, row: ManifestRow, truth: Truth, true: Look) -> Prediction | UnreadableScan | str:
+        """The prediction, why it is refused, or why it is missing.
+
+        Args:
+            row: of the manifest.
+            truth: of the row.
+            true: what all true masks hold together.
+        """
         if reason := self._unanswered(row):
             return reason
-        reported, text = self._of(row), self._phrase(row)
-        chosen = self._settings.labels_for((row.text, row.label))
-        labels = chosen if self._label_maps else ()
+        labels = self._settings.labels_for((row.text, row.label))
         try:
             found = read_prediction(
-                self.folder, row.id, truth, reported=reported, text=text, labels=labels, segments=chosen
+                self.folder,
+                row.id,
+                truth,
+                reported=self._of(row),
+                text=(text := self._phrase(row)),
+                labels=labels,
+                side=self.look.side_beside([true]),
             )
         except UnreadableScan as error:
             logger.warning("%s: refused: %s", self.folder.path.name, error)

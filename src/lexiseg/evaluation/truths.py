@@ -10,8 +10,9 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.evaluation.metrics.localisation import Box
-from lexiseg.evaluation.settings import EvaluationSettings
+from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
 from lexiseg.io.dicom.placed import PlacedMasks, grid_of, is_placed, read_placed, series_uid
+from lexiseg.io.mask_choices import Side, are_colours
 from lexiseg.io.mask_levels import Kind
 from lexiseg.io.mask_pictures import exif_orientation
 from lexiseg.io.masks import read_stored
@@ -56,33 +57,69 @@ class Truth:
 class TruthReader:
     """Reads the truths of a manifest's rows.
 
+    Attributes:
+        look: what all true masks hold together.
+
     Args:
         rows: all of them: what one mask holds may tell how another is meant.
         settings: of the evaluation.
+        predicted: what the masks hold that are compared with them.
         has_boxes: whether an empty mask is known to have no boxes; whether any row has some when None.
     """
 
     def __init__(
-        self, rows: Sequence[ManifestRow], settings: EvaluationSettings, *, has_boxes: bool | None = None
+        self,
+        rows: Sequence[ManifestRow],
+        settings: EvaluationSettings,
+        *,
+        predicted: Sequence[Look] = (),
+        has_boxes: bool | None = None,
     ) -> None:
         self._settings = settings
         self._has_boxes = any(row.boxes for row in rows) if has_boxes is None else has_boxes
-        self._label_maps = bool(settings.labels) and are_label_maps(row.mask for row in rows if not row.error)
+        choices = settings.true_labels or settings.labels
+        self.look = look_at_masks((row.mask for row in rows if not row.error), choices)
+        self._side = self.look.side_beside(predicted)
 
     def read(self, row: ManifestRow) -> Truth:
         """See `read_truth`."""
         settings = self._settings
-        several = self._label_maps or (row.mask is not None and not row.error and is_placed(row.mask))
-        labels = settings.labels_for((row.text, row.label)) if several else ()
-        return read_truth(row, has_boxes=self._has_boxes, absent=settings.absent, labels=labels)
+        labels = settings.true_labels_for((row.text, row.label))
+        return read_truth(row, has_boxes=self._has_boxes, absent=settings.absent, labels=labels, side=self._side)
 
 
-def are_label_maps(paths: Iterable[Path | None]) -> bool:
-    """Whether masks of one source number targets: one of them holds several values, or two hold different ones.
+@dataclass(frozen=True)
+class Look:
+    """What the masks of one source hold together.
 
-    Then a file of 0 and 1 alone shows label 1, and not whatever label is wanted. 255 numbers nothing.
+    Attributes:
+        maps: whether they number targets: one holds several values, or two hold different ones. Then a file of 0 and
+            1 alone shows label 1, and not whatever label is wanted. 255 numbers nothing.
+        coloured: whether any of them has colours.
     """
-    single: set[float] = set()
+
+    maps: bool = False
+    coloured: bool = False
+
+    def side_beside(self, others: Iterable[Look]) -> Side:
+        """What is known of one of these masks, compared with masks of other sources."""
+        if self.maps:
+            return Side.maps
+        return Side.beside if any(other.maps for other in others) else Side.masks
+
+
+def look_at_masks(paths: Iterable[Path | None], choices: Sequence[LabelChoice]) -> Look:
+    """Look at the masks of one source, so that each of them is read as all of them are meant.
+
+    Args:
+        paths: of the masks; None and what cannot be read are passed over.
+        choices: which values are the target. Where none was chosen nothing is looked at.
+    """
+    if not choices:
+        return Look()
+    colours = any(are_colours(choice.values) for choice in choices)
+    single: set[int] = set()
+    maps = coloured = False
     for path in paths:
         if path is None:
             continue
@@ -90,19 +127,25 @@ def are_label_maps(paths: Iterable[Path | None]) -> bool:
             # The targets of a DICOM object have numbers of their own.
             if is_placed(path):
                 continue
-            stored = read_stored(path)
-            levels = stored.levels
+            held = read_stored(path).held
         except UnreadableScan:
             continue
-        if levels.kind is Kind.several:
-            return True
-        if levels.kind is Kind.plain and levels.top not in (0, 255, 65535) and not stored.one_bit:
-            single.add(levels.top)
-    return len(single) > 1
+        maps = maps or held.levels.kind is Kind.several
+        coloured = coloured or held.paint.known
+        if maps and (coloured or not colours):
+            break
+        label = held.label(colours=colours)
+        single |= set() if label is None else {label}
+    return Look(maps or len(single) > 1, coloured)
 
 
 def read_truth(
-    row: ManifestRow, *, has_boxes: bool = False, absent: Sequence[str] = (), labels: Sequence[int] = ()
+    row: ManifestRow,
+    *,
+    has_boxes: bool = False,
+    absent: Sequence[str] = (),
+    labels: Sequence[int] = (),
+    side: Side = Side.maps,
 ) -> Truth:
     """Read a manifest row's truth: its mask, else its boxes, else that its label means absence.
 
@@ -114,6 +157,7 @@ def read_truth(
         has_boxes: whether the manifest has boxes at all, so that an empty mask is known to have none.
         absent: labels of scans that hold no target.
         labels: values that are the target, of a label map.
+        side: what is known of the masks that its mask lies among.
 
     Raises:
         UnreadableScan: the row is unusable or says nothing, or a file cannot be read; one line.
@@ -136,7 +180,7 @@ def read_truth(
     if is_placed(row.mask):
         return _of_placed(row, row.mask, labels)
     stored = read_stored(row.mask)
-    found = stored.decided(labels)
+    found = stored.decided(labels, side)
     mask = found.mask
     spacing, place, series = stored.spacing, None, ""
     if stored.geometry is None and scan_suffix(row.image) not in IMAGE_SUFFIXES and row.image.is_file():

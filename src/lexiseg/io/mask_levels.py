@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.errors import UnreadableScan
 from lexiseg.values.arrays import BoolArray
 
 
@@ -129,78 +127,3 @@ def _has_patch(values: NDArray[Any], wanted: BoolArray) -> bool:
         kept[tuple(middle)] = equal & flat[tuple(ahead)] & flat[tuple(behind)] & flat[tuple(middle)]
         flat = kept
     return bool(flat.any())
-
-
-_FULL = (255, 65535)
-"""What masks of 8 and 16 bits hold inside. Nobody numbers a target so."""
-
-
-@dataclass(frozen=True, eq=False)
-class Decided:
-    """A mask, and what was decided on the way.
-
-    Attributes:
-        mask: bool, the shape of the file's values.
-        notes: in a few words each; none where there was nothing to decide.
-    """
-
-    mask: BoolArray
-    notes: tuple[str, ...] = ()
-
-
-def decide(
-    values: NDArray[Any], levels: Levels, *, labels: Sequence[int], colours: bool, lossy: bool, one_bit: bool
-) -> Decided:
-    """The mask that a file holds.
-
-    Args:
-        values: of the file.
-        levels: of the values.
-        labels: values that are wanted of a label map; of a plain file of 0 and 255 they are passed over.
-        colours: whether values are colours, 0xRRGGBB.
-        lossy: as for `look_at`.
-        one_bit: whether the file cannot hold labels.
-
-    Raises:
-        UnreadableScan: there is a choice that nobody made; the reason alone.
-    """
-    if levels.kind is Kind.soft:
-        notes = (f"soft edges cut at {levels.cut:g}, half of {levels.top:g}",)
-        return Decided(np.ascontiguousarray(values >= levels.cut), notes)
-    wanted = " or ".join(named(label, colours) for label in labels)
-    if levels.kind is Kind.plain:
-        mask = np.ascontiguousarray(values != 0)
-        if not labels or levels.top == 0 or levels.top in labels:
-            return Decided(mask)
-        if one_bit or levels.top in _FULL or colours:
-            return Decided(mask, (f"it holds {_listed(levels.held, colours)} alone: a mask, whatever its label",))
-        return Decided(mask & False, (f"label {wanted} is not among its values {_listed(levels.held, colours)}",))
-    if labels and not lossy:
-        inside = np.ascontiguousarray(np.isin(values, list(labels)))
-        told = f"label {wanted} of {_listed(levels.held, colours)}"
-        if not inside.any():
-            told = f"label {wanted} is not among its values {_listed(levels.held, colours)}"
-        return Decided(inside, (told,))
-    raise UnreadableScan(_undecided(levels.held, colours, lossy))
-
-
-def _undecided(held: NDArray[Any], colours: bool, lossy: bool) -> str:
-    if not np.isfinite(held.astype(np.float64)).all():
-        return "it holds values that are not finite; expected 0 and one other"
-    what = f"it holds {held.size} {'colours' if colours else 'values'}, {_listed(held, colours)}"
-    if lossy:
-        return f"{what}, and lossy compression blurs labels; expected a mask of 0 and one other value, or PNG or NIfTI"
-    example = named(held[-1], colours)
-    return f"{what}, expected 0 and one other; choose with --label {example} or --label NAME={example}, or threshold it"
-
-
-def named(value: Any, colours: bool) -> str:
-    """A value for people: a number, or a colour as #rrggbb."""
-    return f"#{int(value):06x}" if colours else f"{float(value):g}"
-
-
-def _listed(held: NDArray[Any], colours: bool) -> str:
-    if held.size > 8:
-        return f"{named(held[0], colours)} to {named(held[-1], colours)}"
-    names = [named(value, colours) for value in held]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

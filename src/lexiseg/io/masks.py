@@ -16,9 +16,10 @@ from lexiseg.io.dicom.placed import grid_of, is_placed, read_placed, series_uid
 from lexiseg.io.dicom.reader import DicomReader, stored_frame
 from lexiseg.io.images import open_image
 from lexiseg.io.itk import MetaReader, NrrdReader
+from lexiseg.io.mask_choices import GREY, Decided, Held, Paint, Side, are_colours, decide
 from lexiseg.io.mask_grids import turn_onto
-from lexiseg.io.mask_levels import Decided, Kind, Levels, decide, look_at
-from lexiseg.io.mask_pictures import drawn, one_value_each
+from lexiseg.io.mask_levels import Kind, Levels, look_at
+from lexiseg.io.mask_pictures import INDICES, ONE_COLOUR, drawn, one_value_each
 from lexiseg.io.names import image_format
 from lexiseg.io.nifti import NiftiHeader, NiftiReader, open_volume, read_voxels
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, reading, regular_head
@@ -38,7 +39,7 @@ class Stored:
         geometry: where a volume's voxels lie; None for images.
         header: what a writer of the same voxels repeats; None for images.
         lossy: whether compression changed the values, as JPEG's does.
-        colours: whether the values are colours, 0xRRGGBB.
+        paint: what colours the values stand for.
         one_bit: whether the file has one bit a pixel.
         notes: what was decided on reading.
     """
@@ -48,7 +49,7 @@ class Stored:
     geometry: Geometry | None = None
     header: NiftiHeader | None = None
     lossy: bool = False
-    colours: bool = False
+    paint: Paint = GREY
     one_bit: bool = False
     notes: tuple[str, ...] = ()
 
@@ -60,30 +61,31 @@ class Stored:
     @cached_property
     def levels(self) -> Levels:
         """What the values are: a mask, one with soft edges, or several things."""
-        return look_at(self.values, lossy=self.lossy, colours=self.colours)
+        return look_at(self.values, lossy=self.lossy, colours=self.paint.packed)
 
-    def decided(self, labels: Sequence[int] = ()) -> Decided:
+    @property
+    def held(self) -> Held:
+        """What the file holds, for choosing of it."""
+        return Held(self.values, self.levels, self.paint, lossy=self.lossy, one_bit=self.one_bit)
+
+    def decided(self, labels: Sequence[int] = (), side: Side = Side.maps) -> Decided:
         """The mask that the file holds, and what was decided.
 
         A file of 0 and one other value is a mask. Soft edges are cut at half of the maximum. Of more values some
         must be chosen.
 
         Args:
-            labels: what is inside, of a file of several values.
+            labels: what is inside, of a file of several values; a `Colour` of a picture's colours.
+            side: what is known of the masks that it lies among.
 
         Raises:
-            UnreadableScan: there are several values and none was chosen; one line that begins with the file's name.
+            UnreadableScan: there are several values and none was chosen, or a colour is wanted of a grey file; one
+                line that begins with the file's name.
         """
         with reading(self.path):
-            found = decide(
-                self.values,
-                self.levels,
-                labels=labels,
-                colours=self.colours,
-                lossy=self.lossy,
-                one_bit=self.one_bit,
-            )
-        return Decided(found.mask, (*self.notes, *found.notes))
+            found = decide(self.held, labels=labels, side=side)
+        passed_over = (INDICES, ONE_COLOUR) if are_colours(labels) else ()
+        return Decided(found.mask, (*(note for note in self.notes if note not in passed_over), *found.notes))
 
     def inside(self) -> BoolArray:
         """bool, the shape of `values`: everything that is not background, whatever label it has."""
@@ -120,7 +122,7 @@ def read_stored(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_voxels: i
                 found.values,
                 path,
                 lossy=found.lossy,
-                colours=found.colours,
+                paint=found.paint,
                 one_bit=found.one_bit,
                 notes=found.notes,
             )
@@ -140,10 +142,10 @@ def _of_dicom(path: Path, max_pixels: int) -> Stored:
     lossy = str(dataset.get("LossyImageCompression") or "") == "01"
     if values.ndim == 3:
         found = one_value_each(values[..., :3].astype(np.uint8), lossy=lossy)
-        return Stored(found.values, path, lossy=lossy, colours=found.colours, notes=found.notes)
+        return Stored(found.values, path, lossy=lossy, paint=found.paint, notes=found.notes)
     notes: tuple[str, ...] = ()
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        notes = ("palette: indices count, 0 is background",)
+        notes = (INDICES,)
     elif dataset.PhotometricInterpretation == "MONOCHROME1":
         signed = values.dtype.kind == "i"
         # The sum of the smallest and the largest value that the stored bits hold.

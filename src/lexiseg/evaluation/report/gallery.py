@@ -87,7 +87,9 @@ def draw_gallery(evaluation: Evaluation, system: SystemEvaluation, *, count: int
     """
     rows = list(evaluation.rows.values())
     reader = SystemReader(system.folder, rows, evaluation.settings)
-    truths = TruthReader(rows, evaluation.settings, has_boxes=True)
+    truths = TruthReader(
+        rows, evaluation.settings, predicted=[each.look for each in evaluation.systems], has_boxes=True
+    )
     return [_picture(evaluation, reader, truths, rank, case) for rank, case in chosen_cases(system, count)]
 
 
@@ -101,7 +103,7 @@ def _picture(evaluation: Evaluation, reader: SystemReader, truths: TruthReader, 
             raise UnreadableScan(f"the scan has shape {scan.shape}, its mask {truth.shape}")
         predicted = np.zeros(truth.shape, bool)
         if case.status is Status.ok:
-            found = reader.read(row, truth)
+            found = reader.read(row, truth, truths.look)
             predicted = found.mask if isinstance(found, Prediction) else predicted
         shown, true_mask, predicted = _plane(scan, truth.mask, predicted)
     except UnreadableScan as error:

@@ -1,0 +1,43 @@
+"""What a person must know of an evaluation before its numbers are read: one counted line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lexiseg.evaluation.cases import Case
+from lexiseg.evaluation.results import Evaluation, SystemEvaluation
+from lexiseg.io.mask_choices import NOT_THERE, TAKEN_AS_ANOTHER, TAKEN_WHOLE
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """One line for each thing that decided numbers and that the call did not say.
+
+    Args:
+        evaluation: with its cases and their notes, which are counted.
+    """
+    found = [*_of_labels(evaluation.systems[0], "truth", "true masks")]
+    for system in evaluation.systems:
+        found += _of_labels(system, "prediction", f"masks of {system.name}")
+    return found
+
+
+def _of_labels(system: SystemEvaluation, role: str, masks: str) -> Iterator[str]:
+    def count(wanted: Callable[[str], bool]) -> int:
+        return _noted(system, lambda note: note.startswith(f"{role}: ") and wanted(note))
+
+    if found := count(lambda note: note.endswith(TAKEN_WHOLE)):
+        yield f"{masks}: {found} hold one value alone, which is not the label; they are taken as masks"
+    if found := count(lambda note: note.endswith(TAKEN_AS_ANOTHER)):
+        yield (
+            f"{masks}: {found} hold one value alone, which is not the label, so they are empty of it; where that value "
+            "is the target, give --label for predictions and --true-label for the truth"
+        )
+    if (found := count(lambda note: NOT_THERE in note)) and found == len(system.cases):
+        yield f"{masks}: none of {found} holds the label, so all are empty of it; check --label"
+
+
+def _noted(system: SystemEvaluation, wanted: Callable[[str], bool]) -> int:
+    def noted(case: Case) -> bool:
+        return any(map(wanted, case.notes))
+
+    return sum(map(noted, system.cases))
