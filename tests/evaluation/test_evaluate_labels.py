@@ -124,8 +124,8 @@ class TestColours:
             plain = Image.fromarray(both[0].astype(np.uint8) * 255)
             for whose, path in (("truth", small.folder / f"{name}.png"), ("prediction", folder / f"{name}_mask.png")):
                 (draw(*both) if whose == role else plain).save(path)
-            rows.append([name, f"images/{name}.png", f"{name}.png"])
-        small.write_manifest(rows, ("id", "image", "mask"))
+            rows.append([name, f"images/{name}.png", f"{name}.png", name])
+        small.write_manifest(rows, ("id", "image", "mask", "group"))
         return folder
 
     @pytest.mark.parametrize("role", ["truth", "prediction"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from lexiseg.datasets.columns import group_column, known
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
@@ -96,10 +97,11 @@ class ManifestRow:
         image: the scan, joined to the CSV's folder or the root; as written, and not to be opened, where `error` is set.
         mask: the true mask in the same way; None where there is none.
         text: what to look for, or a caption; "" where the manifest does not say.
-        group: the patient or subject, which a split keeps together; "" where unknown.
+        group: the patient or subject, which a split keeps together, of the column group, or one called patient_id,
+            subject_id, case_id, study_id and the like (`group_column`); "" where unknown, or where it says NA or nan.
         label: the class; "" where unknown.
         boxes: x0 y0 x1 y1 in pixels, end-exclusive, of the column bbox.
-        extra: every other column, by its name.
+        extra: every other column, by its name; also one that was taken as the group.
         error: why this row cannot be used, on one line; "" for a sound row.
     """
 
@@ -181,11 +183,12 @@ def _rows(text: str, place: Place) -> Iterator[ManifestRow]:
     try:
         columns = [name.strip() for name in next(table)]
         _refuse_columns(columns)
+        named = group_column(columns) or ""
         count = 0
         for fields in table:
             if any(value.strip() for value in fields):
                 count += 1
-                yield _row(columns, fields, place, table.line_num)
+                yield _row(columns, fields, place, table.line_num, group="group" if "group" in columns else named)
     except csv.Error as error:
         raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
     if count == 0:
@@ -214,7 +217,7 @@ def _refuse_repeated(rows: Sequence[ManifestRow]) -> None:
         seen[key] = row.id
 
 
-def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int) -> ManifestRow:
+def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int, *, group: str) -> ManifestRow:
     values = dict(zip(columns, (value.strip() for value in fields), strict=False))
     errors = []
     if len(fields) > len(columns):
@@ -237,7 +240,7 @@ def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int)
         image=image,
         mask=mask,
         text=values.get("text", ""),
-        group=values.get("group", ""),
+        group=known(values.get(group, "")),
         label=values.get("label", ""),
         boxes=boxes,
         extra={name: value for name, value in values.items() if name not in _KNOWN},

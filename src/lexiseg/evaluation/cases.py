@@ -20,6 +20,9 @@ from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.overlap import dice
 
+OTHER_IMAGE = "run: its image is"
+"""How the note of a case begins whose prediction was made of a scan of another name."""
+
 
 class Status(StrEnum):
     """What became of a prediction."""

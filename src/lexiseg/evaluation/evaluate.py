@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import UnreadableScan, UsageError
-from lexiseg.evaluation.cases import Case, score_case
+from lexiseg.evaluation.cases import OTHER_IMAGE, Case, score_case
 from lexiseg.evaluation.presence import report_presence
 from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEvaluation, Unusable, members
 from lexiseg.evaluation.settings import EvaluationSettings, same_phrase
@@ -92,7 +93,10 @@ def score_systems(
                         strata=_strata(row, settings.by),
                         settings=settings,
                         has_saliency=system.has_saliency,
-                        notes=_other_phrase(system.asked(row), row.text, settings),
+                        notes=(
+                            *_other_phrase(system.asked(row), row.text, settings),
+                            *_other_image(system.image(row), row),
+                        ),
                     )
                 )
         tell()
@@ -104,6 +108,22 @@ def _other_phrase(asked: str, text: str, settings: EvaluationSettings) -> tuple[
     if settings.text or not asked or not text or same_phrase(asked) == same_phrase(text):
         return ()
     return (f"run: it was asked for {printable(asked)!r}, the manifest's text is {printable(text[:60])!r}",)
+
+
+def _other_image(reported: str, row: ManifestRow) -> tuple[str, ...]:
+    """What to say where the run's scan has another name than the manifest's.
+
+    Folders may differ, since a run has them as they were given. Of a series either may name the folder alone.
+    """
+    if row.error or not reported:
+        return ()
+    theirs, ours = (
+        [part for part in unicodedata.normalize("NFC", path).replace("\\", "/").split("/") if part]
+        for path in (reported, str(row.image))
+    )
+    if not theirs or not ours or theirs[-1] in ours or ours[-1] in theirs:
+        return ()
+    return (f"{OTHER_IMAGE} {printable(theirs[-1])}, the manifest's is {printable(ours[-1])}",)
 
 
 def _refuse_colours(settings: EvaluationSettings, truths: TruthReader, systems: Sequence[SystemReader]) -> None:

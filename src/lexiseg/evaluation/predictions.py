@@ -33,6 +33,7 @@ class ReportedTarget:
 
     Attributes:
         text: the phrase.
+        image: the path of its scan, as the run had it; "" where the row does not say.
         present: the decision; None where the row does not say.
         presence: 0 to 1; NaN where the row does not say.
         confidence: 0 to 1; likewise.
@@ -42,6 +43,7 @@ class ReportedTarget:
     """
 
     text: str = ""
+    image: str = ""
     present: bool | None = None
     presence: float = math.nan
     confidence: float = math.nan
@@ -56,7 +58,7 @@ RESULTS = "results.csv"
 def read_reported(folder: str | Path) -> dict[str, tuple[ReportedTarget, ...]]:
     """A folder's results.csv, by id; its phrases in order.
 
-    Any program may write one: of the columns only id is needed, and text, present, presence, confidence,
+    Any program may write one: of the columns only id is needed, and text, image, present, presence, confidence,
     status, error, notes and verdict are read where they are.
 
     Returns:
@@ -90,6 +92,7 @@ def _reported(row: dict[str, str], line: int) -> ReportedTarget:
     decisions = {"true": True, "false": False}
     return ReportedTarget(
         text=row.get("text", ""),
+        image=row.get("image", "").strip(),
         present=decisions.get(row.get("present", "").casefold()),
         presence=_share(row, "presence", line),
         confidence=_share(row, "confidence", line),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lexiseg.evaluation.cases import Case
+from lexiseg.datasets.columns import group_column, known
+from lexiseg.evaluation.cases import OTHER_IMAGE, Case
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
 from lexiseg.io.mask_choices import NOT_THERE, TAKEN_AS_ANOTHER, TAKEN_WHOLE
+from lexiseg.io.names import printable
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
@@ -15,10 +17,32 @@ def remarks(evaluation: Evaluation) -> list[str]:
     Args:
         evaluation: with its cases and their notes, which are counted.
     """
-    found = [*_of_labels(evaluation.systems[0], "truth", "true masks")]
+    found = [*_of_groups(evaluation), *_of_labels(evaluation.systems[0], "truth", "true masks")]
     for system in evaluation.systems:
         found += _of_labels(system, "prediction", f"masks of {system.name}")
+        if count := _noted(system, lambda note: note.startswith(OTHER_IMAGE)):
+            found.append(
+                f"{system.name}: {count} of {len(system.cases)} predictions are of an image of another name than the "
+                "manifest's; check that equal ids are of one scan"
+            )
     return found
+
+
+def _of_groups(evaluation: Evaluation) -> Iterator[str]:
+    """Which scans were taken for one patient's, where no column `group` says so of each."""
+    rows = list(evaluation.rows.values())
+    without = sum(not row.group for row in rows)
+    if without == len(rows):
+        yield (
+            f"{evaluation.manifest}: no column says which scans are of one patient: each counts for itself, so that "
+            "intervals may be too narrow (add a column group)"
+        )
+        return
+    taken = group_column(dict.fromkeys(name for row in rows for name in row.extra))
+    if taken is not None and all(row.group == known(row.extra.get(taken, "")) for row in rows):
+        yield f"{evaluation.manifest}: the column {printable(taken)} is taken as the group that intervals keep together"
+    if without:
+        yield f"{evaluation.manifest}: {without} of {len(rows)} scans name no group; each of them counts for itself"
 
 
 def _of_labels(system: SystemEvaluation, role: str, masks: str) -> Iterator[str]:

@@ -96,6 +96,10 @@ class SystemReader:
         reported = self._of(row)
         return reported[0].text if len(reported) == 1 else ""
 
+    def image(self, row: ManifestRow) -> str:
+        """The path of the scan that the run answered; "" where nobody knows."""
+        return next((target.image for target in self._of(row)), "")
+
     def _of(self, row: ManifestRow) -> tuple[ReportedTarget, ...]:
         return self._reported.get(safe_id(row.id), ())
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lexiseg.datasets.columns import GROUP_NAMES, known, plain_name
 from lexiseg.datasets.manifest import csv_text, place_inside
 from lexiseg.datasets.splits import split_by_group, tell_torn
 from lexiseg.errors import BadManifest, UsageError
@@ -148,30 +148,13 @@ def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "filename", "imagepath", "path"),
     "text": ("text", "caption"),
-    "group": ("group", "patient", "patientid", "subject", "subjectid", "participantid", "case", "caseid", "study",
-              "studyid"),
+    "group": GROUP_NAMES,
     "split": ("split", "part"),
-}  # fmt: skip
-"""What a column may be called, letter case, "_", "-" and blanks aside; the first is ours, the others are common.
-
-Of several that are there the first counts: a patient before a study, so that no patient is on both sides of a split.
-"""
+}
+"""What a column may be called, as `plain_name` writes it; the first is ours, the others are common."""
 
 _OF_MANIFESTS = {"id", "mask", "label", "bbox", "weight", "presence", "confidence"}
 """Columns of lexiseg's own manifests that say nothing about pairs."""
-
-_PLACEHOLDERS = {"", "none", "na", "n/a", "#n/a", "<na>", "nan", "null", "nil", "-", "--", "n.a."}
-"""What programs write where there is nothing."""
-
-
-def known(written: str) -> str:
-    """A cell; "" where it only says that nothing is known."""
-    return "" if written.casefold() in _PLACEHOLDERS else written
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name.casefold())
-
 
 _PARTS: Mapping[str, Part] = {
     "": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -218,7 +201,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Pair | str]]:
 
 def _places(header: list[str]) -> dict[str, int]:
     """Where each known column is."""
-    lower = [_plain(name) for name in header]
+    lower = [plain_name(name) for name in header]
     found = {}
     for name, aliases in _COLUMNS.items():
         place = next((lower.index(alias) for alias in aliases if alias in lower), None)
@@ -237,11 +220,13 @@ def _tell_columns(header: Sequence[str], columns: Mapping[str, int], path: Path)
     told = []
     if "group" not in columns and "split" not in columns:
         told.append("no column says which pairs are of one patient: a split may part them (add a column group)")
-    elif "group" in columns and _plain(header[columns["group"]]) != "group":
+    elif "group" in columns and plain_name(header[columns["group"]]) != "group":
         told.append(f"the column {header[columns['group']]} is taken as the group that a split keeps together")
     taken = set(columns.values())
     others = [
-        name for k, name in enumerate(header) if k not in taken and _plain(name) not in _OF_MANIFESTS and name.strip()
+        name
+        for k, name in enumerate(header)
+        if k not in taken and plain_name(name) not in _OF_MANIFESTS and name.strip()
     ]
     if others:
         told.append(f"{'column' if len(others) == 1 else 'columns'} {', '.join(others)[:120]} not known, passed over")
