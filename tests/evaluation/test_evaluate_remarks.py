@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from mask_files import nifti
 
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.remarks import remarks
-from lexiseg.evaluation.results import Evaluation
+from lexiseg.evaluation.results import EVERYTHING, Evaluation
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.statistics import Bootstrap
 
@@ -83,3 +91,52 @@ class TestGroups:
         assert found.systems[0].counts()["groups"] == 6
         assert len(remarks(found)) == 1
         assert remarks(found)[0].startswith("m.csv: no column says which scans are of one patient")
+
+
+class TestUnknownPhrases:
+    """The disc was asked for by a word that the models do not know: f holds none, and nobody looked."""
+
+    @pytest.fixture
+    def asked(self, small: Any) -> Path:
+        folder: Path = small.predict("p")
+        table = (folder / "results.csv").read_text().splitlines()
+        rows = [f"{row},{'unknown' if row[0] in 'ef' else ''}" for row in table[1:]]
+        rows = [row.replace(",true,", ",false,") if row[0] == "e" else row for row in rows]
+        (folder / "results.csv").write_text("\n".join([f"{table[0]},verdict", *rows]) + "\n")
+        Image.new("L", (64, 48)).save(folder / "e_mask.png")
+        return folder
+
+    def test_are_no_right_answers(self, small: Any, asked: Path) -> None:
+        system = run(small, asked).systems[0]
+        found = {case.id: case for case in system.cases}
+        assert all(math.isnan(value) for value in found["f"].values.values())
+        assert found["e"].values["dice"] == 0
+        presence = system.presence[EVERYTHING]
+        assert math.isnan(presence.specificity.value)
+        assert presence.sensitivity.value == 4 / 5
+        assert (presence.no_finding, presence.unknown) == (2, 2)
+        assert system.summaries[EVERYTHING]["dice"].left_out == 1
+        counts = system.counts()
+        assert (counts["unknown"], counts["both_empty"], counts["only_prediction_empty"]) == (2, 0, 0)
+
+    def test_are_counted_in_one_line(self, small: Any, asked: Path) -> None:
+        (line,) = remarks(run(small, asked))
+        assert line.startswith("p: 2 of 6 scans were asked an unknown phrase, which is no finding")
+
+    def test_alone_leave_presence_undefined(self, small: Any, asked: Path) -> None:
+        small.write_manifest([["f", "images/f.png", "masks/f.png", "g"]], ("id", "image", "mask", "group"))
+        presence = run(small, asked).systems[0].presence[EVERYTHING]
+        assert math.isnan(presence.specificity.value)
+        assert math.isnan(presence.auroc.value)
+        assert presence.thresholds == ()
+
+    def test_of_a_volume(self, small: Any, tmp_path: Path) -> None:
+        folder = tmp_path / "v"
+        folder.mkdir()
+        nifti(np.zeros((4, 48, 64), bool), folder / "v_mask")
+        nifti(np.zeros((4, 48, 64), bool), small.folder / "v")
+        (folder / "results.csv").write_text("id,present,status,verdict\nv,false,ok,unknown\n")
+        small.write_manifest([["v", "v.nii.gz", "v.nii.gz", "g"]], ("id", "image", "mask", "group"))
+        (case,) = run(small, folder).systems[0].cases
+        assert all(math.isnan(value) for value in case.values.values())
+        assert case.fractions["slice_specificity"] == (0, 0)

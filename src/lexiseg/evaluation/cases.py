@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lexiseg.errors import UnreadableScan
-from lexiseg.evaluation.metrics.catalogue import Emptiness
+from lexiseg.evaluation.metrics.catalogue import Emptiness, EmptyRule
 from lexiseg.evaluation.metrics.localisation import pointing_game, saliency_auc, score_boxes
 from lexiseg.evaluation.metrics.masks import MaskScore, score_mask, worst_mask_score
 from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, volume_error
@@ -53,7 +53,8 @@ class Case:
         presence: its evidence for that, 0 to 1; NaN where it gave none.
         confidence: its trust in its answer, 0 to 1; NaN where it gave none.
         notes: what was decided on the way, each beginning with whose it is: "truth: ", "prediction: ", "run: ".
-        unknown: the system did not know the phrase, so that its empty mask is no finding.
+        unknown: the system did not know the phrase, so that its empty mask is no finding: where nothing is there its
+            metrics are undefined, and where something is it was missed.
     """
 
     id: str
@@ -105,6 +106,9 @@ def score_case(
         notes: of the scan, besides those of truth and prediction.
     """
     answered = prediction if isinstance(prediction, Prediction) else None
+    if answered is not None and answered.unknown and not truth.present:
+        # Nobody looked, so that nothing was drawn is no right answer: it is left out.
+        settings = replace(settings, empty=EmptyRule.skip)
     mask = _mask_score(truth, answered, settings)
     status, reason = Status.ok, ""
     if answered is None:
@@ -197,12 +201,14 @@ def _with_volume(
     mask = ~truth if answered is None else answered.mask
     values, fractions = dict(found.values), dict(found.fractions)
     error = largest_error(truth, geometry) if answered is None else volume_error(truth, mask, geometry)
-    if not math.isnan(error):
+    unasked = answered is not None and answered.unknown
+    if not math.isnan(error) and not (unasked and not truth.any()):
         values["volume_error_ml"] = error
     for key, (right, of) in slice_fractions(truth, mask).items():
-        counted = 0 if answered is None else right
-        values[key] = counted / of if of else math.nan
-        fractions[key] = (counted, of)
+        asked_of = 0 if unasked and key == "slice_specificity" else of
+        counted = 0 if answered is None else min(right, asked_of)
+        values[key] = counted / asked_of if asked_of else math.nan
+        fractions[key] = (counted, asked_of)
     found = replace(found, values=values, fractions=fractions)
     sizes = geometry.volume(truth), 0.0 if answered is None else geometry.volume(mask)
     if sizes[0] is None or sizes[1] is None:

@@ -64,9 +64,12 @@ class PresenceReport:
     Attributes:
         with_target: scans that hold it.
         without_target: scans that do not.
-        unknown: scans that were answered without a presence; `auroc`, `error` and `thresholds` are without them.
-        sensitivity: at the system's own threshold; a missing prediction is a wrong decision.
-        specificity: likewise.
+        unknown: scans that were answered without a presence, also since the phrase was unknown; `auroc`, `error` and
+            `thresholds` are without them.
+        no_finding: scans whose phrase the system did not know.
+        sensitivity: at the system's own threshold; a missing prediction is a wrong decision, and an unknown phrase
+            found nothing.
+        specificity: likewise, but without scans whose phrase was unknown: nobody looked there.
         auroc: of the presence; a missing prediction ranks worst.
         error: expected calibration error of the presence.
         bins: of the presence's calibration.
@@ -80,6 +83,7 @@ class PresenceReport:
     with_target: int
     without_target: int
     unknown: int
+    no_finding: int
     sensitivity: Measured
     specificity: Measured
     auroc: Measured
@@ -117,7 +121,8 @@ def operating_points(claims: Floats, present: Bools) -> tuple[OperatingPoint, ..
 def report_presence(cases: Sequence[Case], bootstrap: Bootstrap) -> PresenceReport:
     """Detection and calibration over cases.
 
-    Calibration is of what was claimed, so that missing predictions have no part in it.
+    Calibration is of what was claimed, so that missing predictions have no part in it. An unknown phrase is no claim:
+    it never counts as a right answer.
 
     Args:
         cases: of one system.
@@ -131,7 +136,8 @@ def report_presence(cases: Sequence[Case], bootstrap: Bootstrap) -> PresenceRepo
     trusted = [case for case in cases if math.isfinite(case.confidence) and math.isfinite(case.quality)]
     confidence = np.array([case.confidence for case in trusted], np.float64)
     quality = np.array([case.quality for case in trusted], np.float64)
-    claimed = np.array([math.isfinite(case.presence) for case in cases], bool)
+    judged = np.array([case.truly_present or not case.unknown for case in cases], np.float64)
+    claimed = np.array([math.isfinite(case.presence) and not case.unknown for case in cases], bool)
     outcomes = present.astype(np.float64)
     ranked = np.where(known, claims, 0.0)
 
@@ -145,13 +151,14 @@ def report_presence(cases: Sequence[Case], bootstrap: Bootstrap) -> PresenceRepo
         with_target=int(present.sum()),
         without_target=int((~present).sum()),
         unknown=int((~known).sum()),
+        no_finding=sum(case.unknown for case in cases),
         sensitivity=Measured(
             float(sensitivity(found, present)[0]),
             bootstrap.interval(groups, lambda weights: sensitivity(found, present, weights)),
         ),
         specificity=Measured(
-            float(specificity(found, present)[0]),
-            bootstrap.interval(groups, lambda weights: specificity(found, present, weights)),
+            float(specificity(found, present, judged[None])[0]),
+            bootstrap.interval(groups, lambda weights: specificity(found, present, weights * judged)),
         ),
         auroc=ranks,
         error=calibration_error(claims[claimed], outcomes[claimed]),
@@ -163,7 +170,9 @@ def report_presence(cases: Sequence[Case], bootstrap: Bootstrap) -> PresenceRepo
 
 
 def _presence(case: Case) -> float:
-    """What was claimed; the worst claim for a missing prediction."""
+    """What was claimed; the worst claim for a missing prediction, and none where the phrase was unknown."""
+    if case.unknown:
+        return math.nan
     if case.found is None:
         return 0.0 if case.truly_present else 1.0
     return case.presence

@@ -20,6 +20,11 @@ def remarks(evaluation: Evaluation) -> list[str]:
     found = [*_of_groups(evaluation), *_of_labels(evaluation.systems[0], "truth", "true masks")]
     for system in evaluation.systems:
         found += _of_labels(system, "prediction", f"masks of {system.name}")
+        if count := system.counts()["unknown"]:
+            found.append(
+                f"{system.name}: {count} of {len(system.cases)} scans were asked an unknown phrase, which is no finding; "
+                "where nothing is there they are left out, and where something is it was missed"
+            )
         if count := _noted(system, lambda note: note.startswith(OTHER_IMAGE)):
             found.append(
                 f"{system.name}: {count} of {len(system.cases)} predictions are of an image of another name than the "

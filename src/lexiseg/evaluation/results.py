@@ -63,7 +63,7 @@ class SystemEvaluation:
         """How many scans there are, and of each kind that a mean hides."""
         cases = members(self.cases, stratum)
         status = Counter(case.status for case in cases)
-        empty = Counter(case.emptiness for case in cases)
+        empty = Counter(case.emptiness for case in cases if not case.unknown)
         return {
             "scans": len(cases),
             "groups": len({case.group for case in cases}),

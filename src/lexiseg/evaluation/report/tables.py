@@ -107,14 +107,14 @@ def counts_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table
 
 def presence_table(evaluation: Evaluation, stratum: Stratum = EVERYTHING) -> Table:
     """Presence as detection, and calibration."""
-    header = ("system", "with target", "without", "AUROC", "sensitivity", "specificity",
+    header = ("system", "with target", "without", "unknown phrase", "AUROC", "sensitivity", "specificity",
               "calibration error of presence", "of confidence")  # fmt: skip
     rows = []
     for system in evaluation.systems:
         report = system.presence[stratum]
         rows.append(
             (
-                *cells(system.name, report.with_target, report.without_target),
+                *cells(system.name, report.with_target, report.without_target, report.no_finding),
                 *(_measured(each) for each in (report.auroc, report.sensitivity, report.specificity)),
                 *cells(number(report.error), number(report.confidence_error)),
             )
