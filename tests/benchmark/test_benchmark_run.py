@@ -122,6 +122,38 @@ class TestMissingCellsAlone:
         bench()
         assert machine.look() == [("demo", "busi_003", ("breast tumor",))]
 
+    def test_a_torn_mask(self, bench: Bench, machine: Any, tmp_path: Path) -> None:
+        bench()
+        machine.look()
+        mask = next((tmp_path / "out").rglob("cheng_0000_mask.png"))
+        whole = mask.read_bytes()
+        mask.write_bytes(whole[: len(whole) // 2])
+        bench()
+        assert len(machine.look()) == 1
+        assert mask.read_bytes() == whole
+
+    def test_a_mask_that_somebody_drew(self, bench: Bench, machine: Any, tmp_path: Path) -> None:
+        bench()
+        machine.look()
+        mask = next((tmp_path / "out").rglob("cheng_0000_mask.png"))
+        with Image.open(mask) as image:
+            Image.new("L", image.size, 255).save(mask)
+        with pytest.raises(UsageError, match=r"cheng_0000_mask\.png was changed after its run wrote it; move it away"):
+            bench()
+        assert machine.look() == []
+        mask.unlink()
+        bench()
+        assert len(machine.look()) == 1
+
+    def test_a_mask_that_somebody_drew_is_done_again_without_resume(self, bench: Bench, tmp_path: Path) -> None:
+        bench()
+        mask = next((tmp_path / "out").rglob("cheng_0000_mask.png"))
+        whole = mask.read_bytes()
+        with Image.open(mask) as image:
+            Image.new("L", image.size, 255).save(mask)
+        bench(resume=False)
+        assert mask.read_bytes() == whole
+
     def test_a_damaged_reaction(self, bench: Bench, machine: Any, tmp_path: Path) -> None:
         bench()
         place = tmp_path / "out/cells/busi/demo/sensitivity/seed-0/busi_002_reactions.json"

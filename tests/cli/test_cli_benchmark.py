@@ -46,6 +46,27 @@ class TestBenchmark:
         (tiny[1] / "cheng" / "images" / "cheng_0000.png").write_bytes(b"no picture")
         assert cli(*arguments(tiny)).exit_code == 1
 
+    def test_the_command_repeats_what_decides_the_numbers(self, cli: Any, tiny: Any) -> None:
+        cli(*arguments(tiny), "--only", "cheng/demo", "--precision", "float32", "--batch", 2, "--device", "cpu")
+        text = (tiny[2] / "leaderboard.md").read_text()
+        assert "--only cheng/demo --device cpu --precision float32 --batch 2\n" in text
+
+
+class TestFoldersOfOthers:
+    @pytest.mark.parametrize("name", ["leaderboard.csv", "leaderboard.md", "leaderboard.json", "sensitivity.csv"])
+    def test_what_no_benchmark_wrote_is_kept(self, cli: Any, tiny: Any, name: str) -> None:
+        tiny[2].mkdir()
+        (tiny[2] / name).write_text("mine\n")
+        result = cli(*arguments(tiny))
+        assert result.exit_code == 2
+        assert f"{name} is there and lexiseg did not write it" in result.stderr
+        assert [each.name for each in tiny[2].iterdir()] == [name]
+
+    def test_a_file(self, cli: Any, tiny: Any) -> None:
+        tiny[2].write_text("")
+        result = cli(*arguments(tiny))
+        assert (result.exit_code, "it is a file; expected a folder" in result.stderr) == (2, True)
+
 
 class TestBadUsage:
     @pytest.mark.parametrize(

@@ -119,6 +119,57 @@ class TestEvaluate:
         assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
+class TestWithoutAReport:
+    def test_the_tables_alone_are_printed(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        before = sorted(tmp_path.rglob("*"))
+        result = cli("evaluate", "--pred", folder, "--manifest", manifest)
+        assert result.exit_code == 0, result.stderr
+        for name in ("Dice", "IoU", "NSD", "HD95", "AUROC", "95% interval"):
+            assert name in result.stdout
+        assert "report" not in result.stderr
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+class TestFoldersOfOthers:
+    def asked(self, scans: Path, manifest: Path, tmp_path: Path, out: Path) -> list[object]:
+        folder = tmp_path / "masks"
+        if not folder.exists():
+            predicted(scans, folder)
+        return ["evaluate", "--pred", folder, "--manifest", manifest, "--out", out, "--quiet"]
+
+    def test_a_report_is_written_over_a_report(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        for _ in range(2):
+            assert cli(*self.asked(scans, manifest, tmp_path, tmp_path / "r")).exit_code == 0
+
+    @pytest.mark.parametrize("name", ["summary.csv", "cases.csv", "comparisons.csv", "report.json", "report.md",
+                                      "report.html"])  # fmt: skip
+    def test_what_no_report_wrote_is_kept(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / "r").mkdir()
+        (tmp_path / "r" / name).write_text("# my own\n")
+        result = cli(*self.asked(scans, manifest, tmp_path, tmp_path / "r"))
+        assert result.exit_code == 2
+        assert f"{name} is there and lexiseg did not write it; choose another folder" in result.stderr
+        assert [each.read_text() for each in (tmp_path / "r").iterdir()] == ["# my own\n"]
+
+    def test_the_manifest_is_kept(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        own = manifest.rename(scans / "summary.csv")
+        text = own.read_text()
+        result = cli(*self.asked(scans, own, tmp_path, scans))
+        assert (result.exit_code, own.read_text()) == (2, text)
+        assert "summary.csv is there and is read by this call" in result.stderr
+
+    def test_a_file_is_refused_before_anything_is_scored(
+        self, cli: Any, scans: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lexiseg.evaluation.evaluate.evaluate", None)
+        result = cli(*self.asked(scans, manifest, tmp_path, manifest))
+        assert result.exit_code == 2
+        assert lines(result.stderr) == [f"{manifest}: it is a file; expected a folder"]
+
+
 class TestBadUsage:
     @pytest.mark.parametrize(
         ("changes", "reason"),

@@ -94,6 +94,19 @@ class TestRetrieve:
             str(row["value"]) for row in json.loads((tmp_path / "out" / "retrieval.json").read_text())
         ]
 
+    def test_what_no_retrieval_wrote_is_kept(
+        self, cli: Any, pairs: Path, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lexiseg.training.finetuning.embedding.retrieve_pairs", None)
+        own = pairs.rename(pairs.with_name("retrieval.csv"))
+        text = own.read_text()
+        result = cli("retrieve", own, "--encoder", tower, "--out", own.parent)
+        assert (result.exit_code, own.read_text()) == (2, text)
+        assert "retrieval.csv is there and is read by this call" in result.stderr
+        (tmp_path / "file").write_text("")
+        result = cli("retrieve", own, "--encoder", tower, "--out", tmp_path / "file")
+        assert (result.exit_code, "it is a file; expected a folder" in result.stderr) == (2, True)
+
     def test_json_and_a_part(self, cli: Any, pairs: Path, tower: Path) -> None:
         result = cli(
             "retrieve",

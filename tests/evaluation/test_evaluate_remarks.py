@@ -121,7 +121,7 @@ class TestUnknownPhrases:
 
     def test_are_counted_in_one_line(self, small: Any, asked: Path) -> None:
         (line,) = remarks(run(small, asked))
-        assert line.startswith("p: 2 of 6 scans were asked an unknown phrase, which is no finding")
+        assert line.startswith("p: 2 of 6 scans were asked an unknown phrase; where nothing is there")
 
     def test_alone_leave_presence_undefined(self, small: Any, asked: Path) -> None:
         small.write_manifest([["f", "images/f.png", "masks/f.png", "g"]], ("id", "image", "mask", "group"))

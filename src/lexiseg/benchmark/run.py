@@ -24,14 +24,15 @@ from lexiseg.benchmark.cells import (
 )
 from lexiseg.benchmark.leaderboard import Leaderboard, make_leaderboard
 from lexiseg.benchmark.record import CellState, begin_cell, cell_settings, cell_state
-from lexiseg.benchmark.report import write_leaderboard
 from lexiseg.benchmark.suite import GENERIC, Suite, SuiteSystem, load_suite
 from lexiseg.benchmark.wording import answered, run_wording, with_target
+from lexiseg.benchmark.writing import refuse_folder, write_leaderboard
 from lexiseg.errors import LexisegError, UsageError
-from lexiseg.io.names import printable, safe_id
+from lexiseg.io.names import printable
 from lexiseg.runs.batch import run_batch
-from lexiseg.runs.folder import check_folder, has_mask
+from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem
+from lexiseg.runs.ledger import State, read_ledger
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress
 from lexiseg.runs.table import read_results
 
@@ -135,7 +136,8 @@ def run_benchmark(
         scoring: told how many of how many scans are scored.
 
     Raises:
-        UsageError: the suite, the data folder or a wish is wrong.
+        UsageError: the suite, the data folder or a wish is wrong, `out` is a file or holds files of a leaderboard's
+            names that no benchmark wrote, or a mask of a cell was changed since.
         UnwritableResult: the file system refused.
     """
     from lexiseg.models.loading import resolve_device
@@ -145,6 +147,8 @@ def run_benchmark(
     resolve_device(request.device)
     if not request.data.is_dir():
         raise UsageError(f"{printable(str(request.data))}: no such folder; expected the sets' data")
+    manifests = [request.data / chosen.manifest for chosen in suite.sets.values()]
+    refuse_folder(request.out, inputs=[request.suite, *manifests])
     scans = _select(suite, request)
     grid = make_grid(suite, scans, request.only)
     works, unavailable = _plan(suite, grid, scans, request, fetched)
@@ -226,7 +230,7 @@ def _planned(
     digests = {item.id: scan_digest(cell, item) for item in items}
     ids = [item.id for item in items]
     finished = partial(answered, ids=ids) if cell.kind == WORDING else _finished
-    state = cell_state(cell.folder(request.out), settings, digests, finished)
+    state = cell_state(cell.folder(request.out), settings, digests, finished if request.resume else _nothing)
     if not request.resume:
         state = CellState()
     if state.changed:
@@ -234,12 +238,31 @@ def _planned(
     return _Work(cell, tuple(items), settings, digests, state)
 
 
+def _nothing(_: Path) -> frozenset[str]:
+    return frozenset()
+
+
 def _finished(folder: Path) -> frozenset[str]:
-    """Scans of a cell with an answer and its mask."""
+    """Scans of a cell with an answer whose files are what they were.
+
+    Raises:
+        UsageError: a file was changed since, and is whole: it may be somebody's work.
+    """
     table = folder / "results.csv"
     if not table.exists():
         return frozenset()
-    return frozenset(row.id for row in read_results(table) if row.ok and has_mask(folder, safe_id(row.id)))
+    ledger = read_ledger(folder)
+    done = set()
+    for row in read_results(table):
+        states = ledger.states(row.id, folder)
+        if changed := next((name for name, state in states.items() if state is State.CHANGED), ""):
+            raise UsageError(
+                f"{printable(str(folder))}: {printable(changed)} was changed after its run wrote it; move it away, "
+                "or do everything again with --no-resume"
+            )
+        if row.ok and ledger.finished(row.id) and all(state is State.SAME for state in states.values()):
+            done.add(row.id)
+    return frozenset(done)
 
 
 def _run_missing(

@@ -78,7 +78,7 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
             device=device,
             precision=precision,
             batch=batch,
-            command=_command(suite, limit, only or (), device),
+            command=_command(suite, limit, only=only or (), device=device, precision=precision, batch=batch),
             date=date,
             seconds=seconds,
         )
@@ -103,11 +103,15 @@ def benchmark(  # noqa: PLR0917  (typer takes options from the signature)
             raise typer.Exit(FAILED)
 
 
-def _command(suite: Path, limit: int | None, only: Sequence[str], device: str) -> str:
+def _command(
+    suite: Path, limit: int | None, *, only: Sequence[str], device: str, precision: str, batch: int | None
+) -> str:
     """What to type to get the same numbers; folders are the reader's own."""
     parts = ["lexiseg", "benchmark", suite.name if suite.is_absolute() else suite.as_posix()]
     parts += ["--data", "DIR", "--out", "DIR"]
     parts += ["--limit", str(limit)] if limit is not None else []
     parts += [part for each in only for part in ("--only", each)]
     parts += ["--device", device] if device != "auto" else []
+    parts += ["--precision", precision] if precision != "auto" else []
+    parts += ["--batch", str(batch)] if batch is not None else []
     return shlex.join(parts)

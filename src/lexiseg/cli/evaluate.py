@@ -19,7 +19,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         ),
     ],
     manifest: Annotated[Path, typer.Option(metavar="CSV", help="The truth: id,image[,mask][,bbox][,group][,label].")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report goes.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the report goes; without, tables alone.")
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +82,7 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
 ) -> None:
     """Score masks against the truth of a manifest, with confidence intervals.
 
-    Writes report.html (one page, no network), report.md, report.json, summary.csv, comparisons.csv and
+    With --out, writes report.html (one page, no network), report.md, report.json, summary.csv, comparisons.csv and
     cases.csv. Predictions are matched by id; one that is missing, of another size or affine, or of several
     values is listed with the reason and scores 0; how many are missing is said first. What was decided on
     reading a mask is in the column notes and in the report. The page shows scans: give
@@ -95,8 +97,8 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
         from lexiseg.evaluation.evaluate import evaluate as run_evaluation
         from lexiseg.evaluation.metrics.catalogue import EmptyRule
         from lexiseg.evaluation.remarks import remarks
-        from lexiseg.evaluation.report.page import write_report
-        from lexiseg.evaluation.report.tables import short_table
+        from lexiseg.evaluation.report.page import refuse_folder, write_report
+        from lexiseg.evaluation.report.tables import presence_table, short_table
         from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
         from lexiseg.evaluation.statistics import Bootstrap
         from lexiseg.io.names import printable
@@ -113,11 +115,15 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
             labels=tuple(map(LabelChoice.parse, label or ())),
             true_labels=tuple(map(LabelChoice.parse, true_label or ())),
         )
+        if out is not None:
+            refuse_folder(out, inputs=[manifest])
         with count_bar("scoring", quiet=quiet) as tell:
             found = run_evaluation(manifest, [pred, *(against or ())], settings, root=root, progress=tell)
-        page = write_report(found, out, cases=cases)
+        page = write_report(found, out, cases=cases) if out is not None else None
         if not quiet:
             answer().print(rich_table(short_table(found)))
+            if page is None:
+                answer().print(rich_table(presence_table(found)))
             for system in found.systems:
                 if system.failed():
                     talk().print(
@@ -133,7 +139,9 @@ def evaluate(  # noqa: PLR0917  (typer takes options from the signature)
                 talk().print(line, markup=False)
             noted = sum(any(not note.startswith("run: ") for note in case.notes) for case in found.systems[0].cases)
             if noted:
-                talk().print(f"notes on the masks of {noted} scans are in the report and in cases.csv", markup=False)
-            talk().print(f"the report is {page}", markup=False)
+                where = "are in the report and in cases.csv" if page is not None else "come with --out DIR"
+                talk().print(f"notes on the masks of {noted} scans {where}", markup=False)
+            if page is not None:
+                talk().print(f"the report is {page}", markup=False)
         if not found.complete:
             raise typer.Exit(FAILED)

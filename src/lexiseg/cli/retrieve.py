@@ -46,9 +46,12 @@ def retrieve(  # noqa: PLR0917  (typer takes options from the signature)
     with reporting():
         import json
 
-        from lexiseg.evaluation.retrieval import RetrievalSettings
+        from lexiseg.evaluation.retrieval import RETRIEVAL_FILES, RetrievalSettings
+        from lexiseg.io.taken import refuse_taken
         from lexiseg.training.finetuning.embedding import plain_rows, retrieve_pairs, write_retrieval
 
+        if out is not None:
+            refuse_taken(out, RETRIEVAL_FILES, inputs=[pairs])
         settings = RetrievalSettings(gallery=gallery, shuffles=shuffles, seed=seed)
         with count_bar("images and captions", quiet=quiet) as tell:
             found = retrieve_pairs(

@@ -106,7 +106,7 @@ def score_case(
         notes: of the scan, besides those of truth and prediction.
     """
     answered = prediction if isinstance(prediction, Prediction) else None
-    if answered is not None and answered.unknown and not truth.present:
+    if answered is not None and answered.unknown and not truth.present and not answered.mask.any():
         # Nobody looked, so that nothing was drawn is no right answer: it is left out.
         settings = replace(settings, empty=EmptyRule.skip)
     mask = _mask_score(truth, answered, settings)
@@ -201,7 +201,7 @@ def _with_volume(
     mask = ~truth if answered is None else answered.mask
     values, fractions = dict(found.values), dict(found.fractions)
     error = largest_error(truth, geometry) if answered is None else volume_error(truth, mask, geometry)
-    unasked = answered is not None and answered.unknown
+    unasked = answered is not None and answered.unknown and not answered.mask.any()
     if not math.isnan(error) and not (unasked and not truth.any()):
         values["volume_error_ml"] = error
     for key, (right, of) in slice_fractions(truth, mask).items():

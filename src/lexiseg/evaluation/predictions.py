@@ -227,7 +227,7 @@ class Prediction:
         saliency: on the truth's grid; None where there is none.
         notes: what was decided on reading its mask.
         run_notes: what the system noted of the scan.
-        unknown: the system did not know the phrase, and drew nothing.
+        unknown: the system did not know the phrase.
     """
 
     mask: BoolArray
@@ -308,7 +308,7 @@ def read_prediction(
         saliency=_saliency(None if several else folder.saliency(id), truth),
         notes=tuple(filter(None, notes)),
         run_notes="; ".join(dict.fromkeys(target.notes for target in reported if target.notes)),
-        unknown=any(target.unknown for target in reported) and not mask.any(),
+        unknown=any(target.unknown for target in reported),
     )
 
 

@@ -22,7 +22,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
         found += _of_labels(system, "prediction", f"masks of {system.name}")
         if count := system.counts()["unknown"]:
             found.append(
-                f"{system.name}: {count} of {len(system.cases)} scans were asked an unknown phrase, which is no finding; "
+                f"{system.name}: {count} of {len(system.cases)} scans were asked an unknown phrase; "
                 "where nothing is there they are left out, and where something is it was missed"
             )
         if count := _noted(system, lambda note: note.startswith(OTHER_IMAGE)):

@@ -18,6 +18,9 @@ Same = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 DIRECTIONS = ("image to text", "text to image")
 _ROWS_AT_ONCE = 512
 
+RETRIEVAL_FILES = {"retrieval.csv": r"encoder,direction,measure,", "retrieval.json": r'\[\s*\{\s*"encoder": '}
+"""The files that measures are written to, and how each begins; see `lexiseg.io.taken.refuse_taken`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +24,31 @@ from lexiseg.evaluation.report.tables import (
 )
 from lexiseg.evaluation.report.writing import Cell, Table, escaped, markdown_table, write_texts
 from lexiseg.evaluation.results import Evaluation
+from lexiseg.io.taken import refuse_taken
+
+_BEGINNINGS = {
+    "cases.csv": r"system,id,group,",
+    "summary.csv": r"system,column,value,metric,",
+    "comparisons.csv": r"metric,first,second,cases,groups,",
+    "report.json": r'\{\s*"versions": \{\s*"lexiseg": ',
+    "report.md": r"# [^\n]*\n\n[^\n]*; lexiseg ",
+    "report.html": r"<!doctype html>.* scans of \d+ groups\.",
+}
+"""The files of a report, and how each begins."""
+
+
+def refuse_folder(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> None:
+    """Pass unless a report would overwrite what it did not write.
+
+    Args:
+        folder: where a report is to go.
+        inputs: tables that the evaluation reads.
+
+    Raises:
+        UsageError: the folder is a file, or holds a file of a report's names that no report wrote, or that is read.
+        UnwritableResult: a folder above it is a file.
+    """
+    refuse_taken(folder, _BEGINNINGS, inputs=inputs)
 
 
 def to_markdown(evaluation: Evaluation) -> str:
@@ -163,8 +188,10 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, cases: int = 5) 
         The path of report.html.
 
     Raises:
+        UsageError: see `refuse_folder`.
         UnwritableResult: the file system refused.
     """
+    refuse_folder(folder)
     texts = {
         "cases.csv": cases_csv(evaluation),
         "summary.csv": summary_csv(evaluation),
