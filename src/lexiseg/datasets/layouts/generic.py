@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -128,13 +129,75 @@ def _pairs(folder: Path) -> list[tuple[str, Path, Path]]:
 def _find_plain(source: Source) -> Found:
     root = find_root(source.folder, lambda folder: bool(_pairs(folder)), _PLAIN_LOOKS_FOR)
     cases: list[Case] = []
+    problems: list[str] = []
     for split, images, masks in _pairs(root):
-        cases += paired(images, masks, endings=_ENDINGS, split=split)
-    return Found(cases)
+        there = files(masks)
+        each_once, doubts = _each_once(paired(images, masks, endings=_ENDINGS, split=split), there)
+        cases += each_once
+        problems += [f"{masks.relative_to(root).as_posix()}: {doubt}" for doubt in doubts]
+    return Found(cases, problems)
+
+
+def _each_once(cases: Sequence[Case], masks: Sequence[Path]) -> tuple[list[Case], list[str]]:
+    """Cases of which no two have one mask, and a line for each mask that does not belong to one image alone.
+
+    Of several images that a mask fits, the one named most like it has it: the earlier ending, then the same name with
+    its suffix. Where two are as near, none has it.
+    """
+    named: dict[str, list[Path]] = {}
+    for case in cases:
+        named.setdefault(stem(case.source), []).append(case.source)
+    fitting: dict[Path, list[Path]] = {}
+    doubts = []
+    for mask in masks:
+        images = [image for name in _image_names(mask) for image in named.get(name, ())]
+        for image in images:
+            fitting.setdefault(image, []).append(mask)
+        if not images:
+            doubts.append(f"{printable(mask.name)} has no image of its name; left out")
+    chosen = {case.source: case.mask for case in cases if isinstance(case.mask, Path)}
+    takers: dict[Path, list[Path]] = {}
+    for image, mask in chosen.items():
+        takers.setdefault(mask, []).append(image)
+    owners = {mask: _nearest(mask, images) for mask, images in takers.items()}
+    for mask, images in takers.items():
+        if len(images) > 1:
+            owner = owners[mask]
+            had = f"{printable(owner.name)} has it" if owner else "none has it"
+            doubts.append(f"{printable(mask.name)} fits {_listed(images)}; {had}, so name masks as their images")
+    for image, found in fitting.items():
+        if len(found) > 1:
+            taken = chosen[image]
+            doubts.append(
+                f"{_listed(found)} fit {printable(image.name)}; {printable(taken.name)} is looked at first, so remove "
+                "what is no mask"
+            )
+    kept = [
+        case if not isinstance(case.mask, Path) or owners[case.mask] == case.source else replace(case, mask=None)
+        for case in cases
+    ]
+    return kept, doubts
+
+
+def _image_names(mask: Path) -> list[str]:
+    """What the image of a mask may be called, without its suffix; the nearest first."""
+    name = stem(mask)
+    return [name[: len(name) - len(end)] for end in _ENDINGS if name.casefold().endswith(end)]
+
+
+def _nearest(mask: Path, images: Sequence[Path]) -> Path | None:
+    names = _image_names(mask)
+    ranks = sorted(((names.index(stem(image)), image.name != mask.name), image) for image in images)
+    return ranks[0][1] if len(ranks) == 1 or ranks[0][0] < ranks[1][0] else None
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    names = [printable(path.name) for path in paths]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 PLAIN = Layout(name="plain", about="any set of images/ and masks/", looks_for=_PLAIN_LOOKS_FOR, find=_find_plain)
-"""A mask has its image's name, with or without "_mask" or the like behind it."""
+"""A mask has its image's name, with or without "_mask" or the like behind it, and belongs to one image alone."""
 
 
 _MSD_LOOKS_FOR = 'a file dataset.json with a list "training" of images and labels, and the folders it speaks of'
