@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from mask_files import nifti
 
+from lexiseg.errors import UsageError
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.remarks import remarks
 from lexiseg.evaluation.results import EVERYTHING, Evaluation
@@ -140,3 +141,27 @@ class TestUnknownPhrases:
         (case,) = run(small, folder).systems[0].cases
         assert all(math.isnan(value) for value in case.values.values())
         assert case.fractions["slice_specificity"] == (0, 0)
+
+
+class TestAbsent:
+    """Rows of the label "no" have no mask, and hold no target."""
+
+    @pytest.fixture
+    def asked(self, small: Any) -> Path:
+        rows = small.rows()
+        small.write_manifest([[*row[:2], "", row[3], "no"] if row[0] == "f" else [*row[:4], "yes"] for row in rows])
+        folder: Path = small.predict("p")
+        return folder
+
+    def test_a_label_that_no_row_has_is_said(self, small: Any, asked: Path) -> None:
+        (line,) = remarks(run(small, asked, absent=("No",)))
+        assert line == "m.csv: no row has the label No of --absent, and letter case counts; its labels: no, yes"
+
+    def test_one_that_is_there_is_not(self, small: Any, asked: Path) -> None:
+        found = run(small, asked, absent=("no",))
+        assert (remarks(found), found.unusable) == ([], ())
+
+    def test_it_is_said_too_where_nothing_can_be_scored(self, small: Any, asked: Path) -> None:
+        small.write_manifest([row for row in small.rows() if row[0] == "f"])
+        with pytest.raises(UsageError, match="no row has the label No of --absent"):
+            run(small, asked, absent=("No",))

@@ -17,7 +17,7 @@ from lexiseg.evaluation.results import EVERYTHING, Evaluation, Stratum, SystemEv
 from lexiseg.evaluation.settings import EvaluationSettings, same_phrase
 from lexiseg.evaluation.statistics import Comparison, Summary, compare_pairs, summarise
 from lexiseg.evaluation.systems import SystemReader, within
-from lexiseg.evaluation.truths import TruthReader, as_on_disk
+from lexiseg.evaluation.truths import TruthReader, as_on_disk, nothing_absent
 from lexiseg.io.mask_choices import Colour, are_colours, named
 from lexiseg.io.names import printable, safe_id
 
@@ -199,7 +199,11 @@ def evaluate(
     beneath = Path(manifest).parent if root is None else Path(root)
     scored = score_systems(rows, readers, settings, beneath=beneath, tell=count.one)
     if not scored.cases[0]:
-        raise UsageError(f"{label}: no row has a truth to compare with; the first: {scored.unusable[0].reason}")
+        told = nothing_absent({row.label for row in rows} - {""}, settings)
+        raise UsageError(
+            f"{label}: no row has a truth to compare with; {f'{told}; ' if told else ''}the first: "
+            f"{scored.unusable[0].reason}"
+        )
     ids = [row.id for row in rows]
     return Evaluation(
         manifest=Path(manifest).name,

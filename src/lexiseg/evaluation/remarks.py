@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from lexiseg.datasets.columns import group_column, known
 from lexiseg.evaluation.cases import OTHER_IMAGE, Case
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
+from lexiseg.evaluation.truths import nothing_absent
 from lexiseg.io.mask_choices import NOT_THERE, TAKEN_AS_ANOTHER, TAKEN_WHOLE
 from lexiseg.io.names import printable
 
@@ -17,7 +18,11 @@ def remarks(evaluation: Evaluation) -> list[str]:
     Args:
         evaluation: with its cases and their notes, which are counted.
     """
-    found = [*_of_groups(evaluation), *_of_labels(evaluation.systems[0], "truth", "true masks")]
+    found = [
+        *_of_groups(evaluation),
+        *_of_absent(evaluation),
+        *_of_labels(evaluation.systems[0], "truth", "true masks"),
+    ]
     for system in evaluation.systems:
         found += _of_labels(system, "prediction", f"masks of {system.name}")
         if count := system.counts()["unknown"]:
@@ -48,6 +53,13 @@ def _of_groups(evaluation: Evaluation) -> Iterator[str]:
         yield f"{evaluation.manifest}: the column {printable(taken)} is taken as the group that intervals keep together"
     if without:
         yield f"{evaluation.manifest}: {without} of {len(rows)} scans name no group; each of them counts for itself"
+
+
+def _of_absent(evaluation: Evaluation) -> Iterator[str]:
+    """Labels that were said to mean absence and that no row has: letter case counts."""
+    labels = {row.label for row in evaluation.rows.values()} - {""}
+    if told := nothing_absent(labels, evaluation.settings):
+        yield f"{evaluation.manifest}: {told}"
 
 
 def _of_labels(system: SystemEvaluation, role: str, masks: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -239,6 +239,20 @@ def _scan_of(image: Path, placed: PlacedMasks) -> Scan:
             f"{printable(placed.path.name)} is a {placed.WHAT} of {series}, which the manifest's image must hold: "
             f"{error}"
         ) from error
+
+
+def nothing_absent(labels: Collection[str], settings: EvaluationSettings) -> str:
+    """Which labels were said to mean absence and are no row's, and which there are, on one line; "" where all are.
+
+    Args:
+        labels: of all rows.
+        settings: of the evaluation.
+    """
+    unknown = [printable(label) for label in settings.absent if label not in labels]
+    if not unknown:
+        return ""
+    there = ", ".join(sorted(map(printable, labels)))[:200] or "none"
+    return f"no row has the label {' or '.join(unknown)} of --absent, and letter case counts; its labels: {there}"
 
 
 def as_on_disk(row: ManifestRow) -> ManifestRow:
