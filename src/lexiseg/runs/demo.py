@@ -16,6 +16,7 @@ from lexiseg.datasets.phantoms.registry import MODALITIES, generate
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write
 from lexiseg.pipelines.results import Result
+from lexiseg.runs.demo_files import begin_demo, end_demo
 from lexiseg.runs.figures import Exhibit, draw_overview, draw_stages
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.segment import RunOptions, RunProgress, RunRequest, RunSummary, segment_files
@@ -115,19 +116,24 @@ def run_demo(
     """Write phantoms, segment them from their files as any other scans, and draw what came of it.
 
     Writes out/scans (images, true masks, manifest.csv), out/results (as `segment_files` does),
-    out/figures/ID.png for each scan, and out/demo.png.
+    out/figures/ID.png for each scan, out/demo.png, and out/demo.json, which says what a demonstration wrote.
 
     Args:
-        out: made if missing; what an earlier demonstration wrote there is replaced.
+        out: missing, empty or of an earlier demonstration, whose files are replaced.
         options: see `DemoOptions`.
         progress: called with how far it is.
         fetched: told (file, bytes done, bytes in all) while a model is fetched.
 
     Raises:
+        UsageError: `out` is a file, holds what no demonstration wrote, or what was changed since; see `begin_demo`.
         LexisegError: see `segment_files`.
     """
     options = options or DemoOptions()
     cases = demo_cases(seed=options.seed, count=options.count)
+    names = [case.phantom.scan.id for case in cases]
+    written = [OVERVIEW_NAME, "scans/manifest.csv", *(f"figures/{name}.png" for name in names)]
+    written += [f"scans/{kind}/{name}.png" for kind in ("images", "masks") for name in names]
+    begin_demo(out, written)
     manifest = _write_scans(cases, out / "scans")
     by_id = {case.phantom.scan.id: case for case in cases}
     exhibits: list[Exhibit] = []
@@ -159,6 +165,7 @@ def run_demo(
         draw_stages(exhibit, out / "figures" / f"{exhibit.scan.id}.png")
     if exhibits:
         draw_overview(_one_of_each(exhibits, options.count), out / OVERVIEW_NAME)
+    end_demo(out)
     return DemoReport(summary, tuple(exhibits), tuple(seconds), out / OVERVIEW_NAME)
 
 
