@@ -227,6 +227,16 @@ class TestOneValueAlone:
         assert f"{role}: it holds 0 and 1 alone, and not label 2: taken as a mask" in cases(found)["a"].notes
         assert "5 hold one value alone, which is not the label; they are taken as masks" in remarks(found)[0]
 
+    @pytest.mark.parametrize("maps", [False, True])
+    def test_is_the_runs_own_phrase_where_its_table_says_so(self, small: Any, maps: bool) -> None:
+        """`lexiseg segment` writes volumes as 0 and 1."""
+        folder = self.scans(small, "prediction", maps=maps)
+        rows = [f"{name},disc,{str(name != 'f').lower()},ok" for name in small.truths]
+        (folder / "results.csv").write_text("\n".join(["id,text,present,status", *rows]) + "\n")
+        found = run(small, folder, labels=chosen("2"))
+        assert {case.values["dice"] for case in cases(found).values()} == {1}
+        assert remarks(found) == []
+
     def test_of_plain_masks_nothing_is_said(self, small: Any) -> None:
         folder = small.predict("plain")
         assert remarks(run(small, folder, labels=chosen("2"))) == []

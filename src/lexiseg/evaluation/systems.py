@@ -21,6 +21,7 @@ from lexiseg.evaluation.predictions import (
 )
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.truths import Look, Truth, look_at_masks
+from lexiseg.io.mask_choices import Side
 from lexiseg.io.names import printable, safe_id
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class SystemReader:
                 reported=self._of(row),
                 text=(text := self._phrase(row)),
                 labels=labels,
-                side=self.look.side_beside([true]),
+                side=self._side(row, true),
             )
         except UnreadableScan as error:
             logger.warning("%s: refused: %s", self.folder.path.name, error)
@@ -90,6 +91,11 @@ class SystemReader:
         if found is not None:
             return found
         return f"no {safe_id(row.id)}_mask.png or the like" + (f" for {text!r}" if text else "")
+
+    def _side(self, row: ManifestRow, true: Look) -> Side:
+        """What is known of a scan's mask: where the run's table names its one phrase, it is that phrase's."""
+        side = self.look.side_beside([true])
+        return Side.own if self._of(row) and side is not Side.maps else side
 
     def asked(self, row: ManifestRow) -> str:
         """The one phrase that the run was asked on a scan; "" where there are several, or nobody knows."""

@@ -118,7 +118,7 @@ def look_at_masks(paths: Iterable[Path | None], choices: Sequence[LabelChoice]) 
     if not choices:
         return Look()
     colours = any(are_colours(choice.values) for choice in choices)
-    single: set[int] = set()
+    single: set[float] = set()
     maps = coloured = False
     for path in paths:
         if path is None:

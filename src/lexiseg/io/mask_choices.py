@@ -64,6 +64,8 @@ class Side(StrEnum):
     """Each is plain, and those that they are compared with number targets."""
     masks = "masks"
     """Each is plain, and so are those that they are compared with."""
+    own = "own"
+    """Each is plain, and a table says what it is of, so one value alone is that."""
 
 
 FULL = (255, 65535)
@@ -111,7 +113,7 @@ class Held:
     lossy: bool = False
     one_bit: bool = False
 
-    def label(self, *, colours: bool) -> int | None:
+    def label(self, *, colours: bool) -> float | None:
         """The one label that a file shows, a number or a colour; None where it shows none or several.
 
         255, 65535, a white shade and what has one bit say that something is inside, and number nothing.
@@ -122,7 +124,7 @@ class Held:
         if colours and self.paint.palette is not None and (kind is Kind.plain or self.paint.shades):
             colour = int(self.paint.of(np.rint([top]))[0])
             return None if self.paint.shades and colour == _WHITE else colour
-        return int(top) if kind is Kind.plain and top not in FULL else None
+        return top if kind is Kind.plain and top not in FULL else None
 
 
 def are_colours(labels: Iterable[int]) -> bool:
@@ -142,6 +144,8 @@ def decide(held: Held, *, labels: Sequence[int] = (), side: Side = Side.maps) ->
     Raises:
         UnreadableScan: there is a choice that nobody made, or a colour is wanted of a grey file; the reason alone.
     """
+    if side is Side.own and held.levels.kind is not Kind.several:
+        labels = ()
     of_colours = held.paint.known and any(label > _LARGEST_NUMBER for label in labels)
     if are_colours(labels) or of_colours:
         return _by_colour(held, labels, side)
