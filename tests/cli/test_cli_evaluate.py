@@ -113,6 +113,23 @@ class TestEvaluate:
         assert "notes on the masks of 3 scans are in the report and in cases.csv" in result.stderr
         assert "prediction: label 2" in (tmp_path / "report" / "cases.csv").read_text()
 
+    def test_what_decided_numbers_is_said(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
+        folder = predicted(scans, tmp_path / "masks")
+        for path in folder.iterdir():
+            labels = np.where(np.asarray(Image.open(path)) > 0, 2, 0).astype(np.uint8)
+            labels[-2:] = 1
+            Image.fromarray(labels).save(path)
+        for name in "ab":
+            truth = np.asarray(Image.open(scans / f"true_{name}.png")) > 0
+            Image.fromarray(truth.astype(np.uint8)).save(scans / f"true_{name}.png")
+        asked = ["evaluate", "--pred", folder, "--manifest", manifest, "--label", 2]
+        result = cli(*asked)
+        assert "m.csv: no column says which scans are of one patient" in result.stderr
+        assert "true masks: 2 hold one value alone, which is not the label" in result.stderr
+        result = cli(*asked, "--true-label", 1)
+        assert "one value alone" not in result.stderr
+        assert "1.000" in result.stdout
+
     def test_quiet(self, cli: Any, scans: Path, manifest: Path, tmp_path: Path) -> None:
         folder = predicted(scans, tmp_path / "masks")
         result = cli("evaluate", "--pred", folder, "--manifest", manifest, "--out", tmp_path / "r", "--quiet")
