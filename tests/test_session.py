@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,87 @@ class TestUndo:
         assert session.targets == ()
         session.undo()
         assert session.targets == ("red",)
+
+    def test_a_locked_target_is_left_as_it_is(self, session: Session) -> None:
+        session.add("cyst")
+        session.paint("cyst", 0, boxed(0, 0, 4, 4))
+        session.paint("cyst", 0, boxed(8, 8, 9, 9))
+        session.undo()
+        session.change("cyst", locked=True)
+        for turn in (session.undo, session.redo):
+            with pytest.raises(UsageError, match="the target 'cyst' is locked; unlock it to change it"):
+                turn()
+        np.testing.assert_array_equal(session.mask("cyst"), boxed(0, 0, 4, 4))
+        session.change("cyst", locked=False)
+        assert session.redo() and session.undo() and session.undo() and session.undo()
+        assert session.targets == ()
+
+    def test_what_comes_back_has_a_name_of_its_own(self, tmp_path: Path) -> None:
+        steps: list[Any] = []
+        pipeline = MedclipSam(PRESET, NamedColours(), FakeSegmenter())
+        session = Session(pipeline, scan(), record=steps.append)
+        session.add("a")
+        session.add("b")
+        session.remove("a")
+        session.change("b", rename="a")
+        assert session.undo() and session.targets == ("a (2)", "a")
+        assert len(set(session.save(tmp_path))) == 2
+        # Taken back once more "b" goes, and comes back beside another of its name.
+        assert session.undo() and session.targets == ("a (2)",)
+        session.change("a (2)", rename="a")
+        assert session.redo() and session.targets == ("a", "a (2)")
+        again = Session(pipeline, scan())
+        again.replay(steps)
+        assert again.targets == session.targets
+
+    def test_a_journal_of_before_is_read_though_its_undo_would_be_refused(self) -> None:
+        steps: list[Any] = []
+        pipeline = MedclipSam(PRESET, NamedColours(), FakeSegmenter())
+        session = Session(pipeline, scan(), record=steps.append)
+        session.add("cyst")
+        session.paint("cyst", 0, boxed(0, 0, 4, 4))
+        session.change("cyst", locked=True)
+        again = Session(pipeline, scan())
+        again.replay([*steps, {"op": "undo"}])
+        assert not again.mask("cyst").any()
+
+
+class TestCarried:
+    """A mask carried along a volume whose planes all look alike."""
+
+    @pytest.fixture
+    def volume(self) -> Session:
+        session = Session(
+            MedclipSam(PRESET, NamedColours(), FakeSegmenter()), volume_of(np.zeros((9, SIZE, SIZE), np.float32))
+        )
+        session.add("vessel")
+        session.box("vessel", 4, (4, 4, 12, 12))
+        return session
+
+    def test_planes_that_a_person_drew_in_stay(self, volume: Session) -> None:
+        volume.paint("vessel", 6, boxed(30, 30, 40, 40))
+        # Cleared by hand: that there is nothing is a correction too.
+        volume.clear("vessel", 2)
+        assert volume.propagate("vessel", 4) == [3, 5]
+        np.testing.assert_array_equal(volume.plane_mask("vessel", 6), boxed(30, 30, 40, 40))
+        assert volume.filled("vessel") == [3, 4, 5, 6]
+        # What was carried is no drawing: it is carried anew.
+        assert volume.propagate("vessel", 4) == [3, 5]
+        volume.undo()
+        volume.undo()
+        volume.undo()
+        assert 2 in volume.propagate("vessel", 4)
+
+    def test_planes_that_were_edited_meanwhile_stay_and_are_told(self, volume: Session) -> None:
+        since, masks = volume.mask("vessel"), volume.carry("vessel", 4)
+        assert {3, 5, 6, 7} <= set(masks)
+        volume.paint("vessel", 6, boxed(30, 30, 40, 40))
+        volume.paint("vessel", 20, np.pad(np.ones((1, 1), np.bool_), ((7, 1), (20, 43))), axis="coronal")
+        changed = set(volume.filled("vessel")) - {4, 6}
+        taken, kept = volume.settle("vessel", 4, masks, since=since)
+        assert set(kept) == {6} | changed and set(taken) == set(masks) - set(kept)
+        np.testing.assert_array_equal(volume.plane_mask("vessel", 6), boxed(30, 30, 40, 40))
+        assert changed and all(volume.plane_mask("vessel", index).sum() == 1 for index in changed)
 
 
 class TestVolumes:

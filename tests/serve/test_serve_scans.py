@@ -122,6 +122,41 @@ class TestOneScan:
         client.post(f"/api/v1/scans/{scan}/undo")
         assert client.get(f"/api/v1/scans/{scan}").json()["targets"][0]["slices"]["axial"] == [3]
 
+    def test_a_corrected_plane_is_not_carried_over(self, client: TestClient, tmp_path: Path) -> None:
+        scan = volume(client, tmp_path)["id"]
+        client.post(f"/api/v1/scans/{scan}/targets", json={"name": "vessel"})
+        edit(client, scan, 1, kind="box", plane=3, box=[4, 4, 12, 12])
+        edit(client, scan, 1, kind="paint", plane=4, points=[[10, 25]], radius=2)
+        told = finished(client, edit(client, scan, 1, kind="propagate", plane=3).json()["job"])
+        assert told["kept"] == [4] and not {"axial/4", "axial/5"} & set(told["changed"])
+
+    def test_an_undo_that_shows_or_hides_what_was_found_changes_every_plane(self, client: TestClient) -> None:
+        scan = sent(client)["id"]
+        asked(client, scan, "red")
+        client.put(f"/api/v1/scans/{scan}/threshold", json={"value": 1.0})
+        paint = {"kind": "paint", "points": [[50.5, 50.5]], "radius": 0}
+        # The mask that was found was hidden, and is left out from here on.
+        assert not edit(client, scan, 1, **paint).json()["everything"]
+        second = edit(client, scan, 1, **{**paint, "points": [[60.5, 60.5]]}).json()
+        assert not second["everything"] and set(second["changed"]) == {"image/0"}
+        client.put(f"/api/v1/scans/{scan}/threshold", json={"value": 0.0})
+        back = [client.post(f"/api/v1/scans/{scan}/undo").json() for _ in range(2)]
+        assert [each["everything"] for each in back] == [False, True]
+        assert client.post(f"/api/v1/scans/{scan}/redo").json()["everything"]
+        # An edit of what was shown; taken back, the threshold hides the whole of it.
+        client.post(f"/api/v1/scans/{scan}/undo")
+        edit(client, scan, 1, **paint)
+        client.put(f"/api/v1/scans/{scan}/threshold", json={"value": 1.0})
+        assert client.post(f"/api/v1/scans/{scan}/undo").json()["everything"]
+
+    def test_undo_of_a_locked_target_is_refused(self, client: TestClient) -> None:
+        scan = sent(client)["id"]
+        client.post(f"/api/v1/scans/{scan}/targets", json={"name": "cyst"})
+        client.patch(f"/api/v1/scans/{scan}/targets/1", json={"locked": True})
+        refused = client.post(f"/api/v1/scans/{scan}/undo")
+        assert refused.status_code == 400 and "'cyst' is locked" in refused.json()["error"]
+        assert len(client.get(f"/api/v1/scans/{scan}").json()["targets"]) == 1
+
     def test_every_edit(self, client: TestClient) -> None:
         scan = sent(client)["id"]
         made = client.post(f"/api/v1/scans/{scan}/targets", json={"name": "cyst"}).json()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from lexiseg.serve.schemas import AskRequest, EditRequest, LookRequest, Propagat
 
 if TYPE_CHECKING:
     from lexiseg.session import Session
+    from lexiseg.session.board import Step
 
 router = APIRouter(tags=["targets"])
 Place = tuple[str, int]
+Touched = list[tuple[int, Place]] | None
+"""Planes of targets that changed; None where any of them may have."""
 
 
 @router.post("/scans/{scan}/ask", status_code=202)
@@ -72,7 +76,11 @@ def change(request: Request, scan: str, target: int, look: LookRequest) -> dict[
 @router.delete("/scans/{scan}/targets/{target}")
 def remove(request: Request, scan: str, target: int) -> dict[str, Any]:
     """Take a target out; it can be undone."""
-    return _changed(request, scan, lambda session: session.remove(target))
+
+    def work(session: Session) -> None:
+        session.remove(target)
+
+    return _changed(request, scan, work)
 
 
 @router.get("/scans/{scan}/targets/{target}/planes/{axis}/{plane}")
@@ -127,7 +135,7 @@ def edit(request: Request, scan: str, target: int, change: EditRequest) -> dict[
     if change.kind == "propagate":
         return _propagated(request, scan, target, change)
 
-    def work(session: Session) -> None:
+    def work(session: Session) -> Touched:
         where: dict[str, Any] = {"axis": change.axis}
         at = (target, change.plane)
         if change.kind == "click":
@@ -146,23 +154,21 @@ def edit(request: Request, scan: str, target: int, change: EditRequest) -> dict[
             session.choose(*at, change.candidate, **where)
         else:
             session.clear(*at, **where)
-
-    def place(session: Session) -> list[tuple[int, Place]]:
         return [(target, session.views.place(change.axis, change.plane))]
 
-    return _changed(request, scan, work, place, model=change.kind in ("click", "box", "scribble", "choose"))
+    return _changed(request, scan, work, model=change.kind in ("click", "box", "scribble", "choose"))
 
 
 @router.post("/scans/{scan}/undo")
 def undo(request: Request, scan: str) -> dict[str, Any]:
     """Take the last change back; nothing changes where there is none."""
-    return _changed(request, scan, lambda session: session.undo(), lambda session: _touched(session.last))
+    return _changed(request, scan, lambda session: _turned(session, session.last, session.undo))
 
 
 @router.post("/scans/{scan}/redo")
 def redo(request: Request, scan: str) -> dict[str, Any]:
     """Do what was taken back again."""
-    return _changed(request, scan, lambda session: session.redo(), lambda session: _touched(session.next))
+    return _changed(request, scan, lambda session: _turned(session, session.next, session.redo))
 
 
 @router.put("/scans/{scan}/threshold")
@@ -186,12 +192,14 @@ def _propagated(request: Request, scan: str, target: int, change: Propagate) -> 
     def work(tell: Callable[[float], None]) -> dict[str, Any]:
         began = time.perf_counter()
         tell(0.0)
+        with entry.lock:
+            since = session.mask(target)
         masks = session.carry(target, plane, axis=axis)
         tell(1.0)
         with entry.lock:
             now = server.scans.session(entry)
-            now.put(target, masks, axis=axis, kind="propagate")
-            return _told(server, entry, now, [(target, (axis, index)) for index in sorted(masks)], began)
+            taken, kept = now.settle(target, plane, masks, axis=axis, since=since)
+            return {**_told(server, entry, now, [(target, (axis, index)) for index in taken], began), "kept": kept}
 
     job = server.jobs.submit(Job(visitor, work, "carrying the mask to its neighbours"))
     return JSONResponse({"job": job.id}, 202)
@@ -211,41 +219,35 @@ def _with(request: Request, scan: str, work: Callable[[Session], int]) -> dict[s
 def _changed(
     request: Request,
     scan: str,
-    work: Callable[[Session], object],
-    places: Callable[[Session], Iterable[tuple[int, Place]]] = lambda session: (),
+    work: Callable[[Session], Touched],
     *,
     model: bool = False,
 ) -> dict[str, Any]:
-    """Do a change, and tell what it changed: planes of targets, and every target where planes are not known."""
+    """Do a change, and tell what it changed: planes of a target, as `work` returns them, or everything."""
     began = time.perf_counter()
     server = server_of(request)
     entry = server.entry(visitor_of(request), scan)
     with entry.lock:
         session = server.scans.session(entry)
-        touched = list(places(session))
-        if model:
-            with server.clicks:
-                work(session)
-        else:
-            work(session)
+        with server.clicks if model else nullcontext():
+            touched = work(session)
         return _told(server, entry, session, touched, began)
 
 
-def _told(
-    server: Server, entry: Entry, session: Session, touched: list[tuple[int, Place]], began: float
-) -> dict[str, Any]:
+def _told(server: Server, entry: Entry, session: Session, touched: Touched, began: float) -> dict[str, Any]:
     from lexiseg.serve.describe import mask_record, target_record
 
     known = {target.id: target for target in session.all_targets()}
     changed = {
         f"{axis}/{plane}": mask_record(session.plane_mask(number, plane, axis))
-        for number, (axis, plane) in touched
+        for number, (axis, plane) in touched or ()
         if number in known
     }
     one = known.get(touched[0][0]) if touched else None
     return {
         "version": entry.version,
         "changed": changed,
+        "everything": touched is None,
         "target": None if one is None else target_record(session, one),
         "targets": [target_record(session, target) for target in known.values()],
         "threshold": session.threshold,
@@ -255,12 +257,19 @@ def _told(
     }
 
 
-def _touched(step: object) -> list[tuple[int, Place]]:
+def _turned(session: Session, step: Step | None, turn: Callable[[], bool]) -> Touched:
+    """Take a step back, or do it again."""
     from lexiseg.session.target import Edit
 
     if not isinstance(step, Edit):
-        return []
-    return [(step.target, (delta.axis, delta.plane)) for delta in step.deltas]
+        turn()
+        return [] if step is None else None
+    hidden = session.below(step.target)
+    turn()
+    # Presence hides what was found and not edited: the first edit's coming and going may show or hide all of it.
+    if step.cleared or hidden != session.below(step.target):
+        return None
+    return [(step.target, place) for place in step.places]
 
 
 def _preset(session: Session, target: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -192,34 +193,22 @@ class Board:
         return bool(self._future)
 
     def undo(self) -> bool:
-        """Take the last change back; False where there is none."""
-        if not self._past:
-            return False
-        self._tell({"op": "undo"})
-        step, before = self._past.pop()
-        if isinstance(step, Edit):
-            self._unapply(step)
-            self._future.append((step, None))
-        else:
-            self._future.append((step, self._targets.pop(step.target, None)))
-            if before is not None:
-                self._targets[step.target] = before
-        return True
+        """Take the last change back; False where there is none.
+
+        A target that comes back under a name that another one has by now gets a number behind it.
+
+        Raises:
+            UsageError: the target that it changes is locked.
+        """
+        return self._turn("undo")
 
     def redo(self) -> bool:
-        """Do what was taken back again; False where there is nothing."""
-        if not self._future:
-            return False
-        self._tell({"op": "redo"})
-        step, after = self._future.pop()
-        if isinstance(step, Edit):
-            self._apply(step)
-            self._past.append((step, None))
-        else:
-            self._past.append((step, self._targets.pop(step.target, None)))
-            if after is not None:
-                self._targets[step.target] = after
-        return True
+        """Do what was taken back again; False where there is nothing.
+
+        Raises:
+            UsageError: the target that it changes is locked.
+        """
+        return self._turn("redo")
 
     @property
     def last(self) -> Step | None:
@@ -230,6 +219,11 @@ class Board:
     def next(self) -> Step | None:
         """The step that `redo` would do."""
         return self._future[-1][0] if self._future else None
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that led here, the oldest first."""
+        return [step for step, _ in self._past]
 
     def replay(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Do again what was told to `record`; nothing is told again, and no model is asked.
@@ -245,6 +239,38 @@ class Board:
             raise ValueError(f"a step cannot be read ({type(error).__name__})") from error
         finally:
             self._record = record
+
+    def _turn(self, op: str) -> bool:
+        step = self.last if op == "undo" else self.next
+        if step is None:
+            return False
+        if step.target in self._targets:
+            self._unlocked(self._targets[step.target])
+        self._tell({"op": op})
+        self._move(op)
+        return True
+
+    def _move(self, op: str) -> None:
+        undo = op == "undo"
+        source, goal = (self._past, self._future) if undo else (self._future, self._past)
+        step, coming = source.pop()
+        if isinstance(step, Edit):
+            (self._unapply if undo else self._apply)(step)
+            goal.append((step, None))
+        else:
+            goal.append((step, self._exchange(step.target, coming)))
+
+    def _exchange(self, id: int, coming: Target | None) -> Target | None:
+        """Put a target of a step in its place, under a name that no other has; what was there."""
+        going = self._targets.pop(id, None)
+        if coming is not None:
+            name, count = coming.look.name, 1
+            while self._named(name) is not None:
+                count += 1
+                name = f"{coming.look.name} ({count})"
+            self._targets[id] = coming
+            self._set_look(id, replace(coming.look, name=name))
+        return going
 
     def _begin(self, target: Target | None, name: str, origin: Origin) -> Target:
         if target is None:
@@ -328,9 +354,8 @@ class Board:
         elif op == "threshold":
             self.threshold = record["value"]
         elif op in ("undo", "redo"):
-            done = self.undo() if op == "undo" else self.redo()
-            if not done:
-                raise UsageError(f"there is nothing to {op}")
+            # What was done once is done again, also where `undo` would refuse it by now.
+            self._move(op)
         else:
             raise UsageError(f"there is no step {op!r}")
 

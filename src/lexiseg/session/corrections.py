@@ -22,6 +22,8 @@ from lexiseg.values.masks import Prompts
 from lexiseg.values.scans import Plane, Scan
 
 Box = tuple[float, float, float, float]
+CARRIED = "propagate"
+"""The kind of a step that no person drew."""
 
 
 class Corrections(Board):
@@ -183,7 +185,8 @@ class Corrections(Board):
     def carry(self, name: str | int, plane: int, *, axis: str | None = None) -> dict[int, BoolArray]:
         """The mask of a plane carried to its neighbours by the segmenter, as far as it does not lose it.
 
-        Nothing is changed, so another thread may use the session meanwhile; `put` takes the masks.
+        It ends at planes that a person drew in, see `drawn`. Nothing is changed, so another thread may use the session
+        meanwhile; `settle` takes the masks.
 
         Returns:
             Index -> bool (h, w), of the planes that it reached, without the first.
@@ -204,19 +207,72 @@ class Corrections(Board):
             mask,
             settings=pipeline.propagation,
             mask_settings=pipeline.mask_for(None if found is None else found.phrase),
+            forbidden=self.drawn(name, axis),
             encodings=self._encodings,
         )
 
+    def settle(
+        self,
+        name: str | int,
+        plane: int,
+        masks: Mapping[int, BoolArray],
+        *,
+        axis: str | None = None,
+        since: BoolArray,
+    ) -> tuple[list[int], list[int]]:
+        """Take what `carry` reached, as one step; planes that changed meanwhile are left as they are.
+
+        Args:
+            name: the target.
+            plane: that was carried.
+            masks: index -> bool (h, w), of `carry`.
+            axis: of the planes.
+            since: the target's mask when `carry` began, bool of the scan's shape.
+
+        Returns:
+            The planes that were set, and those that a person drew in and that were therefore left; both in order.
+
+        Raises:
+            UsageError: there is no such target, or it is locked.
+        """
+        self._unlocked(self.target(name))
+        drawn, along = self.drawn(name, axis), self.views.axes[self.views.axis(axis)]
+        before = along.cut(since.reshape(self.views.grid_shape))
+        kept = drawn & {min((plane, *masks)) - 1, max((plane, *masks)) + 1}
+        kept |= {
+            index
+            for index in masks
+            if index in drawn or not np.array_equal(before[index], self.plane_mask(name, index, axis))
+        }
+        taken = {index: mask for index, mask in masks.items() if index not in kept}
+        if taken:
+            self.put(name, taken, axis=axis, kind=CARRIED)
+        return sorted(taken), sorted(kept)
+
     def propagate(self, name: str | int, plane: int, *, axis: str | None = None) -> list[int]:
         """Carry the mask of a plane to its neighbours, as one step; the planes that it reached.
+
+        It ends at planes that a person drew in.
 
         Raises:
             UsageError: see `carry`; or the target is locked.
         """
         self._unlocked(self.target(name))
-        masks = self.carry(name, plane, axis=axis)
-        self.put(name, masks, axis=axis, kind="propagate")
-        return sorted(masks)
+        since = self.mask(name)
+        return self.settle(name, plane, self.carry(name, plane, axis=axis), axis=axis, since=since)[0]
+
+    def drawn(self, name: str | int, axis: str | None = None) -> set[int]:
+        """Indices of the planes of an axis that a person drew in, or cleared, since the target was begun."""
+        target, wanted = self.target(name), self.views.axis(axis)
+        found: set[int] = set()
+        for step in self.steps:
+            if step.target != target.id:
+                continue
+            if not isinstance(step, Edit):
+                found.clear()
+            elif step.kind != CARRIED:
+                found.update(index for along, index in step.places if along == wanted)
+        return found
 
     def candidates(self, name: str | int, plane: int, *, axis: str | None = None) -> BoolArray:
         """What the plane's mask may be instead, bool (n, h, w), best rated first; n is 3, or 0 where nobody asked."""

@@ -150,6 +150,11 @@ class Edit:
     after: Mapping[Place, Prompts] = field(default_factory=dict)
     cleared: bool = False
 
+    @property
+    def places(self) -> list[Place]:
+        """The planes that were drawn in: whose pixels changed, or in which something else is asked."""
+        return list(dict.fromkeys([*((delta.axis, delta.plane) for delta in self.deltas), *self.before, *self.after]))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a journal."""
         return {

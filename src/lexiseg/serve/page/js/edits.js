@@ -38,7 +38,8 @@ function take(scan, reply, target) {
   remember(reply);
   const changed = reply.target ?? target;
   takeTargets(reply);
-  if (changed) takeChanges(scan, changed, reply.changed ?? {});
+  if (reply.everything) forget(scan);
+  else if (changed) takeChanges(scan, changed, reply.changed ?? {});
   tell("targets");
 }
 
@@ -124,11 +125,15 @@ function drop(mark) {
 
 /** Follow a long change to its end, then take the scan as it is. */
 async function finish(scan, job, target) {
-  await api.follow(job, (event) =>
+  const { kept = [] } = await api.follow(job, (event) =>
     note(`${event.text || "working"}, ${Math.round((100 * event.done) / Math.max(event.total, 1e-9))} %`),
   );
   forget(scan, target);
   await reload(scan);
+  if (kept.length) {
+    const [words, are] = kept.length > 1 ? [`${kept.length} slices`, "are left as they are"] : ["1 slice", "is left as it is"];
+    note(`${words} that you drew in ${are}.`, 6);
+  }
 }
 
 /** Take a scan as the server has it. */
@@ -145,12 +150,6 @@ async function back(way) {
   try {
     const reply = await busy(inOrder(() => api.send("POST", `/scans/${scan.id}/${way}`)));
     take(scan, reply, null);
-    if (!reply.targets) await reload(scan);
-    if (!Object.keys(reply.changed ?? {}).length) {
-      // Not an edit of planes: a target came or went, or the threshold moved.
-      forget(scan);
-      tell("targets");
-    }
     tell("edited", scan.id);
     calm();
   } catch (error) {
