@@ -65,7 +65,7 @@ class TestOneScan:
         values = np.asarray(nib.load(tmp_path / "ct.nii.gz").dataobj)
         assert scan["kind"] == "volume" and scan["acquired"] == "axial" and set(scan["axes"]) == {
             "axial", "coronal", "sagittal"}  # fmt: skip
-        assert scan["axes"]["axial"] == {"count": 7, "height": 30, "width": 20, "spacing": [1.0, 1.0],
+        assert scan["axes"]["axial"] == {"count": 7, "height": 30, "width": 20, "spacing": [1.0, 1.0], "places": None,
             "letters": {"left": "R", "right": "L", "top": "A", "bottom": "P"}}  # fmt: skip
         low, high = scan["range"]
         reply = client.get(f"/api/v1/scans/{scan['id']}/planes/axial/3")

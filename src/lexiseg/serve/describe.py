@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.session.deltas import Bits
-from lexiseg.values.scans import Image, Scan, Volume
+from lexiseg.values.scans import Image, Planes, Scan, Volume
 from lexiseg.values.window import DicomWindow
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
             "height": views.shape(name)[0],
             "width": views.shape(name)[1],
             "spacing": _spacing(views.planes(name)),
+            "places": _places(scan, views, name),
             "letters": views.planes(name).letters,
         }
         for name in views.axes
@@ -49,6 +50,7 @@ def scan_record(entry: Entry, session: Session) -> dict[str, Any]:
         "shape": list(scan.shape),
         "axes": axes,
         "acquired": views.acquired,
+        "distances": _distances(views.planes()),
         "colour": colour,
         "range": [low, high],
         "window": window,
@@ -213,6 +215,24 @@ def _image_window(scan: Image, shown: NDArray[Any]) -> dict[str, Any]:
 def _spacing(planes: Any) -> list[float] | None:
     spacing = planes[0].spacing
     return None if spacing is None else [float(each) for each in spacing]
+
+
+def _places(scan: Scan, views: Views, name: str) -> list[list[float] | None] | None:
+    """mm of an axis's rows and of its columns, each where they run across slices that are not evenly apart."""
+    positions = scan.geometry.positions if isinstance(scan, Volume) else None
+    if positions is None:
+        return None
+    found, axes = [], views.axes[name]
+    for axis, flip in zip(axes.axes[1:], axes.flips[1:], strict=True):
+        own = [positions[-1] - each for each in positions[::-1]] if flip else list(positions)
+        found.append(own if axis == 0 else None)
+    return found
+
+
+def _distances(planes: Planes) -> list[float] | None:
+    """The least and the largest distance of one plane to the next in mm; None where there is none, or nobody knows."""
+    gaps = np.diff(planes.positions or ())
+    return [float(gaps.min()), float(gaps.max())] if len(gaps) else None
 
 
 def _modality(scan: Scan, phantom: str) -> str:

@@ -93,8 +93,11 @@ export function drawText(context, text, x, y, align = "left") {
   context.restore();
 }
 
-/** A bar of a round length, in mm where the spacing is known and in pixels where it is not. */
-export function drawScale(context, { width, height }, spacing, perUnit) {
+/**
+ * A bar of a round length, in mm where the spacing is known and in pixels where it is not. It stands above the letter
+ * of the lower side where both have no room beside each other.
+ */
+export function drawScale(context, { width, height }, spacing, perUnit, letters = null) {
   const most = Math.min(160, width / 3);
   let length = 10 ** Math.floor(Math.log10(most / perUnit));
   for (const factor of [5, 2]) {
@@ -105,18 +108,22 @@ export function drawScale(context, { width, height }, spacing, perUnit) {
   }
   const long = length * perUnit;
   if (!(long > 8)) return;
-  const [x, y] = [16, height - 18];
+  const words = `${Number(length.toPrecision(2))} ${spacing ? "mm" : "px"}`;
+  context.font = FONT;
+  const end = 16 + long + 8 + context.measureText(words).width;
+  const letter = letters?.bottom ? context.measureText(letters.bottom).width / 2 + 6 : -width;
+  const [x, y] = [16, height - (end > width / 2 - letter ? 40 : 18)];
   const path = new Path2D();
   path.moveTo(x, y - 5);
   path.lineTo(x, y);
   path.lineTo(x + long, y);
   path.lineTo(x + long, y - 5);
   drawStroke(context, path, "#e8edf5", 1.5);
-  drawText(context, `${Number(length.toPrecision(2))} ${spacing ? "mm" : "px"}`, x + long + 8, y - 3);
+  drawText(context, words, x + long + 8, y - 3);
 }
 
-/** A measured distance: in mm, or in pixels where nobody knows the spacing. */
-export function drawTape(context, at, to, from, end, spacing) {
+/** A measured distance, with its length as `words`. */
+export function drawTape(context, at, to, words) {
   const path = new Path2D();
   path.moveTo(at.x, at.y);
   path.lineTo(to.x, to.y);
@@ -126,14 +133,25 @@ export function drawTape(context, at, to, from, end, spacing) {
     dot.arc(x, y, 3, 0, 2 * Math.PI);
     drawStroke(context, dot, "#ffd166", 1.5);
   }
-  drawText(context, distance(from, end, spacing), (at.x + to.x) / 2 + 10, (at.y + to.y) / 2 - 12);
+  drawText(context, words, (at.x + to.x) / 2 + 10, (at.y + to.y) / 2 - 12);
 }
 
-/** The distance of two positions of a plane, in words. */
-export function distance(from, to, spacing) {
-  const [row, column] = spacing ?? [1, 1];
-  const length = Math.hypot((to.x - from.x) * column, (to.y - from.y) * row);
+/**
+ * The distance of two positions of a plane, in words: in mm, or in pixels where nobody knows the spacing.
+ * @param {number[]|null} spacing of rows and columns.
+ * @param {(number[]|null)[]|null} places mm of each row and of each column where they are not evenly apart.
+ */
+export function distance(from, to, spacing, places = null) {
+  const far = (start, end, i) =>
+    places?.[i] ? placeOf(places[i], end) - placeOf(places[i], start) : (end - start) * (spacing?.[i] ?? 1);
+  const length = Math.hypot(far(from.x, to.x, 1), far(from.y, to.y, 0));
   return `${length.toFixed(1)} ${spacing ? "mm" : "px"}`;
+}
+
+/** mm of a position (a pixel's centre lies at +0.5) among pixels whose centres lie at `places`. */
+function placeOf(places, at) {
+  const k = Math.min(places.length - 2, Math.max(0, Math.floor(at - 0.5)));
+  return places[k] + (at - 0.5 - k) * (places[k + 1] - places[k]);
 }
 
 /** The patient's sides at the edges, where the scan says them. */
@@ -141,6 +159,7 @@ export function drawLetters(context, { width, height }, letters) {
   if (!letters) return;
   drawText(context, letters.left, 12, height / 2);
   drawText(context, letters.right, width - 12, height / 2, "right");
-  drawText(context, letters.top, width / 2, 14, "center");
+  // A narrow plane has its title at the top.
+  drawText(context, letters.top, width / 2, width < 280 ? 54 : 14, "center");
   drawText(context, letters.bottom, width / 2, height - 14, "center");
 }

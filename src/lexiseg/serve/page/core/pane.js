@@ -1,7 +1,7 @@
 // One plane of a scan on a canvas: picture, masks, heat, prompts, crosshair and a scale in mm.
 
 import { develop, shades } from "./tones.js";
-import { drawBox, drawCross, drawLetters, drawPoint, drawScale, drawStroke, drawTape } from "./marks.js";
+import { distance, drawBox, drawCross, drawLetters, drawPoint, drawScale, drawStroke, drawTape } from "./marks.js";
 
 const MARGIN = 0.94;
 const CLOSEST = 40;
@@ -25,8 +25,8 @@ export class Pane {
 
   /**
    * Draw a scene; what it lacks is not drawn.
-   * @param {object} scene plane, range, window, invert, smooth, spacing ([row, column] in mm or null), layers, style,
-   *   opacity, cross, marks, letters.
+   * @param {object} scene plane, range, window, invert, smooth, spacing ([row, column] in mm or null), places (mm of
+   *   rows and columns that are not evenly apart, or null), layers, style, opacity, cross, marks, letters.
    */
   show(scene) {
     this.scene = scene;
@@ -68,7 +68,11 @@ export class Pane {
     this.#drawLines(context);
     this.#drawMarks(context);
     if (scene.cross) drawCross(context, this.toScreen(scene.cross), this.size(), scene.cross.firm);
-    drawScale(context, this.size(), scene.spacing, scene.spacing ? scaleX / scene.spacing[1] : scaleX);
+    // Columns that are not evenly apart have no one scale.
+    if (!scene.places?.[1]) {
+      const perUnit = scene.spacing ? scaleX / scene.spacing[1] : scaleX;
+      drawScale(context, this.size(), scene.spacing, perUnit, scene.letters);
+    }
     drawLetters(context, this.size(), scene.letters);
   }
 
@@ -183,7 +187,8 @@ export class Pane {
       if (mark.kind === "box") drawBox(context, this.#corners(mark.box), mark.colour, true);
       if (mark.kind === "point") drawPoint(context, this.toScreen(mark), mark.inside, true);
       if (mark.kind === "tape") {
-        drawTape(context, this.toScreen(mark.from), this.toScreen(mark.to), mark.from, mark.to, this.scene.spacing);
+        const words = distance(mark.from, mark.to, this.scene.spacing, this.scene.places);
+        drawTape(context, this.toScreen(mark.from), this.toScreen(mark.to), words);
       }
       if (mark.kind === "stroke") {
         const path = new Path2D();

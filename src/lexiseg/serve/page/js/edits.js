@@ -131,8 +131,8 @@ async function finish(scan, job, target) {
   forget(scan, target);
   await reload(scan);
   if (kept.length) {
-    const [words, are] = kept.length > 1 ? [`${kept.length} slices`, "are left as they are"] : ["1 slice", "is left as it is"];
-    note(`${words} that you drew in ${are}.`, 6);
+    const many = kept.length > 1;
+    note(`${kept.length} slice${many ? "s" : ""} that you drew in ${many ? "are left as they are" : "is left as it is"}.`, 6);
   }
 }
 

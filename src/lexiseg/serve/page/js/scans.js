@@ -123,18 +123,23 @@ async function confirmDiscard(scan) {
   if (!worked || (await sure(`Close ${scan.name}? Its masks and edits go with it.`, "Close it"))) discard(scan);
 }
 
+const short = (mm) => Number(mm.toPrecision(3));
+
+/** How far apart slices are, of their least and largest distance. */
+function apart(distances) {
+  if (!distances) return "";
+  const [least, most] = distances.map(short);
+  return least === most ? `${least} mm apart` : `${least} to ${most} mm apart, drawn evenly`;
+}
+
 function facts() {
   const { scan } = state;
   const axis = scan.axes[scan.acquired];
   const rows = [
     ["Kind", [scan.kind, scan.modality].filter(Boolean).join(", ")],
     ["Size", (scan.shape ?? []).join(" × ")],
-    [
-      "Pixel",
-      axis?.spacing
-        ? axis.spacing.map((mm) => Number(mm.toPrecision(3))).join(" × ") + " mm"
-        : "size unknown: lengths are in pixels",
-    ],
+    ["Pixel", axis?.spacing ? axis.spacing.map(short).join(" × ") + " mm" : "size unknown: lengths are in pixels"],
+    ["Slices", apart(scan.distances)],
     ["Window", scan.window?.about ?? ""],
   ].filter(([, words]) => words);
   $("#facts").replaceChildren(

@@ -211,6 +211,7 @@ function sceneOf(pane) {
     invert: state.invert,
     smooth: show.smooth,
     spacing: axis.spacing,
+    places: axis.places,
     layers,
     style: show.style,
     opacity: show.opacity,
@@ -284,7 +285,8 @@ export function fit() {
 }
 
 export function tapeWords(tape) {
-  return distance(tape.from, tape.to, state.scan.axes[tape.axis].spacing);
+  const { spacing, places } = state.scan.axes[tape.axis];
+  return distance(tape.from, tape.to, spacing, places);
 }
 
 /** Watch for what changes the panes. */
