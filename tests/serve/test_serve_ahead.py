@@ -37,6 +37,34 @@ def test_a_plane_that_is_looked_at_is_encoded_once(tmp_path: Path) -> None:
         assert len(segmenter.encoded) == 1 and segmenter.asked
 
 
+class Slow(FakeSegmenter):
+    """Takes half a second for a plane."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.ended = threading.Event(), threading.Event()
+
+    def encode(self, image: Any) -> Any:
+        self.began.set()
+        time.sleep(0.5)
+        found = super().encode(image)
+        self.ended.set()
+        return found
+
+
+def test_a_server_that_is_closed_waits_for_its_threads(tmp_path: Path) -> None:
+    segmenter = Slow()
+    models = fake_models(MedclipSam(FAKE, NamedColours(), segmenter))
+    with serving(tmp_path / "state", models=models) as (server, client):
+        assert eventually(lambda: server.models.ready)
+        scan = sent(client)["id"]
+        client.get(f"/api/v1/scans/{scan}/planes/image/0")
+        assert segmenter.began.wait(20) and not segmenter.ended.is_set()
+    assert segmenter.ended.is_set()
+    assert not server.ahead.thread.is_alive() and not server.jobs.thread.is_alive()
+    assert server.models.thread is not None and not server.models.thread.is_alive()
+
+
 class Looked:
     """A session that notes what it prepares."""
 

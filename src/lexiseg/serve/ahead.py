@@ -24,6 +24,9 @@ class Ahead:
     Args:
         idle: whether nobody waits for the models; nothing is encoded while somebody does.
         clicks: held while a plane is encoded, as for a click.
+
+    Attributes:
+        thread: that encodes.
     """
 
     def __init__(self, idle: Callable[[], bool], clicks: threading.Lock) -> None:
@@ -31,7 +34,8 @@ class Ahead:
         self._wanted: dict[str, tuple[Session, str, int]] = {}
         self._changed = threading.Condition()
         self._closed = False
-        threading.Thread(target=self._run, name="ahead", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+        self.thread.start()
 
     def look(self, visitor: str, session: Session, axis: str, plane: int) -> None:
         """A visitor looks at a plane."""
@@ -40,7 +44,7 @@ class Ahead:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """The thread ends."""
+        """The thread ends when the plane that it is at is encoded."""
         with self._changed:
             self._closed = True
             self._wanted.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources, util
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 API = "/api/v1"
+_ENDING = 5.0
+"""Seconds in which the threads may end what they are at when the server is closed."""
 
 
 class Server:
@@ -106,6 +109,11 @@ class Server:
         self.ahead.close()
         if self.worklist is not None:
             self.worklist.close()
+        # A thread that computes while the interpreter ends aborts the process.
+        until = time.monotonic() + _ENDING
+        for thread in (self.jobs.thread, self.ahead.thread, self.models.thread):
+            if thread is not None:
+                thread.join(max(0.0, until - time.monotonic()))
         self.state.close()
 
     def _of_worklist(self, source: Source) -> Scan:

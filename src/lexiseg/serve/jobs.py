@@ -141,6 +141,9 @@ class Jobs:
     Args:
         queue: jobs that may wait in all.
         waiting: jobs that may wait of one visitor.
+
+    Attributes:
+        thread: that does the work.
     """
 
     def __init__(self, *, queue: int, waiting: int) -> None:
@@ -150,7 +153,8 @@ class Jobs:
         self._running: Job | None = None
         self._closed = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="jobs", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+        self.thread.start()
 
     def submit(self, job: Job) -> Job:
         """Put a job at the end of its visitor's queue.
@@ -184,7 +188,7 @@ class Jobs:
             return sum(map(len, self._queues.values())) + (self._running is not None)
 
     def close(self) -> None:
-        """Cancel everything; the thread ends."""
+        """Cancel everything; the thread ends at its job's next step."""
         with self._changed:
             self._closed = True
             jobs = [job for queue in self._queues.values() for job in queue]

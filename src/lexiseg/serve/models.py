@@ -63,6 +63,7 @@ class Models:
         self._lock = threading.Lock()
         self._later: dict[str, Later] = {}
         self._encodings: EncodingCache | None = None
+        self.thread: threading.Thread | None = None
 
     def get(self, name: str | None = None) -> Later:
         """A preset; its models are loaded when they are needed.
@@ -107,7 +108,8 @@ class Models:
             except Exception:  # whoever asks is told; at shutdown nobody does
                 logger.debug("the models could not be loaded", exc_info=True)
 
-        threading.Thread(target=load, name="models", daemon=True).start()
+        self.thread = threading.Thread(target=load, name="models", daemon=True)
+        self.thread.start()
 
     def _load(self, name: str) -> TextPipeline:
         if self._maker is not None:
