@@ -15,6 +15,7 @@ from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
 from scans_of import dense_preset, volume_of
 
+from lexiseg.api import TextSegmenter
 from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import EncodedImage
 from lexiseg.pipelines.cache import EncodingCache
@@ -60,6 +61,17 @@ class TestWords:
         assert session.ask("  red  mass ").present
         assert session.targets == ("red mass",)
         np.testing.assert_array_equal(session.mask("red mass"), boxed(*RED))
+
+    def test_another_pipeline_is_asked_by_itself_or_by_what_load_returns(self, session: Session) -> None:
+        other = MedclipSam(dense_preset("other"), NamedColours(), FakeSegmenter())
+        for given in (other, TextSegmenter(other)):
+            session.ask("red", pipeline=given)
+            assert session.targets == ("red (other)",)
+            assert session.evidence("red (other)", 0, pipeline=given) is not None
+            assert session.place(session.find("red", pipeline=given), pipeline=given) == 1
+        with pytest.raises(UsageError, match="pipeline is a str; expected what"):
+            session.ask("red", pipeline="other")  # type: ignore[arg-type]
+        assert Session(TextSegmenter(other), scan()).ask("red").present
 
     def test_the_threshold_moves_without_asking_a_model(self, session: Session, segmenter: FakeSegmenter) -> None:
         found = session.ask("red")

@@ -16,7 +16,7 @@ import torch
 from checkpoints import make_bert_config
 from towers import TOWERS, make_tower_folder
 
-from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel
+from lexiseg.errors import BadPhrase, BrokenWeights, UnsupportedByModel, UnwritableResult
 from lexiseg.models.encoders.open_clip import OpenClipEncoder
 from lexiseg.models.loading import load_encoder
 from lexiseg.models.protocols import Encoder
@@ -319,6 +319,14 @@ class TestBiomedClipLayout:
         with torch.no_grad():
             expected = model.encode_text(tokens, normalize=True)
         assert torch.allclose(encoder.encode_text(PHRASES), expected, atol=1e-6)
+
+    def test_a_full_disk_is_no_fault_of_the_folder(self, biomedclip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", full)
+        with pytest.raises(UnwritableResult, match=r"could not be written \(No space left on device\)"):
+            load_encoder(str(biomedclip), device="cpu")
 
     def test_positions_are_normalised_with_the_folders_mean(self, biomedclip: Path) -> None:
         encoder = load_encoder(str(biomedclip), device="cpu")

@@ -18,7 +18,7 @@ def client(tmp_path: Path) -> Any:
 
 
 class TestHosts:
-    @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "", "127.0.0.1.evil.example"])
+    @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "", "127.0.0.1.evil.example", "["])
     def test_a_name_that_points_here_is_refused(self, client: Any, host: str) -> None:
         reply = client.get("/api/v1/about", headers={"host": host})
         assert reply.status_code == 421 and "name is not known" in reply.json()["error"]
@@ -38,6 +38,7 @@ class TestOrigins:
         [
             {"origin": "http://evil.example"},
             {"origin": "null"},
+            {"origin": "http://["},
             {"origin": "http://127.0.0.1:9999"},
             {"sec-fetch-site": "cross-site"},
             {"sec-fetch-site": "same-site"},

@@ -138,9 +138,10 @@ class TestFullDisk:
                     (f"/api/v1/scans/{scan}/targets", {"name": "other"}),
                 ):
                     reply = client.post(path, json=body)
-                    assert reply.status_code == 507 and "No space left on device" in reply.json()["error"]
+                    assert reply.status_code == 507 and "the server's disk is full" in reply.json()["error"]
                 reply = client.post("/api/v1/scans", files=[("files", ("b.png", picture()))])
-                assert reply.status_code == 507
+                assert reply.status_code == 507 and str(tmp_path) not in reply.json()["error"]
+                assert reply.json()["error"].startswith("the server's disk is full")
             assert mask_of(client, scan) == before and steps.read_bytes() == content
             assert [each["id"] for each in client.get("/api/v1/scans").json()] == [scan]
             assert client.post(f"/api/v1/scans/{scan}/undo").status_code == 200

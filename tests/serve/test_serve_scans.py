@@ -14,6 +14,8 @@ from PIL import Image as Pillow
 from serving import BASE, RED, SIZE, asked, boxed, browser, fake_models, finished, picture, sent, serving, unpacked
 from starlette.testclient import TestClient
 
+from lexiseg.serve.settings import Limits
+
 
 @pytest.fixture
 def client(tmp_path: Path) -> Any:
@@ -333,17 +335,46 @@ class TestBadInput:
         reply = client.post("/api/v1/scans", files=files).json()
         assert [each["name"] for each in reply["scans"]] == ["a.png", "c.png"] and len(reply["refused"]) == 1
 
-    def test_a_bomb_is_refused_by_its_header(self, tmp_path: Path) -> None:
-        from lexiseg.serve.settings import Limits
+    def test_what_a_program_may_ask_is_told_as_a_visitor_can_do_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "film.nii.gz"
+        nib.save(nib.Nifti1Image(np.arange(3 * 4 * 5 * 2, dtype=np.int16).reshape(3, 4, 5, 2), np.eye(4)), path)
+        with serving(tmp_path / "state", limits=Limits(pixels=1000, voxels=20)) as (_, client):
+            for name, content, words in (
+                ("film.nii.gz", path.read_bytes(), "over the limit of 20; crop it"),
+                ("large.png", picture(), "over the limit of 1000; resize it"),
+            ):
+                reply = client.post("/api/v1/scans", files=[("files", (name, content))])
+                line = reply.json()["error"]
+                assert reply.status_code == 422 and line.startswith(name) and words in line
+                assert line.endswith(", or use the command lexiseg segment, which takes larger ones")
+        with serving(tmp_path / "other") as (_, client):
+            reply = client.post("/api/v1/scans", files=[("files", ("film.nii.gz", path.read_bytes()))])
+            assert reply.json()["error"] == (
+                "film.nii.gz: it holds 2 volumes; send one in a file of its own, or use the command lexiseg segment "
+                "--volume N"
+            )
 
+    def test_a_body_nested_without_end_is_one_line(self, client: TestClient) -> None:
+        reply = client.post("/api/v1/scans", content=b"[" * 100_000, headers={"content-type": "application/json"})
+        assert reply.status_code == 422 and "no request for a phantom" in reply.json()["error"]
+
+    def test_an_upload_that_finds_no_space_before_it_is_looked_at(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device", "/state/tmp/x")
+
+        monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+        reply = client.post("/api/v1/scans", files=[("files", ("a.png", picture()))])
+        assert reply.status_code == 507 and reply.json()["error"].startswith("the server's disk is full")
+
+    def test_a_bomb_is_refused_by_its_header(self, tmp_path: Path) -> None:
         with serving(tmp_path / "state", limits=Limits(pixels=1000)) as (_, client):
             reply = client.post("/api/v1/scans", files=[("files", ("bomb.png", picture()))])
             assert reply.status_code == 422 and "limit of 1000" in reply.json()["error"]
 
     @pytest.mark.parametrize("stated", [True, False])
     def test_too_much_is_refused_while_it_comes(self, tmp_path: Path, stated: bool) -> None:
-        from lexiseg.serve.settings import Limits
-
         with serving(tmp_path / "state", limits=Limits(bytes=2**20)) as (_, client):
             request = client.build_request(
                 "POST", "/api/v1/scans", files=[("files", ("large.png", b"\0" * (2**20 + 1)))]
@@ -395,8 +426,6 @@ class TestBadInput:
         assert client.get(f"/api/v1/scans/{scan}").json()["targets"][0]["pixels"] == boxed(*RED).sum()
 
     def test_too_many_scans(self, tmp_path: Path) -> None:
-        from lexiseg.serve.settings import Limits
-
         with serving(tmp_path / "state", limits=Limits(scans=1)) as (_, client):
             sent(client)
             reply = client.post("/api/v1/scans", files=[("files", ("b.png", picture()))])

@@ -23,7 +23,7 @@ from lexiseg.serve.ahead import Ahead
 from lexiseg.serve.guard import Guard
 from lexiseg.serve.jobs import Jobs
 from lexiseg.serve.models import Models
-from lexiseg.serve.problems import status_of
+from lexiseg.serve.problems import is_full, line_of, status_of
 from lexiseg.serve.reading import read_source
 from lexiseg.serve.scans import Entry, Scans, Source
 from lexiseg.serve.settings import ServeSettings
@@ -213,7 +213,7 @@ def _say_problems(app: FastAPI) -> None:
 
     @app.exception_handler(LexisegError)
     def refused(request: Request, error: LexisegError) -> Response:
-        return _problem(status_of(error), str(error))
+        return _problem(status_of(error), line_of(error))
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -228,6 +228,11 @@ def _say_problems(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)
+
+    # An upload is spooled before any code of ours sees it.
+    @app.exception_handler(OSError)
+    def unsaved(request: Request, error: OSError) -> Response:
+        return _problem(507, line_of(error)) if is_full(error) else unexpected(request, error)
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:

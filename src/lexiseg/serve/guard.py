@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from lexiseg.serve.problems import Refused
 
@@ -108,7 +108,7 @@ class Guard:
         await self._app(scope, _bounded(receive, limit), _with_headers(send, new))
 
     def _check_host(self, host: str) -> None:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _parts(f"//{host}").hostname or ""
         if name.lower() in self._names or _is_address(name):
             return
         raise Refused(421, "this name is not known here; open the address that lexiseg serve printed, "
@@ -119,7 +119,7 @@ class Guard:
             return
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         foreign = site is not None and site not in ("same-origin", "none")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _parts(origin).netloc.lower() != headers.get("host", "").lower():
             foreign = True
         if foreign:
             raise Refused(403, "the request comes from another site's page; use the page of this server")
@@ -178,6 +178,14 @@ def _cookies(header: str) -> dict[str, str]:
     except CookieError:
         return {}
     return {key: morsel.value for key, morsel in jar.items()}
+
+
+def _parts(address: str) -> SplitResult:
+    """The parts of an address; of what is none (a bracket without its other one) all are empty, and so foreign."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_address(name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lexiseg.errors import LexisegError
-from lexiseg.serve.problems import Refused
+from lexiseg.serve.problems import Refused, line_of
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class Jobs:
             except Cancelled:
                 job.end("cancelled")
             except LexisegError as error:
-                job.end("failed", " ".join(str(error).split()))
+                job.end("failed", line_of(error))
             except Exception as error:  # the thread must outlive any job
                 from lexiseg.runs.batch import internal_error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 FILES = "files"
 """The folder, in a scan's own, of the files that it is read from."""
 _LABEL = 120
+_COMMAND = "use the command lexiseg segment"
+_ADVICE = (
+    (
+        re.compile(r"choose one of them with --volume 1 to \d+"),
+        f"send one in a file of its own, or {_COMMAND} --volume N",
+    ),
+    (re.compile(r"in Python read_scan\(\.\.\., max_(?:pixels|voxels)=N\)"), f"{_COMMAND}, which takes larger ones"),
+)
+"""What readers advise a program, and what a visitor of a page can do instead."""
 _TIMES = 4
 """How many times the bytes of an upload its zips may hold."""
 
@@ -197,6 +207,8 @@ def _called(name: str, place: Path) -> Iterator[None]:
         text = str(error)
         _, found, rest = text.partition(printable(str(place)))
         reason = rest.partition(": ")[2] if found else text
+        for pattern, advice in _ADVICE:
+            reason = pattern.sub(advice, reason)
         raise UnreadableScan(f"{name}: {reason}") from error
 
 

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.serve.app import Server, server_of, visitor_of
-from lexiseg.serve.problems import Refused
+from lexiseg.serve.problems import Refused, line_of
 from lexiseg.serve.reading import Upload, settle
 from lexiseg.serve.scans import Entry, Source
 from lexiseg.serve.schemas import PhantomRequest
@@ -34,7 +34,7 @@ async def send(request: Request) -> JSONResponse:
     if request.headers.get("content-type", "").startswith("application/json"):
         try:
             wanted = PhantomRequest.model_validate(await request.json())
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, RecursionError) as error:
             raise Refused(
                 422, 'the body is no request for a phantom; expected {"phantom": "breast-ultrasound"}'
             ) from error
@@ -59,7 +59,7 @@ def all_scans(request: Request) -> list[dict[str, Any]]:
         try:
             told.append(told_of(server, entry))
         except LexisegError as error:
-            told.append({"id": entry.id, "name": entry.source.name, "error": " ".join(str(error).split())})
+            told.append({"id": entry.id, "name": entry.source.name, "error": line_of(error)})
     return told
 
 

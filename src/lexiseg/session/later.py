@@ -1,10 +1,15 @@
-"""A pipeline whose models are loaded when they are first asked, so that a scan can be looked at before that."""
+"""What a session asks: a pipeline, what holds one, or one whose models are loaded when they are first asked.
+
+So a scan can be looked at before that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
+from typing import Protocol
 
+from lexiseg.errors import UsageError
 from lexiseg.models.protocols import Segmenter
 from lexiseg.pipelines.base import TextPipeline
 from lexiseg.pipelines.preset import Preset
@@ -54,3 +59,29 @@ class Later:
             if self._real is None:
                 self._real = self._load()
             return self._real
+
+
+class HoldsPipeline(Protocol):
+    """What `lexiseg.load` returns."""
+
+    @property
+    def pipeline(self) -> TextPipeline:
+        """What does the work."""
+
+
+Asked = TextPipeline | Later | HoldsPipeline
+"""What a session may be given to ask."""
+
+
+def pipeline_of(asked: Asked) -> TextPipeline | Later:
+    """The pipeline of what a session is given.
+
+    Raises:
+        UsageError: it is no pipeline, and holds none.
+    """
+    if isinstance(asked, (TextPipeline, Later)):
+        return asked
+    held = getattr(asked, "pipeline", None)
+    if not isinstance(held, TextPipeline):
+        raise UsageError(f"pipeline is a {type(asked).__name__}; expected what lexiseg.load returns")
+    return held

@@ -15,7 +15,7 @@ from lexiseg.pipelines.cache import CachedSegmenter, EncodingCache
 from lexiseg.pipelines.results import TargetResult
 from lexiseg.session.board import Record
 from lexiseg.session.corrections import Corrections
-from lexiseg.session.later import Later
+from lexiseg.session.later import Asked, Later, pipeline_of
 from lexiseg.session.target import Found, Origin, Place
 from lexiseg.text.phrases import check_phrase
 from lexiseg.values.arrays import BoolArray, FloatArray
@@ -30,7 +30,7 @@ class Session(Corrections):
     "axial", "coronal" and "sagittal"; a stack in time has "frames". Where no axis is named, it is that of acquisition.
 
     Args:
-        pipeline: from `lexiseg.pipelines.loading.load`, or one that is loaded later.
+        pipeline: from `lexiseg.load` or `lexiseg.pipelines.loading.load`, or one that is loaded later.
         scan: an image or a volume.
         encodings: where encodings are kept, shared with other sessions or this one's own.
         record: told every change as plain values before it happens; what it raises stops the change. See `replay`.
@@ -47,13 +47,14 @@ class Session(Corrections):
 
     def __init__(
         self,
-        pipeline: TextPipeline | Later,
+        pipeline: Asked,
         scan: Scan,
         *,
         encodings: EncodingCache | None = None,
         record: Record | None = None,
     ) -> None:
-        super().__init__(pipeline, scan, encodings=EncodingCache() if encodings is None else encodings, record=record)
+        chosen, kept = pipeline_of(pipeline), EncodingCache() if encodings is None else encodings
+        super().__init__(chosen, scan, encodings=kept, record=record)
         self._open: WeakKeyDictionary[TextPipeline, TextPipeline] = WeakKeyDictionary()
         self._evidence: dict[tuple[int, Place, str], tuple[FloatArray, BoolArray] | None] = {}
 
@@ -65,7 +66,7 @@ class Session(Corrections):
         return self.pipeline
 
     def evidence(
-        self, name: str | int, plane: int, *, axis: str | None = None, pipeline: TextPipeline | Later | None = None
+        self, name: str | int, plane: int, *, axis: str | None = None, pipeline: Asked | None = None
     ) -> tuple[FloatArray, BoolArray] | None:
         """Where a target's phrase is in a plane as the encoder sees it, and the region that is made of that.
 
@@ -75,7 +76,7 @@ class Session(Corrections):
             name: the target.
             plane: its index.
             axis: of the plane.
-            pipeline: that answered the phrase, where it is not the session's.
+            pipeline: that answered the phrase, where it is not the session's; see `ask`.
 
         Returns:
             float32 (h, w) in [0, 1] and bool (h, w); None for a target without a phrase, or a pipeline without a map.
@@ -88,21 +89,20 @@ class Session(Corrections):
             return target.result.saliency[0].map, target.result.region[0].mask
         key = target.id, place, found.phrase
         if key not in self._evidence:
-            asking = self._asking(pipeline or self.pipeline)
+            asking = self._asking(self._chosen(pipeline))
             segmenter = CachedSegmenter(asking.segmenter, self._encodings)
             item = asking.segment_plane(self.views.plane(*place), (found.phrase,), segmenter, StageTimer()).items[0]
             heat, region = item.saliency, item.region
             self._evidence = {key: None if heat is None or region is None else (heat.map, region.mask)}
         return self._evidence[key]
 
-    def ask(
-        self, phrase: str, *, pipeline: TextPipeline | Later | None = None, progress: Progress | None = None
-    ) -> TargetResult:
+    def ask(self, phrase: str, *, pipeline: Asked | None = None, progress: Progress | None = None) -> TargetResult:
         """Segment by words, in the whole scan; what was drawn before for the same phrase is replaced.
 
         Args:
             phrase: what to look for.
-            pipeline: another than the session's; its answer is a target of its own, with the preset in its name.
+            pipeline: another than the session's, from `lexiseg.load` say; its answer is a target of its own, with the
+                preset in its name.
             progress: called with the share done; what it raises stops the work, and nothing is changed.
 
         Returns:
@@ -110,23 +110,20 @@ class Session(Corrections):
 
         Raises:
             BadPhrase: the phrase is empty or has no letter.
-            UsageError: its target is locked.
+            UsageError: its target is locked, or what is to be asked is no pipeline.
         """
         found = self.find(phrase, pipeline=pipeline, progress=progress)
         self.place(found, pipeline=pipeline)
         return found
 
-    def find(
-        self, phrase: str, *, pipeline: TextPipeline | Later | None = None, progress: Progress | None = None
-    ) -> TargetResult:
+    def find(self, phrase: str, *, pipeline: Asked | None = None, progress: Progress | None = None) -> TargetResult:
         """What `ask` finds; nothing is changed, so another thread may use the session meanwhile.
 
         Raises:
             BadPhrase: the phrase is empty or has no letter.
-            UsageError: its target is locked.
+            UsageError: its target is locked, or what is to be asked is no pipeline.
         """
-        words = check_phrase(phrase)
-        chosen = pipeline or self.pipeline
+        words, chosen = check_phrase(phrase), self._chosen(pipeline)
         target = self._named(self._name_of(words, chosen))
         if target is not None:
             self._unlocked(target)
@@ -134,13 +131,13 @@ class Session(Corrections):
         asking = self._asking(chosen)
         return asking(self.scan, words, encodings=self._encodings, keep_stages=keep, progress=progress).targets[0]
 
-    def place(self, result: TargetResult, *, pipeline: TextPipeline | Later | None = None) -> int:
+    def place(self, result: TargetResult, *, pipeline: Asked | None = None) -> int:
         """Take what `find` found as a target; its id.
 
         Raises:
             UsageError: its target is locked.
         """
-        chosen = pipeline or self.pipeline
+        chosen = self._chosen(pipeline)
         name = self._name_of(result.phrase, chosen)
         target = self._named(name)
         if target is not None:
@@ -182,6 +179,9 @@ class Session(Corrections):
             if probability is not None:
                 write_map(probability, self.scan, folder, stem=stem, kind="probability")
         return written
+
+    def _chosen(self, given: Asked | None) -> TextPipeline | Later:
+        return self.pipeline if given is None else pipeline_of(given)
 
     def _name_of(self, phrase: str, pipeline: TextPipeline | Later) -> str:
         """A target's name; another preset's than the session's is in it."""

@@ -19,7 +19,7 @@ from open_clip.factory import load_state_dict
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
-from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel
+from lexiseg.errors import BrokenWeights, DownloadFailed, UnknownModel, UnwritableResult
 from lexiseg.models.blank import Blank, all_finite
 from lexiseg.models.encoders.open_clip_text import text_tower_source, tokenizer_source
 from lexiseg.models.families import ModelFiles, checkpoint_keys, one_line
@@ -164,6 +164,7 @@ def build_model(files: ModelFiles) -> nn.Module:
         BrokenWeights: the checkpoint is truncated, or its keys, shapes or values do not fit the
             configuration.
         DownloadFailed: the text tower's configuration is not in the folder and cannot be fetched.
+        UnwritableResult: there is no space for a temporary file.
     """
     folder = files.place
     config = read_config(folder)
@@ -173,6 +174,8 @@ def build_model(files: ModelFiles) -> nn.Module:
         text["hf_model_name"] = str(text_tower_source(folder, text["hf_model_name"], offline=files.offline))
     try:
         model = _build(config, text)
+    except UnwritableResult:
+        raise
     except Exception as error:
         raise BrokenWeights(f"{folder / CONFIG_NAME} does not describe a model: {one_line(error)}") from error
     # For text towers in 8 bits, which open_clip's own classes do not read.
@@ -189,7 +192,12 @@ def _build(config: dict[str, Any], text: dict[str, Any]) -> nn.Module:
     """
     patched = {**config, "model_cfg": {**config["model_cfg"], "text_cfg": text}}
     with TemporaryDirectory(prefix="lexiseg-") as temporary:
-        (Path(temporary) / CONFIG_NAME).write_text(json.dumps(patched), encoding="utf-8")
+        try:
+            (Path(temporary) / CONFIG_NAME).write_text(json.dumps(patched), encoding="utf-8")
+        except OSError as error:
+            raise UnwritableResult(
+                f"{temporary}: the model's configuration could not be written ({error.strerror}); free some space"
+            ) from error
         with _quiet(), Blank():
             model: nn.Module = open_clip.create_model(
                 f"local-dir:{temporary}", load_weights=False, pretrained_text=False
