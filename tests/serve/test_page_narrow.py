@@ -49,6 +49,9 @@ def test_the_start_begins_at_its_top(visit: Visit) -> None:
       return document.querySelector("#drop").getBoundingClientRect().top - start.top;
     }""")
     assert top >= 0
+    # Whoever reads it may sit at another machine.
+    words = visit.page.inner_text("#drop")
+    assert "this machine" not in words and "the machine that runs lexiseg serve" in words
 
 
 def test_every_card_is_reached_by_scrolling_down_and_every_button_of_the_bar_is_seen(

@@ -111,8 +111,8 @@ export function drawScale(context, { width, height }, spacing, perUnit, letters 
   const words = `${Number(length.toPrecision(2))} ${spacing ? "mm" : "px"}`;
   context.font = FONT;
   const end = 16 + long + 8 + context.measureText(words).width;
-  const letter = letters?.bottom ? context.measureText(letters.bottom).width / 2 + 6 : -width;
-  const [x, y] = [16, height - (end > width / 2 - letter ? 40 : 18)];
+  const free = letters?.bottom ? width / 2 - context.measureText(letters.bottom).width / 2 - 6 : width;
+  const [x, y] = [16, height - (end > free ? 40 : 18)];
   const path = new Path2D();
   path.moveTo(x, y - 5);
   path.lineTo(x, y);
