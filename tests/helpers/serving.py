@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
@@ -96,6 +97,19 @@ def finished(client: Any, job: str, seconds: float = 60) -> dict[str, Any]:
             return told
         time.sleep(0.02)
     raise AssertionError(f"the job is still {told}")
+
+
+def edit(client: TestClient, scan: str, target: int, **change: Any) -> Any:
+    return client.post(f"/api/v1/scans/{scan}/targets/{target}/edits", json=change)
+
+
+def volume(client: TestClient, folder: Path) -> dict[str, Any]:
+    """A CT of 7 slices of 30 rows and 20 columns, stored as it is shown, 4 mm thick."""
+    values = np.linspace(-1000, 3000, 20 * 30 * 7).reshape(20, 30, 7).astype(np.int16)
+    image = nib.Nifti1Image(values, np.diag([-1.0, -1.0, 4.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nib.save(image, folder / "ct.nii.gz")
+    return sent(client, (folder / "ct.nii.gz").read_bytes(), "ct.nii.gz")
 
 
 def unpacked(record: dict[str, Any], shape: tuple[int, int] = (SIZE, SIZE)) -> np.ndarray:
