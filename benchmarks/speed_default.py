@@ -45,11 +45,17 @@ def phantoms(asked: Asked) -> Path:
 
 
 def child(code: str, **environment: str) -> tuple[float, float, float]:
-    """Processor seconds, seconds of the clock and peak MiB of a fresh process."""
+    """Processor seconds, seconds of the clock and peak MiB of a fresh process, with modules compiled as installed ones
+    are.
+    """
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     watched = f"import atexit; atexit.register(lambda: exec({_RSS!r}))\n{code}"
     done = subprocess.run(
-        [sys.executable, "-c", watched], check=True, capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-c", watched],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
     )
     clock, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
