@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -208,6 +210,21 @@ class TestOtherSettings:
     def test_they_are_kept_for_the_next_scan(self, segment: api.TextSegmenter) -> None:
         one, other = (segment._changed(0.5, None, None) for _ in range(2))
         assert one is other and one is not segment.pipeline
+        for step in range(20):
+            segment._changed(step / 20, None, None)
+        assert len(segment._others) == 8
+
+    def test_a_segmenter_that_nobody_has_is_gone_at_once(self) -> None:
+        """Its models may be gigabytes; a cycle of references would keep them until the next collection."""
+        segment = api.TextSegmenter(MedclipSam(PRESET, NamedColours(), FakeSegmenter()))
+        segment(red(), "red", threshold=0.5)
+        left = weakref.ref(segment.pipeline)
+        gc.disable()
+        try:
+            del segment
+            assert left() is None
+        finally:
+            gc.enable()
 
     def test_a_session_takes_what_a_call_takes(self, segment: api.TextSegmenter) -> None:
         session = segment.session(

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -29,6 +30,9 @@ from lexiseg.runs.pictures import overlay_picture
 from lexiseg.runs.viewer import View, view_result
 from lexiseg.session import Session
 from lexiseg.values.scans import Planes, Scan
+
+_KEPT = 8
+"""Pipelines with other settings that a segmenter keeps."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -125,8 +129,8 @@ class TextSegmenter:
 
     def __init__(self, pipeline: TextPipeline) -> None:
         self.pipeline = pipeline
-        # Other settings' pipelines keep what phrases were embedded as, for a loop over scans.
-        self._changed = lru_cache(maxsize=8)(self._with)
+        # With other settings: they keep what phrases were embedded as, for a loop over scans.
+        self._others: OrderedDict[tuple[float | None, str | None, str | None], TextPipeline] = OrderedDict()
 
     @property
     def preset(self) -> Preset:
@@ -214,8 +218,16 @@ class TextSegmenter:
     def __repr__(self) -> str:
         return f"<lexiseg preset {self.preset.name}: {self.preset.encoder} and {self.preset.segmenter}>"
 
-    def _with(self, threshold: float | None, plane: str | None, window: str | None) -> TextPipeline:
+    def _changed(self, threshold: float | None, plane: str | None, window: str | None) -> TextPipeline:
         """The pipeline with other settings; its models are shared."""
+        wanted = threshold, plane, window
+        found = self._others.get(wanted) or self._with(*wanted)
+        self._others[wanted] = found
+        while len(self._others) > _KEPT:
+            self._others.popitem(last=False)
+        return found
+
+    def _with(self, threshold: float | None, plane: str | None, window: str | None) -> TextPipeline:
         changes: dict[str, dict[str, Any]] = {}
         if threshold is not None:
             changes["presence"] = {"threshold": threshold}
@@ -301,7 +313,8 @@ def _state_of(preset: Preset) -> str:
     written = [
         file.stat().st_mtime_ns
         for place in (Path(preset.encoder), Path(preset.segmenter))
-        for file in (sorted(place.iterdir()) if place.is_dir() else [place] if place.is_file() else [])
+        for file in (sorted(place.iterdir()) if place.is_dir() else [place])
+        if file.is_file()
     ]
     return json.dumps([preset.as_dict(), written], sort_keys=True, default=str)
 
