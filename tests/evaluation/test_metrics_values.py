@@ -16,7 +16,7 @@ from lexiseg.evaluation.metrics.localisation import (
     saliency_auc,
     score_boxes,
 )
-from lexiseg.evaluation.metrics.masks import SurfaceDistances, boundary, score_mask
+from lexiseg.evaluation.metrics.masks import SurfaceDistances, boundary, diagonal, score_mask, worst_mask_score
 
 
 def square(x: int, y: int, size: int, shape: tuple[int, int] = (40, 40)) -> np.ndarray:
@@ -158,3 +158,19 @@ def test_boundaries_of_a_sheared_volume_are_measured_where_they_lie() -> None:
     prediction[4, 2, 1] = True  # a millimetre further along the shift
     found = SurfaceDistances.of(truth, prediction, (step, 1.0, 1.0), directions=directions)
     assert found.hd95() == pytest.approx(np.hypot(20, 20 * np.tan(tilt) + 1))
+
+
+def test_nothing_in_a_sheared_grid_is_further_apart_than_its_diagonal() -> None:
+    tilt = np.radians(20)
+    directions = np.array([[0, np.sin(tilt), np.cos(tilt)], [0, 1.0, 0], [1.0, 0, 0]])
+    shape, spacing = (5, 7, 3), (6.0, 1.0, 1.0)
+    truth, prediction = np.zeros((2, *shape), np.bool_)
+    truth[0, 0, 0] = prediction[-1, -1, -1] = True
+    apart = SurfaceDistances.of(truth, prediction, spacing, directions=directions).hd95()
+    # By the law of cosines: the shift adds to the rows.
+    far = np.sqrt((30 * np.cos(tilt)) ** 2 + (30 * np.sin(tilt) + 7) ** 2 + 3**2)
+    assert apart < diagonal(shape, spacing, directions) == pytest.approx(far)
+    assert diagonal(shape, spacing) < far
+    assert diagonal(shape, spacing, np.eye(3)) == pytest.approx(diagonal(shape, spacing))
+    missing = worst_mask_score(truth, spacing=spacing, directions=directions)
+    assert max(missing.values.values()) == pytest.approx(far)

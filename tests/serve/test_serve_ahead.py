@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,19 @@ def eventually(true: Any) -> bool:
     return False
 
 
-def test_a_plane_that_is_looked_at_is_encoded_once(tmp_path: Path) -> None:
-    segmenter = FakeSegmenter()
-    models = fake_models(MedclipSam(FAKE, NamedColours(), segmenter))
-    with serving(tmp_path / "state", models=models) as (server, client):
+@contextmanager
+def looked_at(state: Path, segmenter: FakeSegmenter) -> Iterator[tuple[Any, Any, str]]:
+    """A server, a client and the id of a scan of whose plane the client has just had the picture."""
+    with serving(state, models=fake_models(MedclipSam(FAKE, NamedColours(), segmenter))) as (server, client):
         assert eventually(lambda: server.models.ready)
         scan = sent(client)["id"]
         client.get(f"/api/v1/scans/{scan}/planes/image/0")
+        yield server, client, scan
+
+
+def test_a_plane_that_is_looked_at_is_encoded_once(tmp_path: Path) -> None:
+    segmenter = FakeSegmenter()
+    with looked_at(tmp_path / "state", segmenter) as (_, client, scan):
         assert eventually(lambda: len(segmenter.encoded) == 1)
         client.post(f"/api/v1/scans/{scan}/targets", json={"name": "cyst"})
         client.post(f"/api/v1/scans/{scan}/targets/1/edits", json={"kind": "click", "x": 5.5, "y": 5.5})
@@ -54,11 +62,7 @@ class Slow(FakeSegmenter):
 
 def test_a_server_that_is_closed_waits_for_its_threads(tmp_path: Path) -> None:
     segmenter = Slow()
-    models = fake_models(MedclipSam(FAKE, NamedColours(), segmenter))
-    with serving(tmp_path / "state", models=models) as (server, client):
-        assert eventually(lambda: server.models.ready)
-        scan = sent(client)["id"]
-        client.get(f"/api/v1/scans/{scan}/planes/image/0")
+    with looked_at(tmp_path / "state", segmenter) as (server, _, _):
         assert segmenter.began.wait(20) and not segmenter.ended.is_set()
     assert segmenter.ended.is_set()
     assert not server.ahead.thread.is_alive() and not server.jobs.thread.is_alive()

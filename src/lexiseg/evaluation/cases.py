@@ -176,8 +176,9 @@ def _drawn_inverted(truth: Truth, mask: BoolArray) -> str:
 def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationSettings) -> MaskScore | None:
     if truth.mask is None:
         return None
+    directions = None if truth.geometry is None else truth.geometry.directions
     if answered is None:
-        found = worst_mask_score(truth.mask, spacing=truth.spacing, tolerance=settings.tolerance)
+        found = worst_mask_score(truth.mask, spacing=truth.spacing, tolerance=settings.tolerance, directions=directions)
     else:
         found = score_mask(
             truth.mask,
@@ -186,7 +187,7 @@ def _mask_score(truth: Truth, answered: Prediction | None, settings: EvaluationS
             tolerance=settings.tolerance,
             empty=settings.empty,
             positions=truth.geometry.positions if truth.geometry is not None else None,
-            directions=truth.geometry.directions if truth.geometry is not None else None,
+            directions=directions,
         )
     return _with_volume(found, truth.mask, truth.geometry, answered)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write, sha256_of
 from lexiseg.io.names import printable
+from lexiseg.io.taken import refuse_taken
 
 RECORD_NAME = "demo.json"
 
@@ -27,8 +28,7 @@ def begin_demo(out: Path, names: Sequence[str]) -> None:
         UnwritableResult: the file system refuses.
     """
     shown = printable(str(out))
-    if out.is_file():
-        raise UsageError(f"{shown}: it is a file; expected a folder")
+    refuse_taken(out, {})
     try:
         listed = _read(out)
         if listed is None and out.is_dir() and any(out.iterdir()):

@@ -160,7 +160,7 @@ class TestResume:
         with pytest.raises(UsageError, match="model of another making"):
             run(pairs_csv, copied, copied)
         assert (copied / "open_clip_model.safetensors").read_bytes() == before
-        with pytest.raises(UsageError, match="is a file"):
+        with pytest.raises(UsageError, match="it is a file"):
             run(pairs_csv, copied / "open_clip_config.json", tower)
 
     def test_two_at_once_are_refused(self, pairs_csv: Path, tower: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,13 +148,29 @@ class SurfaceDistances:
         return float((self.from_truth.sum() + self.from_prediction.sum()) / total)
 
 
-def diagonal(shape: Sequence[int], spacing: Sequence[float] | None = None) -> float:
-    """The length of a grid's diagonal, sqrt(sum (n_i s_i)^2), in mm, or pixels without spacing.
+def diagonal(
+    shape: Sequence[int], spacing: Sequence[float] | None = None, directions: NDArray[np.float64] | None = None
+) -> float:
+    """The length of a grid's longest diagonal, sqrt(sum (n_i s_i)^2) at right angles, in mm, or pixels without spacing.
 
     Axes of length one do not count: a volume of one slice has the diagonal of its picture.
+
+    Args:
+        shape: of the grid.
+        spacing: the unit's length of a step along each axis; 1 (pixels) when None.
+        directions: see `SurfaceDistances.of`.
+
+    Example:
+        >>> diagonal((3, 4))
+        5.0
     """
     steps = np.ones(len(shape)) if spacing is None else np.asarray(spacing, np.float64)
-    return float(np.linalg.norm((np.asarray(shape) * steps)[_long(shape)]))
+    long = _long(shape)
+    lengths = (np.asarray(shape) * steps)[long]
+    if directions is None:
+        return float(np.linalg.norm(lengths))
+    edges = lengths[:, None] * directions[long]
+    return max(float(np.linalg.norm(np.array(signs) @ edges)) for signs in product((-1, 1), repeat=len(long)))
 
 
 def overlap_fractions(overlap: Overlap) -> dict[str, tuple[int, int]]:
@@ -229,7 +246,7 @@ def score_mask(
         values[keys["assd"]] = distances.assd()
         fractions[keys["nsd"]] = distances.within(tolerance)
     else:
-        far = diagonal(truth.shape, spacing)
+        far = diagonal(truth.shape, spacing, directions)
         values = {
             keys.get(name, name): score_of_empty(name, emptiness, rule=empty, diagonal=far)
             for name in (*fractions, *keys)
@@ -239,12 +256,18 @@ def score_mask(
     return MaskScore(values, fractions, emptiness, overlap.first * cell, overlap.second * cell)
 
 
-def worst_mask_score(truth: BoolArray, *, spacing: Sequence[float] | None = None, tolerance: float = 2.0) -> MaskScore:
+def worst_mask_score(
+    truth: BoolArray,
+    *,
+    spacing: Sequence[float] | None = None,
+    tolerance: float = 2.0,
+    directions: NDArray[np.float64] | None = None,
+) -> MaskScore:
     """What a missing prediction scores: the worst value of each metric, also where the truth is empty.
 
     Its share in pooled values is that of an empty mask. Arguments as of `score_mask`.
     """
-    nothing = score_mask(truth, truth & False, spacing=spacing, tolerance=tolerance)
-    far = diagonal(truth.shape, spacing)
+    nothing = score_mask(truth, truth & False, spacing=spacing, tolerance=tolerance, directions=directions)
+    far = diagonal(truth.shape, spacing, directions)
     values = {key: worst_score(key.rpartition("_")[0] or key, diagonal=far) for key in nothing.values}
     return MaskScore(values, nothing.fractions, nothing.emptiness, nothing.truth_size, 0.0)

@@ -16,6 +16,7 @@ from lexiseg.datasets.pairs.pairs import PairSet
 from lexiseg.datasets.pairs.read import read_pairs
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write, remove_torn
+from lexiseg.io.taken import refuse_taken
 from lexiseg.models.encoders.open_clip import OpenClipEncoder, require_open_clip
 from lexiseg.models.encoders.open_clip_folder import CONFIG_NAME
 from lexiseg.models.loading import load_encoder, resolve_device
@@ -117,7 +118,7 @@ def finetune(
         LexisegError: an encoder that cannot be loaded.
     """
     settings, out = settings or FinetuneSettings(), Path(out)
-    _refuse_taken(out, resume=resume)
+    _refuse_other_work(out, resume=resume)
     where = resolve_device(device)
     fabric = make_fabric(where, settings.precision, devices=devices)
     tell = progress or (lambda _: None)
@@ -147,10 +148,9 @@ def finetune(
             return _report(trainer.run(), trainer, data, out)
 
 
-def _refuse_taken(out: Path, *, resume: bool) -> None:
+def _refuse_other_work(out: Path, *, resume: bool) -> None:
     """Refuse a folder whose files a run would write over."""
-    if out.is_file():
-        raise UsageError(f"{out} is a file; expected a folder")
+    refuse_taken(out, {})
     if (out / LOGS / CHECKPOINT).exists() and not resume:
         raise UsageError(f"{out} holds a run already; resume it (--resume) or choose another folder")
     # A run's own record comes first, its checkpoint after the first epoch's encoder.
