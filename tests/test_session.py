@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,8 +20,10 @@ from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.models.protocols import EncodedImage
 from lexiseg.pipelines.cache import EncodingCache
 from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.session import Session
-from lexiseg.values.scans import Image
+from lexiseg.serve.describe import target_record
+from lexiseg.session import Session, corrections
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Image, Volume
 
 SIZE = 64
 RED = (16, 16, 32, 48)
@@ -323,3 +325,34 @@ def test_each_pipeline_answers_for_itself(segmenter: FakeSegmenter) -> None:
         preset = PRESET.override(mask={"min_area": 0.9 if number % 2 else 0.0})
         session.ask("red", pipeline=MedclipSam(preset, NamedColours(), segmenter))
         assert bool(session.count("red")) is (number % 2 == 0), number
+
+
+def test_a_mask_is_carried_by_the_presets_settings_and_the_phrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[dict[str, Any]]()
+    monkeypatch.setattr(corrections, "propagate", lambda *_, **more: given.append(more) or {})
+    preset = PRESET.override(propagation={"max_growth": 3.5}, mask={"min_area": 0.05})
+    pipeline = MedclipSam(preset, NamedColours(), FakeSegmenter())
+    rings = replace(preset["mask"], fill_holes=False)
+    monkeypatch.setattr(pipeline, "mask_for", lambda text: rings if text == "bright" else preset["mask"])
+    voxels = np.zeros((3, SIZE, SIZE), np.float32)
+    voxels[:, 16:48, 16:32] = 1
+    session = Session(pipeline, volume_of(voxels, spacing=(3.0, 1.0, 1.0)))
+    session.ask("bright")
+    by_hand = session.add("by hand")
+    session.paint(by_hand, 1, boxed(20, 20, 30, 30))
+    for target in ("bright", by_hand):
+        session.carry(target, 1)
+    assert [each["settings"].max_growth for each in given] == [3.5, 3.5]
+    assert [each["mask_settings"] for each in given] == [rings, preset["mask"]]
+
+
+def test_the_volume_of_a_sheared_stack(segmenter: FakeSegmenter) -> None:
+    """As the page tells it: slices 5 mm apart along their normal, each shifted beside the last."""
+    affine = np.array([[-1.0, 0, 0, 0], [0, -1, 5 * np.tan(np.radians(20)), 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    values = np.zeros((3, SIZE, SIZE), np.float32)
+    values[:, 16:48, 16:32] = 1
+    session = Session(MedclipSam(PRESET, NamedColours(), segmenter), Volume(values, Geometry(values.shape, affine)))
+    session.ask("bright")
+    (target,) = session.all_targets()
+    count = session.count("bright")
+    assert count and target_record(session, target)["volume_mm3"] == pytest.approx(5 * count)

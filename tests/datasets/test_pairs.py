@@ -222,6 +222,11 @@ class TestSplit:
         assert split_pairs(pairs) == (train, val)
         assert split_pairs(pairs, seed=1) != (train, val)
 
+    def test_a_patient_in_two_parts_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        rows = [f"a.png,{LONG} {index},p{index % 5},{('train', 'val')[index % 2]}" for index in range(20)]
+        split_pairs(read_pairs(table(tmp_path, "image,text,group,split\n" + "\n".join(rows), "a.png")).pairs)
+        assert "scans of 5 groups in two parts" in caplog.text
+
     def test_the_data_sets_own_split_counts(self, tmp_path: Path) -> None:
         rows = [f"a.png,{LONG},p{index},{part}" for index, part in enumerate(["train", "val", "test"] * 3)]
         path = table(tmp_path, "image,text,group,split\n" + "\n".join(rows), "a.png")

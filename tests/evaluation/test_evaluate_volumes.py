@@ -17,7 +17,7 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.evaluation import truths
 from lexiseg.evaluation.cases import Case, Status
 from lexiseg.evaluation.evaluate import evaluate
-from lexiseg.evaluation.metrics.masks import SurfaceDistances
+from lexiseg.evaluation.metrics.masks import SurfaceDistances, boundary
 from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, volume_error
 from lexiseg.evaluation.settings import EvaluationSettings, LabelChoice
 from lexiseg.io.dicom.rtstruct import RtstructWriter
@@ -227,3 +227,28 @@ class TestMeasures:
         assert missing.values["volume_error_ml"] == pytest.approx(largest_error(TRUTH, scan.geometry), rel=1e-6)
         summary = found.systems[0].summaries[("", "")]
         assert summary["slice_sensitivity"].mean == pytest.approx(6 / 14)
+
+
+def test_distances_of_a_sheared_volume_are_those_of_the_body(tmp_path: Path) -> None:
+    """A missing answer too is as far off as the sheared grid is long."""
+    tilt = np.radians(20)
+    affine = np.array([[-1.0, 0, 0, 0], [0, -1, 6 * np.sin(tilt), 0], [0, 0, 6 * np.cos(tilt), 0], [0, 0, 0, 1]])
+    for name, mask in (
+        ("truth", TRUTH),
+        ("pred/a_mask", PREDICTION),
+        ("pred/b_mask", PREDICTION),
+        ("ct", np.indices(SHAPE).sum(axis=0)),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(mask.T.astype(np.uint8), affine), path)
+    (tmp_path / "m.csv").write_text("id,image,mask\na,ct.nii.gz,truth.nii.gz\nb,ct.nii.gz,truth.nii.gz\n")
+    case, _ = evaluate(tmp_path / "m.csv", [tmp_path / "pred"]).systems[0].cases
+    points = [np.argwhere(boundary(mask))[:, ::-1] @ affine[:3, :3].T for mask in (TRUTH, PREDICTION)]
+    apart = np.linalg.norm(points[0][:, None] - points[1][None], axis=2)
+    expected = max(np.percentile(apart.min(axis=1), 95), np.percentile(apart.min(axis=0), 95))
+    assert case.values["hd95_mm"] == pytest.approx(expected)
+    (tmp_path / "pred" / "a_mask.nii.gz").unlink()
+    case, _ = evaluate(tmp_path / "m.csv", [tmp_path / "pred"]).systems[0].cases
+    corners = np.array([[0, 0, 0], [16, -16, 8], [16, 16, 8]]) @ affine[:3, :3].T
+    assert case.values["hd95_mm"] == pytest.approx(max(np.linalg.norm(corners[1]), np.linalg.norm(corners[2])))

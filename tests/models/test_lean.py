@@ -197,3 +197,15 @@ def test_whoever_takes_the_model_sees_what_becomes_of_it(load: object) -> None:
     with torch.no_grad():
         next(tower.parameters()).mul_(2)
     assert not torch.allclose(answer(), before, rtol=1e-3, atol=1e-4)
+
+
+def test_a_gelu_by_the_tangent_stays_one() -> None:
+    """It differs from the exact one by 5e-4, so that packing it as such would show."""
+    network = nn.Sequential(nn.Linear(1, 1), nn.GELU(approximate="tanh"))
+    with torch.no_grad():
+        network[0].weight.fill_(1)
+        network[0].bias.zero_()
+    made = lean(network.eval(), device=CPU, dtype=torch.float32)
+    x = torch.linspace(-3, 3, 61)[:, None]
+    with torch.inference_mode():
+        torch.testing.assert_close(made(x), network(x), rtol=0, atol=1e-5)

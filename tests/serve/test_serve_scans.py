@@ -10,6 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from fake_saliency_encoder import NamedColours
+from fake_segmenter import FakeSegmenter
 from PIL import Image as Pillow
 from serving import (
     BASE,
@@ -28,7 +30,15 @@ from serving import (
 )
 from starlette.testclient import TestClient
 
+from lexiseg.pipelines.medclip_sam import MedclipSam
+from lexiseg.pipelines.preset import load_preset
+from lexiseg.serve.exports import as_command, as_python
+from lexiseg.serve.scans import Source
 from lexiseg.serve.settings import Limits
+from lexiseg.session import Session
+from lexiseg.session.deltas import squeeze
+from lexiseg.session.target import Found
+from lexiseg.values.scans import Image
 
 
 @pytest.fixture
@@ -177,6 +187,15 @@ class TestTakeAway:
         ]
         python = client.get(f"/api/v1/scans/{scan}/command").json()["python"]
         assert "result.save('masks', overlay=True)" in python and "result.save('masks-other', overlay=True)" in python
+
+
+def test_another_segmenter_is_in_the_words_that_repeat_it() -> None:
+    preset = load_preset("demo", segmenter="models/mine")
+    session = Session(MedclipSam(preset, NamedColours(), FakeSegmenter()), Image(np.zeros((8, 8), np.float32)))
+    found = Found("red", "demo", (8, 8), squeeze(np.ones((8, 8), np.bool_)), 0.9, 0.9)
+    session.take(found)
+    assert "--segmenter models/mine" in as_command(session, Source(name="a.png"))
+    assert "segmenter='models/mine')" in as_python(session, Source(name="a.png"))
 
 
 class TestOwners:
