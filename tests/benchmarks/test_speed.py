@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+import torch
 import typer
+from torch import nn
 from typer.testing import CliRunner
 
 import speed
+from lexiseg.models.lean import can_pack, lean
+from speed_default import counted_operations
 from speed_table import COLUMNS, Line, in_turn, kept, merge, page, table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "lab"
@@ -36,6 +41,17 @@ def test_ways_take_turns_and_the_least_counts() -> None:
     done: list[str] = []
     assert in_turn(2, lambda: done.append("a"), lambda: done.append("b"), clock=lambda: next(clock)) == [2.0, 1.0]
     assert done == ["a", "b", "a", "b"]
+
+
+def test_operations_of_packed_layers_are_counted() -> None:
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2), nn.Linear(36, 5), nn.GELU(), nn.Linear(5, 2)).eval()
+    packed = lean(plain, device=torch.device("cpu"), dtype=torch.float32)
+    if not can_pack(torch.device("cpu"), torch.float32):
+        pytest.skip("this torch packs no linear layers")
+    assert not any(type(module) is nn.Linear for module in packed.modules())
+    x, expected = torch.rand(2, 3, 8, 8), 2 * 2 * (36 * 8 * 27 + 8 * 36 * 5 + 8 * 5 * 2)
+    with torch.inference_mode():
+        assert counted_operations(lambda: plain(x)) == counted_operations(lambda: packed(x)) == expected
 
 
 def test_parts_that_did_not_run_stay(tmp_path: Path) -> None:
