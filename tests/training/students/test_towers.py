@@ -20,6 +20,7 @@ from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import phrase_set
+from lexiseg.training.students import towers_trainer
 from lexiseg.training.students.export import towers_program
 from lexiseg.training.students.labels import LabelSet, read_true_masks
 from lexiseg.training.students.settings import TrainSettings
@@ -27,6 +28,7 @@ from lexiseg.training.students.soft import SoftTeacher, read_soft, soft_path, wr
 from lexiseg.training.students.towers import PhraseTowers, model_names
 from lexiseg.training.students.towers_data import Look, Pool, ViewMaker, load_pool
 from lexiseg.training.students.towers_trainer import (
+    TowersTrained,
     TowersTrainer,
     balanced_chances,
     soft_dice_losses,
@@ -80,9 +82,11 @@ def pool(labels: LabelSet) -> Pool:
     return load_pool(labels, LOOK)
 
 
-def trainer(folder: Path, pool: Pool, path: Path, *, resume: bool = False, **changes: Any) -> TowersTrainer:
+def trainer(
+    folder: Path, pool: Pool, path: Path, *, resume: bool = False, part: str = "pyramids", **changes: Any
+) -> TowersTrainer:
     return TowersTrainer(
-        network(folder), pool, look=LOOK, settings=replace(SETTINGS, **changes), flips=True,
+        network(folder, part), pool, look=LOOK, settings=replace(SETTINGS, **changes), flips=True,
         device=torch.device("cpu"), checkpoint=path / "checkpoint.pt", start="0", resume=resume,
         log=lambda history: None, tell=lambda *told: None,
     )  # fmt: skip
@@ -250,6 +254,36 @@ class TestTraining:
         again = trainer(small, pool, tmp_path / "killed", steps=6, robust=("weighting", "refresh"), resume=True).run()
         for name, value in whole.tensors.items():
             torch.testing.assert_close(again.tensors[name], value, atol=0, rtol=0)
+
+    def test_held_out_scans_are_encoded_once_where_their_features_stay(
+        self, small: Path, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held, enough = int((~pool.train).sum()), towers_trainer._KEPT
+        found: dict[tuple[int, str], TowersTrained] = {}
+        asked: dict[tuple[int, str], int] = {}
+        for bytes_kept in (enough, 0):
+            monkeypatch.setattr(towers_trainer, "_KEPT", bytes_kept)
+            for part in ("projections", "pyramids"):
+                training = trainer(small, pool, tmp_path, steps=3, robust=(), part=part)
+                shown, whole = 0, training.network.features
+
+                def features(images: torch.Tensor, whole: Any = whole) -> Any:
+                    nonlocal shown
+                    shown += len(images)
+                    return whole(images)
+
+                monkeypatch.setattr(training.network, "features", features)
+                found[bytes_kept, part], asked[bytes_kept, part] = training.run(), shown
+        assert held
+        steps, checks = 3 * SETTINGS.batch, len(found[0, "pyramids"].history)
+        assert asked[enough, "projections"] == steps + held
+        for each in ((0, "projections"), (0, "pyramids"), (enough, "pyramids")):
+            assert asked[each] == steps + checks * held
+        for part in ("projections", "pyramids"):
+            kept, anew = found[enough, part], found[0, part]
+            assert [row["validation_dice"] for row in kept.history] == [row["validation_dice"] for row in anew.history]
+            for name, value in anew.tensors.items():
+                torch.testing.assert_close(kept.tensors[name], value, atol=0, rtol=0)
 
     def test_the_whole_start_is_kept_where_that_is_asked(self, small: Path, pool: Pool, tmp_path: Path) -> None:
         training = trainer(small, pool, tmp_path, steps=2, anchor=1.0)

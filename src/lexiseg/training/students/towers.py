@@ -109,21 +109,33 @@ class PhraseTowers(nn.Module):
         """Log-odds of positions (T, B, K, h, w) and of the whole (T, B, K), of images (B, 3, S, S), normalised, as each
         of the T towers says that some phrase looks at.
         """
+        return self.answers(self.features(images))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What each of the T towers makes of images (B, 3, S, S) before its projection, (B, C, h, w)."""
+        return [self._features(number, images) for number in self.busy]
+
+    def answers(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` says of images, of their `features`."""
         maps, wholes = [], []
-        for number, gains in zip(self.busy, self.gains, strict=True):
+        for number, gains, own in zip(self.busy, self.gains, features, strict=True):
             tower, phrases = self.towers[number], torch.chunk(self.phrases, len(self.towers), 1)[number]
-            features = self._features(number, images)
-            dense, whole = features.permute(0, 2, 3, 1), features.mean((2, 3))
+            dense, whole = own.permute(0, 2, 3, 1), own.mean((2, 3))
             found = [F.normalize(tower.classifier(each).float(), dim=-1) @ phrases.T * gains for each in (dense, whole)]
             log_odds = (self.scale * found[0] + self.bias).permute(0, 3, 1, 2)
             maps.append(log_odds * self.lines[0] + self.lines[1])
             wholes.append(self.scale * found[1] + self.bias)
         return torch.stack(maps), torch.stack(wholes)
 
+    @property
+    def sees_anew(self) -> bool:
+        """Whether `features` of the same images change while it learns."""
+        return self.part != "projections"
+
     def _features(self, number: int, images: Tensor) -> Tensor:
-        """What a tower makes of images before its projection; by its lean copy, where that is all that learns."""
+        """By the tower's lean copy, where its projection is all that learns."""
         tower: Any = self.towers[number]
-        if self.part != "projections":
+        if self.sees_anew:
             return torch.as_tensor(tower.forward_features(images))
         device = images.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
