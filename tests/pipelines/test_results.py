@@ -38,8 +38,24 @@ class TestLabelMap:
         assert mask.of("b").tolist() == [[False, False, True, True]]
 
     def test_where_they_overlap_the_larger_weight_wins_pixel_by_pixel(self) -> None:
-        weights = [[0.9, 0.2, 0.9], [0.1, 0.8, 1.0]]
-        assert labelled(row(1, 1, 1), row(1, 1, 0), weights=weights).labels.tolist() == [[1, 2, 1]]
+        weights = [[0.9, 0.2, 0.9, 1.0], [0.1, 0.8, 1.0, 0.1]]
+        assert labelled(row(1, 1, 1, 0), row(1, 1, 0, 1), weights=weights).labels.tolist() == [[1, 2, 1, 2]]
+
+    def test_what_lies_within_another_is_on_top_whatever_the_weights(self) -> None:
+        organ, part, seed = row(1, 1, 1, 1, 1, 1, 0), row(0, 1, 1, 1, 1, 0, 1), row(0, 0, 1, 0, 0, 0, 0)
+        weights = [[0.9] * 7, [0.1] * 7, [0.0] * 7]
+        assert labelled(organ, part, seed, weights=weights).labels.tolist() == [[1, 2, 3, 2, 2, 1, 2]]
+        assert labelled(seed, part, organ, weights=weights[::-1]).labels.tolist() == [[3, 2, 1, 2, 2, 3, 2]]
+        beside = row(0, 1, 1, 1, 0, 0, 1)  # three of four are covered
+        assert labelled(organ, beside, weights=weights[:2]).labels.tolist() == [[1, 1, 1, 1, 1, 1, 2]]
+
+    def test_what_lies_within_is_told_by_all_slices_together(self) -> None:
+        planes = volume_of(np.zeros((2, 3, 4), np.float32)).planes()
+        organ = [slice_of(np.repeat(row(*each), 3, 0)) for each in ((1, 1, 1, 1), (1, 0, 0, 1))]
+        part = [slice_of(np.repeat(row(*each), 3, 0), 0.5) for each in ((1, 1, 1, 0), (1, 1, 0, 0))]
+        labels = label_map([organ, part], planes, ("a", "b")).labels
+        # Four fifths of the part are covered, though of its second slice only half.
+        assert labels[:, 0].tolist() == [[2, 2, 2, 1], [2, 2, 0, 1]]
 
     def test_at_equal_weight_the_earlier_phrase_wins(self) -> None:
         masks = [row(0, 0), row(1, 1), row(1, 1)]

@@ -18,6 +18,8 @@ from lexiseg.values.scans import Planes
 
 MAX_LABELS = 255
 """How many phrases a label map of uint8 can tell apart."""
+_WITHIN = 0.8
+"""Share of a mask that is covered by a larger one where it is part of that: masks are no better than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +296,11 @@ def _probability(each: SliceResult) -> FloatArray:
 
 
 def label_map(slices: Sequence[Sequence[SliceResult]], planes: Planes, names: tuple[str, ...]) -> Mask:
-    """Several targets as one mask: where they overlap, a pixel goes to the phrase with the larger weight there.
+    """Several targets as one mask: where they overlap, a pixel goes to the one that lies within the other, else to the
+    phrase with the larger weight there.
+
+    Of "brain" and "brain tumor" the brain's mask covers the tumor's, mostly with the larger weight: by weights alone
+    there would be little left of the tumor.
 
     Args:
         slices: for each phrase its planes.
@@ -309,14 +315,34 @@ def label_map(slices: Sequence[Sequence[SliceResult]], planes: Planes, names: tu
     """
     if len(names) > MAX_LABELS:
         raise ValueError(f"got {len(names)} masks, expected at most {MAX_LABELS}")
+    stacks = [[each.estimate.mask for each in one] for one in zip(*slices, strict=True)]
+    inner = _lie_within(stacks)
     found = []
-    for one in zip(*slices, strict=True):
-        labels = np.zeros(one[0].estimate.mask.shape, np.uint8)
+    for one, masks in zip(zip(*slices, strict=True), stacks, strict=True):
+        labels = np.zeros(masks[0].shape, np.uint8)
         best = np.full(labels.shape, -1.0)
-        for k, each in enumerate(one, start=1):
+        for k, each in enumerate(one):
             weights = np.full(labels.shape, -1.0)
-            weights[each.estimate.mask] = each.weights
+            weights[masks[k]] = each.weights
+            for smaller in np.flatnonzero(inner[:, k]):
+                weights[masks[smaller]] = -1.0
             wins = weights > best
-            labels[wins], best[wins] = k, weights[wins]
+            labels[wins], best[wins] = k + 1, weights[wins]
         found.append(labels)
     return Mask(planes.assemble(found), names)
+
+
+def _lie_within(stacks: Sequence[Sequence[BoolArray]]) -> BoolArray:
+    """Of K masks, which lie within which, [inner, outer]: at least `_WITHIN` of the inner one, which is the smaller.
+
+    Args:
+        stacks: of each plane the K masks.
+    """
+    shared = np.zeros((len(stacks[0]),) * 2)
+    for masks in stacks:
+        flat = np.stack([mask.ravel() for mask in masks])
+        overlapping = flat[:, flat.sum(0) > 1].astype(np.float64)
+        shared += overlapping @ overlapping.T
+    areas = np.array([sum(int(masks[k].sum()) for masks in stacks) for k in range(len(shared))])
+    inner: BoolArray = (areas[:, None] < areas) & (shared >= _WITHIN * areas[:, None]) & (areas[:, None] > 0)
+    return inner
