@@ -34,8 +34,9 @@ from common import made_with, progress, table_head, table_row
 from lexiseg.datasets.manifest import ManifestRow, read_manifest
 from lexiseg.errors import NoLabels
 from lexiseg.files import atomic_write
+from lexiseg.io.names import RESULTS_NAME
 from lexiseg.runs.segment import RunOptions, RunRequest, segment_files
-from lexiseg.runs.table import RESULTS_NAME, read_record, read_results
+from lexiseg.runs.table import read_record, read_results
 from lexiseg.training.students.labels import RECORD, TEST, LabelSet, read_pseudo_labels, read_true_masks
 from lexiseg.training.students.predict import PredictRequest, predict_files
 from lexiseg.training.students.pseudo_labels import TEACHER, LabelRule, PseudoLabelRequest, make_pseudo_labels

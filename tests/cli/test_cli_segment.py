@@ -213,6 +213,13 @@ class TestOutputs:
         assert preset["presence"]["threshold"] == 0.25
         assert preset["saliency"]["shifts"] == 4
 
+    @pytest.mark.parametrize("option", ["--threshold", "--encoder", "--segmenter"])
+    def test_an_empty_option_is_not_left_out(self, cli: Any, scans: Path, tmp_path: Path, option: str) -> None:
+        """As a shell gives it whose variable is not set."""
+        result = cli.segment(tmp_path / "out", scans, option, "")
+        assert (result.exit_code, f"{option} is empty" in result.stderr) == (2, True)
+        assert not (tmp_path / "out").exists()
+
     @pytest.mark.parametrize("threshold", ["auto", "auto:sensitivity=0.95", "high"])
     @pytest.mark.parametrize(
         ("preset", "told"),

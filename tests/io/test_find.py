@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image as Pillow
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.io.find import describe_inputs, find_sources
@@ -160,6 +161,19 @@ class TestFindScans:
         touch(tmp_path, "a.png", "b.gif", "c.GIF", "d.npy", "notes.txt")
         assert self.found(tmp_path) == ["a.png"]
         assert [record.message for record in caplog.records] == ["passed over: 2 .gif files, 1 .npy file"]
+
+    def test_a_mask_by_its_name_is_counted_where_no_run_is(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        touch(tmp_path, "a.png", "a_mask.png", "run/results.csv", "run/a_mask.png")
+        assert self.found(tmp_path) == ["a.png"]
+        assert [record.message for record in caplog.records] == ["passed over: 1 file with a mask's name"]
+
+    def test_a_picture_without_an_ending_is_a_scan(self, tmp_path: Path) -> None:
+        Pillow.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / "export", format="PNG")
+        Pillow.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / "thumb.cache", format="PNG")
+        touch(tmp_path, "README")
+        assert self.found(tmp_path) == ["export"]
 
     def test_a_phrases_own_mask_is_passed_over_beside_the_mask_of_all(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.png", "a_mask.png", "a_mask_left-lung.png", "v_mask.nii.gz", "v_mask_heart.nii.gz")

@@ -181,6 +181,12 @@ class TestRefused:
         with pytest.raises(UnreadableScan, match="all pixels are equal"):
             read_scan(tmp_path / "a.png")
 
+    def test_a_picture_has_one_volume(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.png", GREY)
+        assert read_scan(path, volume=1).shape == (12, 17)
+        with pytest.raises(UnreadableScan, match="there is no volume 2 in it"):
+            read_scan(path, volume=2)
+
     def test_all_nan(self, tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a.tif", np.full((9, 8), np.nan, np.float32))
         with pytest.raises(UnreadableScan, match="no pixel is a finite number"):

@@ -261,6 +261,7 @@ class TestPhrases:
             (["red mass", "red  mass"], "'red mass' is asked twice"),
             (["red", "Red"], "'Red' is asked twice"),
             (None, "phrases is None; expected a text, or several"),
+            ([3], "the phrase is 3; expected a text such as 'breast tumor'"),
             ("", "the phrase is empty"),
             (["red", " "], "the phrase is empty"),
             ("12", "no letter"),

@@ -229,7 +229,8 @@ class TestAbsent:
         found = pipeline(presence={"threshold": threshold})(dark, "red", keep_stages=True)
         assert proposed and len(found.proposals[0]) == 0
         assert not found["red"].present
-        assert found["red"].presence == pytest.approx(0, abs=1e-6)
+        # Nothing was looked at, so nothing is known: neither presence nor how sure that is.
+        assert math.isnan(found["red"].presence) and math.isnan(found["red"].confidence)
         assert found["red"].mask.shape == SHAPE and not found["red"].mask.any()
 
     def test_none_of_these_regions_is_it(self, scan: Scan, proposed: list[Any]) -> None:

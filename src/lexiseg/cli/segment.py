@@ -28,14 +28,18 @@ def preset_changes(
     """`--set`, `--threshold`, `--encoder` and `--segmenter` as changes for `Preset.override`.
 
     Raises:
-        UsageError: a setting cannot be read.
+        UsageError: a setting cannot be read, or is empty.
     """
+    from lexiseg.errors import UsageError
     from lexiseg.pipelines.preset import merge_settings
 
+    named = {"encoder": encoder, "segmenter": segmenter}
+    for option, value in {**named, "threshold": threshold}.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"--{option} is empty; give a value, or leave the option out")
     given = list(settings or ())
     if threshold is not None:
         given.append(f"presence.threshold={threshold}")
-    named = {"encoder": encoder, "segmenter": segmenter}
     return {**merge_settings(given), **{key: value for key, value in named.items() if value}}
 
 

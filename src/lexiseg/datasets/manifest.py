@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,14 +66,22 @@ def place_inside(written: str, folder: Path, column: str, *, absolute: bool = Fa
         return Path(written), f"the {column} {written} leads out of {named}; expected one inside"
     place = _below(written, folder) if Path(written).is_absolute() else folder / written
     try:
-        inside = place.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a loop of links
+        inside = place.resolve().is_relative_to(folder.resolve()) and not _is_loop(place)
+    except (OSError, RuntimeError):  # a loop of links, to Python before 3.13
         inside = False
     if inside:
         return place, ""
     if Path(written).is_absolute():
         return Path(written), f"the {column} {written} lies outside {named}; expected one inside"
     return Path(written), f"the {column} {written} is a link out of {named}; copy the file in"
+
+
+def _is_loop(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _below(written: str, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from lexiseg.io.dicom.study import Study, chosen_series, study_of
 from lexiseg.io.names import HEAD_BYTES, SCAN_SUFFIXES, is_dicom, printable
 from lexiseg.io.read import companions
 from lexiseg.io.sources import Source, SourceOptions, describe_source
-from lexiseg.io.walk import LINK, Found, found_below
+from lexiseg.io.walk import LINK, NAMED_MASK, Found, found_below
 from lexiseg.io.zips import PrivateFolder, extract_zip, is_zip, name_inside, remove_abandoned
 
 logger = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _head(path: Path) -> bytes:
 
 def counted(passed: Counter[str]) -> str:
     """How many of what was passed over, in words."""
-    plural = {DICOMDIR: DICOMDIR, LINK: "links to folders"}
+    plural = {DICOMDIR: DICOMDIR, LINK: "links to folders", NAMED_MASK: "files with a mask's name"}
     parts = [f"{n} {kind if n == 1 else plural.get(kind, f'{kind}s')}" for kind, n in sorted(passed.items())]
     return f"passed over: {', '.join(parts)}"
 

@@ -16,7 +16,7 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.io.describe import Description
 from lexiseg.io.intensities import deep_colour, grey_if_equal, lay_on_black, refuse_flat, stretch
 from lexiseg.io.names import HEAD_BYTES, image_format, is_dicom, jpeg_frame
-from lexiseg.io.read import CappedFile, ReadOptions
+from lexiseg.io.read import CappedFile, ReadOptions, chosen_volume
 from lexiseg.io.tiff import PASSED_OVER, page_size, read_samples, several_frames
 from lexiseg.values import scans
 from lexiseg.values.arrays import FloatArray
@@ -66,6 +66,7 @@ class ImageReader:
 
     def read(self, path: Path, options: ReadOptions) -> scans.Image:
         """See `Reader.read`."""
+        chosen_volume(1, options.volume)
         with path.open("rb") as handle:
             kind = image_format(handle.read(HEAD_BYTES)) or ""
         try:

@@ -98,6 +98,9 @@ _LONGEST_SLUG = 40
 OUTPUT_KINDS = ("mask", "labels", "overlay", "saliency", "region", "prompts", "uncertainty", "proposals", "probability")
 """What the name of a result ends in, before its suffix: NAME_mask.png.  No slug is one of these words."""
 
+RESULTS_NAME = "results.csv"
+"""The table of a run, beside its masks."""
+
 OUTPUT_SUFFIXES = (".png", ".nii.gz", ".nrrd", ".seg.dcm", ".rtstruct.dcm", ".stl")
 """What the name of a mask may end in: one suffix for each format that is written."""
 

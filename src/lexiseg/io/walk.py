@@ -14,11 +14,20 @@ from typing import Self
 
 from lexiseg.errors import UsageError
 from lexiseg.io.dicom.files import DICOMDIR, is_bare, kind_of, meta_class
-from lexiseg.io.names import HEAD_BYTES, OUTPUT_KINDS, OUTPUT_SUFFIXES, is_dicom, printable, scan_suffix
+from lexiseg.io.names import (
+    HEAD_BYTES,
+    OUTPUT_KINDS,
+    OUTPUT_SUFFIXES,
+    RESULTS_NAME,
+    image_format,
+    is_dicom,
+    printable,
+    scan_suffix,
+)
 
 logger = logging.getLogger(__name__)
 
-LINK = "link to a folder"
+LINK, NAMED_MASK = "link to a folder", "file with a mask's name"
 _OWN = re.compile(rf"(?P<name>.+)_(?:{'|'.join(OUTPUT_KINDS)})")
 _OWN_MASK = re.compile(r"(?P<name>.+_mask)_[^_]+")
 # Halves of scans: their other half names them.
@@ -68,7 +77,12 @@ def found_below(folder: Path, passed: Counter[str]) -> Iterator[Found]:
         passed.update([LINK] * linked)
         names = set(files)
         for name in files:
-            if name.startswith(".") or _is_own_output(name, names) or _is_second_half(name, names):
+            if name.startswith(".") or _is_second_half(name, names):
+                continue
+            if _is_own_output(name, names):
+                # Where there is no run it may be anybody's.
+                if RESULTS_NAME not in names:
+                    passed[NAMED_MASK] += 1
                 continue
             found = _look_at(Path(place, name))
             if found is not None:
@@ -122,7 +136,7 @@ def _look_at(path: Path) -> Found | None:
         sop_class = _bare_class(path)
         if sop_class:
             return Found(path, path, dicom=True, kind=kind_of(sop_class))
-    return Found(path, path) if by_name else None
+    return Found(path, path) if by_name or (nameless and image_format(head)) else None
 
 
 def _bare_class(path: Path) -> str:

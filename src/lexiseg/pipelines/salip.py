@@ -182,8 +182,13 @@ class Salip(TextPipeline):
             )
             if maps is None:
                 maps = [_saliency(proposals, each, evidence) for each, evidence in zip(matches, whole, strict=True)]
+        # Where the segmenter proposed nothing, nothing was looked at: that is no evidence. A map that asks for nothing
+        # is some.
+        unseen = not len(proposals) and not self._proposals.by_map
         presence = tuple(
-            presence_score({**each.evidence, "dense": found.probability}, settings=self._presence)
+            math.nan
+            if unseen
+            else presence_score({**each.evidence, "dense": found.probability}, settings=self._presence)
             for each, found in zip(maps, matches, strict=True)
         )
         return RegionEvidence(proposals, matches, tuple(maps), presence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,10 @@ from typing import Any, TypeVar
 from lexiseg.errors import LexisegError, UnwritableResult
 from lexiseg.io.dicom.pseudonyms import Pseudonyms, own_pseudonyms
 from lexiseg.io.masks import read_mask
-from lexiseg.io.names import printable
+from lexiseg.io.names import RESULTS_NAME, printable
 from lexiseg.io.segments import WriteOptions
 from lexiseg.io.sources import read_source
-from lexiseg.pipelines.results import Result
+from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.runs import ledger
 from lexiseg.runs.ahead import Behind, ReadAhead
 from lexiseg.runs.exports import write_exports
@@ -30,7 +31,6 @@ from lexiseg.runs.partial import ENDING, PartialVolume, key_of
 from lexiseg.runs.segment import Pipeline, RunOptions, RunProgress, RunSummary
 from lexiseg.runs.sizes import sizes
 from lexiseg.runs.table import (
-    RESULTS_NAME,
     Row,
     append_results,
     boxes_cell,
@@ -231,8 +231,10 @@ def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], c
     told = {name: text for name, text in notes.items() if text}
     lost = lost_to_others(result)
 
-    def notes_of(phrase: str) -> str:
-        own = {"labels": str(lost[phrase])} if phrase in lost else {}
+    def notes_of(target: TargetResult) -> str:
+        own = {"labels": str(lost[target.phrase])} if target.phrase in lost else {}
+        if target.verdict == "absent" and math.isnan(target.presence):
+            own["presence"] = "nothing tells whether it is there: no region was proposed that could be looked at"
         return "; ".join(f"{name}: {text}" for name, text in {**told, **own}.items())
 
     return [
@@ -244,7 +246,7 @@ def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], c
             presence=number(target.presence),
             confidence=number(target.confidence),
             boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
-            notes=notes_of(target.phrase),
+            notes=notes_of(target),
             verdict=target.verdict,
             read_as=target.read_as or "",
             **sizes(target.mask, scan),

@@ -22,11 +22,11 @@ from filelock import FileLock, Timeout
 from lexiseg.datasets.exports import EXPORT_NAMES
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import remove_torn
-from lexiseg.io.names import OUTPUT_SUFFIXES, printable, safe_id, slugs
+from lexiseg.io.names import OUTPUT_SUFFIXES, RESULTS_NAME, printable, safe_id, slugs
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.ledger import FILES_NAME, RUN, Ledger, State, read_ledger, write_ledger
 from lexiseg.runs.partial import ENDING
-from lexiseg.runs.table import RECORD_NAME, RESULTS_NAME, Row, read_record, read_results, refuse_other, write_results
+from lexiseg.runs.table import RECORD_NAME, Row, read_record, read_results, refuse_other, write_results
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.find import only_source
 from lexiseg.io.masks import read_mask
-from lexiseg.io.names import printable, scan_suffix, slugs
+from lexiseg.io.names import RESULTS_NAME, printable, scan_suffix, slugs
 from lexiseg.io.read import read_scan
 from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
 from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.masks import mask_stem, same_mask, stored_mask
-from lexiseg.runs.table import RESULTS_NAME, Row, append_lines, csv_line, read_results, write_results
+from lexiseg.runs.table import Row, append_lines, csv_line, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
 

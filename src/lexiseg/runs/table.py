@@ -286,7 +286,6 @@ def boxes_cell(target: TargetResult, *, volume: bool) -> str:
 
 # A run works on one scan while it writes another's files; both have lines for the same tables.
 _APPENDING = Lock()
-RESULTS_NAME = "results.csv"
 _HEADER = csv_line(COLUMNS)
 _OLDER = tuple(csv_line(COLUMNS[:count]) for count in range(_FIRST, len(COLUMNS)))
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lexiseg.errors import LexisegError, UnreadableScan, UsageError
-from lexiseg.io.names import printable
+from lexiseg.io.names import RESULTS_NAME, printable
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.review import KEEPING, Review, doubt, items_of
-from lexiseg.runs.table import RESULTS_NAME, Row, read_results
+from lexiseg.runs.table import Row, read_results
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.verdicts import masks_to_keep

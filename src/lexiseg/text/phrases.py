@@ -51,8 +51,10 @@ def check_phrase(text: str) -> str:
     """The phrase with outer and repeated spaces removed.
 
     Raises:
-        BadPhrase: it is empty, has no letter in it, or more than `MAX_LENGTH` characters.
+        BadPhrase: it is no text, empty, has no letter in it, or more than `MAX_LENGTH` characters.
     """
+    if not isinstance(text, str):
+        raise BadPhrase(f"the phrase is {text!r}; expected a text such as 'breast tumor'")
     cleaned = " ".join(text.split())
     if len(cleaned) > MAX_LENGTH:
         raise BadPhrase(

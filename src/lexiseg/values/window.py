@@ -98,7 +98,9 @@ def check_window(setting: object) -> str:
     numbers = _NUMBERS.fullmatch(text)
     if numbers is None or float(numbers[2]) < 1 or not all(np.isfinite(float(each)) for each in numbers.groups()):
         known = ", ".join((*_OF_FILE, *NAMED_WINDOWS))
-        raise UsageError(f"window is {setting!r}; expected {known}, or centre,width such as 40,400")
+        raise UsageError(
+            f"window is {setting!r}; expected {known}, or centre,width such as 40,400, the width at least 1"
+        )
     return text
 
 

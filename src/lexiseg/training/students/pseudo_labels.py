@@ -14,13 +14,13 @@ from lexiseg.datasets.exports import EXPORTS
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
 from lexiseg.files import atomic_write, remove_torn, sha256_of
-from lexiseg.io.names import printable
+from lexiseg.io.names import RESULTS_NAME, printable
 from lexiseg.pipelines.preset import load_preset
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.segment import RunOptions, RunProgress, RunSummary, tunes
-from lexiseg.runs.table import RESULTS_NAME, Row, read_record, read_results
+from lexiseg.runs.table import Row, read_record, read_results
 from lexiseg.runs.tuned import tuned_pipeline
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
