@@ -53,7 +53,7 @@ class Segmentation(Result):
         """Write the masks as `lexiseg segment` does: NAME_mask.png or .nii.gz, and what is asked for.
 
         Args:
-            folder: made if missing.
+            folder: made if missing. Files of the same names there, as of another phrase of this scan, are replaced.
             overlay: write NAME_overlay.png too.
             stages: write saliency, region and prompts too; needs a call with `keep_stages`.
             formats: "png", "nifti", "nrrd", "dicom-seg", "rtstruct" and "stl"; by the scan's kind when empty.
