@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Form, Request, UploadFile
 from fastapi.responses import Response
 
+from lexiseg.datasets.label_maps import laid_over
 from lexiseg.errors import UnreadableScan
 from lexiseg.serve.app import Server, server_of
 from lexiseg.serve.problems import Refused, not_found
@@ -19,6 +20,8 @@ from lexiseg.serve.reading import FILES, label_of
 from lexiseg.values.scans import Scan, Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from lexiseg.values.arrays import BoolArray
@@ -93,15 +96,15 @@ def save_label(
         raise Refused(422, "the label is no .nrrd, .nii or .nii.gz; save it as one of these")
     from lexiseg.files import atomic_write
 
-    content = label.file.read()
+    content, notes = label.file.read(), ""
     if known.startswith(LIST) and tag == "final":
-        _review(server, image, content, end, params)
+        notes = _review(server, image, content, end, params)
     kept = atomic_write(_label_folder(server, image) / f"{tag}{end}", lambda file: file.write(content))
     # One of another ending goes only now: before that it is all there is.
     for old in kept.parent.glob(f"{tag}.*"):
         if old != kept:
             old.unlink(missing_ok=True)
-    return {"image": image, "label": image}
+    return {"image": image, "label": image} | ({"notes": notes} if notes else {})
 
 
 @router.get("/datastore/label")
@@ -185,9 +188,14 @@ def status_of(server: Server) -> dict[str, Any]:
     return {"total": len(images), "completed": tags.get("final", 0), "label_tags": tags, "train": []}
 
 
-def _review(server: Server, image: str, content: bytes, end: str, params: str) -> None:
-    """Take a label as the verdict on a scan of the worklist: its masks go where those of the page go."""
+def _review(server: Server, image: str, content: bytes, end: str, params: str) -> str:
+    """Take a label as the verdict on a scan of the worklist: its masks go where those of the page go.
+
+    Returns:
+        What was kept of the phrases' masks that the label does not show, or could not be; "" for nothing.
+    """
     from lexiseg.io.sources import read_source
+    from lexiseg.runs.masks import stored_mask
 
     found = server.worklist
     item = None if found is None else found.of(image)
@@ -199,11 +207,16 @@ def _review(server: Server, image: str, content: bytes, end: str, params: str) -
         path = Path(folder) / f"label{end}"
         path.write_bytes(content)
         masks = masks_of(_labels_on(path, scan), item.phrases, _names(params))
+    notes: list[str] = []
+    if len(item.phrases) > 1:
+        written = {each: stored_mask(found.results, item.name, item.phrases, each, scan) for each in item.phrases}
+        masks, notes = with_hidden(masks, written)
     found.hold(item.id, DESK.visitor)
     try:
         found.keep(item, masks, scan)
     finally:
         found.free(item.id, DESK.visitor)
+    return "; ".join(notes)
 
 
 def masks_of(labels: NDArray[Any], phrases: tuple[str, ...], names: dict[int, str]) -> dict[str, BoolArray]:
@@ -236,6 +249,44 @@ def masks_of(labels: NDArray[Any], phrases: tuple[str, ...], names: dict[int, st
     return masks
 
 
+def with_hidden(
+    masks: Mapping[str, BoolArray], written: Mapping[str, BoolArray | None]
+) -> tuple[dict[str, BoolArray], list[str]]:
+    """Masks of a label map with what it cannot show of them: what lies beneath another phrase's.
+
+    A label map has one phrase a voxel. So a brain comes back without its tumor, although nobody took it away. What the
+    run's mask holds beneath another phrase is put back where the label is as it was sent, and where most of the other
+    phrase lies within that mask. Else the voxel was given from one phrase to the other, as between two lungs.
+
+    Args:
+        masks: of the label map, by phrase; they do not overlap.
+        written: the run's masks of the same phrases; None where there is none.
+
+    Returns:
+        The masks, and a line for each phrase that anything was put back of, or that nothing is known of.
+    """
+    whole = {phrase: np.zeros_like(masks[phrase]) if mask is None else mask for phrase, mask in written.items()}
+    sent = laid_over(list(whole.values()))
+    found = dict(masks)
+    notes = [
+        f"the run has no mask of {phrase!r}, so nothing beneath others is kept of it"
+        for phrase, mask in written.items()
+        if mask is None
+    ]
+    for phrase, mask in whole.items():
+        for number, other in enumerate(whole, start=1):
+            over = masks[other]
+            hidden = mask & over
+            if other == phrase or not hidden.any():
+                continue
+            if 2 * hidden.sum() < over.sum():
+                hidden &= sent == number
+            if count := int(hidden.sum()):
+                found[phrase] = found[phrase] | hidden
+                notes.append(f"{phrase!r} keeps {count} of the run's pixels or voxels beneath {other!r}")
+    return found, notes
+
+
 def _same(name: str) -> str:
     return " ".join(name.split()).casefold()
 
@@ -262,7 +313,10 @@ def _names(params: str) -> dict[int, str]:
     """What Slicer calls its labels: "label_info" has a name and an idx of each segment."""
     try:
         given = json.loads(params or "{}")
-        found = given.get("label_info") or []
-        return {int(each["idx"]): str(each["name"]) for each in found}
+        found = [(int(each["idx"]), str(each["name"])) for each in given.get("label_info") or []]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Refused(422, "params is no JSON object whose label_info has a name and an idx each") from error
+    names = dict(found)
+    if len(names) < len(found):
+        raise Refused(422, "label_info has one idx for several segments; give each segment an idx of its own")
+    return names
