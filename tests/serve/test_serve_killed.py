@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -107,6 +108,47 @@ class TestRecovery:
             assert note == f"{len(lines) - 3} saved changes were damaged on the disk and are left out"
             assert steps.with_suffix(".damaged").is_file()
             assert client.post(f"/api/v1/scans/{scan}/targets/1/edits", json={"kind": "clear"}).status_code == 200
+
+    def test_a_newer_versions_record_is_read(self, tmp_path: Path) -> None:
+        with serving(tmp_path / "kept") as (_, client):
+            scan = sent(client)["id"]
+            before = painted(client, scan)
+            cookies = client.cookies
+        (record,) = (tmp_path / "kept").rglob("scan.json")
+        record.write_text(json.dumps({**json.loads(record.read_text()), "modality": "US"}))
+        with serving(tmp_path / "kept") as (_, client):
+            client.cookies = cookies
+            assert mask_of(client, scan) == before
+
+    @pytest.mark.parametrize("how", ["torn", "no record", "unread"])
+    def test_a_scan_whose_record_cannot_be_read_stays_on_the_disk(
+        self, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with serving(tmp_path / "kept") as (_, client):
+            scan = sent(client, name="Miller.png")["id"]
+            painted(client, scan)
+            cookies = client.cookies
+        (record,) = (tmp_path / "kept").rglob("scan.json")
+        files = {path: path.read_bytes() for path in record.parent.rglob("*") if path.is_file() and path != record}
+        assert len(files) == 2
+        whole = record.read_text()
+        record.write_text({"torn": "", "no record": "[]"}.get(how, whole))
+
+        def too_many(path: Path, *_: Any) -> str:
+            raise OSError(24, "Too many open files")
+
+        with serving(tmp_path / "kept") as (_, client), monkeypatch.context() as patch:
+            if how == "unread":
+                patch.setattr(Path, "read_text", too_many)
+            client.cookies = cookies
+            assert client.get("/api/v1/scans").json() == []
+        assert {path: path.read_bytes() for path in files} == files
+        (line,) = [each for each in caplog.messages if "left out" in each]
+        assert "its files stay" in line and scan not in line and "Miller" not in line
+        record.write_text(whole)
+        with serving(tmp_path / "kept") as (_, client):
+            client.cookies = cookies
+            assert [each["id"] for each in client.get("/api/v1/scans").json()] == [scan]
 
     def test_what_was_put_aside_comes_back(self, tmp_path: Path) -> None:
         from lexiseg.serve.settings import Limits

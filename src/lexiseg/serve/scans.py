@@ -55,8 +55,9 @@ class Source:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Source:
-        """Read back."""
-        return cls(**{**record, "files": tuple(record["files"])})
+        """Read back; what a newer version saved besides is passed over."""
+        known = {key: value for key, value in record.items() if key in cls.__dataclass_fields__}
+        return cls(**{**known, "files": tuple(record["files"])})
 
 
 Read = Callable[[Source, Path], "Scan"]
@@ -265,10 +266,18 @@ class Scans:
 
 
 def _saved(folder: Path) -> Entry | None:
-    """A scan that an earlier process saved; None where it was killed before it had."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    """A scan that an earlier process saved; None where it was killed before it had, and where it cannot be read."""
+    try:
         return Entry(folder.name, Source.from_dict(json.loads((folder / RECORD).read_text("utf-8"))), folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    except FileNotFoundError:
+        shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # Its upload and its edits may be whole, so they stay for a person to look at.
+        logger.warning(
+            "a saved scan is left out: its %s cannot be read (%s); its files stay as they are",
+            RECORD,
+            type(error).__name__,
+        )
     return None
 
 
