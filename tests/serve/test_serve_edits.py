@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
-from serving import SIZE, asked, boxed, edit, finished, sent, serving, unpacked, volume
+from dicom_series import SeriesPlan, volume_of_series, write_series
+from serving import SIZE, asked, boxed, edit, fake_models, finished, sent, serving, unpacked, volume
 from starlette.testclient import TestClient
+
+from lexiseg.serve.exports import export_files
+from lexiseg.session import Session
+from lexiseg.session.deltas import squeeze
+from lexiseg.session.target import Found
 
 
 @pytest.fixture
@@ -111,3 +119,59 @@ def test_every_edit(client: TestClient) -> None:
     chosen = edit(client, scan, 1, kind="choose", candidate=1).json()
     np.testing.assert_array_equal(unpacked(chosen["changed"]["image/0"]), boxed(29, 29, 32, 32))
     assert last["ms"] >= 0
+
+
+class TestWhoMadeIt:
+    """DICOM objects say of each target whether a model, a person or both made it."""
+
+    @pytest.fixture
+    def session(self, tmp_path: Path) -> Session:
+        """Targets that a phrase found, and that are drawn from nothing."""
+        scan = volume_of_series(write_series(tmp_path / "ct", SeriesPlan()), SeriesPlan())
+        session = Session(fake_models().get(), scan)
+        mask = np.zeros(scan.shape, np.bool_)
+        mask[2, 1:4, 1:4] = True
+        for phrase, presence in (("found", 0.9), ("corrected", 0.9), ("hidden", 0.01)):
+            session.take(Found(phrase, "demo", scan.shape, squeeze(mask), presence, 0.9, threshold=0.3))
+        for name in ("painted", "clicked", "kept"):
+            session.add(name)
+        for name in ("corrected", "hidden", "painted", "kept"):
+            session.stroke(name, 2, np.array([[4.5, 4.5]]), 1)
+        session.box("clicked", 2, (1, 1, 3, 3))
+        session.keep("kept", 2, 4.5, 4.5)
+        return session
+
+    def test_in_segments_and_in_contours(self, session: Session) -> None:
+        expected = {"found": "AUTOMATIC", "corrected": "SEMIAUTOMATIC", "hidden": "MANUAL", "painted": "MANUAL",
+                    "clicked": "SEMIAUTOMATIC", "kept": "MANUAL"}  # fmt: skip
+        seg, structures = (exported(session, kind) for kind in ("dicom-seg", "rtstruct"))
+        assert {each.SegmentLabel: each.SegmentAlgorithmType for each in seg.SegmentSequence} == expected
+        for each in seg.SegmentSequence:
+            assert ("SegmentAlgorithmName" in each) == (each.SegmentAlgorithmType != "MANUAL")
+            assert ("SegmentationAlgorithmIdentificationSequence" in each) == ("SegmentAlgorithmName" in each)
+        regions = structures.StructureSetROISequence
+        assert {each.ROIName: each.ROIGenerationAlgorithm for each in regions} == expected
+        assert seg.ContentDescription == "Targets of prompts and of drawing by hand"
+        assert "targets of prompts and of drawing by hand" in structures.StructureSetDescription
+
+    def test_all_of_one_kind(self, session: Session) -> None:
+        one, three = exported(session, "dicom-seg", "1"), exported(session, "dicom-seg", "3", "4")
+        assert (one.ContentDescription, three.ContentDescription) == (
+            "Targets of text prompts",
+            "Targets drawn by hand",
+        )
+
+    def test_an_undo_is_what_was_before(self, session: Session) -> None:
+        before = exported(session, "dicom-seg", "1")
+        session.stroke("found", 2, np.array([[4.5, 4.5]]), 1)
+        corrected = exported(session, "dicom-seg", "1")
+        assert corrected.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+        session.undo()
+        undone = exported(session, "dicom-seg", "1")
+        assert undone.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+        assert undone.SOPInstanceUID == before.SOPInstanceUID
+
+
+def exported(session: Session, kind: str, *ids: str) -> Any:
+    ((_, content),) = export_files(session, kind, ids).items()
+    return pydicom.dcmread(io.BytesIO(content))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SegType = Literal["binary", "labelmap", "fractional"]
 """How a DICOM SEG stores its pixels: bits of each segment, one label map, or probabilities of each segment."""
+AlgorithmType = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
+"""Who made a mask, as DICOM calls it (PS3.3 C.8.20.2): a model alone, a model and a person, or a person alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,14 @@ class Segment:
         slug: the phrase in file names; see `lexiseg.io.names.slugs`.
         mask: bool, the scan's shape.
         probability: float32 in [0, 1], the scan's shape, what the mask was cut from; None where it is not kept.
+        algorithm_type: who made the mask.
     """
 
     name: str
     slug: str
     mask: BoolArray
     probability: FloatArray | None = None
+    algorithm_type: AlgorithmType = "AUTOMATIC"
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from lexiseg.pipelines.preset import load_preset
 from lexiseg.pipelines.results import MAX_LABELS
 
 if TYPE_CHECKING:
+    from lexiseg.io.segments import AlgorithmType
     from lexiseg.serve.scans import Source
     from lexiseg.session import Session
     from lexiseg.session.target import Target
@@ -79,12 +80,14 @@ def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> File
     names = [target.look.name for target in targets]
     items = tuple(
         Segment(name, slug, session.mask(target.id), None if target.result is None or target.edited else
-                target.result.probability)
+                target.result.probability, _algorithm_type(session, target))
         for target, name, slug in zip(targets, names, slugs(names), strict=True)
     )  # fmt: skip
     # In the label map the smaller masks are over the larger.
     labels = laid_over([item.mask for item in items])
-    provenance = {} if not session.real_pipeline else session.real_pipeline.provenance
+    # What was drawn by hand alone is of no weights, whether or not they were loaded meanwhile.
+    asked = session.real_pipeline if any(item.algorithm_type != "MANUAL" for item in items) else None
+    provenance = {} if asked is None else asked.provenance
     segments = Segments(session.scan, items, labels, provenance)
     base, notes = safe_id(session.scan.id), dict[str, str]()
     if isinstance(writer, GridWriter):
@@ -101,6 +104,12 @@ def _by_writer(session: Session, format: str, targets: Sequence[Target]) -> File
     if notes:
         files["notes.txt"] = "".join(f"{name}: {text}\n" for name, text in notes.items()).encode()
     return files
+
+
+def _algorithm_type(session: Session, target: Target) -> AlgorithmType:
+    if not target.edited:
+        return "AUTOMATIC"
+    return "SEMIAUTOMATIC" if session.by_model(target.id) else "MANUAL"
 
 
 def _coco(session: Session, targets: Sequence[Target]) -> Files:

@@ -24,6 +24,8 @@ from lexiseg.values.scans import Plane, Scan
 Box = tuple[float, float, float, float]
 CARRIED = "propagate"
 """The kind of a step that no person drew."""
+BY_HAND = frozenset({"paint", "erase", "fill", "keep", "clear"})
+"""The kinds of steps that ask no model."""
 
 
 class Corrections(Board):
@@ -273,6 +275,22 @@ class Corrections(Board):
             elif step.kind != CARRIED:
                 found.update(index for along, index in step.places if along == wanted)
         return found
+
+    def by_model(self, name: str | int) -> bool:
+        """Whether a model had a part in a target's mask: what was found by words, or drawn by prompts, since it began.
+
+        What a phrase found and the threshold hid is left out where a person drew, and has no part.
+        """
+        target, part = self.target(name), False
+        for step in self.steps:
+            if step.target != target.id:
+                continue
+            if isinstance(step, Edit):
+                part = (part and not step.cleared) or step.kind not in BY_HAND
+            else:
+                found = None if step.after is None else step.after.found
+                part = found is not None and bool(found.mask().any())
+        return part
 
     def candidates(self, name: str | int, plane: int, *, axis: str | None = None) -> BoolArray:
         """What the plane's mask may be instead, bool (n, h, w), best rated first; n is 3, or 0 where nobody asked."""

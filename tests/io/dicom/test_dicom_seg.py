@@ -211,6 +211,10 @@ class TestContent:
         masks[0][2, 3, 3] ^= True
         other = pydicom.dcmread(written(segments_of(scan, masks=masks), tmp_path / "c"))
         assert other.SOPInstanceUID != pydicom.dcmread(one).SOPInstanceUID
+        segments = segments_of(scan)
+        drawn = replace(segments, items=tuple(replace(each, algorithm_type="MANUAL") for each in segments.items))
+        by_hand = pydicom.dcmread(written(drawn, tmp_path / "d"))
+        assert by_hand.SOPInstanceUID != pydicom.dcmread(one).SOPInstanceUID
         # The images' own day, not today.
         assert (other.ContentDate, other.InstanceCreationDate) == ("20210304", "20210304")
 

@@ -51,6 +51,8 @@ def content_uid(segments: Segments, sources: Sources, options: WriteOptions, rol
     for item in segments.found:
         digest.update(item.name.encode() + b"\0")
         digest.update(np.packbits(item.mask).tobytes())
+        if item.algorithm_type != "AUTOMATIC":
+            digest.update(item.algorithm_type.encode())
         if options.seg_type == "fractional" and item.probability is not None:
             digest.update(np.ascontiguousarray(item.probability).tobytes())
     return uid_of(digest.digest())
@@ -80,6 +82,14 @@ def weights_of(provenance: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(model, Mapping) and model.get("sha256"):
             found[role] = f"sha256:{model['sha256']}"
     return found
+
+
+def targets_of(segments: Segments) -> str:
+    """Who made an object's targets, in words."""
+    types = {item.algorithm_type for item in segments.found}
+    if types == {"AUTOMATIC"}:
+        return "targets of text prompts"
+    return "targets drawn by hand" if types == {"MANUAL"} else "targets of prompts and of drawing by hand"
 
 
 def taken_over(header: Dataset, dataset: Dataset) -> None:

@@ -21,6 +21,7 @@ from lexiseg.io.dicom.objects import (
     refer_to,
     series_number,
     taken_over,
+    targets_of,
     text_of,
     weights_of,
 )
@@ -130,7 +131,7 @@ def structure_set(segments: Segments, sources: Sources, options: WriteOptions, n
 def _made_by(segments: Segments) -> str:
     """Program, version and checksums of the weights, for a text of 1024 characters."""
     weights = "; ".join(f"{role} {what}" for role, what in weights_of(segments.provenance).items())
-    return text_of(f"{ALGORITHM} {__version__}, targets of text prompts{'; ' if weights else ''}{weights}", 1024)
+    return text_of(f"{ALGORITHM} {__version__}, {targets_of(segments)}{'; ' if weights else ''}{weights}", 1024)
 
 
 def _item(**elements: Any) -> Dataset:
@@ -165,7 +166,7 @@ def _roi(item: Segment, number: int, sources: Sources) -> Dataset:
         ROINumber=number,
         ReferencedFrameOfReferenceUID=sources.frame_of_reference,
         ROIName=text_of(item.name),
-        ROIGenerationAlgorithm="AUTOMATIC",
+        ROIGenerationAlgorithm=item.algorithm_type,
         ROIGenerationDescription=text_of(f"{ALGORITHM} {__version__}"),
     )
 

@@ -20,6 +20,7 @@ from lexiseg.io.dicom.objects import (
     refer_to,
     series_number,
     taken_over,
+    targets_of,
     text_of,
     weights_of,
 )
@@ -112,7 +113,7 @@ def seg_of(segments: Segments, sources: Sources, options: WriteOptions, notes: d
                 device_serial_number="0",
                 max_fractional_value=_HIGHEST,
                 content_label="SEGMENTATION",
-                content_description="Targets of text prompts",
+                content_description=targets_of(segments).capitalize(),
                 specific_character_set=UTF8,
                 series_description=f"{ALGORITHM} segmentation",
                 content_date=date,
@@ -226,8 +227,9 @@ def _description(item: Segment, number: int, segments: Segments) -> Any:
         segment_label=text_of(item.name),
         segmented_property_category=concept(named.category),
         segmented_property_type=concept(named.type),
-        algorithm_type="AUTOMATIC",
-        algorithm_identification=algorithm,
+        algorithm_type=item.algorithm_type,
+        # Where a person made all of it there is no algorithm to name.
+        algorithm_identification=None if item.algorithm_type == "MANUAL" else algorithm,
         anatomic_regions=[concept(named.region)] if named.region else None,
         display_color=CIELabColor(*_lab(PALETTE[place % len(PALETTE)])),
     )
