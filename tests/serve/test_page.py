@@ -291,6 +291,15 @@ class TestTakeAway:
         coco = json.loads(visit.download("coco", tmp_path).read_text())
         assert coco["annotations"][0]["area"] == pytest.approx(mask.sum(), rel=0.05)
 
+    @pytest.mark.parametrize("name", ["张伟", "50% ö"])
+    def test_a_download_has_its_scans_name(self, visit: Visit, breast_file: Path, tmp_path: Path, name: str) -> None:
+        file = tmp_path / f"{name}.png"
+        file.write_bytes(breast_file.read_bytes())
+        visit.upload(file)
+        visit.page.keyboard.press("d")
+        visit.click(30, 30)
+        assert visit.download("png", tmp_path).name == f"{name}_mask.png"
+
     def test_a_volume_is_taken_away_on_its_own_grid(self, visit: Visit, head_file: Path, tmp_path: Path) -> None:
         visit.upload(head_file)
         visit.page.keyboard.press("d")

@@ -58,6 +58,21 @@ class TestHidden:
         assert not found["brain"][10:25].any() and found["brain"][25:30, 20:30].all()
 
 
+def test_scans_are_given_out_by_their_own_names(tmp_path: Path) -> None:
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("Müller", "Möller"):
+        (scans / f"{name}.png").write_bytes(picture())
+    with serving(tmp_path / "s", folder=scans, results=out, phrases=("red",)) as (_, client):
+        names = [
+            client.get(f"/datastore/image?image={name}").headers["content-disposition"] for name in ("Müller", "Möller")
+        ]
+    assert names == [
+        "attachment; filename=\"M_ller.png\"; filename*=UTF-8''M%C3%BCller.png",
+        "attachment; filename=\"M_ller.png\"; filename*=UTF-8''M%C3%B6ller.png",
+    ]
+
+
 class TestSubmitLabel:
     @pytest.mark.parametrize("changed", [False, True])
     def test_a_worklists_masks_that_overlap(self, tmp_path: Path, changed: bool) -> None:

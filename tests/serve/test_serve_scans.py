@@ -126,6 +126,19 @@ class TestTakeAway:
         refused = client.get(f"/api/v1/scans/{scan}/export?format=nifti")
         assert refused.status_code == 400 and "cannot hold this scan's mask" in refused.json()["error"]
 
+    @pytest.mark.parametrize(
+        ("name", "plain", "whole"),
+        [("张伟.png", "___mask.png", "%E5%BC%A0%E4%BC%9F_mask.png"),
+         ("Müller.png", "M_ller_mask.png", "M%C3%BCller_mask.png"), ("50%.png", "50%_mask.png", "")],
+    )  # fmt: skip
+    def test_a_file_has_its_scans_name_in_any_alphabet(
+        self, client: TestClient, name: str, plain: str, whole: str
+    ) -> None:
+        scan = sent(client, name=name)["id"]
+        asked(client, scan, "red")
+        told = client.get(f"/api/v1/scans/{scan}/export?format=png").headers["content-disposition"]
+        assert told == f'attachment; filename="{plain}"' + (f"; filename*=UTF-8''{whole}" if whole else "")
+
     def test_several_targets_are_a_zip(self, client: TestClient) -> None:
         import zipfile
 

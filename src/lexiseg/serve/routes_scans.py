@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from typing import IO, Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -112,8 +113,7 @@ def export(
         session = server.scans.session(entry)
         files = export_files(session, format, [part for part in targets.split(",") if part])
     name, kind, content = packed(files, session.scan.id, format)
-    quoted = name.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
-    return Response(content, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{quoted}"'})
+    return Response(content, media_type=kind, headers={"Content-Disposition": attachment(name)})
 
 
 @router.get("/scans/{scan}/command")
@@ -126,6 +126,13 @@ def command(request: Request, scan: str) -> dict[str, str]:
     with entry.lock:
         session = server.scans.session(entry)
         return {"command": as_command(session, entry.source), "python": as_python(session, entry.source)}
+
+
+def attachment(name: str) -> str:
+    """The header that gives a file its name: in ASCII, and as it is where that says less (RFC 6266)."""
+    plain = "".join(each if each.isascii() and each.isprintable() and each not in '"\\?' else "_" for each in name)
+    whole = quote(name, safe="", errors="replace")
+    return f'attachment; filename="{plain}"' + ("" if plain == name else f"; filename*=UTF-8''{whole}")
 
 
 def told_of(server: Server, entry: Entry) -> dict[str, Any]:

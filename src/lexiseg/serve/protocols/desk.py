@@ -198,8 +198,3 @@ def volume_file(labels: NDArray[np.uint8], scan: Scan, end: str) -> bytes:
     import gzip
 
     return gzip.decompress(content)
-
-
-def plain(name: str) -> str:
-    """A file's name for a header: ASCII without quotes."""
-    return name.encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")

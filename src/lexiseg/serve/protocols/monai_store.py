@@ -15,8 +15,9 @@ from lexiseg.datasets.label_maps import laid_over
 from lexiseg.errors import UnreadableScan
 from lexiseg.serve.app import Server, server_of
 from lexiseg.serve.problems import Refused, not_found
-from lexiseg.serve.protocols.desk import KEPT, Desk, plain
+from lexiseg.serve.protocols.desk import KEPT, Desk
 from lexiseg.serve.reading import FILES, label_of
+from lexiseg.serve.routes_scans import attachment
 from lexiseg.values.scans import Scan, Volume
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def image(request: Request, image: str) -> Response:
     """A scan's file."""
     server = server_of(request)
     path, name = _file(server, image)
-    headers = {"content-disposition": f'attachment; filename="{plain(name)}"'}
+    headers = {"content-disposition": attachment(name)}
     content = b"" if request.method == "HEAD" else path.read_bytes()
     return Response(content, media_type="application/octet-stream", headers=headers)
 
@@ -113,7 +114,7 @@ def saved_label(request: Request, label: str, tag: str = "final") -> Response:
     found = _labels(server_of(request), label).get(tag)
     if found is None:
         raise not_found("label")
-    headers = {"content-disposition": f'attachment; filename="{plain(label)}{found.name.removeprefix(tag)}"'}
+    headers = {"content-disposition": attachment(f"{label}{found.name.removeprefix(tag)}")}
     return Response(found.read_bytes(), media_type="application/octet-stream", headers=headers)
 
 

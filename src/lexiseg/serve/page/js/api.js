@@ -94,8 +94,11 @@ export async function plane(scan, axis, k) {
 /** A file to keep: its bytes and its name. */
 export async function file(path) {
   const reply = await reach(path);
-  const named = /filename\*?="?(?:UTF-8'')?([^";]+)/i.exec(reply.headers.get("Content-Disposition") ?? "");
-  return { blob: await reply.blob(), name: named ? decodeURIComponent(named[1]) : "lexiseg" };
+  const told = reply.headers.get("Content-Disposition") ?? "";
+  // The plain name may have lost letters, and has no escapes.
+  const whole = /filename\*=UTF-8''([^;]+)/i.exec(told);
+  const name = whole ? decodeURIComponent(whole[1]) : /filename="([^"]+)/i.exec(told)?.[1];
+  return { blob: await reply.blob(), name: name ?? "lexiseg" };
 }
 
 /** Send files; `progress` is called with the share sent. */
