@@ -13,8 +13,11 @@ import pytest
 from serving import RED, SIZE, boxed, live, picture
 from skimage.draw import polygon2mask
 
+from lexiseg.io.nifti import nifti_bytes
 from lexiseg.serve.protocols.label_studio import brush_rle
 from lexiseg.serve.protocols.x_anylabeling import _shapes
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.scans import Volume
 
 TOKEN = "a-token-of-this-launch"
 
@@ -70,10 +73,29 @@ class TestXAnyLabeling:
         assert reply.status_code == 422
         assert "expected a point of two numbers or a rectangle of four" in reply.json()["error"]
 
+    def test_a_rectangle_that_is_outside_is_not_added(self, address: str) -> None:
+        marks = [{"type": "rectangle", "data": [4, 4, 10, 10], "label": 0}]
+        request = {"image": base64.b64encode(picture()).decode(), "params": {"marks": marks}}
+        reply = httpx.post(f"{address}/v1/predict", json=request)
+        assert reply.status_code == 422 and "mark what is outside with points" in reply.json()["error"]
+
+    @pytest.mark.parametrize("params", [{"text_prompt": "red"}, {"marks": [{"type": "point", "data": [2, 2]}]}])
+    def test_a_volume_is_no_picture(self, address: str, params: dict[str, Any]) -> None:
+        request = {"image": base64.b64encode(volume_bytes()).decode(), "params": params}
+        reply = httpx.post(f"{address}/v1/predict", json=request)
+        assert reply.status_code == 422
+        assert reply.json()["error"] == "a volume of 6 slices was sent; expected one slice as a picture"
+
     def test_its_token(self, tmp_path: Path) -> None:
         with live(tmp_path / "s", token=TOKEN) as (_, at):
             assert httpx.get(f"{at}/v1/models", headers={"Token": TOKEN}).status_code == 200
             assert httpx.get(f"{at}/v1/models", headers={"Token": "no"}).status_code == 401
+
+
+def volume_bytes() -> bytes:
+    """A NIfTI of six slices of eight rows and eight columns."""
+    values = np.random.default_rng(0).integers(0, 900, (6, 8, 8)).astype(np.int16)
+    return nifti_bytes(values, Volume(values, Geometry.of_spacing(values.shape, (1.0, 1.0, 1.0))))
 
 
 CONFIG = """<View><Image name="image" value="$picture"/>
@@ -130,6 +152,19 @@ class TestLabelStudio:
         request = {"tasks": [{"data": {"picture": picture_at}}], "label_config": config}
         reply = httpx.post(f"{address}/predict", json=request)
         assert reply.status_code == 422 and words in reply.json()["error"]
+
+    def test_a_volume_is_no_picture(self, address: str) -> None:
+        data = "data:;base64," + base64.b64encode(volume_bytes()).decode()
+        reply = httpx.post(f"{address}/predict", json={"tasks": [{"data": {"picture": data}}], "label_config": CONFIG})
+        assert reply.status_code == 422
+        assert reply.json()["error"] == "a volume of 6 slices was sent; expected one slice as a picture"
+
+    def test_a_label_that_is_too_long(self, address: str) -> None:
+        data = "data:image/png;base64," + base64.b64encode(picture()).decode()
+        config = CONFIG.replace("green", "g" * 201)
+        reply = httpx.post(f"{address}/predict", json={"tasks": [{"data": {"picture": data}}], "label_config": config})
+        assert reply.status_code == 422
+        assert "a phrase has 201 characters; expected at most 200" in reply.json()["error"]
 
     @pytest.mark.parametrize("task", [{"data": None}, {}, {"data": "x"}])
     def test_a_task_without_data(self, address: str, task: dict[str, Any]) -> None:

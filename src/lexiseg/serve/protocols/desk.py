@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lexiseg.errors import UnreadableScan, UsageError
+from lexiseg.errors import BadPhrase, UnreadableScan, UsageError
 from lexiseg.serve.jobs import Job
 from lexiseg.serve.problems import Refused
 from lexiseg.serve.reading import label_of
@@ -77,6 +77,17 @@ class Desk:
         with entry.lock:
             return server.scans.session(entry).scan
 
+    def picture(self, server: Server, entry: Entry) -> Image:
+        """An entry's scan for a program that knows pictures alone.
+
+        Raises:
+            Refused: it is a volume.
+        """
+        scan = self.scan(server, entry)
+        if isinstance(scan, Volume):
+            raise Refused(422, f"a volume of {len(scan.values)} slices was sent; expected one slice as a picture")
+        return scan
+
     def work(
         self, server: Server, do: Callable[[Callable[[float], None]], dict[str, Any]], text: str
     ) -> dict[str, Any]:
@@ -106,15 +117,19 @@ class Desk:
         """The answers to phrases; to be called in a job.
 
         Raises:
-            BadPhrase: a phrase is none.
+            BadPhrase: a phrase is none, or longer than the server allows.
             UsageError: no such preset.
         """
+        phrases, most = list(phrases), server.settings.limits.phrase
+        longest = max(map(len, phrases), default=0)
+        if longest > most:
+            raise BadPhrase(f"a phrase has {longest} characters; expected at most {most}: name one target in few words")
         later = server.models.get(preset)
         pipeline = later.real()
         if threshold is not None and later.threshold is not None:
             changed = pipeline.preset.override(presence={"threshold": threshold})
             pipeline = type(pipeline)(changed, pipeline.encoder, pipeline.segmenter)
-        return list(pipeline(scan, list(phrases), encodings=server.models.encodings, progress=tell).targets)
+        return list(pipeline(scan, phrases, encodings=server.models.encodings, progress=tell).targets)
 
     def blank(self, server: Server, scan: Scan) -> Session:
         """A session of a scan that is not kept."""

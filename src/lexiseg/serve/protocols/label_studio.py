@@ -61,7 +61,7 @@ def _of_task(server: Server, task: dict[str, Any], brush: tuple[str, str, str, l
         raise Refused(422, f"a task has no data; expected an object with its picture under {key!r}")
     entry = _DESK.take(server, io.BytesIO(_content(data.get(key))), "task")
     try:
-        scan = _DESK.scan(server, entry)
+        scan = _DESK.picture(server, entry)
 
         def work(tell: Callable[[float], None]) -> dict[str, Any]:
             return {"found": _DESK.find(server, scan, labels, tell=tell)}

@@ -77,7 +77,7 @@ def predict(request: Request, wanted: PredictRequest) -> dict[str, Any]:
     marks = _marks(wanted.params.get("marks") or [])
     entry = _DESK.take(server, io.BytesIO(_content(wanted.image)), "picture")
     try:
-        scan = _DESK.scan(server, entry)
+        scan = _DESK.picture(server, entry)
         phrases = phrases_of(str(wanted.params.get("text_prompt", "")).replace(",", ";").replace(".", ";"))
 
         def work(tell: Callable[[float], None]) -> dict[str, Any]:
@@ -127,7 +127,10 @@ def _marks(given: Any) -> list[_Mark]:
         sound = all(isinstance(value, int | float) and math.isfinite(value) for value in numbers)
         if not sound or (mark.get("type"), len(numbers)) not in (("point", 2), ("rectangle", 4)):
             raise Refused(422, f"a mark is {str(each)[:60]!r}; expected a point of two numbers or a rectangle of four")
-        found.append(_Mark([float(value) for value in numbers], bool(mark.get("label", 1))))
+        inside = bool(mark.get("label", 1))
+        if not inside and len(numbers) == 4:
+            raise Refused(422, "a rectangle has the label 0; expected 1: mark what is outside with points")
+        found.append(_Mark([float(value) for value in numbers], inside))
     return found
 
 
