@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_saliency_encoder import NamedColours
 from fake_segmenter import FakeSegmenter
 from serving import FAKE, fake_models, sent, serving
 
+from lexiseg.errors import BrokenWeights
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.serve.ahead import Ahead
 
@@ -67,6 +69,36 @@ def test_a_server_that_is_closed_waits_for_its_threads(tmp_path: Path) -> None:
     assert segmenter.ended.is_set()
     assert not server.ahead.thread.is_alive() and not server.jobs.thread.is_alive()
     assert server.models.thread is not None and not server.models.thread.is_alive()
+
+
+def test_models_that_a_closed_server_no_longer_needs_are_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their folder goes while they are unpacked."""
+    going, models = threading.Event(), fake_models()
+
+    def load(preset: Any) -> Any:
+        assert going.wait(20)
+        raise BrokenWeights("config.json does not describe a model")
+
+    models._maker = load
+    close = models.close
+
+    def closed() -> None:
+        close()
+        going.set()
+
+    models.close = closed  # type: ignore[method-assign]
+    with serving(tmp_path / "state", models=models) as (server, _):
+        pass
+    assert server.models.thread is not None and not server.models.thread.is_alive()
+    assert caplog.messages == []
+    open_models = fake_models()
+    open_models._maker = load
+    open_models.warm()
+    assert open_models.thread is not None
+    open_models.thread.join(20)
+    assert caplog.messages == ["config.json does not describe a model"]
 
 
 class Looked:

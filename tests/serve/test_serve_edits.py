@@ -121,6 +121,12 @@ def test_every_edit(client: TestClient) -> None:
     assert last["ms"] >= 0
 
 
+def test_an_id_of_no_decimal_digits(client: TestClient) -> None:
+    scan = sent(client)["id"]
+    reply = client.get(f"/api/v1/scans/{scan}/export?format=png&targets=²")
+    assert reply.status_code == 400 and "by their ids" in reply.json()["error"]
+
+
 class TestWhoMadeIt:
     """DICOM objects say of each target whether a model, a person or both made it."""
 

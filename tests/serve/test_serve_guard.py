@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from serving import BASE, browser, picture, sent, serving
 
+from lexiseg.serve.guard import _check_length
+from lexiseg.serve.problems import Refused
+
 TOKEN = "a-token-of-this-launch"
 
 
@@ -104,6 +107,12 @@ class TestCookies:
             for path in paths:
                 assert secret not in str(path)
                 assert path.is_dir() or secret.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "-1", "x", "11"])
+def test_a_length_that_is_none_or_too_large_is_refused(length: str) -> None:
+    with pytest.raises(Refused, match="too much was sent"):
+        _check_length({"content-length": length}, 10)
 
 
 class TestHeaders:

@@ -105,6 +105,7 @@ class Server:
 
     def close(self) -> None:
         """Stop the work, and let go of the folder."""
+        self.models.close()
         self.jobs.close()
         self.ahead.close()
         if self.worklist is not None:

@@ -40,7 +40,7 @@ def export_files(session: Session, format: str, ids: Sequence[str]) -> Files:
     """
     if format not in formats():
         raise UsageError(f"there is no format {format!r}; expected one of {', '.join(formats())}")
-    if not all(each.isdigit() for each in ids):
+    if not all(each.isdecimal() for each in ids):
         raise UsageError("targets are named by their ids, such as 1,2")
     targets = [session.target(int(each)) for each in ids] or session.all_targets()
     if not targets:

@@ -198,7 +198,7 @@ def _is_address(name: str) -> bool:
 
 def _check_length(headers: dict[str, str], limit: int) -> None:
     length = headers.get("content-length")
-    if length is not None and (not length.isdigit() or int(length) > limit):
+    if length is not None and (not length.isdecimal() or int(length) > limit):
         raise _too_large(limit)
 
 

@@ -64,6 +64,7 @@ class Models:
         self._later: dict[str, Later] = {}
         self._encodings: EncodingCache | None = None
         self.thread: threading.Thread | None = None
+        self._closed = False
 
     def get(self, name: str | None = None) -> Later:
         """A preset; its models are loaded when they are needed.
@@ -103,13 +104,19 @@ class Models:
         def load() -> None:
             try:
                 self.get().real()
-            except LexisegError as error:
-                logger.warning("%s", error)
-            except Exception:  # whoever asks is told; at shutdown nobody does
-                logger.debug("the models could not be loaded", exc_info=True)
+            except Exception as error:  # whoever asks is told; at shutdown nobody does
+                # A server that stops takes the folder away into which models are unpacked.
+                if isinstance(error, LexisegError) and not self._closed:
+                    logger.warning("%s", error)
+                else:
+                    logger.debug("the models could not be loaded", exc_info=True)
 
         self.thread = threading.Thread(target=load, name="models", daemon=True)
         self.thread.start()
+
+    def close(self) -> None:
+        """Say nothing any more of models that cannot be loaded."""
+        self._closed = True
 
     def _load(self, name: str) -> TextPipeline:
         if self._maker is not None:
