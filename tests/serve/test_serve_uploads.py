@@ -74,6 +74,21 @@ def test_a_zip_gives_its_scans(tmp_path: Path, series: list[Path]) -> None:
         assert left == []
 
 
+def test_what_has_the_same_name_is_told_apart_by_its_folder(tmp_path: Path, series: list[Path]) -> None:
+    slices = {path.name: path.read_bytes() for path in write_series(tmp_path / "other", SeriesPlan(seed=1))}
+    first = {path.name: path.read_bytes() for path in series}
+    files = [("one/x/a.png", picture()), ("one/y/a.png", picture()), ("b.png", picture()), ("z/b.png", picture())]
+    files += [("study/c.png", picture()), ("study/c.png", picture())]
+    files += [("s.zip", zipped({"p/d.png": picture(), "q/d.png": picture(), "e.png": picture()}))]
+    files += [("miller.zip", zipped({f"CT/{name}": content for name, content in first.items()}))]
+    files += [(f"smith/CT/{name}", content) for name, content in slices.items()]
+    with serving(tmp_path / "state") as (_, client):
+        scans = posted(client, files).json()["scans"]
+        assert sorted(scan["name"] for scan in scans) == sorted(
+            ["x a.png", "y a.png", "b.png", "z b.png", "study c.png", "study c.png (2)", "s p d.png", "s q d.png",
+             "s e.png", "miller CT", "smith CT"])  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

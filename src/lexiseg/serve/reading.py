@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -103,10 +104,14 @@ class Upload:
         except UsageError:
             self.refused.append("nothing that was sent is a scan; expected pictures, NIfTI, NRRD, MetaImage or DICOM")
             return
-        labels: dict[str, int] = {}
+        short = Counter(self._label(source) for source in found)
+        labels: Counter[str] = Counter()
         for source in found:
             label = self._label(source)
-            labels[label] = labels.get(label, 0) + 1
+            if short[label] > 1:
+                # The folder may be all that says whose scan it is.
+                label = self._label(source, folders=1)
+            labels[label] += 1
             yield Piece(label if labels[label] == 1 else f"{label} ({labels[label]})", source)
         taken = {Path(file) for source in found for file in source.files}
         left = [name for path, name in self.names.items() if path not in taken and path.is_file()]
@@ -135,18 +140,20 @@ class Upload:
             self.names[target] = name
         path.unlink(missing_ok=True)
 
-    def _label(self, source: sources.Source) -> str:
-        """A file's own name; of a folder's series the folder's."""
-        first = Path(source.files[0])
+    def _label(self, source: sources.Source, folders: int = 0) -> str:
+        """A file's own name, of a folder's series the folder's; before it so many of the folders that it lies in."""
+        first, series = Path(source.files[0]), len(source.files) > 1
+
+        def own(parts: Sequence[str]) -> str:
+            named = parts[:-1] if series and len(parts) > 1 else parts
+            return " ".join(named[-1 - folders :])
+
         for path, name in self.names.items():
             if path == first:
-                parts = PurePosixPath(name.replace("\\", "/")).parts
-                series = len(source.files) > 1 and len(parts) > 1
-                return label_of(parts[-2] if series else name)
+                return label_of(own(PurePosixPath(name.replace("\\", "/")).parts))
             if path in first.parents:
-                inside = first.relative_to(path)
-                own = inside.parts[-2] if len(source.files) > 1 and len(inside.parts) > 1 else inside.name
-                return label_of(f"{PurePosixPath(name).stem} {own}") if len(source.files) == 1 else label_of(own)
+                inside, stem = first.relative_to(path).parts, PurePosixPath(name).stem
+                return label_of(own((stem, *inside)) if series else f"{stem} {own(inside)}")
         return "scan"
 
 
