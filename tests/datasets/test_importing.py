@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import block, inside, mask_file, picture, run_import
+from trees import SIZE, block, inside, mask_file, picture, run_import, save
 
 from lexiseg.datasets.importing import ImportRequest, import_dataset
 from lexiseg.datasets.layouts.registry import LAYOUTS, layout_named
@@ -74,6 +74,79 @@ class TestWhereTheManifestLies:
     def test_a_folder_as_manifest(self, pairs: Path) -> None:
         with pytest.raises(BadDataset, match="it is a folder"):
             import_dataset(request(pairs, pairs))
+
+
+def two_organs(root: Path) -> Path:
+    """An nnU-Net set whose organs are one pixel each: liver 1 in row 0, spleen 2 in row 1."""
+    for name in ("a", "b"):
+        picture(root / "imagesTr" / f"{name}_0000.png")
+        save(root / "labelsTr" / f"{name}.png", np.diag([1, 2, *(SIZE - 2) * [0]]))
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "spleen": 2}}')
+    return root
+
+
+def organ(manifest: Path) -> set[int]:
+    """The rows of pixels that a manifest's masks show."""
+    return {int(np.argmax(inside(row).any(1))) for row in read_manifest(manifest)}
+
+
+class TestMadeMasks:
+    def test_another_target_does_not_replace_those_of_a_manifest_that_was_moved(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = two_organs(tmp_path / "set")
+        run_import("nnunet", root, target="liver", out=root / "m.csv")
+        (root / "m.csv").rename(root / "liver.csv")
+        run_import("nnunet", root, target="spleen", out=root / "m.csv")
+        assert (organ(root / "liver.csv"), organ(root / "m.csv")) == ({0}, {1})
+        assert "m_lexiseg stays as it is" in caplog.text and "m_2_lexiseg" in caplog.text
+
+    def test_the_same_again_is_where_it_was(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+        run_import("nnunet", root, target="liver", out=root / "m.csv")
+        first = (root / "m.csv").read_bytes()
+        run_import("nnunet", root, target="liver", out=root / "m.csv", overwrite=True)
+        assert (root / "m.csv").read_bytes() == first
+        assert [path.name for path in root.glob("*_lexiseg")] == ["m_lexiseg"]
+
+    def test_a_mask_that_somebody_edited_stays(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+        run_import("nnunet", root, target="liver")
+        edited = mask_file(root / "manifest_lexiseg" / "masks" / "a_mask.png").read_bytes()
+        run_import("nnunet", root, target="liver", overwrite=True)
+        assert (root / "manifest_lexiseg" / "masks" / "a_mask.png").read_bytes() == edited
+        assert organ(root / "manifest.csv") == {0}
+
+    def test_manifests_whose_names_differ_in_the_ending_alone(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+        for target, name in (("liver", "m.csv"), ("spleen", "m.txt")):
+            run_import("nnunet", root, target=target, out=root / name)
+        assert (organ(root / "m.csv"), organ(root / "m.txt")) == ({0}, {1})
+
+    def test_an_import_that_ends_half_way_leaves_the_manifest_its_masks(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+        run_import("nnunet", root, target="liver", out=root / "m.csv")
+
+        def full(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        again = ImportRequest(layout="nnunet", source=root, target="spleen", out=root / "m.csv", overwrite=True)
+        with pytest.raises(KeyboardInterrupt):
+            import_dataset(again, progress=full)
+        assert organ(root / "m.csv") == {0}
+        assert [path.name for path in root.glob("*_lexiseg")] == ["m_lexiseg"]
+
+    def test_a_manifest_that_came_meanwhile_is_not_replaced(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+
+        def other(done: int, total: int) -> None:
+            (root / "m.csv").write_text("id,image\nmine,a.png\n")
+
+        with pytest.raises(BadDataset, match="it is there already"):
+            import_dataset(
+                ImportRequest(layout="nnunet", source=root, target="liver", out=root / "m.csv"), progress=other
+            )
+        assert read_manifest(root / "m.csv")[0].id == "mine"
 
 
 class TestHostileNames:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path, PureWindowsPath
 
 from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
@@ -14,7 +17,7 @@ from lexiseg.datasets.layouts.registry import layout_named
 from lexiseg.datasets.layouts.tree import MADE_ENDING, contents
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.datasets.splits import parse_shares, split_by_group
-from lexiseg.errors import BadDataset, BadManifest, UnreadableScan
+from lexiseg.errors import BadDataset, BadManifest, UnreadableScan, UnwritableResult
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, scan_suffix, unique_ids
 
@@ -31,7 +34,7 @@ class ImportRequest:
     Attributes:
         layout: a name of `LAYOUTS`.
         source: the data set's folder, as unpacked; never written to, unless `out` lies in it.
-        out: the manifest. What has to be made lies beside it, in a folder of its name and "_lexiseg".
+        out: the manifest. What has to be made lies beside it, in a new folder of its name and "_lexiseg".
         target: which of the layout's masks; "" for its first.
         channel: which channel of images that have several.
         text: a phrase for the column text of every row.
@@ -39,7 +42,7 @@ class ImportRequest:
         seed: of the split.
         copy: copy scans and masks beside the manifest, so that it needs the data set no more and may lie
             anywhere; otherwise it lies in the data set's folder or in one above.
-        overwrite: replace a manifest that is there already.
+        overwrite: replace a manifest that is there already. The masks that it names stay, in their folder.
     """
 
     layout: str
@@ -76,7 +79,9 @@ def import_dataset(request: ImportRequest, *, progress: Progress | None = None) 
     """Write a manifest of a published data set.
 
     Files are named where they lie; masks that have to be merged, filled or extracted, and files whose names
-    a manifest cannot hold, are written beside it. A file that is a link out of the data set is left out.
+    a manifest cannot hold, are written beside it, in a folder of their own. So a manifest names the masks that were
+    made for it, whatever is imported later or killed half way. Importing the same again gives the same manifest. A file
+    that is a link out of the data set is left out.
 
     Args:
         request: what to import.
@@ -97,13 +102,20 @@ def import_dataset(request: ImportRequest, *, progress: Progress | None = None) 
     if not found.cases:
         reason = "; ".join(found.problems[:1]) or f"found {contents(source)}"
         raise BadDataset(f"{printable(str(request.source))}: no scan of the layout {layout.name}; {reason}")
-    maker = _Maker(source=source, folder=folder, beside=folder / f"{request.out.stem}{MADE_ENDING}", copy=request.copy)
-    rows, problems = _rows(found, maker, request.text, progress)
-    if not rows:
-        raise BadDataset(f"{printable(str(request.source))}: no scan could be used; the first: {problems[0]}")
-    if shares is not None:
-        rows = _split(rows, shares, request.seed)
-    write_manifest(rows, folder / request.out.name)
+    maker = _Maker(source=source, folder=folder, stem=request.out.stem, copy=request.copy)
+    try:
+        rows, problems = _rows(found, maker, request.text, progress)
+        if not rows:
+            raise BadDataset(f"{printable(str(request.source))}: no scan could be used; the first: {problems[0]}")
+        if shares is not None:
+            rows = _split(rows, shares, request.seed)
+        rows = maker.settled(rows)
+        if request.out.exists():  # another import may have come first
+            _refuse_existing(request.out, overwrite=request.overwrite)
+        write_manifest(rows, folder / request.out.name)
+    except BaseException:
+        maker.remove()
+        raise
     missing = tuple(row.id for row in rows if row.mask is None)
     return Imported(manifest=request.out, rows=tuple(rows), missing=missing, problems=tuple(problems))
 
@@ -149,8 +161,52 @@ class _Maker:
 
     source: Path
     folder: Path
-    beside: Path
+    stem: str
     copy: bool
+
+    @cached_property
+    def beside(self) -> Path:
+        """The folder of what is made, on first use: a new one, since manifests may name what is in an earlier one."""
+        for number in count(1):
+            place = self._numbered(number)
+            try:
+                place.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UnwritableResult(
+                    f"{printable(str(place))}: could not be made ({error.strerror}); choose another folder"
+                ) from error
+            break
+        return place
+
+    def _numbered(self, number: int) -> Path:
+        return self.folder / f"{self.stem}{f'_{number}' if number > 1 else ''}{MADE_ENDING}"
+
+    def remove(self) -> None:
+        """Remove what was made for a manifest that was not written."""
+        if (made := vars(self).pop("beside", None)) is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def settled(self, rows: list[ManifestRow]) -> list[ManifestRow]:
+        """The rows with files of an earlier import where those are the same, byte by byte; else a line says so."""
+        if "beside" not in vars(self) or self.beside == self._numbered(1):
+            return rows
+        made = self.beside
+        earlier = takewhile(lambda place: place != made, map(self._numbered, count(1)))
+        same = next((place for place in earlier if _holds(place, made)), None)
+        if same is None:
+            logger.warning(
+                "%s stays as it is, since manifests may name what is in it; what was made now is in %s",
+                printable(self._numbered(1).name), printable(made.name),
+            )  # fmt: skip
+            return rows
+
+        def moved(path: Path) -> Path:
+            return same / path.relative_to(made) if path.is_relative_to(made) else path
+
+        self.remove()
+        return [replace(row, image=moved(row.image), mask=row.mask and moved(row.mask)) for row in rows]
 
     def place(self, wanted: Path | Derived, kind: str, stem: str) -> Path:
         """A file below the manifest's folder: the data set's own, a copy, or one that is made."""
@@ -182,6 +238,15 @@ class _Maker:
 
     def _named(self, path: Path) -> str:
         return printable(str(path.relative_to(self.source)) if path.is_relative_to(self.source) else path.name)
+
+
+def _holds(folder: Path, files: Path) -> bool:
+    """Whether a folder has all files of another, byte by byte; none of them by a link."""
+    pairs = ((path, folder / path.relative_to(files)) for path in files.rglob("*") if path.is_file())
+    return all(
+        there.is_file() and there.resolve() == there and filecmp.cmp(path, there, shallow=False)
+        for path, there in pairs
+    )
 
 
 def _can_be_named(relative: str) -> bool:
