@@ -258,6 +258,20 @@ class TestSplits:
         run_import("plain", pairs, split="50/50")
         assert "names no patients" in caplog.text
 
+    def test_the_target_is_the_text(self, tmp_path: Path) -> None:
+        root = two_organs(tmp_path / "set")
+        for name, options, text in (
+            ("a.csv", {"target": "Liver"}, "liver"),
+            ("b.csv", {"target": "liver", "text": "the liver"}, "the liver"),
+            ("c.csv", {}, ""),
+        ):
+            rows, _ = run_import("nnunet", root, out=root / name, **options)
+            assert {row.text for row in rows.values()} == {text}
+
+    def test_a_target_of_a_layout_that_has_none_is_refused(self, pairs: Path) -> None:
+        with pytest.raises(BadDataset, match="plain has masks of one kind; leave --target out"):
+            run_import("plain", pairs, target="left lung")
+
     def test_text_is_the_same_on_every_row(self, pairs: Path) -> None:
         rows, _ = run_import("plain", pairs, text=" a tumour,\nhere ")
         assert {row.text for row in rows.values()} == {"a tumour,?here"}

@@ -28,7 +28,9 @@ def import_one(  # noqa: PLR0917  (typer takes options from the signature)
         str, typer.Option(metavar="NAME", help="Which masks, where there are several: lungs, infection, ...")
     ] = "",
     channel: Annotated[int, typer.Option(metavar="N", min=0, help="Of images with several: nnU-Net's _0000 is 0.")] = 0,
-    text: Annotated[str, typer.Option(metavar="PHRASE", help="What to look for, for every row.")] = "",
+    text: Annotated[
+        str, typer.Option(metavar="PHRASE", help="What to look for, for every row; else the target's name.")
+    ] = "",
     split: Annotated[
         str, typer.Option(metavar="70/15/15", help="Train/val/test (or train/test) by patient, at random.")
     ] = "",

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import count, takewhile
 from pathlib import Path, PureWindowsPath
 
+from lexiseg.datasets.layouts.generic import FOREGROUND
 from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
 from lexiseg.datasets.layouts.registry import layout_named
 from lexiseg.datasets.layouts.tree import MADE_ENDING, contents
@@ -37,7 +38,7 @@ class ImportRequest:
         out: the manifest. What has to be made lies beside it, in a new folder of its name and "_lexiseg".
         target: which of the layout's masks; "" for its first.
         channel: which channel of images that have several.
-        text: a phrase for the column text of every row.
+        text: a phrase for the column text of every row; "" takes the target's name, where the layout has several.
         split: shares such as "70/15/15", for a split by patient; "" keeps the data set's own, if it has one.
         seed: of the split.
         copy: copy scans and masks beside the manifest, so that it needs the data set no more and may lie
@@ -102,9 +103,14 @@ def import_dataset(request: ImportRequest, *, progress: Progress | None = None) 
     if not found.cases:
         reason = "; ".join(found.problems[:1]) or f"found {contents(source)}"
         raise BadDataset(f"{printable(str(request.source))}: no scan of the layout {layout.name}; {reason}")
+    if request.target.strip() and not found.target:
+        raise BadDataset(
+            f"the layout {layout.name} has masks of one kind; leave --target out (--text says what they show)"
+        )
+    shown = "" if found.target == FOREGROUND else found.target
     maker = _Maker(source=source, folder=folder, stem=request.out.stem, copy=request.copy)
     try:
-        rows, problems = _rows(found, maker, request.text, progress)
+        rows, problems = _rows(found, maker, request.text or shown, progress)
         if not rows:
             raise BadDataset(f"{printable(str(request.source))}: no scan could be used; the first: {problems[0]}")
         if shares is not None:

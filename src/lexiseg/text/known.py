@@ -22,10 +22,10 @@ from lexiseg.text.asking import as_words, only_asks, spelt, without_frame
 from lexiseg.text.denials import is_denial, is_foreign
 from lexiseg.text.findings import FINDINGS, is_beside, is_finding, what_is_said
 from lexiseg.text.phrases import PhraseLibrary, default_library, phrase_key, readings
+from lexiseg.text.sides import SHORT_SIDES
 
 _BETWEEN = re.compile(r"\s*(?:[,;/+&|\n]|\band\b|\bor\b|\bplus\b|\bas well as\b)\s*", re.IGNORECASE)
 _LACKING = re.compile(r"without|with no|free of|negative for", re.IGNORECASE)
-_SIDES = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 _JOINED = re.compile(r"[;/+&|]|\bas well as\b", re.IGNORECASE)
 _NEAR = 0.7
 """Share of letters in common (Ratcliff and Obershelp) from which a phrase passes for a misspelt one."""
@@ -137,14 +137,14 @@ class Vocabulary:
         return any(" ".join(each[i:j]) in known for each in readings for i, j in self._inside(each))
 
     def _bare(self, text: str) -> str:
-        words = [_SIDES.get(word, word) for word in phrase_key(as_words(text)).split()]
+        words = [SHORT_SIDES.get(word, word) for word in phrase_key(as_words(text)).split()]
         bare = " ".join(without_frame(spelt(words, self._words | FINDINGS, self.english) if self.english else words))
         return text if bare == phrase_key(text) else bare
 
     def _heard(self, text: str) -> str | None:
         """What `hears` says of a phrase as it stands, or else of what is left without words of asking and slips."""
         words = phrase_key(text).split()
-        sided = [_SIDES.get(word, word) for word in words]
+        sided = [SHORT_SIDES.get(word, word) for word in words]
         if self.hears is None or is_foreign(text) or only_asks(sided):
             return None
         bare = self._bare(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from discs import write_discs
 from PIL import Image
 
-from lexiseg.datasets.manifest import ManifestRow
+from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
 from lexiseg.training.students.labels import names_a_side, parts_of, read_pseudo_labels, read_true_masks, tell_splits
 from lexiseg.training.students.samples import load_samples
@@ -94,7 +95,14 @@ class TestSettings:
 
 @pytest.mark.parametrize(
     ("phrase", "side"),
-    [("left lung", True), ("Right kidney", True), ("lungs", False), ("bright lesion", False)],
+    [
+        *((name, True) for name in ("left lung", "Right kidney", "LV", "rv", "R lung", "lung (L)", "L kidney", "LUL")),
+        *(
+            (name, True)
+            for name in ("LeftLung", "lungL", "kidney_left", "linke Lunge", "poumon gauche", "riñón derecho")
+        ),
+        *((name, False) for name in ("lungs", "bright lesion", "liver", "L5 vertebra", "T2 lesion", "myocardium")),
+    ],
 )
 def test_knows_a_side(phrase: str, side: bool) -> None:
     assert names_a_side(["heart", phrase]) is side
@@ -127,6 +135,29 @@ class TestTrueMasks:
         assert found.supervised
         assert found.kind == "true masks"
         assert found.names == ("target",)
+
+    @pytest.mark.parametrize(
+        ("texts", "sided"),
+        [
+            ("lungs", False),
+            ("left lung", True),
+            ("", True),
+            ("lungs|heart", False),
+            ("lungs|", True),
+            ("lungs|LV", True),
+        ],
+    )
+    def test_mirrors_nothing_that_may_be_one_sides(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, texts: str, sided: bool
+    ) -> None:
+        write_discs(tmp_path, 2)
+        listed = read_manifest(tmp_path / "manifest.csv")
+        each = (texts.split("|") * 2)[:2]
+        named = [replace(row, text=text) for row, text in zip(listed, each, strict=True)]
+        write_manifest(named, tmp_path / "named.csv")
+        assert read_true_masks(tmp_path / "named.csv").sided is sided
+        assert ("no scan is mirrored; --text names it" in caplog.text) is ("" in each)
+        assert not read_true_masks(tmp_path / "named.csv", ["disc"]).sided
 
 
 class TestPseudoLabels:

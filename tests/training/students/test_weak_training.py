@@ -6,6 +6,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,15 @@ class TestTraining:
         report = train(replace(labels, rows=rows), tmp_path / "m", replace(tiny, steps=3, checks=1), device="cpu")
         assert report.config.score is None
         assert "nothing is held out" in caplog.text
+
+
+    @pytest.mark.parametrize("told", [{"names": ("LeftDisc",)}, {"one_sided": True}])
+    def test_one_side_is_not_mirrored(
+        self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path, told: dict[str, Any]
+    ) -> None:
+        short = replace(tiny, steps=1, checks=1)
+        assert not train(replace(labels, **told), tmp_path / "m", short, device="cpu").config.flips
+        assert load_student(trained, device="cpu").config.flips
 
 
 class TestRefusals:

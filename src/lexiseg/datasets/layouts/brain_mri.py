@@ -60,7 +60,8 @@ def _find_cc359(source: Source) -> Found:
         match = _IMAGE.match(stem(path))
         if match:
             masks.setdefault(match[0].casefold(), path)
-    return Found([_cc359_case(path, masks.get(stem(path).casefold())) for path in _images(root)])
+    cases = [_cc359_case(path, masks.get(stem(path).casefold())) for path in _images(root)]
+    return Found(cases, target=target)
 
 
 def _cc359_case(image: Path, mask: Path | None) -> Case:

@@ -226,7 +226,7 @@ def _find_msd(source: Source) -> Found:
         # Several channels are the fourth axis of one file, of which a scan is one.
         frame = frame_of(image, source.channel) if several and frames(image) > 1 else None
         cases.append(Case(source=image, image=frame, mask=mask, name=stem(image)))
-    return Found(cases, problems)
+    return Found(cases, problems, target)
 
 
 def _inside(root: Path, entry: Any, key: str) -> Path | None:
@@ -293,7 +293,8 @@ def _find_nnunet(source: Source) -> Found:
             f"{printable(str(root))}: no image with channel {source.channel:04d} in imagesTr; choose another"
         )
     # A set without test labels is all training: then there is no split to speak of.
-    return Found(cases if any(case.split == "test" for case in cases) else [_unsplit(case) for case in cases])
+    whole = any(case.split == "test" for case in cases)
+    return Found(cases if whole else [_unsplit(case) for case in cases], target=target)
 
 
 def _unsplit(case: Case) -> Case:

@@ -56,10 +56,12 @@ class Found:
     Attributes:
         cases: the scans, in the order of the manifest.
         problems: one line for each thing that had to be left out.
+        target: what the masks show; "" where the layout has masks of one kind.
     """
 
     cases: Sequence[Case]
     problems: Sequence[str] = ()
+    target: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def _find_montgomery(source: Source) -> Found:
         sides = [left.get(stem(path)), right.get(stem(path))]
         wanted = sides if target == "lungs" else [sides[_MONTGOMERY_TARGETS.index(target) - 1]]
         cases.append(lung_case(path, _merged(wanted)))
-    return Found(cases)
+    return Found(cases, target=target)
 
 
 def lung_case(image: Path, mask: Path | Derived | None) -> Case:
@@ -133,7 +133,7 @@ def _find_covid_qu_ex(source: Source) -> Found:
         assert images is not None
         nowhere = folder / _MASKS[target]
         cases += paired(images, masks or nowhere, label=folder.name, split=split)
-    return Found(cases)
+    return Found(cases, target=target)
 
 
 COVID_QU_EX = Layout(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from lexiseg.datasets.splits import split_by_group, tell_torn
 from lexiseg.errors import UsageError
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
+from lexiseg.text import sides
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,10 @@ TRAIN, VALIDATION, TEST = "train", "val", "test"
 MANIFEST, RECORD = "manifest.csv", "pseudo_labels.json"
 """The two files that make a folder a set of pseudo-labels; the record is written last."""
 
-_SIDES = frozenset({"left", "right", "ipsilateral", "contralateral", "lefthand", "righthand"})
-
 
 def names_a_side(phrases: Iterable[str]) -> bool:
     """True where a phrase says left or right, so that a mirrored scan would have another answer."""
-    return any(_SIDES & set(re.findall(r"[a-z]+", phrase.casefold())) for phrase in phrases)
+    return any(map(sides.names_a_side, phrases))
 
 
 def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> list[str]:
@@ -92,12 +90,19 @@ class LabelSet:
         rows: with a mask each, and in `extra` "split" ("train" or "val") and "weight" (a number above 0).
         supervised: True where the masks are true ones, False for pseudo-labels.
         teacher: what made pseudo-labels, as plain values.
+        one_sided: True where a target is of one side, or may be for all that is known, although no name says so.
     """
 
     names: tuple[str, ...]
     rows: tuple[ManifestRow, ...]
     supervised: bool
     teacher: Mapping[str, Any] = field(default_factory=dict)
+    one_sided: bool = False
+
+    @property
+    def sided(self) -> bool:
+        """Whether a mirrored scan would have other masks."""
+        return self.one_sided or names_a_side(self.names)
 
     @property
     def kind(self) -> str:
@@ -178,7 +183,12 @@ def read_true_masks(
     )
     if not kept:
         raise UsageError(f"{printable(str(manifest))}: all its rows are of the split test")
-    return LabelSet(names=given, rows=kept, supervised=True)
+    shown = tuple(names) or tuple(texts)
+    if not all(shown):
+        logger.warning(
+            "no text says what the masks show, which may be one side's: no scan is mirrored; --text names it"
+        )
+    return LabelSet(names=given, rows=kept, supervised=True, one_sided=not all(shown) or names_a_side(shown))
 
 
 def _weight(row: ManifestRow) -> float:

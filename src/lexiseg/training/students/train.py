@@ -20,7 +20,7 @@ from lexiseg.training.fabric import make_fabric
 from lexiseg.training.logs import CURVES, Curve, Panel, draw_panels, write_table
 from lexiseg.training.students.config import CONFIG, StudentConfig, read_config
 from lexiseg.training.students.folder import remove_file, write_student, write_tuned
-from lexiseg.training.students.labels import TRAIN, LabelSet, names_a_side
+from lexiseg.training.students.labels import TRAIN, LabelSet
 from lexiseg.training.students.samples import load_samples
 from lexiseg.training.students.settings import TOWERS, TrainSettings
 from lexiseg.training.students.start import read_start
@@ -143,7 +143,7 @@ def _train(
         if progress is not None:
             progress(TrainProgress(stage, done, total, loss, score))
 
-    flips = settings.flips if settings.flips is not None else not names_a_side(labels.names)
+    flips = settings.flips if settings.flips is not None else not labels.sided
     if all(row.extra["split"] == TRAIN for row in labels.rows):
         logger.warning("all scans are of one group: nothing is held out, so nothing stops the training early")
     log = functools.partial(_write_log, folder=out, against=labels.kind)
