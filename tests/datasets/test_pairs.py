@@ -69,7 +69,21 @@ class TestTable:
 
     @pytest.mark.parametrize(
         "column",
-        ["patient_id", "PatientID", "Patient ID", "patient", "subject_id", "subject", "study_id", "case_id", "CASE"],
+        [
+            "patient_id",
+            "PatientID",
+            "Patient ID",
+            "patient",
+            "subject_id",
+            "subject",
+            "study_id",
+            "case_id",
+            "CASE",
+            "PID",
+            "mrn",
+            "Patient Number",
+            "group_id",
+        ],
     )
     def test_what_a_group_may_be_called(self, tmp_path: Path, column: str, caplog: pytest.LogCaptureFixture) -> None:
         text = f"image,text,{column}\na.png,{LONG},p1\na.png,{LONG}!,p1\na.png,{LONG}?,None\n"
@@ -77,6 +91,16 @@ class TestTable:
         # What is not known of a patient is no patient.
         assert [pair.group for pair in found.pairs] == ["p1", "p1", "a.png"]
         assert caplog.messages == [f"pairs.csv: the column {column} is taken as the group that a split keeps together"]
+
+    def test_a_column_that_is_filled_counts_before_an_empty_one(self, tmp_path: Path) -> None:
+        text = f"image,text,group,patient_id\na.png,{LONG},,p1\na.png,{LONG}!,,p1\n"
+        assert {pair.group for pair in read_pairs(table(tmp_path, text, "a.png")).pairs} == {"p1"}
+
+    def test_a_patients_name_goes_nowhere(self, tmp_path: Path) -> None:
+        text = f"image,text,PatientName\na.png,{LONG},Doe^Ann\na.png,{LONG}!,Doe^Ann\na.png,{LONG}?,Roe^Ben\n"
+        groups = [pair.group for pair in read_pairs(table(tmp_path, text, "a.png")).pairs]
+        assert groups[0] == groups[1] != groups[2]
+        assert not any("Ann" in group or "Ben" in group for group in groups)
 
     def test_a_patient_counts_before_a_study(self, tmp_path: Path) -> None:
         text = f"image,text,study_id,patient_id\na.png,{LONG},s1,p1\na.png,{LONG}!,s2,p1\n"
@@ -225,7 +249,16 @@ class TestSplit:
     def test_a_patient_in_two_parts_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         rows = [f"a.png,{LONG} {index},p{index % 5},{('train', 'val')[index % 2]}" for index in range(20)]
         split_pairs(read_pairs(table(tmp_path, "image,text,group,split\n" + "\n".join(rows), "a.png")).pairs)
-        assert "scans of 5 groups in two parts" in caplog.text
+        assert "scans of 5 of 5 groups in two parts" in caplog.text
+
+    def test_a_patient_in_train_and_test_is_told_where_nothing_validates(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = [f"a.png,{LONG} {index},p{index % 5},{('train', 'test')[index % 2]}" for index in range(20)]
+        split_pairs(
+            read_pairs(table(tmp_path, "image,text,group,split\n" + "\n".join(rows), "a.png")).pairs, validation=0.4
+        )
+        assert "scans of 5 of 5 groups in two parts" in caplog.text
 
     def test_the_data_sets_own_split_counts(self, tmp_path: Path) -> None:
         rows = [f"a.png,{LONG},p{index},{part}" for index, part in enumerate(["train", "val", "test"] * 3)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lexiseg.datasets.columns import group_column, known
+from lexiseg.datasets.columns import group_column, group_of
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
@@ -107,7 +107,8 @@ class ManifestRow:
         mask: the true mask in the same way; None where there is none.
         text: what to look for, or a caption; "" where the manifest does not say.
         group: the patient or subject, which a split keeps together, of the column group, or one called patient_id,
-            subject_id, case_id, study_id and the like (`group_column`); "" where unknown, or where it says NA or nan.
+            subject_id, case_id, study_id and the like (`group_column`); "" where unknown, or where it says NA or nan; a
+            digest of a patient's name.
         label: the class; "" where unknown.
         boxes: x0 y0 x1 y1 in pixels, end-exclusive, of the column bbox.
         extra: every other column, by its name; also one that was taken as the group.
@@ -187,21 +188,25 @@ def write_manifest(rows: Sequence[ManifestRow], path: str | Path) -> Path:
     return atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
+def taken_as_group(rows: Sequence[ManifestRow]) -> str | None:
+    """The column that the rows' groups come from, where it is another than `group`."""
+    taken = group_column([row.extra for row in rows])
+    return taken if taken is not None and all(row.group == group_of(taken, row.extra) for row in rows) else None
+
+
 def _rows(text: str, place: Place) -> Iterator[ManifestRow]:
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in next(table)]
         _refuse_columns(columns)
-        named = group_column(columns) or ""
-        count = 0
-        for fields in table:
-            if any(value.strip() for value in fields):
-                count += 1
-                yield _row(columns, fields, place, table.line_num, group="group" if "group" in columns else named)
+        lines = [(table.line_num, fields) for fields in table if any(value.strip() for value in fields)]
     except csv.Error as error:
         raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
-    if count == 0:
+    if not lines:
         raise BadManifest("it has a header but no rows; expected at least one scan")
+    group = group_column([dict(zip(columns, fields, strict=False)) for _, fields in lines])
+    for line, fields in lines:
+        yield _row(columns, fields, place, line, group=group)
 
 
 def _refuse_columns(columns: Sequence[str]) -> None:
@@ -226,7 +231,7 @@ def _refuse_repeated(rows: Sequence[ManifestRow]) -> None:
         seen[key] = row.id
 
 
-def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int, *, group: str) -> ManifestRow:
+def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int, *, group: str | None) -> ManifestRow:
     values = dict(zip(columns, (value.strip() for value in fields), strict=False))
     errors = []
     if len(fields) > len(columns):
@@ -249,7 +254,7 @@ def _row(columns: Sequence[str], fields: Sequence[str], place: Place, line: int,
         image=image,
         mask=mask,
         text=values.get("text", ""),
-        group=known(values.get(group, "")),
+        group=group_of(group, values),
         label=values.get("label", ""),
         boxes=boxes,
         extra={name: value for name, value in values.items() if name not in _KNOWN},

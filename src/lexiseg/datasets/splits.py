@@ -6,12 +6,36 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
+from lexiseg.datasets.columns import plain_name
 from lexiseg.errors import UsageError
 from lexiseg.io.names import printable
 
 logger = logging.getLogger(__name__)
+
+Part = Literal["train", "val", "test", ""]
+
+_PARTS: Mapping[Part, tuple[str, ...]] = {
+    "": ("",),
+    "train": ("train", "training", "trainset", "trainingset"),
+    "val": ("val", "valid", "validation", "validationset", "valset", "dev", "development", "devset"),
+    "test": ("test", "testing", "tests", "testset", "testingset", "holdout", "heldout"),
+}
+"""What a column split may say, as `plain_name` writes it; the first is ours."""
+
+
+def part_named(word: str) -> Part | None:
+    """The part that a cell of a column split means; "" of an empty one, None of one that means none.
+
+    Example:
+        >>> part_named("Testing"), part_named("dev"), part_named("left")
+        ('test', 'val', None)
+    """
+    plain = plain_name(word)
+    return next((part for part, words in _PARTS.items() if plain in words), None)
+
 
 _NAMES = {2: ("train", "test"), 3: ("train", "val", "test")}
 
@@ -70,8 +94,8 @@ def tell_torn(scans: Iterable[tuple[str, str]]) -> None:
     torn = [group for group, each in parts.items() if len(each) > 1]
     if torn:
         logger.warning(
-            "the column split has scans of %d groups in two parts, the first %r: what is held out is no stranger's",
-            len(torn), printable(torn[0]),
+            "the column split has scans of %d of %d groups in two parts: what is held out is no stranger's",
+            len(torn), len(parts),
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lexiseg.datasets.columns import group_column, known
+from lexiseg.datasets.manifest import taken_as_group
 from lexiseg.evaluation.cases import OTHER_IMAGE, Case
 from lexiseg.evaluation.results import Evaluation, SystemEvaluation
 from lexiseg.evaluation.truths import nothing_absent
@@ -48,8 +48,7 @@ def _of_groups(evaluation: Evaluation) -> Iterator[str]:
             "intervals may be too narrow (add a column group)"
         )
         return
-    taken = group_column(dict.fromkeys(name for row in rows for name in row.extra))
-    if taken is not None and all(row.group == known(row.extra.get(taken, "")) for row in rows):
+    if (taken := taken_as_group(rows)) is not None:
         yield f"{evaluation.manifest}: the column {printable(taken)} is taken as the group that intervals keep together"
     if without:
         yield f"{evaluation.manifest}: {without} of {len(rows)} scans name no group; each of them counts for itself"

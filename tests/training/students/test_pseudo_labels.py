@@ -162,6 +162,17 @@ class TestRefusals:
             make_pseudo_labels(request)
         assert not pipeline.seen
 
+    @pytest.mark.parametrize("words", [("Testing",) * 4, ("test", "") * 2])
+    def test_test_scans_by_any_word_and_by_their_patient(
+        self, pipeline: FakePipeline, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        listed = write_discs(tmp_path / "data", 4)
+        rows = [replace(row, extra={"split": word}) for row, word in zip(listed, words, strict=True)]
+        manifest = write_manifest(rows, tmp_path / "data" / "manifest.csv")
+        with pytest.raises(UsageError, match="all scans are of the split test"):
+            make_pseudo_labels(PseudoLabelRequest(out=tmp_path / "out", manifest=manifest, phrases=["tumor"]))
+        assert not pipeline.seen
+
     def test_nothing_to_learn_from_by_the_manifests_split(self, pipeline: FakePipeline, tmp_path: Path) -> None:
         write_discs(tmp_path / "data", 4, split="val")
         request = PseudoLabelRequest(

@@ -52,12 +52,38 @@ class TestParts:
     def test_a_split_that_is_given_holds(self, word: str) -> None:
         assert parts_of(rows("a", "b", split=word), validation=0.5, seed=0) == [word, word]
 
+    @pytest.mark.parametrize("word", ["train", "val", "test"])
+    def test_a_scan_without_a_word_follows_its_patient(self, word: str) -> None:
+        mixed = [*rows("a", split=word), *rows("a", "b", "c"), *rows("a")]
+        parts = parts_of(mixed, validation=0.5, seed=0)
+        assert [parts[0], parts[1], parts[4]] == [word] * 3
+
+    def test_a_scan_of_a_torn_patient_is_not_learnt(self) -> None:
+        torn = [*rows("a", split="test"), *rows("a", split="train"), *rows("a"), *rows("b", split="train")]
+        assert parts_of(torn, validation=0.5, seed=0) == ["test", "train", "test", "train"]
+
+    @pytest.mark.parametrize(
+        ("word", "part"), [("Testing", "test"), ("held-out", "test"), ("dev", "val"), ("Training", "train")]
+    )
+    def test_other_words_for_the_parts(self, word: str, part: str) -> None:
+        assert parts_of(rows("a", "b", split=word), validation=0.5, seed=0) == [part, part]
+
 
 class TestTellSplits:
+    def test_no_patients_is_told_where_a_split_is_made(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_splits(rows("", "", split="train"))
+        assert not caplog.text
+        tell_splits(rows("", ""))
+        assert "no column says which scans are of one patient" in caplog.text
+
+    def test_the_column_that_is_taken_for_the_patient(self, caplog: pytest.LogCaptureFixture) -> None:
+        tell_splits([replace(row, extra={"PID": row.group}) for row in rows("a", "b")])
+        assert caplog.messages == ["the column PID is taken as the group that a split keeps together"]
+
     def test_a_patient_in_two_parts(self, caplog: pytest.LogCaptureFixture) -> None:
         torn = [*rows("a", "b", split="train"), *rows("a", split="val")]
         tell_splits(torn)
-        assert "scans of 1 groups in two parts, the first 'a'" in caplog.text
+        assert "scans of 1 of 2 groups in two parts" in caplog.text
 
     def test_a_word_that_is_no_part(self, caplog: pytest.LogCaptureFixture) -> None:
         tell_splits(rows("a", "b", split="trian"))

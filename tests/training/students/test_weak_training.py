@@ -145,7 +145,6 @@ class TestTraining:
         assert report.config.score is None
         assert "nothing is held out" in caplog.text
 
-
     @pytest.mark.parametrize("told", [{"names": ("LeftDisc",)}, {"one_sided": True}])
     def test_one_side_is_not_mirrored(
         self, labels: LabelSet, tiny: TrainSettings, trained: Path, tmp_path: Path, told: dict[str, Any]

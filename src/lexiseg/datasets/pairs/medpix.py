@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lexiseg.datasets.pairs.pairs import Pair, PairSet, Part, checked, one_line
+from lexiseg.datasets.pairs.pairs import Pair, PairSet, checked, one_line
+from lexiseg.datasets.splits import Part
 from lexiseg.errors import BadManifest
 
 _LISTS = ("Descriptions.json", "Description.json")

@@ -8,17 +8,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from lexiseg.datasets.columns import GROUP_NAMES, known, plain_name
+from lexiseg.datasets.columns import NO_GROUP, TAKEN_AS_GROUP, group_column, group_of, known, plain_name
 from lexiseg.datasets.manifest import csv_text, place_inside
-from lexiseg.datasets.splits import split_by_group, tell_torn
+from lexiseg.datasets.splits import Part, part_named, split_by_group, tell_torn
 from lexiseg.errors import BadManifest, UsageError
 from lexiseg.io.names import printable
 
 logger = logging.getLogger(__name__)
-
-Part = Literal["train", "val", "test", ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +121,11 @@ def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 
     """
     if not 0 < validation < 1:
         raise UsageError(f"the validation share is {validation}; expected more than 0 and less than 1")
+    tell_torn((pair.group, pair.part or "train") for pair in pairs)
     own = [pair for pair in pairs if pair.part == "val"]
     rest = [pair for pair in pairs if pair.part not in ("val", "test")]
     if own:
         train = rest
-        tell_torn((pair.group, pair.part or "train") for pair in pairs)
     elif not rest:
         train = []
     else:
@@ -148,18 +145,12 @@ def split_pairs(pairs: Sequence[Pair], *, validation: float = 0.15, seed: int = 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "filename", "imagepath", "path"),
     "text": ("text", "caption"),
-    "group": GROUP_NAMES,
     "split": ("split", "part"),
 }
 """What a column may be called, as `plain_name` writes it; the first is ours, the others are common."""
 
 _OF_MANIFESTS = {"id", "mask", "label", "bbox", "weight", "presence", "confidence"}
 """Columns of lexiseg's own manifests that say nothing about pairs."""
-
-_PARTS: Mapping[str, Part] = {
-    "": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 def table_pairs(path: Path, *, min_caption: int = 1) -> PairSet:
@@ -190,13 +181,14 @@ def _rows(text: str, path: Path) -> Iterator[tuple[str, Pair | str]]:
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(table)]
-        columns = _places(header)
-        _tell_columns(header, columns, path)
-        for fields in table:
-            if any(value.strip() for value in fields):
-                yield f"line {table.line_num}", _pair(fields, columns, len(header), path.parent)
+        lines = [(table.line_num, fields) for fields in table if any(value.strip() for value in fields)]
     except csv.Error as error:
         raise BadManifest(f"line {table.line_num} is not CSV ({error})") from error
+    columns = _places(header)
+    group = group_column([dict(zip(header, fields, strict=False)) for _, fields in lines])
+    _tell_columns(header, columns, group, path)
+    for line, fields in lines:
+        yield f"line {line}", _pair(fields, header, columns, group, path.parent)
 
 
 def _places(header: list[str]) -> dict[str, int]:
@@ -215,14 +207,14 @@ def _places(header: list[str]) -> dict[str, int]:
     return found
 
 
-def _tell_columns(header: Sequence[str], columns: Mapping[str, int], path: Path) -> None:
+def _tell_columns(header: Sequence[str], columns: Mapping[str, int], group: str | None, path: Path) -> None:
     """Say what was taken for the group, and what was not looked at, where that is not plain."""
     told = []
-    if "group" not in columns and "split" not in columns:
-        told.append("no column says which pairs are of one patient: a split may part them (add a column group)")
-    elif "group" in columns and plain_name(header[columns["group"]]) != "group":
-        told.append(f"the column {header[columns['group']]} is taken as the group that a split keeps together")
-    taken = set(columns.values())
+    if group is None and "split" not in columns:
+        told.append(NO_GROUP.format("pairs"))
+    elif group is not None and plain_name(group) != "group":
+        told.append(TAKEN_AS_GROUP.format(group))
+    taken = {*columns.values(), *(k for k, name in enumerate(header) if name == group or plain_name(name) == "group")}
     others = [
         name
         for k, name in enumerate(header)
@@ -234,16 +226,17 @@ def _tell_columns(header: Sequence[str], columns: Mapping[str, int], path: Path)
         logger.warning("%s: %s", printable(path.name), printable("; ".join(told)))
 
 
-def _pair(fields: list[str], columns: Mapping[str, int], width: int, folder: Path) -> Pair | str:
-    if len(fields) != width:
-        return f"it has {len(fields)} fields, expected {width}; quote text with commas"
+def _pair(
+    fields: list[str], header: Sequence[str], columns: Mapping[str, int], group: str | None, folder: Path
+) -> Pair | str:
+    if len(fields) != len(header):
+        return f"it has {len(fields)} fields, expected {len(header)}; quote text with commas"
     values = {name: fields[place].strip() for name, place in columns.items()}
     if not values["image"]:
         return "no image is named"
     image, problem = place_inside(values["image"], folder, "image")
-    part = _PARTS.get(values.get("split", "").casefold())
+    part = part_named(values.get("split", ""))
     if problem or part is None:
         return problem or f"the split {values['split'][:40]} is unknown; expected train, val or test"
-    return Pair(
-        image=image, text=one_line(values["text"]), group=known(values.get("group", "")) or values["image"], part=part
-    )
+    named = group_of(group, dict(zip(header, fields, strict=True)))
+    return Pair(image=image, text=one_line(values["text"]), group=named or values["image"], part=part)

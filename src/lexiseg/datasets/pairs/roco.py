@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lexiseg.datasets.manifest import csv_text
-from lexiseg.datasets.pairs.pairs import Pair, PairSet, Part, checked, one_line
+from lexiseg.datasets.pairs.pairs import Pair, PairSet, checked, one_line
+from lexiseg.datasets.splits import Part
 from lexiseg.errors import BadManifest
 
 _FIRST: Mapping[str, Part] = {"train": "train", "validation": "val", "test": "test"}

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lexiseg.datasets.manifest import ManifestRow, read_manifest
-from lexiseg.datasets.splits import split_by_group, tell_torn
+from lexiseg.datasets.columns import NO_GROUP, TAKEN_AS_GROUP
+from lexiseg.datasets.manifest import ManifestRow, read_manifest, taken_as_group
+from lexiseg.datasets.splits import part_named, split_by_group, tell_torn
 from lexiseg.errors import UsageError
 from lexiseg.files import sha256_of
 from lexiseg.io.names import printable
@@ -33,9 +34,9 @@ def names_a_side(phrases: Iterable[str]) -> bool:
 def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> list[str]:
     """Each row's part: "train", "val" or "test".
 
-    The column split decides, where a row has one of these words in it. Others are split by group, so that
-    all scans of a patient are in one part; a scan without a group is one of its own. Where there are two
-    groups or more, one at least is in each of "train" and "val".
+    The column split decides, where a row has one of these words in it, and for rows without one of the same group.
+    Others are split by group, so that all scans of a patient are in one part; a scan without a group is one of its own.
+    Where there are two such groups or more, one at least is in each of "train" and "val".
 
     Args:
         rows: of a manifest.
@@ -44,6 +45,10 @@ def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> li
     """
     known = [_part(row) for row in rows]
     groups = [f"group {row.group}" if row.group else f"scan {row.id}" for row in rows]
+    # Of a group that the column itself tears, the last of these counts: what is held out must not be learnt.
+    by_part = sorted(zip(groups, known, strict=True), key=lambda each: ("", TRAIN, VALIDATION, TEST).index(each[1]))
+    own = dict(by_part)
+    known = [part or own.get(group, "") for part, group in zip(known, groups, strict=True)]
     free = [k for k, word in enumerate(known) if not word]
     drawn = split_by_group([groups[k] for k in free], {TRAIN: 1 - validation, VALIDATION: validation}, seed=seed)
     for k, part in zip(free, drawn, strict=True):
@@ -53,13 +58,14 @@ def parts_of(rows: Sequence[ManifestRow], *, validation: float, seed: int) -> li
 
 def _part(row: ManifestRow) -> str:
     """The part that a row's column split names; "" where it names none."""
-    word = row.extra.get("split", "").casefold()
-    word = VALIDATION if word in ("valid", "validation") else word
-    return word if word in (TRAIN, VALIDATION, TEST) else ""
+    return part_named(row.extra.get("split", "")) or ""
 
 
 def tell_splits(rows: Sequence[ManifestRow]) -> None:
-    """A line where the column split says something that is no part, or has a patient in two parts."""
+    """A line where the column split says something that is no part, or has a patient in two parts.
+
+    Another says which column is taken for the patient, or that none says so where scans have to be split.
+    """
     strange = Counter(word for row in rows if (word := row.extra.get("split", "").strip()) and not _part(row))
     if strange:
         word, count = strange.most_common(1)[0]
@@ -68,6 +74,10 @@ def tell_splits(rows: Sequence[ManifestRow]) -> None:
             printable(word), count,
         )  # fmt: skip
     tell_torn((row.group, _part(row)) for row in rows)
+    if (taken := taken_as_group(rows)) is not None:
+        logger.warning("%s", printable(TAKEN_AS_GROUP.format(taken)))
+    elif any(not _part(row) for row in rows) and not any(row.group for row in rows):
+        logger.warning(NO_GROUP.format("scans"))
 
 
 def _never_empty(parts: list[str], groups: Sequence[str], free: Sequence[int]) -> list[str]:

@@ -238,7 +238,8 @@ def _scans(request: PseudoLabelRequest, names: tuple[str, ...]) -> tuple[list[Ru
     rows = read_manifest(request.manifest) if request.manifest is not None else []
     tell_splits(rows)
     sources = {printable(row.id): row for row in rows}
-    tests = {name for name, row in sources.items() if row.extra.get("split", "").casefold() == TEST}
+    parts = parts_of(rows, validation=request.validation, seed=request.seed)
+    tests = {printable(row.id) for row, part in zip(rows, parts, strict=True) if part == TEST}
     kept = [item for item in items if item.id not in tests]
     if not kept:
         raise UsageError("all scans are of the split test; a set to learn from needs others")

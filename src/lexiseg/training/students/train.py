@@ -145,7 +145,10 @@ def _train(
 
     flips = settings.flips if settings.flips is not None else not labels.sided
     if all(row.extra["split"] == TRAIN for row in labels.rows):
-        logger.warning("all scans are of one group: nothing is held out, so nothing stops the training early")
+        logger.warning(
+            "nothing is held out, so nothing stops the training early: all scans are of one group, or the column split "
+            "has all in train"
+        )
     log = functools.partial(_write_log, folder=out, against=labels.kind)
     if settings.network == TOWERS:
         tuned = tune(
