@@ -86,11 +86,17 @@ class TestLabels:
         with pytest.raises(UnreadableScan, match="3 values, 0, 1 and 2"):
             read_labels(tmp_path / "m.png", targets=1, shape=(2, 2))
 
+    def test_several_values_of_one_target_are_sent_to_import(self, tmp_path: Path) -> None:
+        Image.fromarray(np.array([[0, 1], [2, 2]], np.uint8)).save(tmp_path / "m.png")
+        with pytest.raises(UnreadableScan, match="make masks of one target with `lexiseg dataset import") as caught:
+            read_labels(tmp_path / "m.png", targets=1, shape=(2, 2))
+        assert "--label" not in str(caught.value)
+
     def test_other_values_and_shapes_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.array([[0, 255]], np.uint8)).save(tmp_path / "m.png")
         with pytest.raises(UnreadableScan, match="labels 0 to 2"):
             read_labels(tmp_path / "m.png", targets=2, shape=(1, 2))
-        with pytest.raises(UnreadableScan, match="expected the same"):
+        with pytest.raises(UnreadableScan, match=r"before EXIF turned the scan\?\); expected the same"):
             read_labels(tmp_path / "m.png", targets=1, shape=(2, 1))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trees import SIZE, block, inside, mask_file, picture, run_import, save
+from PIL import Image
+from trees import SIZE, block, inside, mask_file, picture, run_import, save, volume
 
 from lexiseg.datasets.importing import ImportRequest, import_dataset
 from lexiseg.datasets.layouts.registry import LAYOUTS, layout_named
@@ -147,6 +148,50 @@ class TestMadeMasks:
                 ImportRequest(layout="nnunet", source=root, target="liver", out=root / "m.csv"), progress=other
             )
         assert read_manifest(root / "m.csv")[0].id == "mine"
+
+
+def rotated(path: Path, orientation: int, size: tuple[int, int]) -> Path:
+    """A ramp of this many rows and columns as it is stored, which EXIF turns."""
+    told = Image.Exif()
+    told[274] = orientation
+    values = np.add.outer(np.arange(size[0]), np.arange(size[1])).astype(np.uint8)
+    Image.fromarray(values).save(path, exif=told)
+    return path
+
+
+class TestMasksThatDoNotFit:
+    def test_another_size_is_a_problem(self, pairs: Path) -> None:
+        mask_file(pairs / "masks" / "a.png", np.zeros((12, 16), bool))
+        _, imported = run_import("plain", pairs)
+        assert imported.problems == ("a: its mask has 12 x 16, the image 16 x 16 rows x columns; expected the same",)
+
+    def test_another_size_of_volumes(self, tmp_path: Path) -> None:
+        for name, shape in (("a", (3, 4, 5)), ("b", (3, 4, 6)), ("c", (5, 4, 3))):
+            volume(tmp_path / "images" / f"{name}.nii.gz")
+            volume(tmp_path / "masks" / f"{name}.nii.gz", np.ones(shape, np.uint8))
+        _, imported = run_import("plain", tmp_path)
+        assert [problem.partition(":")[0] for problem in imported.problems] == ["b"]
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png"])
+    def test_masks_on_pixels_that_exif_did_not_turn(
+        self, tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "images").mkdir()
+        for name, orientation in (("a", 6), ("b", 2), ("c", 1)):
+            rotated(tmp_path / "images" / f"{name}.{suffix}", orientation, (12, 16))
+            mask_file(tmp_path / "masks" / f"{name}.png", np.eye(12, 16, dtype=bool))
+        mask_file(tmp_path / "masks" / "a.png", np.eye(16, 12, dtype=bool))
+        _, imported = run_import("plain", tmp_path)
+        assert not imported.problems
+        assert "EXIF turns 2 of 3 images" in caplog.text
+        assert "a mask was drawn on the unturned pixels" in caplog.text
+
+    def test_a_mask_of_the_unturned_size(self, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        rotated(tmp_path / "images" / "a.jpg", 6, (12, 16))
+        mask_file(tmp_path / "masks" / "a.png", np.eye(12, 16, dtype=bool))
+        _, imported = run_import("plain", tmp_path)
+        assert "EXIF orientation 6 turns the image: the mask seems to be drawn on the unturned" in imported.problems[0]
 
 
 class TestHostileNames:

@@ -17,6 +17,7 @@ from lexiseg.datasets.layouts.layout import Case, Derived, Found, Layout, Source
 from lexiseg.datasets.layouts.registry import layout_named
 from lexiseg.datasets.layouts.tree import MADE_ENDING, contents
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
+from lexiseg.datasets.mask_doubts import size_doubt, tell_turned
 from lexiseg.datasets.splits import parse_shares, split_by_group
 from lexiseg.errors import BadDataset, BadManifest, UnreadableScan, UnwritableResult
 from lexiseg.files import atomic_write
@@ -118,6 +119,7 @@ def import_dataset(request: ImportRequest, *, progress: Progress | None = None) 
         rows = maker.settled(rows)
         if request.out.exists():  # another import may have come first
             _refuse_existing(request.out, overwrite=request.overwrite)
+        tell_turned((row.image, row.mask) for row in rows)
         write_manifest(rows, folder / request.out.name)
     except BaseException:
         maker.remove()
@@ -270,7 +272,10 @@ def _rows(found: Found, maker: _Maker, text: str, progress: Progress | None) -> 
         except UnreadableScan as error:
             problems.append(f"{name}: left out: {error}")
         else:
-            rows.append(_row(case, name, image, _mask(case, name, maker, problems), text))
+            mask = _mask(case, name, maker, problems)
+            if mask is not None and (doubt := size_doubt(image, mask)):
+                problems.append(f"{name}: {doubt}")
+            rows.append(_row(case, name, image, mask, text))
         if progress is not None:
             progress(done, len(found.cases))
     return rows, problems

@@ -36,9 +36,17 @@ def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> ND
     stored = read_stored(path)
     label = printable(str(path))
     if stored.values.shape != shape:
-        raise UnreadableScan(f"{label}: its shape is {stored.values.shape}, its scan's is {shape}; expected the same")
+        hint = " (was it drawn before EXIF turned the scan?)" if stored.values.shape == shape[::-1] else ""
+        raise UnreadableScan(
+            f"{label}: its shape is {stored.values.shape}, its scan's is {shape}{hint}; expected the same"
+        )
     if targets == 1:
-        found = stored.decided()
+        try:
+            found = stored.decided()
+        except UnreadableScan as error:
+            told, choose, _ = str(error).partition("; choose with --label")
+            hint = "; make masks of one target with `lexiseg dataset import --target NAME`" if choose else ""
+            raise UnreadableScan(told + hint) from error
         for note in found.notes:
             logger.info("%s: %s", label, note)
         return found.mask.astype(np.uint8)

@@ -15,7 +15,7 @@ from lexiseg.evaluation.metrics.volumes import largest_error, slice_fractions, v
 from lexiseg.evaluation.predictions import Prediction
 from lexiseg.evaluation.settings import EvaluationSettings
 from lexiseg.evaluation.truths import Truth
-from lexiseg.io.mask_pictures import turned_by_exif
+from lexiseg.io.mask_pictures import DRAWN_ON_TURNED, turned_by_exif
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
 from lexiseg.values.overlap import dice
@@ -151,7 +151,7 @@ def _drawn_unturned(truth: Truth, mask: BoolArray) -> str:
     """What EXIF has to do with a score: "" where it does not turn the scan, or there is no true mask."""
     if truth.exif == 1 or truth.mask is None:
         return ""
-    told = f"truth: EXIF orientation {truth.exif} turns the scan, and masks are taken as drawn on the turned one"
+    told = f"truth: EXIF orientation {truth.exif} turns the scan, and {DRAWN_ON_TURNED}"
     scores = {"": dice(truth.mask, mask)}
     for whose, turned, other in (("truth", truth.mask, mask), ("prediction", mask, truth.mask)):
         again = turned_by_exif(turned, truth.exif)

@@ -21,6 +21,9 @@ _ORIENTATION, _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _COMPRESSION = 274, 262, 258,
 _WHITE_IS_ZERO, _JPEG_IN_TIFF, _FLOATS = 0, (6, 7), 3
 # What rounding may change of a colour's share of its brightest channel, and what JPEG's halved colour may.
 _ONE_HUE, _ONE_HUE_OF_JPEG = 2, 64
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""Where a PNG may say how it is turned. Pillow decodes it to look, which few need."""
+DRAWN_ON_TURNED = "masks are taken as drawn on the turned one"
 INDICES = "palette: indices count, 0 is background"
 ONE_COLOUR = "one colour: its brightest channel"
 """Notes that hold where no colour is wanted."""
@@ -195,7 +198,8 @@ def exif_orientation(path: Path) -> int:
     """The EXIF orientation of an image file, 1 to 8; 1 where there is no such file, or it is none that has one."""
     try:
         with reading(path):
-            if image_format(regular_head(path)) is None:
+            kind = image_format(regular_head(path))
+            if kind is None or (kind == "PNG" and not any(mark in path.read_bytes() for mark in _PNG_EXIF)):
                 return 1
             with open_image(path, MAX_PIXELS) as (image, _):
                 found = image.getexif().get(_ORIENTATION, 1)

@@ -109,6 +109,19 @@ class TestNnunet:
         rows, _ = run_import("nnunet", tmp_path, target="b")
         assert read_mask(rows["road_1"].mask).all()
 
+    @pytest.mark.parametrize("labels", [{"a": 1, "b": 2, "ignore": 3}, {"1": "a", "2": "b", "3": "Ignore"}])
+    def test_what_is_to_be_ignored_is_no_target(
+        self, tmp_path: Path, labels: dict, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        picture(tmp_path / "imagesTr" / "road_1_0000.png")
+        save(tmp_path / "labelsTr" / "road_1.png", np.repeat([0, 1, 2, 3], 64).reshape(16, 16))
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".png"}))
+        rows, _ = run_import("nnunet", tmp_path)
+        assert read_mask(rows["road_1"].mask)[:, 0].tolist() == [False] * 4 + [True] * 8 + [False] * 4
+        assert "pixels of the label ignore count as background" in caplog.text
+        with pytest.raises(BadDataset, match=r"expected one of: foreground, a, b$"):
+            run_import("nnunet", tmp_path, target="ignore", overwrite=True)
+
     @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, "\xff"])
     def test_a_broken_description(self, tmp_path: Path, content: str) -> None:
         nnunet_set(tmp_path, V2)

@@ -162,6 +162,14 @@ class TestTrueMasks:
         assert found.kind == "true masks"
         assert found.names == ("target",)
 
+    def test_images_that_exif_turns_are_counted(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        first, *_ = write_discs(tmp_path, 3)
+        turned = Image.Exif()
+        turned[274] = 2
+        Image.open(first.image).save(first.image, exif=turned)
+        read_true_masks(tmp_path / "manifest.csv", ["disc"])
+        assert "EXIF turns 1 of 3 images, and masks are taken as drawn on the turned one" in caplog.text
+
     @pytest.mark.parametrize(
         ("texts", "sided"),
         [
@@ -229,6 +237,22 @@ class TestSamples:
             Image.fromarray(np.zeros((36, 48), np.uint8)).save(path)
         with pytest.raises(NoLabels, match="nothing to learn"):
             load_samples(read_true_masks(tmp_path / "set" / "manifest.csv"), extent=32)
+
+    def test_held_out_scans_without_a_target_are_told(
+        self, discs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        shutil.copytree(discs, tmp_path / "set")
+        labels = read_true_masks(tmp_path / "set" / "manifest.csv", ["disc"])
+        held = [row for row in labels.rows if row.extra["split"] == "val"]
+        for row in held:
+            assert row.mask is not None
+            Image.fromarray(np.zeros((36, 48), np.uint8)).save(row.mask)
+        load_samples(labels, extent=32)
+        assert f"none of the {len(held)} held-out scans shows a target" in caplog.text
+        for row in held:
+            row.image.unlink()
+        load_samples(labels, extent=32)
+        assert "no held-out scan could be read" in caplog.text
 
     def test_a_target_that_nobody_shows_is_named(self, discs: Path, tmp_path: Path) -> None:
         shutil.copytree(discs, tmp_path / "set")

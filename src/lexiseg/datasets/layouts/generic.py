@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +16,13 @@ from lexiseg.datasets.layouts.tree import by_stem, files, find_root, stem, subfo
 from lexiseg.errors import BadDataset
 from lexiseg.io.names import SCAN_SUFFIXES, printable
 
+logger = logging.getLogger(__name__)
+
 _LARGEST = 64_000_000
 FOREGROUND = "foreground"
 """The target that is every label but the background."""
+IGNORE = "ignore"
+"""What nnU-Net calls the label of pixels of which nobody says what they are."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -57,18 +62,26 @@ def label_values(description: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         except (TypeError, ValueError, OverflowError):
             continue
         if values and values != (0,):
-            found[name] = values
+            found[IGNORE if name.casefold() == IGNORE else name] = values
     return found
 
 
 def mask_of(path: Path, target: str, labels: Mapping[str, tuple[int, ...]]) -> Path | Derived:
-    """The label map itself for the foreground, else what has the target's values in it."""
-    return path if target == FOREGROUND else labels_of(path, labels[target])
+    """The label map itself for the foreground, else what has the target's values in it.
+
+    Where some pixels are to be ignored, the foreground is every other label.
+    """
+    if target != FOREGROUND:
+        return labels_of(path, labels[target])
+    known = {value for name, values in labels.items() if name != IGNORE for value in values}
+    return labels_of(path, sorted(known)) if IGNORE in labels else path
 
 
 def label_target(asked: str, labels: Mapping[str, tuple[int, ...]]) -> str:
     """The target that is meant among the labels; every label where none was asked for."""
-    return chosen_target(asked, (FOREGROUND, *(name for name in labels if name != FOREGROUND)))
+    if IGNORE in labels:
+        logger.warning("pixels of the label %s count as background, since a mask cannot leave pixels out", IGNORE)
+    return chosen_target(asked, (FOREGROUND, *(name for name in labels if name not in (FOREGROUND, IGNORE))))
 
 
 def paired(

@@ -13,6 +13,7 @@ from typing import Any
 
 from lexiseg.datasets.columns import NO_GROUP, TAKEN_AS_GROUP
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, taken_as_group
+from lexiseg.datasets.mask_doubts import tell_turned
 from lexiseg.datasets.splits import part_named, split_by_group, tell_torn
 from lexiseg.errors import UsageError
 from lexiseg.files import sha256_of
@@ -193,6 +194,7 @@ def read_true_masks(
     )
     if not kept:
         raise UsageError(f"{printable(str(manifest))}: all its rows are of the split test")
+    tell_turned((row.image, row.mask) for row in kept)
     shown = tuple(names) or tuple(texts)
     if not all(shown):
         logger.warning(

@@ -90,6 +90,7 @@ def load_samples(labels: LabelSet, *, extent: int, progress: Callable[[int, int]
     train = np.array([row.extra["split"] == TRAIN for row in rows])
     stacked = torch.stack(maps)
     _refuse_unseen(stacked[torch.from_numpy(train)], labels.names)
+    _tell_held_out(stacked[torch.from_numpy(~train)], labels)
     return Samples(
         images=torch.stack([image.expand(channels, -1, -1) for image in images]),
         labels=stacked,
@@ -121,3 +122,11 @@ def _refuse_unseen(labels: Tensor, names: Sequence[str]) -> None:
             f"none of the {len(labels)} training scans shows {printable(missing[0])!r}: there is nothing to "
             "learn; try another phrase or more scans"
         )
+
+
+def _tell_held_out(read: Tensor, labels: LabelSet) -> None:
+    """A line where the held-out scans, as they were read, say nothing of the target."""
+    if bool(read.any()) or all(row.extra["split"] == TRAIN for row in labels.rows):
+        return
+    what = f"none of the {len(read)} held-out scans shows a target" if len(read) else "no held-out scan could be read"
+    logger.warning("%s: nothing tells when the training is at its best", what)
