@@ -127,6 +127,17 @@ class TestModels:
         (tmp_path / "model.safetensors").unlink()
         assert "MISSING" in cli("models", "check", tmp_path).stdout
 
+    def test_an_export_replaces_a_file_only_when_asked(self, cli: Any, tmp_path: Path) -> None:
+        taken = tmp_path / "keep.pt2"
+        taken.write_bytes(b"mine")
+        result = cli("models", "export", tmp_path / "student", "--out", taken)
+        assert result.exit_code == 2
+        assert "keep.pt2: it is there already; choose another name or add --overwrite" in result.stderr
+        assert (
+            "there already" not in cli("models", "export", tmp_path / "student", "--out", taken, "--overwrite").stderr
+        )
+        assert taken.read_bytes() == b"mine"
+
     def test_check_of_what_is_not_here(self, cli: Any) -> None:
         result = cli("models", "check", "facebook/sam-vit-base")
         assert result.exit_code == 2

@@ -112,9 +112,15 @@ def check(
 def export_one(
     student: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder by `lexiseg train` or `distill`.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.pt2|FILE.onnx", help="Where it goes.")] = ...,  # type: ignore[assignment]
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a student as one file for other programs: torch's own format, or ONNX."""
     with reporting():
+        from lexiseg.errors import UsageError
+        from lexiseg.io.names import printable
+
+        if out.is_file() and not overwrite:
+            raise UsageError(f"{printable(str(out))}: it is there already; choose another name or add --overwrite")
         from lexiseg.training.students.export import export_student
 
         talk().print(f"written: {export_student(student, out)}", markup=False)
