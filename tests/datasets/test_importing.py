@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +15,8 @@ from lexiseg.datasets.importing import ImportRequest, import_dataset
 from lexiseg.datasets.layouts.registry import LAYOUTS, layout_named
 from lexiseg.datasets.manifest import read_manifest
 from lexiseg.errors import BadDataset, LexisegError, UsageError
+from lexiseg.io.masks import read_stored
+from lexiseg.io.read import read_scan
 
 
 @pytest.fixture
@@ -46,6 +50,25 @@ class TestWhereTheManifestLies:
         rows, _ = run_import("plain", pairs, out=tmp_path / "else" / "m.csv", copy=True)
         assert rows["a"].image == tmp_path / "else/m_lexiseg/images/a.png"
         assert rows["a"].mask.read_bytes() == (pairs / "masks/a.png").read_bytes()
+
+    def test_copies_of_volumes_in_two_files(self, tmp_path: Path) -> None:
+        root, voxels = tmp_path / "set", np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+        for kind in ("images", "masks"):
+            (root / kind).mkdir(parents=True)
+            nib.save(nib.Nifti1Pair(voxels, np.eye(4)), root / kind / "a.hdr")
+            (root / kind / "b.mhd").write_text(
+                "ObjectType = Image\nNDims = 3\nDimSize = 3 4 5\nElementType = MET_SHORT\n"
+                "ElementDataFile = voxels.raw\n"
+            )
+            voxels.tofile(root / kind / "voxels.raw")
+        nib.save(nib.Nifti1Pair(voxels, np.eye(4)), root / "images" / "c.hdr")
+        (root / "images" / "c.img").unlink()
+        rows, imported = run_import("plain", root, out=tmp_path / "else" / "m.csv", copy=True)
+        shutil.rmtree(root)
+        assert all(read_scan(row.image).shape == (5, 4, 3) for row in rows.values())
+        assert all(read_stored(row.mask).values.shape == (5, 4, 3) for row in rows.values())
+        assert list(rows) == ["a", "b"]
+        assert "c: left out: " in imported.problems[0] and "c.img is not beside it" in imported.problems[0]
 
     def test_through_a_link_to_the_data_set(self, pairs: Path, tmp_path: Path) -> None:
         link = tmp_path / "link"

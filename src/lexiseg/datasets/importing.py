@@ -21,7 +21,8 @@ from lexiseg.datasets.mask_doubts import size_doubt, tell_turned
 from lexiseg.datasets.splits import parse_shares, split_by_group
 from lexiseg.errors import BadDataset, BadManifest, UnreadableScan, UnwritableResult
 from lexiseg.files import atomic_write
-from lexiseg.io.names import printable, scan_suffix, unique_ids
+from lexiseg.io import sources
+from lexiseg.io.names import ITK_SUFFIXES, PAIR_SUFFIXES, printable, scan_suffix, unique_ids
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,10 @@ class _Maker:
         self._refuse_unfit(wanted)
         if not self.copy and _can_be_named(wanted.relative_to(self.folder).as_posix()):
             return wanted
-        return self._copied(wanted, self.beside / kind / f"{stem}{scan_suffix(wanted)}")
+        to = self.beside / kind / f"{stem}{scan_suffix(wanted)}"
+        return (
+            self._copied_whole(wanted, to) if to.suffix in (*PAIR_SUFFIXES, *ITK_SUFFIXES) else self._copied(wanted, to)
+        )
 
     def _refuse_unfit(self, path: Path) -> None:
         try:
@@ -236,6 +240,21 @@ class _Maker:
             raise UnreadableScan(f"{self._named(path)}: a link out of the data set; copy the file in")
         if not there:
             raise UnreadableScan(f"{self._named(path)}: a link to nothing; fetch the file it stands for")
+
+    def _copied_whole(self, header: Path, to: Path) -> Path:
+        """A copy of a volume that may lie in two files; these are in a folder of their own then."""
+        source = sources.Source.of_file(header)
+        found = sources.describe_source(source)
+        if found.kind == "not-an-image":  # such as a header whose data is not beside it
+            raise UnreadableScan(found.error)
+        others = source.files[1:]
+        to = to.parent / to.stem / to.name if others else to
+        for other in others:
+            self._refuse_unfit(other)
+            # The halves of a pair have one name; else the header names its data.
+            pair = to.with_suffix(other.suffix) if to.suffix in PAIR_SUFFIXES else None
+            self._copied(other, pair or to.parent / other.relative_to(header.parent))
+        return self._copied(header, to)
 
     def _copied(self, path: Path, to: Path) -> Path:
         try:
@@ -282,8 +301,11 @@ def _rows(found: Found, maker: _Maker, text: str, progress: Progress | None) -> 
 
 
 def _ids(cases: Sequence[Case], source: Path) -> list[str]:
-    # A made-up extension keeps a name with dots whole.
-    named = [case.source.with_name(f"{case.name}.png") if case.name else case.source for case in cases]
+    # An extension keeps a name with dots whole.
+    named = [
+        case.source.with_name(f"{case.name}{scan_suffix(case.source) or '.png'}") if case.name else case.source
+        for case in cases
+    ]
     return unique_ids(named, source)
 
 

@@ -101,6 +101,13 @@ class TestNnunet:
         with pytest.raises(BadDataset, match="no image with channel 0007"):
             run_import("nnunet", tmp_path, channel=7, overwrite=True)
 
+    def test_cases_of_one_name_are_told_apart_by_their_own_endings(self, tmp_path: Path) -> None:
+        for ending in (".nii.gz", ".nii"):
+            volume(tmp_path / "imagesTr" / f"a_0000{ending}")
+            volume(tmp_path / "labelsTr" / f"a{ending}", LABELS)
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"organ": 1}}))
+        assert set(run_import("nnunet", tmp_path)[0]) == {"imagesTr_a_nii_gz", "imagesTr_a_nii"}
+
     def test_png(self, tmp_path: Path) -> None:
         picture(tmp_path / "imagesTr" / "road_1_0000.png")
         mask_file(tmp_path / "labelsTr" / "road_1.png")
@@ -158,6 +165,12 @@ class TestMsd:
         assert not imported.missing and not imported.problems
         rows, _ = run_import("msd", msd, target="spleen", overwrite=True)
         assert read_mask(rows["spleen_2"].mask).sum() == np.count_nonzero(LABELS == 1)
+
+    def test_a_scan_that_is_listed_twice_is_one(self, msd: Path) -> None:
+        self.describe(msd / "Task09_Spleen", ["spleen_2", "spleen_3", "spleen_2"])
+        rows, imported = run_import("msd", msd)
+        assert list(rows) == ["spleen_2", "spleen_3"]
+        assert imported.problems == ("dataset.json: training 2: its image is listed before; left out",)
 
     def test_channels_on_the_fourth_axis(self, msd: Path) -> None:
         root = msd / "Task09_Spleen"

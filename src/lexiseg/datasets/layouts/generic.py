@@ -230,11 +230,16 @@ def _find_msd(source: Source) -> Found:
     several = isinstance(channels, dict) and len(channels) > 1
     cases: list[Case] = []
     problems = []
+    listed: set[Path] = set()
     for index, entry in enumerate(training):
         image, label = (_inside(root, entry, key) for key in ("image", "label"))
         if image is None or not image.is_file():
             problems.append(f"dataset.json: training {index}: its image is not in this folder; left out")
             continue
+        if image in listed:
+            problems.append(f"dataset.json: training {index}: its image is listed before; left out")
+            continue
+        listed.add(image)
         mask = mask_of(label, target, labels) if label and label.is_file() else None
         # Several channels are the fourth axis of one file, of which a scan is one.
         frame = frame_of(image, source.channel) if several and frames(image) > 1 else None
