@@ -84,6 +84,19 @@ class TestWords:
         assert session.mask("red").any()
         assert len(segmenter.asked) == calls
 
+    def test_a_picture_stored_mirrored_is_worked_on_upright_and_masked_as_stored(
+        self, segmenter: FakeSegmenter
+    ) -> None:
+        mirrored = Geometry.of_picture((SIZE, SIZE), np.array([[1.0, 0, 0], [0, 0, -1]]))
+        session = Session(MedclipSam(PRESET, NamedColours(), segmenter), replace(scan(), geometry=mirrored))
+        session.ask("red")
+        np.testing.assert_array_equal(session.mask("red"), boxed(*RED))
+        np.testing.assert_array_equal(session.plane_mask("red", 0), boxed(*RED)[:, ::-1])
+        assert session.prompts("red", 0).boxes.tolist() == [[32, 16, 48, 48]]
+        session.click("red", 0, SIZE - 50.5, 50.5)
+        np.testing.assert_array_equal(session.mask("red"), boxed(*RED) | boxed(49, 49, 52, 52))
+        assert session.views.planes().letters == {"left": "R", "right": "L", "top": "S", "bottom": "I"}
+
     def test_a_phrase_that_is_none(self, session: Session) -> None:
         with pytest.raises(BadPhrase):
             session.ask("  ")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scans_of import volume_of
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.pipelines.results import TargetResult
@@ -17,7 +18,9 @@ from lexiseg.runs.table import (
     refuse_other,
     write_results,
 )
+from lexiseg.values.geometry import Geometry
 from lexiseg.values.masks import Prompts
+from lexiseg.values.scans import Image
 
 
 def row(name: str, **fields: str) -> Row:
@@ -47,8 +50,17 @@ class TestRow:
     def test_boxes_of_images_and_volumes(self) -> None:
         one = Prompts(boxes=np.array([[1, 2, 3.5, 4], [5, 6, 7, 8]], np.float32))
         finding = TargetResult("t", np.zeros((2, 2), bool), True, 1, 1, prompts=(one, Prompts()))
-        assert boxes_cell(finding, volume=False) == "1 2 3.5 4;5 6 7 8"
-        assert boxes_cell(finding, volume=True) == "0:1 2 3.5 4;0:5 6 7 8"
+        image = Image(np.zeros((9, 9), np.float32))
+        assert boxes_cell(finding, image.planes()) == "1 2 3.5 4;5 6 7 8"
+        volume = volume_of(np.zeros((2, 9, 9), np.float32))
+        assert boxes_cell(finding, volume.planes()) == "0:1 2 3.5 4;0:5 6 7 8"
+
+    def test_boxes_of_a_mirrored_image_lie_on_its_stored_pixels(self) -> None:
+        one = Prompts(boxes=np.array([[1, 2, 3.5, 4]], np.float32))
+        finding = TargetResult("t", np.zeros((9, 9), bool), True, 1, 1, prompts=(one,))
+        mirrored = Geometry.of_picture((9, 9), np.array([[1.0, 0, 0], [0, -1, 0]]))
+        image = Image(np.zeros((9, 9), np.float32), geometry=mirrored)
+        assert boxes_cell(finding, image.planes()) == "5.5 2 8 4"
 
 
 class TestTable:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,11 @@ from PIL import Image as Pillow
 
 from lexiseg.io.names import slugs
 from lexiseg.io.read import read_scan
+from lexiseg.proposals.files import read_proposals
+from lexiseg.proposals.proposal import Proposal, Proposals
 from lexiseg.runs.outputs import OutputOptions, write_outputs
+from lexiseg.values.geometry import Geometry
+from lexiseg.values.masks import box_of
 from lexiseg.values.scans import Image, Scan
 
 
@@ -54,6 +59,31 @@ class TestImages:
         assert 0 < labels.max() <= 3
         mask = np.asarray(Pillow.open(tmp_path / "x_mask.png"))
         np.testing.assert_array_equal(mask > 0, labels > 0)
+
+    @pytest.mark.parametrize("right_down", [((1, 0, 0), (0, 0, -1)), ((0, 0, 1), (1, 0, 0))])
+    def test_of_a_picture_stored_another_way_lie_on_its_stored_pixels(
+        self, image: Image, tmp_path: Path, right_down: tuple[tuple[int, ...], ...]
+    ) -> None:
+        turned = replace(image, geometry=Geometry.of_picture(image.shape, np.array(right_down, float)))
+        turned.pixels[:10, :10] += 1
+        write(turned, tmp_path, "tumor")
+        bright = turned.pixels > turned.pixels.mean()
+        for kind in ("mask", "region"):
+            np.testing.assert_array_equal(np.asarray(Pillow.open(tmp_path / f"x_{kind}.png")) > 0, bright)
+        prompts = json.loads((tmp_path / "x_prompts.json").read_text())
+        assert prompts["boxes"] == [list(box_of(bright))]
+
+    def test_proposals_of_a_picture_stored_another_way_too(self, image: Image, tmp_path: Path) -> None:
+        mirrored = Geometry.of_picture(image.shape, np.array([[1.0, 0, 0], [0, 0, -1]]))
+        turned = replace(image, geometry=mirrored)
+        inside = np.zeros(image.shape, np.bool_)
+        inside[2:5, 3:9] = True
+        seen = Proposals(image.shape, (Proposal(inside, (3, 2, 9, 5), 0.9, 0.9, (4.5, 2.5), (0, 0, 20, 20)),))
+        result = replace(FakePipeline()(turned, ["tumor"], keep_stages=True), proposals=(seen,))
+        write_outputs(result, turned, turned.planes(), tmp_path, "x", options=OutputOptions(stages=True))
+        (found,) = read_proposals(tmp_path / "x_proposals.json")
+        np.testing.assert_array_equal(found.mask, inside[:, ::-1])
+        assert (found.box, found.point, found.crop) == ((21, 2, 27, 5), (25.5, 2.5), (10, 0, 30, 20))
 
 
 class TestVolumes:

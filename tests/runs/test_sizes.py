@@ -33,13 +33,13 @@ def test_cells_of_images_and_volumes() -> None:
     mask = np.zeros((4, 5), np.bool_)
     mask[1:3, 2:4] = True
     plain, spaced = Image(np.zeros((4, 5), np.float32)), Image(np.zeros((4, 5), np.float32), spacing=(0.5, 2.0))
-    assert sizes(mask, plain) == {"area_px": "4", "area_mm2": "", "diameter_mm": ""}
+    assert sizes(mask, plain.planes()) == {"area_px": "4", "area_mm2": "", "diameter_mm": ""}
     # 1 mm by 4 mm: the diagonal is the square root of 17.
-    assert sizes(mask, spaced) == {"area_px": "4", "area_mm2": "4.00", "diameter_mm": "4.12"}
+    assert sizes(mask, spaced.planes()) == {"area_px": "4", "area_mm2": "4.00", "diameter_mm": "4.12"}
     stack = volume_of(np.zeros((3, 4, 5), np.float32), spacing=(3.0, 0.5, 2.0))
-    found = sizes(np.stack([mask, mask, mask & False]), stack)
+    found = sizes(np.stack([mask, mask, mask & False]), stack.planes())
     assert found == {"slices": "2", "volume_mm3": "24.00", "diameter_mm": f"{np.sqrt(36 + 1 + 16):.2f}"}
-    assert sizes(mask & False, spaced)["diameter_mm"] == ""
+    assert sizes(mask & False, spaced.planes())["diameter_mm"] == ""
 
 
 class TestVolume:

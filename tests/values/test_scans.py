@@ -16,6 +16,7 @@ from orientations import CODES, SPACING, UPRIGHT, affine_of, turned
 
 from lexiseg.errors import UnreadableScan, UsageError
 from lexiseg.values.geometry import Geometry
+from lexiseg.values.masks import Prompts, box_of
 from lexiseg.values.scans import Image, Plane, Planes, Volume
 from lexiseg.values.window import DicomWindow, apply_window, to_unit
 
@@ -254,6 +255,59 @@ class TestImage:
     def test_a_window_that_is_none(self) -> None:
         with pytest.raises(UsageError, match="window is 'liver'"):
             Image(np.zeros((4, 5), np.float32)).planes(window="liver")
+
+
+RIGHT_DOWN = {
+    "usual": ((-1, 0, 0), (0, -1, 0)),
+    "mirrored": ((1, 0, 0), (0, -1, 0)),
+    "prone": ((1, 0, 0), (0, 1, 0)),
+    "upside down": ((-1, 0, 0), (0, 1, 0)),
+    "transposed": ((0, -1, 0), (-1, 0, 0)),
+    "turned": ((0, 1, 0), (-1, 0, 0)),
+    "turned back": ((0, -1, 0), (1, 0, 0)),
+    "coronal, head down": ((-1, 0, 0), (0, 0, 1)),
+}
+
+
+class TestImageThatSaysWhichWayItLies:
+    @pytest.mark.parametrize("way", RIGHT_DOWN)
+    @pytest.mark.parametrize("shape", [(4, 5), (1, 1), (1, 5)])
+    def test_is_seen_upright_and_comes_back_to_its_pixels(self, way: str, shape: tuple[int, int]) -> None:
+        geometry = Geometry.of_picture(shape, np.array(RIGHT_DOWN[way], float), (2.0, 1.0))
+        pixels = np.random.default_rng(0).random(shape, np.float32)
+        planes = Image(pixels, spacing=(2.0, 1.0), geometry=geometry, native=pixels).planes(window="0,1")
+        (plane,) = planes
+        assert planes.letters is not None
+        assert (planes.letters["left"], planes.letters["top"]) == ("R", "S" if "head" in way else "A")
+        across = RIGHT_DOWN[way][0]
+        assert plane.spacing == ((2.0, 1.0) if across[0] else (1.0, 2.0))
+        np.testing.assert_array_equal(planes.assemble([plane.pixels]), apply_window(pixels, 0.5, 1))
+        np.testing.assert_array_equal(planes.cut(planes.assemble([plane.pixels]))[0], plane.pixels)
+        if way == "usual":
+            np.testing.assert_array_equal(plane.pixels, apply_window(pixels, 0.5, 1))
+        if way == "prone":
+            np.testing.assert_array_equal(plane.pixels, apply_window(pixels[::-1, ::-1], 0.5, 1))
+
+    @pytest.mark.parametrize("way", RIGHT_DOWN)
+    def test_boxes_and_points_come_back_too(self, way: str) -> None:
+        geometry = Geometry.of_picture((20, 30), np.array(RIGHT_DOWN[way], float))
+        planes = Image(np.zeros((20, 30), np.float32), geometry=geometry).planes()
+        mask = np.zeros(planes[0].shape, np.bool_)
+        mask[3:9, 4:6] = True
+        dot = np.zeros_like(mask)
+        dot[4, 5] = True
+        found = planes.stored(Prompts(np.array([box_of(mask)], np.float32), np.array([[5.5, 4.5]], np.float32)))
+        assert found.boxes.tolist() == [list(box_of(planes.assemble([mask])))]
+        ((row, column),) = np.argwhere(planes.assemble([dot]))
+        assert found.points.tolist() == [[column + 0.5, row + 0.5]]
+
+    def test_a_volumes_prompts_are_those_of_its_planes(self) -> None:
+        asked = Prompts(np.array([[1, 2, 3, 4]], np.float32))
+        assert ct(affine_of(("R", "A", "S"), FILE)).planes().stored(asked) is asked
+
+    def test_a_geometry_of_another_shape(self) -> None:
+        with pytest.raises(ValueError, match="expected \\(1, 4, 5\\)"):
+            Image(np.zeros((4, 5), np.float32), geometry=Geometry.of_spacing((1, 5, 4)))
 
 
 class TestChecks:

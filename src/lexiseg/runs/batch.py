@@ -140,7 +140,7 @@ def segment_one(
             notices.take(result)
             notices.take_left_out(written.left_out)
         common = {"preset": pipeline.preset.name, "seconds": seconds}
-        return _rows(item, result, scan, {**scan.notes, **result.planes, **written.notes}, common)
+        return _rows(item, result, planes, {**scan.notes, **result.planes, **written.notes}, common)
 
     def give_up(reason: str) -> list[Row]:
         logger.warning("%s", reason)
@@ -227,7 +227,9 @@ def _written_down(partial: PartialVolume | None) -> Iterator[dict[str, Any]]:
         raise
 
 
-def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], common: Mapping[str, Any]) -> list[Row]:
+def _rows(
+    item: RunItem, result: Result, planes: Planes, notes: Mapping[str, str], common: Mapping[str, Any]
+) -> list[Row]:
     told = {name: text for name, text in notes.items() if text}
     lost = lost_to_others(result)
 
@@ -245,11 +247,11 @@ def _rows(item: RunItem, result: Result, scan: Scan, notes: Mapping[str, str], c
             present="true" if target.present else "false",
             presence=number(target.presence),
             confidence=number(target.confidence),
-            boxes=boxes_cell(target, volume=isinstance(scan, Volume)),
+            boxes=boxes_cell(target, planes),
             notes=notes_of(target),
             verdict=target.verdict,
             read_as=target.read_as or "",
-            **sizes(target.mask, scan),
+            **sizes(target.mask, planes),
             **common,
         )
         for target in result.targets

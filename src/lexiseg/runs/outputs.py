@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image as Pillow
 
 from lexiseg.errors import FormatMismatch
@@ -17,8 +18,9 @@ from lexiseg.io.segments import Segment, Segments, WriteOptions
 from lexiseg.io.write import default_formats, grid_writer_of, write_map, writer_of
 from lexiseg.pipelines.results import Result, TargetResult
 from lexiseg.proposals.files import proposals_record
+from lexiseg.proposals.proposal import Proposals
 from lexiseg.runs.pictures import overlay_picture, proposals_picture
-from lexiseg.values.masks import Prompts
+from lexiseg.values.masks import Prompts, box_of
 from lexiseg.values.scans import Image, Planes, Scan
 
 
@@ -161,7 +163,7 @@ def _write_stages(
     target: TargetResult, scan: Scan, planes: Planes, base: Path, *, formats: Sequence[str], maps: bool
 ) -> list[Path]:
     folder, stem = base.parent, base.name
-    content = json.dumps(_prompts_record(target, scan), indent=2, allow_nan=False) + "\n"
+    content = json.dumps(_prompts_record(target, scan, planes), indent=2, allow_nan=False) + "\n"
     prompts = atomic_write(folder / f"{stem}_prompts.json", lambda file: file.write(content.encode()))
     if not maps:
         return [prompts]
@@ -177,7 +179,7 @@ def _write_stages(
 def _write_proposals(result: Result, scan: Scan, planes: Planes, folder: Path, name: str) -> list[Path]:
     records = [
         {
-            **proposals_record(proposals, image_id=plane.id),
+            **proposals_record(_as_stored(proposals, scan, planes), image_id=plane.id),
             "matches": {
                 target.phrase: [match.index for match in target.matches[plane.index].items]
                 for target in result.targets
@@ -196,11 +198,24 @@ def _write_proposals(result: Result, scan: Scan, planes: Planes, folder: Path, n
     return written
 
 
-def _prompts_record(target: TargetResult, scan: Scan) -> dict[str, Any]:
-    """An image's prompts as they are; a volume's for each plane that has any."""
+def _as_stored(proposals: Proposals, scan: Scan, planes: Planes) -> Proposals:
+    """An image's regions on its stored pixels; those of a volume's plane as they are."""
+    if not isinstance(scan, Image) or not scan.axes.turns:
+        return proposals
+    items = []
+    for each in proposals:
+        told = planes.stored(Prompts(np.array([each.crop], np.float32), np.array([each.point], np.float32)))
+        mask, (x, y) = planes.assemble([each.mask]), told.points[0].tolist()
+        left, top, right, bottom = (round(edge) for edge in told.boxes[0].tolist())
+        items.append(replace(each, mask=mask, box=box_of(mask), point=(x, y), crop=(left, top, right, bottom)))
+    return Proposals(scan.shape, tuple(items))
+
+
+def _prompts_record(target: TargetResult, scan: Scan, planes: Planes) -> dict[str, Any]:
+    """An image's prompts on its stored pixels; a volume's for each plane that has any."""
     about = {"phrase": target.phrase, "frame": "x0 y0 x1 y1 in scan pixels, end-exclusive"}
     if isinstance(scan, Image):
-        return {**about, **_plain(target.prompts[0])}
+        return {**about, **_plain(planes.stored(target.prompts[0]))}
     asked = [{"slice": k, **_plain(each)} for k, each in enumerate(target.prompts) if not each.empty]
     return {**about, "slices": asked}
 

@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Scan, Volume
+from lexiseg.values.scans import Planes, Scan, Volume
 
 
-def sizes(mask: BoolArray, scan: Scan) -> dict[str, str]:
+def sizes(mask: BoolArray, planes: Planes) -> dict[str, str]:
     """The cells of `Row` that say how large a mask is.
 
     Args:
         mask: bool, of the scan's shape.
-        scan: what it is of.
+        planes: of the scan, as it was looked at.
     """
+    scan = planes.scan
     count = int(mask.sum())
     spacing = scan.spacing
     diameter = largest_diameter(mask, scan)

@@ -26,6 +26,7 @@ from lexiseg.version import __version__
 
 if TYPE_CHECKING:
     from lexiseg.pipelines.results import TargetResult
+    from lexiseg.values.scans import Planes
 
 
 RECORD_NAME = "run.json"
@@ -196,7 +197,8 @@ class Row:
         presence: 0 to 1; "" where the encoder offers no absolute evidence, or the scan failed.
         confidence: 0 to 1, see `TargetResult.confidence`; "" where undefined.
         boxes: what the segmenter was asked, "x0 y0 x1 y1" in pixels, end-exclusive, several separated by ";";
-            a volume's boxes begin with their slice: "12:x0 y0 x1 y1".
+            a volume's boxes begin with their plane: "12:x0 y0 x1 y1". They lie in upright planes, see
+            `Geometry.plane_axes`; an image's boxes on its stored pixels.
         seconds: wall time of the whole scan, all its phrases together.
         status: "ok" or "failed".
         error: why it failed, on one line; "" otherwise.
@@ -275,12 +277,12 @@ def number(value: float, digits: int = 4) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def boxes_cell(target: TargetResult, *, volume: bool) -> str:
+def boxes_cell(target: TargetResult, planes: Planes) -> str:
     """The boxes of a target, as `Row.boxes` describes them."""
     return ";".join(
-        f"{index}:{text}" if volume else text
+        text if planes.axes is None else f"{index}:{text}"
         for index, prompts in enumerate(target.prompts)
-        for text in (" ".join(f"{edge:g}" for edge in box) for box in prompts.boxes)
+        for text in (" ".join(f"{edge:g}" for edge in box) for box in planes.stored(prompts).boxes)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from lexiseg.errors import UsageError
-from lexiseg.values.geometry import PlaneAxes, PlaneName
+from lexiseg.values.geometry import PlaneName
 from lexiseg.values.scans import Image, Plane, Planes, Scan, Volume
 
 IMAGE_AXIS = "image"
@@ -28,7 +28,7 @@ class Views:
         self._scan = scan
         self._planes: dict[str, Planes] = {}
         if isinstance(scan, Image):
-            self.axes = {IMAGE_AXIS: PlaneAxes(IMAGE_AXIS, (0, 1, 2), (False, False, False))}
+            self.axes = {IMAGE_AXIS: scan.axes}
             self.grid_shape: tuple[int, int, int] = (1, *scan.shape)
             self.acquired = IMAGE_AXIS
         else:

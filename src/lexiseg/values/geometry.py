@@ -51,6 +51,24 @@ class PlaneAxes:
         """A view (D, H, W) of planes (N, h, w); the inverse of `cut`."""
         return planes[self._steps].transpose(np.argsort(self.axes))
 
+    def stored(self, points: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        """Points (M, 2), x y in planes of that shape, as x y on the array's own rows and columns.
+
+        Args:
+            points: in pixels, a pixel's centre at +0.5.
+            shape: (h, w) of the planes, which run along the array's last two axes.
+        """
+        rows, columns = (
+            side - points[:, k] if flip else points[:, k]
+            for k, side, flip in zip((1, 0), shape, self.flips[1:], strict=True)
+        )
+        return np.stack([columns, rows] if self.axes[1] < self.axes[2] else [rows, columns], axis=1)
+
+    @property
+    def turns(self) -> bool:
+        """Whether planes of the array's first axis are turned or mirrored to be upright."""
+        return self.axes != (0, 1, 2) or any(self.flips[1:])
+
     @property
     def _steps(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
@@ -98,6 +116,25 @@ class Geometry:
         """
         slice_, row, column = spacing or (1.0, 1.0, 1.0)
         return cls(shape, np.diag([-column, -row, slice_, 1.0]), placed=False)
+
+    @classmethod
+    def of_picture(
+        cls, shape: tuple[int, int], directions: NDArray[np.float64], spacing: tuple[float, float] | None = None
+    ) -> Self:
+        """One slice (1, H, W) of which only the directions are known.
+
+        Args:
+            shape: (H, W).
+            directions: (2, 3): the unit vectors in RAS+ along which column and row indices grow.
+            spacing: mm along row and column; 1 each when None.
+        """
+        right, down = directions
+        row, column = spacing or (1.0, 1.0)
+        # By far the thickest, so that the picture is its plane of acquisition, of whatever size it is.
+        through = 10 * max(row, column) * np.cross(right, down)
+        affine = np.eye(4)
+        affine[:3, :3] = np.stack([column * right, row * down, through], axis=1)
+        return cls((1, *shape), affine)
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from lexiseg.errors import UnreadableScan
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry, PlaneAxes, PlaneName
+from lexiseg.values.masks import Prompts
 from lexiseg.values.window import ValueRange, Window, check_window, choose_window
 
 _T = TypeVar("_T", bound=np.generic)
+_AS_STORED = PlaneAxes("image", (0, 1, 2), (False, False, False))
+"""Of an image that does not say which way it lies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +53,13 @@ class Planes(Sequence[Plane]):
     """
 
     def __init__(self, scan: Scan, axes: PlaneAxes | None, window: Window | None) -> None:
-        self._scan, self.axes, self.window = scan, axes, window
+        self.scan, self.axes, self.window = scan, axes, window
         if isinstance(scan, Volume):
             assert axes is not None
-            self._cut = axes.cut(scan.values)
+            self._turn, values = axes, scan.values
         else:
-            self._cut = (scan.pixels if window is None else scan.native_values)[None]
+            self._turn, values = scan.axes, (scan.pixels if window is None else scan.native_values)[None]
+        self._cut = self._turn.cut(values)
 
     def __len__(self) -> int:
         return len(self._cut)
@@ -67,10 +71,10 @@ class Planes(Sequence[Plane]):
         place = range(len(self))[index]
         values = self._cut[place]
         pixels = values if self.window is None else self.window.apply(values)
-        volume = isinstance(self._scan, Volume)
+        volume = isinstance(self.scan, Volume)
         return Plane(
             pixels=np.ascontiguousarray(pixels, np.float32),
-            id=f"{self._scan.id}_slice{place:04d}" if volume else self._scan.id,
+            id=f"{self.scan.id}_slice{place:04d}" if volume else self.scan.id,
             index=place,
             spacing=self._spacing(),
         )
@@ -87,25 +91,24 @@ class Planes(Sequence[Plane]):
             >>> Volume(np.arange(24.0).reshape(2, 3, 4), grid).planes().positions
             (0.0, 5.0)
         """
-        if self.axes is None or not isinstance(self._scan, Volume) or self._scan.spacing is None:
+        if self.axes is None or not isinstance(self.scan, Volume) or self.scan.spacing is None:
             return None
         axis, flip = self.axes.axes[0], self.axes.flips[0]
-        geometry = self._scan.geometry
+        geometry = self.scan.geometry
         distance = geometry.distance_of_planes(axis)
         assert distance is not None
         own = geometry.positions if axis == 0 else None
         if own is None:
             return tuple(index * distance for index in range(len(self)))
-        if distance != self._scan.spacing[axis]:
-            own = tuple(each * distance / self._scan.spacing[axis] for each in own)
+        if distance != self.scan.spacing[axis]:
+            own = tuple(each * distance / self.scan.spacing[axis] for each in own)
         return tuple(own[-1] - each for each in own[::-1]) if flip else own
 
     @property
     def letters(self) -> dict[str, str] | None:
-        """Which way of the body each side of a plane is, see `Geometry.letters`; None of an image."""
-        if self.axes is None or not isinstance(self._scan, Volume):
-            return None
-        return self._scan.geometry.letters(self.axes)
+        """Which way of the body each side of a plane is, see `Geometry.letters`."""
+        geometry = self.scan.geometry
+        return None if geometry is None else geometry.letters(self._turn)
 
     def record(self) -> dict[str, str]:
         """Plane and window as they were used, in words."""
@@ -116,8 +119,18 @@ class Planes(Sequence[Plane]):
 
     def cut(self, array: NDArray[_T]) -> NDArray[_T]:
         """A view (N, h, w) of an array on the scan's own grid, plane by plane."""
-        found: NDArray[_T] = self.axes.cut(array) if self.axes is not None else array[None]
+        found: NDArray[_T] = self._turn.cut(array if isinstance(self.scan, Volume) else array[None])
         return found
+
+    def stored(self, prompts: Prompts) -> Prompts:
+        """Prompts in an image's plane as they lie on its stored pixels; those in a volume's planes as they are."""
+        if isinstance(self.scan, Volume):
+            return prompts
+        corners = np.concatenate([prompts.boxes.reshape(-1, 2), prompts.points])
+        turned = self._turn.stored(corners, (self._cut.shape[1], self._cut.shape[2]))
+        corners, points = np.split(turned, [2 * len(prompts.boxes)])
+        pairs = corners.reshape(-1, 2, 2)
+        return Prompts(np.concatenate([pairs.min(axis=1), pairs.max(axis=1)], axis=1), points, prompts.labels)
 
     def assemble(self, planes: Sequence[NDArray[_T]]) -> NDArray[_T]:
         """What was made of each plane, back on the scan's own grid.
@@ -136,18 +149,17 @@ class Planes(Sequence[Plane]):
             raise ValueError(
                 f"{len(planes)} planes of shape {sorted(shapes)}, expected {len(self)} of {self._cut.shape[1:3]}"
             )
-        if self.axes is None:
-            return np.ascontiguousarray(planes[0])
-        return np.ascontiguousarray(self.axes.assemble(np.stack(planes)))
+        found = self._turn.assemble(np.stack(planes))
+        return np.ascontiguousarray(found if isinstance(self.scan, Volume) else found[0])
 
     def _spacing(self) -> tuple[float, float] | None:
-        if isinstance(self._scan, Image):
-            return self._scan.spacing
-        spacing = self._scan.spacing
-        assert self.axes is not None
+        _, row, column = self._turn.axes
+        spacing = self.scan.spacing
+        if isinstance(self.scan, Image):
+            return None if spacing is None else (spacing[row - 1], spacing[column - 1])
         if spacing is None:
-            return self._scan.geometry.pixel_spacing if self._scan.geometry.time else None
-        return spacing[self.axes.axes[1]], spacing[self.axes.axes[2]]
+            return self.scan.geometry.pixel_spacing if self.scan.geometry.time else None
+        return spacing[row], spacing[column]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +170,9 @@ class Image:
         pixels: float32 in [0, 1]; (H, W) grey or (H, W, 3) RGB.
         id: a name for files and tables, without extension.
         spacing: mm between pixel centres along row and column; None where the file does not say.
-        native: (H, W) values in the scan's units, upright as `pixels` are, where the file has units of its own;
+        geometry: the pixels as one slice (1, H, W), where the file says which way of the body they run; None otherwise.
+            `pixels` are as the file has them, and `planes` shows them upright.
+        native: (H, W) values in the scan's units, on the pixels' grid, where the file has units of its own;
             None where pixels are all that there is.
         unit: of `native`, "HU" or "".
         source: the file that was read; None for a scan made in memory.
@@ -172,6 +186,7 @@ class Image:
     pixels: FloatArray
     id: str = "scan"
     spacing: tuple[float, float] | None = None
+    geometry: Geometry | None = None
     native: NDArray[Any] | None = None
     unit: str = ""
     source: Path | None = None
@@ -186,11 +201,18 @@ class Image:
             raise ValueError(f"pixels have shape {shape}, expected (H, W) or (H, W, 3)")
         if self.native is not None and self.native.shape != shape[:2]:
             raise ValueError(f"native values have shape {self.native.shape}, expected {shape[:2]}")
+        if self.geometry is not None and self.geometry.shape != (1, *shape[:2]):
+            raise ValueError(f"the geometry is of shape {self.geometry.shape}, expected {(1, *shape[:2])}")
 
     @property
     def shape(self) -> tuple[int, int]:
         """The grid of a mask of this image: (H, W)."""
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+    @property
+    def axes(self) -> PlaneAxes:
+        """How the pixels, as one slice, are turned upright; not at all where nobody knows which way they run."""
+        return _AS_STORED if self.geometry is None else self.geometry.plane_axes()
 
     @property
     def native_values(self) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lexiseg.io.dicom.fields import integer_of, macros_of, numbers_of, text_of, value_of
 from lexiseg.io.dicom.files import Frame, read_header, refuse_no_image
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _CENTIMETRES = 3
 _PROJECTED = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SQUARE = 1e-2
+_LETTERS = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+"""Directions of the body in RAS+; H is the head and F the feet."""
 Vector = tuple[float, ...]
 
 # What may tell volumes of one place apart, the surest first, and its names in functional groups.
@@ -244,6 +248,40 @@ def pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, str]:
         if units == (_CENTIMETRES, _CENTIMETRES) and deltas:
             return (10 * deltas[0], 10 * deltas[1]), "ultrasound region calibration"
     return None, ""
+
+
+def directions_of(dataset: Dataset) -> NDArray[np.float64] | None:
+    """Which way of the body a picture's column and row indices grow; None where the header does not say.
+
+    Image Orientation (Patient) says it, else the principal letters of Patient Orientation (PS3.3 C.7.6.1.1.1). The
+    letters of a mammogram and of an upright lateral view do not count: they hang either way round.
+
+    Args:
+        dataset: a single-frame image's dataset.
+
+    Returns:
+        (2, 3) unit vectors, RAS+.
+    """
+    orientation = next(_frames(dataset, Path())).orientation
+    if orientation is not None:
+        return _at_right_angles(np.array(orientation, np.float64).reshape(2, 3) * (-1, -1, 1))
+    letters = value_of(dataset, "PatientOrientation") or ()
+    if isinstance(letters, str) or len(letters) != 2 or text_of(dataset, "AnatomicalOrientationType") == "QUADRUPED":
+        return None
+    right, down = (str(letter).strip().upper()[:1] for letter in letters)
+    lateral = right in ("A", "P") and down == "F"
+    if lateral or text_of(dataset, "Modality").upper() == "MG" or not {right, down} <= _LETTERS.keys():
+        return None
+    return _at_right_angles(np.array([_LETTERS[right], _LETTERS[down]], np.float64))
+
+
+def _at_right_angles(directions: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Two directions as unit vectors; None where they are no such pair."""
+    sizes = np.linalg.norm(directions, axis=1, keepdims=True)
+    if not np.isfinite(sizes).all() or sizes.min() <= 0:
+        return None
+    found: NDArray[np.float64] = directions / sizes
+    return found if abs(float(found[0] @ found[1])) < _SQUARE else None
 
 
 def _positive(values: object, *, size: bool = False) -> tuple[float, float] | None:

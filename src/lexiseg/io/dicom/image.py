@@ -17,8 +17,9 @@ from lexiseg.io.dicom.files import (
     refuse_no_image,
     undecodable,
 )
-from lexiseg.io.dicom.headers import pixel_spacing
+from lexiseg.io.dicom.headers import directions_of, pixel_spacing
 from lexiseg.io.intensities import refuse_flat
+from lexiseg.values.geometry import Geometry
 from lexiseg.values.scans import Image
 
 if TYPE_CHECKING:
@@ -52,13 +53,20 @@ def image_of(dataset: Dataset, id: str, *, source: Path | None = None) -> Image:
     spacing, origin = pixel_spacing(dataset)
     if origin:
         notes["spacing"] = origin
-    return Image(
+    directions, geometry = directions_of(dataset), None
+    if directions is not None:
+        geometry = Geometry.of_picture((pixels.shape[0], pixels.shape[1]), directions, spacing)
+    image = Image(
         pixels=pixels,
         id=id,
         spacing=spacing,
+        geometry=geometry,
         native=native,
         unit=unit_of(dataset),
         source=source,
         header=None if source is None else DicomInstances((Frame(source, 0),)),
         notes=notes,
     )
+    if image.axes.turns:
+        notes["orientation"] = "stored mirrored or turned by its header, looked at upright, masks and boxes as stored"
+    return image
