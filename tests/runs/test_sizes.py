@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from scans_of import volume_of
 
 from lexiseg.runs.sizes import largest_diameter, sizes
-from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Image, Volume
+from lexiseg.values.geometry import Geometry, PlaneAxes
+from lexiseg.values.scans import Image, Planes, Volume
 
 SHEARED = np.array([[0.7, 0.1, 0.3, 5], [-0.1, 0.9, 1.2, 7], [0.05, 0.2, 3.0, 9], [0, 0, 0, 1]])
 
@@ -40,6 +40,20 @@ def test_cells_of_images_and_volumes() -> None:
     found = sizes(np.stack([mask, mask, mask & False]), stack.planes())
     assert found == {"slices": "2", "volume_mm3": "24.00", "diameter_mm": f"{np.sqrt(36 + 1 + 16):.2f}"}
     assert sizes(mask & False, spaced.planes())["diameter_mm"] == ""
+
+
+def test_slices_are_counted_across_the_planes_that_were_looked_at() -> None:
+    # As an AIL file has it: the planes of acquisition run along the array's last axis.
+    steps = np.array([[0, 0, -1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])[:, [2, 0, 1, 3]]
+    affine = steps @ np.diag([6.0, 1, 1, 1])
+    scan = Volume(np.arange(60, dtype=np.float32).reshape(3, 4, 5), Geometry((3, 4, 5), affine))
+    planes = scan.planes()
+    assert planes.axes is not None
+    assert planes.axes.axes[0] == 2
+    mask = np.zeros((3, 4, 5), np.bool_)
+    mask[:, 1:, 2] = True
+    assert sizes(mask, planes)["slices"] == "1"
+    assert sizes(mask, Planes(scan, PlaneAxes("", (0, 1, 2), (False,) * 3), None))["slices"] == "3"
 
 
 class TestVolume:

@@ -29,7 +29,7 @@ def sizes(mask: BoolArray, planes: Planes) -> dict[str, str]:
         return {"area_px": str(count), "area_mm2": area, **found}
     size = scan.geometry.volume(mask)
     return {
-        "slices": str(int(mask.any(axis=(1, 2)).sum())),
+        "slices": str(int(planes.cut(mask).any(axis=(1, 2)).sum())),
         "volume_mm3": "" if size is None else f"{size:.2f}",
         **found,
     }

@@ -206,7 +206,7 @@ class Row:
         verdict: "present", "absent" or "unknown" (see `TargetResult.verdict`); "" for a failed scan.
         area_px: pixels of an image's mask; "" for a volume.
         area_mm2: the same in mm2, where the spacing is known.
-        slices: planes along a volume's slice axis that hold any of its mask; "" for an image.
+        slices: planes of a volume, as it was looked at, that hold any of its mask; "" for an image.
         volume_mm3: of a volume's mask, where the spacing is known.
         diameter_mm: the largest of one connected piece of the mask, see `lexiseg.runs.sizes.largest_diameter`.
         reviewed: "true" once a person looked at the scan; "" before.
