@@ -57,6 +57,14 @@ class TestScans:
         for mask in masks[1:]:
             np.testing.assert_array_equal(mask, masks[0])
 
+    def test_the_planes_that_are_shown_are_those_that_were_asked(self, segment: api.TextSegmenter) -> None:
+        values = np.zeros((34, 40, 36), np.float32)
+        values[10:20, 10:20, 20:] = 1
+        found = segment(values, "left red", affine=np.diag([-3.0, -2, 2, 1]))
+        assert found.shown is not None
+        assert found.shown.record() == found.planes
+        assert found.planes["plane"] == "axial"
+
     def test_arrays_and_nibabel_of_a_volume(self, segment: api.TextSegmenter) -> None:
         voxels = np.zeros((3, 64, 64), np.int16)
         voxels[1, 16:48, 16:32] = 900

@@ -97,6 +97,17 @@ class TestWords:
         np.testing.assert_array_equal(session.mask("red"), boxed(*RED) | boxed(49, 49, 52, 52))
         assert session.views.planes().letters == {"left": "R", "right": "L", "top": "S", "bottom": "I"}
 
+    def test_boxes_of_planes_that_show_a_side_are_not_those_of_the_planes_of_acquisition(self) -> None:
+        affine = np.diag([-3.0, -2, 2, 1])
+        pixels = np.zeros((34, 36, 40, 3), np.uint8)
+        pixels[10:20, 10:20, 20:, 0] = 255
+        volume = Volume(pixels, Geometry((34, 36, 40), affine), id="v")
+        session = Session(MedclipSam(PRESET, NamedColours(), FakeSegmenter()), volume)
+        session.ask("left red")
+        assert session.views.acquired == "sagittal"
+        assert session.mask("left red")[12:18, 12:18, 30].all()
+        assert all(session.prompts("left red", index).empty for index in range(40))
+
     def test_a_phrase_that_is_none(self, session: Session) -> None:
         with pytest.raises(BadPhrase):
             session.ask("  ")

@@ -192,7 +192,7 @@ class TextSegmenter:
             raise UsageError(f"truth is given to the preset {self.preset.name!r}; expected it with yardsticks alone")
         result = pipeline(given, phrases, keep_stages=keep_stages, progress=progress, **truth)
         values = {each.name: getattr(result, each.name) for each in fields(Result)}
-        return Segmentation(**values, scan=given, shown=pipeline.planes(given))
+        return Segmentation(**values, scan=given, shown=pipeline.planes(given, phrases))
 
     def planes(self, scan: Scan) -> Planes:
         """The planes of a scan as the pipeline sees them."""

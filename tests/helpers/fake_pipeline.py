@@ -69,7 +69,7 @@ class FakePipeline:
         mask = label_map(slices, planes, tuple(phrases))
         return Result(scan.id, targets, mask, {"total": 0.01}, self.provenance, planes.record())
 
-    def planes(self, scan: Scan) -> Planes:
+    def planes(self, scan: Scan, phrases: Sequence[str] = ()) -> Planes:
         return scan.planes(self.preset["volume"].plane, self.preset["volume"].window)
 
 

@@ -11,12 +11,12 @@ from fake_saliency_encoder import NamedColours
 from scans_of import dense_preset, preset_of, volume_of
 from seeing_segmenter import SeeingSegmenter
 
-from lexiseg.errors import UsageError
+from lexiseg.errors import BadPhrase, UsageError
 from lexiseg.pipelines.baselines import NoEncoder, Unprompted
 from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.pipelines.results import Result
 from lexiseg.values.geometry import Geometry
-from lexiseg.values.scans import Volume
+from lexiseg.values.scans import Image, Volume
 from lexiseg.values.window import ValueRange
 
 SIZE = 64
@@ -172,3 +172,47 @@ class TestPropagation:
         preset = preset_of("x", pipeline="sam-unprompted", volume={"propagate": True})
         with pytest.raises(UsageError, match="propagate is true, and the pipeline 'sam-unprompted'"):
             Unprompted(preset, NoEncoder(None, "float32"), SeeingSegmenter())  # type: ignore[arg-type]
+
+
+class TestSides:
+    def volume(self, *, thick: float = 3.0, slices: float = 2.0, count: int = 40) -> Volume:
+        affine = np.eye(4)
+        affine[:3, :3] = [[-thick, 0, 0], [0, -2.5, 0], [0, 0, slices]]
+        pixels = np.zeros((34, 36, count), np.float32)
+        pixels[10:20, 10:20, 20:] = 0.8
+        return Volume(pixels, Geometry((34, 36, count), affine), id="v", window=ValueRange(0.0, 1.0, "as made"))
+
+    def test_a_phrase_with_a_side_is_asked_in_planes_that_show_it(self) -> None:
+        scan, asked = self.volume(), pipeline()
+        assert asked(scan, "bright").planes["plane"] == "sagittal"
+        found = asked(scan, ["bright", "bright left"])
+        assert found.planes["plane"] == found.targets[0].plane == "axial"
+        assert len(found.targets[1].prompts) == 34
+        np.testing.assert_array_equal(found.targets[0].mask, scan.values > 0.5)
+        assert asked.planes(scan, "bright left").record() == found.planes
+
+    def test_of_the_others_those_with_the_squarer_pixels(self) -> None:
+        # 4 mm by 2.5 mm in axial planes, 4 mm by 3 mm in coronal ones.
+        assert pipeline()(self.volume(thick=4.0, slices=3.0), "bright left").planes["plane"] == "coronal"
+
+    @pytest.mark.parametrize("changes", [{"thick": 6.0}, {"count": 31}])
+    def test_none_that_are_stretched_or_thin(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(BadPhrase, match=r"v: 'bright left' names a side, .* thin or stretched; ask without"):
+            pipeline()(self.volume(**changes), "bright left")
+        assert pipeline(plane="coronal")(self.volume(**changes), "bright left").planes["plane"] == "coronal"
+
+    def test_a_plane_that_was_asked_for_is_not_changed(self) -> None:
+        with pytest.raises(BadPhrase, match=r"do not show; ask without the side, or with the plane \(--axis\) axial"):
+            pipeline(plane="sagittal")(self.volume(), "bright left")
+        assert pipeline(plane="sagittal")(self.volume(), "bright").planes["plane"] == "sagittal"
+
+    def test_a_picture_that_is_sagittal(self) -> None:
+        lateral = Geometry.of_picture((SIZE, SIZE), np.array([[0, -1.0, 0], [0, 0, -1]]))
+        scan = Image(np.zeros((SIZE, SIZE), np.float32), id="x", geometry=lateral)
+        with pytest.raises(BadPhrase, match=r"x: 'bright left' names a side, .* give the volume"):
+            pipeline()(scan, "bright left")
+        assert not pipeline()(scan, "bright").present
+
+    def test_what_no_encoder_reads_is_asked_as_it_is(self) -> None:
+        blind = Unprompted(preset_of("sam", pipeline="sam-unprompted"), NoEncoder(None, "float32"), SeeingSegmenter())  # type: ignore[arg-type]
+        assert blind.planes(self.volume(), "bright left").record()["plane"] == "sagittal"

@@ -5,14 +5,20 @@ import logging
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from fake_pipeline import FakePipeline
+from fake_saliency_encoder import NamedColours
 from PIL import Image
+from scans_of import dense_preset
+from seeing_segmenter import SeeingSegmenter
 
 from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
+from lexiseg.pipelines.medclip_sam import MedclipSam
 from lexiseg.runs.batch import run_batch
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import gather_items
@@ -267,3 +273,20 @@ def test_what_a_kill_left_half_written_is_removed(scans: Path, tmp_path: Path) -
     check_folder(tmp_path / "out", gather_items([scans], phrases=["tumor"]))
     assert not torn.exists()
     assert other.exists()
+
+
+def test_planes_that_show_a_side_are_those_of_the_files_too(tmp_path: Path) -> None:
+    preset = dense_preset().override(volume={"batch": 1})
+    encoder: Any = NamedColours()
+    encoder.precision = "float32"
+    # Thick from right to left, so that it was acquired in sagittal slices.
+    values = np.zeros((36, 40, 34), np.float32)
+    values[16:, 10:24, 12:20] = 1
+    nib.Nifti1Image(values, np.diag([-3.0, -2, 2, 1])).to_filename(tmp_path / "v.nii.gz")
+    items = gather_items([tmp_path / "v.nii.gz"], phrases=["left bright"])
+    options = RunOptions(save_stages=True, overlay=True)
+    assert run_batch(MedclipSam(preset, encoder, SeeingSegmenter()), items, tmp_path / "o", options=options).done == 1
+    (row,) = read_results(tmp_path / "o" / "results.csv")
+    assert "plane: axial" in row.notes
+    mask = np.asarray(nib.load(tmp_path / "o" / "v_mask.nii.gz").dataobj)
+    assert int(row.slices) == mask.any(axis=(0, 1)).sum() > 0

@@ -20,11 +20,13 @@ from lexiseg.pipelines.packed import Journal, PackedSlices, pack
 from lexiseg.pipelines.preset import Preset
 from lexiseg.pipelines.results import MAX_LABELS, PlaneResults, Result, SliceResult, label_map, target_result
 from lexiseg.pipelines.settings import MaskSettings, PropagationSettings
+from lexiseg.pipelines.sides import planes_with_sides, shows_no_side
 from lexiseg.pipelines.volume import VolumeSteps
 from lexiseg.saliency.kinds import KindGate, read_gate
 from lexiseg.text.embedding import PhraseEmbedding, embed_phrases
 from lexiseg.text.known import Vocabulary, bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import PhraseSet, check_phrase, default_library, phrase_set
+from lexiseg.text.sides import names_one_side
 from lexiseg.values.scans import Plane, Planes, Scan
 
 Progress = Callable[[float], None]
@@ -149,9 +151,28 @@ class TextPipeline(ABC):
             journal=journal,
         )
 
-    def planes(self, scan: Scan) -> Planes:
-        """The planes of a scan as this pipeline sees them, by its preset's plane and window."""
-        return scan.planes(self._volume.plane, self._volume.window)
+    def planes(self, scan: Scan, phrases: str | Sequence[str] = ()) -> Planes:
+        """The planes of a scan as this pipeline sees them, by its preset's plane and window.
+
+        Args:
+            scan: an image or a volume.
+            phrases: what is asked: one that names a side is not asked in sagittal planes, see `planes_with_sides`.
+
+        Raises:
+            BadPhrase: a phrase names a side, and there are no planes that show it.
+            UnreadableScan: the window means nothing for the scan's values.
+        """
+        settings = self._volume
+        planes = scan.planes(settings.plane, settings.window)
+        if not shows_no_side(planes) or not (self.needs_encoder or self.reads_text):
+            return planes
+        sided = next((text for text in (check_phrases(phrases) if phrases else ()) if self._sided(text)), None)
+        return planes if sided is None else planes_with_sides(planes, sided, plane=settings.plane)
+
+    def _sided(self, text: str) -> bool:
+        """Whether a phrase names a side, in its own words or as it is read."""
+        read_as = None if self.vocabulary is None else self.vocabulary.concept(text)
+        return names_one_side(text) or names_one_side(read_as or "")
 
     def _run(
         self,
@@ -167,7 +188,7 @@ class TextPipeline(ABC):
         asked = check_phrases(phrases)
         known = [self._knows(text) for text in asked]
         timer = StageTimer()
-        planes = self.planes(scan)
+        planes = self.planes(scan, asked)
         answers: list[PlaneResults] = []
         packed: list[tuple[bytes, ...]] = []
         light = len(planes) > 1 and not keep_stages

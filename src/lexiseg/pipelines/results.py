@@ -162,6 +162,7 @@ class TargetResult:
             is no finding.
         other_kind: the scan looks like no kind of scan that can hold it, which made it absent.
         read_as: the target that the phrase was taken for, "" for none of them; None where its own words say it.
+        plane: in which planes it was asked, "" of an image.
     """
 
     phrase: str
@@ -177,6 +178,7 @@ class TargetResult:
     known: bool = True
     other_kind: bool = False
     read_as: str | None = None
+    plane: str = ""
 
     @property
     def verdict(self) -> str:
@@ -287,6 +289,7 @@ def target_result(
         matches=tuple(each.matches for each in slices if each.matches is not None) if keep else (),
         known=known,
         other_kind=known and not shown and threshold is not None and max(each.held for each in slices) < threshold,
+        plane="" if planes.axes is None else planes.axes.name,
     )
 
 

@@ -104,7 +104,7 @@ def segment_one(
         began = time.perf_counter()
         # Probabilities of a volume's planes are kept with the stages alone.
         keep = options.save_stages or observe is not None or options.seg_type == "fractional"
-        planes = pipeline.planes(scan)
+        planes = pipeline.planes(scan, item.phrases)
         tell(0.0, len(planes))
         ask: Any = pipeline  # some take more arguments than a `Pipeline` promises
         partial = _partial(pipeline, item, out, scan=scan, planes=planes, settings=settings)

@@ -42,8 +42,8 @@ class Pipeline(Protocol):
     def provenance(self) -> Any:
         """Preset and weights, as plain values."""
 
-    def planes(self, scan: Scan) -> Planes:
-        """The planes of a scan as the pipeline sees them."""
+    def planes(self, scan: Scan, phrases: Sequence[str] = ()) -> Planes:
+        """The planes of a scan as the pipeline sees them, asked for phrases."""
 
     def __call__(
         self,

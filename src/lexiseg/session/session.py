@@ -5,6 +5,7 @@ A page or a server calls this and holds no logic of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -143,6 +144,9 @@ class Session(Corrections):
         if target is not None:
             self._unlocked(target)
         found = Found.of(result, preset=chosen.preset.name, threshold=chosen.threshold)
+        if result.plane and result.plane != self.views.acquired:
+            # Boxes of other planes than those of acquisition, which had no side to show.
+            found = replace(found, prompts={})
         made = self._begin(target, name, Origin(found))
         made.result = result
         return made.id

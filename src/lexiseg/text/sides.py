@@ -1,4 +1,4 @@
-"""Whether a phrase names a side of the body, so that a mirrored scan would have another answer."""
+"""Whether a phrase names a side: of anything, so that a mirrored scan has another answer, or of the body."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _WORDS = frozenset({
     "rml", "rll", "lk", "rk", "luq", "llq", "ruq", "rlq",
 })  # fmt: skip
 """One too many costs a training its mirrored scans; one too few teaches the other side."""
+_HEART = frozenset({"heart", "cardiac", "ventricle", "ventricular", "atrium", "atrial", "myocardium", "myocardial"})
+_BRAIN = frozenset({"lateral", "brain", "cerebral"})
 
 
 def names_a_side(phrase: str) -> bool:
@@ -36,5 +38,26 @@ def names_a_side(phrase: str) -> bool:
         >>> names_a_side("bright lesion"), names_a_side("L5")
         (False, False)
     """
-    words = re.findall(r"[^\W_]+", as_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", phrase)).casefold())
-    return any(word in _WORDS or word.startswith(("left", "right")) for word in words)
+    return any(word in _WORDS or word.startswith(("left", "right")) for word in _words(phrase))
+
+
+def names_one_side(phrase: str) -> bool:
+    """Whether a phrase asks, in plain words, for what lies on one side of the body.
+
+    Both sides together are none. The chambers of the heart are called left and right, and lie in the middle.
+
+    Examples:
+        >>> names_one_side("Lung, left"), names_one_side("left and right lung"), names_one_side("right ventricle")
+        (True, False, False)
+        >>> names_one_side("left lateral ventricle"), names_one_side("L spine"), names_one_side("rt breast tumor")
+        (True, False, True)
+    """
+    words = _words(phrase)
+    chamber = not _HEART.isdisjoint(words) and _BRAIN.isdisjoint(words)
+    left, right = (any(word.startswith(side) or word == short for word in words)
+                   for side, short in (("left", "lt"), ("right", "rt")))  # fmt: skip
+    return left != right and not chamber
+
+
+def _words(phrase: str) -> list[str]:
+    return re.findall(r"[^\W_]+", as_words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", phrase)).casefold())

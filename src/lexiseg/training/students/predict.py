@@ -163,8 +163,8 @@ class StudentPipeline:
             uncertainty=uncertainty,
         )
 
-    def planes(self, scan: Scan) -> Planes:
-        """The planes of a scan as the student sees them: those of acquisition, by the file's window."""
+    def planes(self, scan: Scan, phrases: Sequence[str] = ()) -> Planes:
+        """The planes of a scan as the student sees them: those of acquisition, by the file's window, for any phrase."""
         return scan.planes()
 
 
