@@ -88,6 +88,9 @@ class TestScans:
             (np.zeros((4, 4, 4)), {"affine": np.zeros((4, 4))}, "singular; expected a regular (4, 4)"),
             (np.zeros((4, 4, 4)), {"affine": np.eye(4), "spacing": (1, 1, 1)}, "both spacing and affine"),
             (np.zeros((9, 8, 4), np.uint8), {}, "colours with alpha, or a volume of four columns"),
+            (red()[..., :1], {}, "(64, 64, 1): a grey picture with an axis too many, or a volume of one row or column"),
+            (red()[..., :1], {"spacing": (1, 1)}, "expected the picture alone (numpy.squeeze(array)), or a volume's"),
+            (red()[:, None, :, 0], {}, "(64, 1, 64): a grey picture with an axis too many"),
             ("scan.png", {"spacing": (1, 1)}, "given with a file, which has its own"),
         ],
     )
@@ -97,6 +100,29 @@ class TestScans:
         with pytest.raises(UsageError) as caught:
             segment(scan, "red", **options)
         assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+    def test_a_volume_of_one_column_says_that_it_is_one(self, segment: api.TextSegmenter) -> None:
+        column = np.random.default_rng(0).random((40, 36, 1))
+        for options in ({"spacing": (1, 1, 1)}, {"affine": np.eye(4)}):
+            assert segment(column, "red", **options)["red"].mask.shape == (40, 36, 1)
+
+    def test_one_colour_is_refused_as_in_a_file(self, segment: api.TextSegmenter) -> None:
+        flat = np.full((8, 8), 7, np.uint8)
+        for given in (flat, flat / 255, np.stack([flat] * 3, -1), Pillow.fromarray(flat)):
+            with pytest.raises(UnreadableScan, match="all pixels are equal; there is nothing to segment in it"):
+                segment(given, "red")
+        with pytest.raises(UnreadableScan, match="all pixels are equal"):
+            segment.session(flat)
+
+    def test_an_array_without_an_affine_says_that_nobody_knows_how_it_lies(self, segment: api.TextSegmenter) -> None:
+        voxels = np.random.default_rng(0).random((5, 40, 36))
+        for options in ({}, {"spacing": (1, 1, 1)}):
+            scan = segment(voxels, "red", **options).scan
+            assert scan is not None
+            assert scan.notes["affine"].startswith("orientation is not known: no affine was given; left and right")
+        scan = segment(voxels, "red", affine=np.eye(4)).scan
+        assert scan is not None
+        assert "affine" not in scan.notes
 
     def test_a_frame_of_several_is_said_to_be_one(self, segment: api.TextSegmenter, tmp_path: Path) -> None:
         first, second = Pillow.fromarray(red()), Pillow.fromarray(255 - red())

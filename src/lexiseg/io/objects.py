@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.errors import UsageError
-from lexiseg.io.intensities import grey_if_equal, stretch
+from lexiseg.io.intensities import grey_if_equal, refuse_flat, stretch
 from lexiseg.io.read import MAX_PIXELS, MAX_VOXELS, ReadOptions, read_scan, reading
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.geometry import Geometry
@@ -29,10 +29,11 @@ def as_scan(
 
     - a path of a file, or of a folder or zip that holds one scan: see `read_scan`;
     - an `Image` or `Volume`: itself;
-    - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume; one of 3 or 4 slices needs spacing
-      or affine, since it may be colours that come first. An image's uint8 is divided
-      by 255, its uint16 stretched between its 0.5 and 99.5 percentiles as that of a file is, and its floats lie
-      in [0, 1] already. A volume's numbers are in units of its own;
+    - a NumPy array: (H, W) or (H, W, 3) is an image, any other (D, H, W) a volume. One of 3 or 4 slices needs spacing
+      or affine, since it may be colours that come first; so does (H, W, 1) or (H, 1, W), which may be a grey picture
+      with an axis too many. An image's uint8 is divided by 255, its uint16 stretched between its 0.5 and 99.5
+      percentiles as that of a file is, and its floats lie in [0, 1] already. A volume's numbers are in units of its
+      own; without an affine it counts as axial slices from feet to head, and a note says that nobody knows;
     - an image of Pillow, nibabel or pydicom.
 
     Args:
@@ -43,11 +44,11 @@ def as_scan(
 
     Raises:
         UsageError: another kind of object, shape or number, or both spacing and affine.
-        UnreadableScan: a file or object that cannot be read.
+        UnreadableScan: a file or object that cannot be read, or an image of one colour.
 
     Example:
         >>> import numpy as np
-        >>> as_scan(np.zeros((2, 3), np.uint8)).shape
+        >>> as_scan(np.eye(2, 3, dtype=np.uint8)).shape
         (2, 3)
     """
     if spacing is not None and affine is not None:
@@ -84,11 +85,19 @@ def _of_array(
         if affine is not None:
             raise UsageError("an affine is given with an image; expected spacing, or a volume (D, H, W)")
         pixels, notes = _display(array)
-        return Image(pixels, id=id, spacing=_checked(spacing, 2), notes=notes)
+        image = Image(pixels, id=id, spacing=_checked(spacing, 2), notes=notes)
+        with reading(Path(id)):
+            refuse_flat(pixels)
+        return image
     if array.ndim == 3 and array.shape[2] == 4 and affine is None and len(spacing or ()) != 3:
         raise UsageError(
             f"an array has shape {array.shape}: colours with alpha, or a volume of four columns; expected colours "
             "alone ([..., :3]), or a volume's spacing of three lengths"
+        )
+    if array.ndim == 3 and 1 in array.shape[1:] and affine is None and len(spacing or ()) != 3:
+        raise UsageError(
+            f"an array has shape {array.shape}: a grey picture with an axis too many, or a volume of one row or "
+            "column; expected the picture alone (numpy.squeeze(array)), or a volume's spacing or affine"
         )
     if array.ndim == 3 and array.shape[0] in (3, 4) and affine is None and spacing is None:
         raise UsageError(
@@ -106,7 +115,8 @@ def _of_array(
         if placed.shape != (4, 4) or not np.isfinite(placed).all() or np.linalg.det(placed[:3, :3]) == 0:
             raise UsageError(f"affine has shape {placed.shape} or is singular; expected a regular (4, 4)")
         return Volume(values, Geometry(shape, placed), id=id, notes=decided)
-    return Volume(values, Geometry.of_spacing(shape, _checked(spacing, 3)), id=id, notes=decided)
+    notes = {**decided, "affine": "orientation is not known: no affine was given; left and right may be exchanged"}
+    return Volume(values, Geometry.of_spacing(shape, _checked(spacing, 3)), id=id, notes=notes)
 
 
 def _checked(spacing: tuple[float, ...] | None, axes: int) -> Any:
@@ -144,6 +154,7 @@ def _of_pillow(image: Any, id: str) -> Scan:
     from lexiseg.io.images import pixels_of
 
     pixels, notes = pixels_of(image)
+    refuse_flat(pixels)
     if (frames := int(getattr(image, "n_frames", 1))) > 1:
         notes["frames"] = f"frame {image.tell() + 1} of {frames}; the others are passed over"
     return Image(pixels, id=id, notes=notes)
