@@ -241,6 +241,20 @@ class TestContent:
         wanted = segments.items[0].probability
         np.testing.assert_allclose(found.array[..., 0], wanted, atol=0.5 / 255 + 1e-6)
 
+    def test_fractional_says_what_a_cut_at_half_would_change(self, scan: Volume, tmp_path: Path) -> None:
+        segments, notes = segments_of(scan), {}
+        for item, low in zip(segments.items, (127, 128), strict=True):
+            item.probability[:] = np.where(item.mask, 1, 0)  # type: ignore[index]
+            item.probability[tuple(np.argwhere(item.mask)[0])] = low / 255  # type: ignore[index]
+        written(segments, tmp_path / "a", "fractional", notes)
+        first = segments.items[0]
+        told = f"of {first.name} in 1 voxels, its mask has {first.mask.sum()}"
+        assert notes["fractional"] == f"cut at half the probabilities differ from the masks: {told}"
+        first.probability[first.mask] = 1  # type: ignore[index]
+        notes.clear()
+        written(segments, tmp_path / "b", "fractional", notes)
+        assert "fractional" not in notes
+
     def test_probabilities_that_were_not_kept_are_no_masks(self, scan: Volume) -> None:
         segments = segments_of(scan, "liver")
         bare = replace(segments, items=tuple(replace(item, probability=None) for item in segments.items))

@@ -141,6 +141,7 @@ def _stacked(segments: Segments, options: WriteOptions, notes: dict[str, str]) -
         if any(item.probability is None for item in segments.found):
             raise FormatMismatch("probabilities were not kept")
         steps = [np.rint(np.clip(item.probability, 0, 1) * _HIGHEST) for item in segments.found]  # type: ignore[arg-type]
+        _tell_cut(segments.found, steps, notes)
         return [(each / _HIGHEST).astype(np.float32).reshape(shape) for each in steps]
     masks: list[NDArray[Any]] = [item.mask.reshape(shape) for item in segments.found]
     if options.seg_type == "labelmap" and len(masks) > 1 and (np.sum(masks, axis=0) > 1).any():
@@ -148,6 +149,19 @@ def _stacked(segments: Segments, options: WriteOptions, notes: dict[str, str]) -
         numbers = [k for k, item in enumerate(segments.items, start=1) if item.mask.any()]
         masks = [segments.labels.reshape(shape) == number for number in numbers]
     return masks
+
+
+def _tell_cut(found: Sequence[Segment], steps: Sequence[NDArray[Any]], notes: dict[str, str]) -> None:
+    """Say where probabilities that are cut at half, as viewers do, are not the run's masks, which its preset cuts."""
+    unit = "voxels" if found[0].mask.ndim == 3 else "pixels"
+    counts = [int(((each >= _HIGHEST / 2) != item.mask).sum()) for each, item in zip(steps, found, strict=True)]
+    told = [
+        f"of {item.name} in {count} {unit}, its mask has {int(item.mask.sum())}"
+        for item, count in zip(found, counts, strict=True)
+        if count
+    ]
+    if told:
+        notes["fractional"] = f"cut at half the probabilities differ from the masks: {', '.join(told)}"
 
 
 def _planes(stack: Sequence[NDArray[Any]], sources: Sources, notes: dict[str, str]) -> list[int]:
