@@ -188,7 +188,7 @@ class TestCheckWindow:
         assert said.startswith(
             f"window is {setting!r}; expected auto, file, percentiles, lung, soft-tissue, bone, brain"
         )
-        assert said.endswith("or centre,width such as 40,400")
+        assert said.endswith("or centre,width such as 40,400, the width at least 1")
 
     @EXAMPLES
     @given(
