@@ -102,6 +102,22 @@ class TestDuplicates:
         found = retrieval(np.eye(4), text, captions=names(4), images=["x", "x", "y", "z"])
         assert found.score("text to image", "top-1").value == 1
 
+    def test_chance_counts_them_too(self) -> None:
+        captions = ["a", "a", "a", "b"]
+        settings = RetrievalSettings(gallery=4, recalls=(1, 2))
+        found = retrieval(np.eye(4), np.eye(4), captions=captions, settings=settings)
+        for direction in DIRECTIONS:
+            # Three queries have three right answers of four, and one has one.
+            assert found.score(direction, "top-1").chance == pytest.approx((3 * 3 / 4 + 1 / 4) / 4)
+            assert found.score(direction, "recall@1").chance == pytest.approx((3 * 3 / 4 + 1 / 4) / 4)
+            assert found.score(direction, "recall@2").chance == pytest.approx((3 * 1 + 3 / 6) / 4)
+
+    def test_chance_is_what_is_scored_blindly(self) -> None:
+        blind, captions = np.ones((60, 4)), [f"caption {index % 7}" for index in range(60)]
+        found = retrieval(blind, blind, captions=captions, settings=RetrievalSettings(gallery=20))
+        for each in found.scores:
+            assert each.chance == pytest.approx(each.value)
+
 
 class TestReport:
     def test_fewer_pairs_than_a_gallery(self) -> None:

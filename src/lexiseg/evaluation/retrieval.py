@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class RetrievalScore:
         value: share of queries that succeed, 0 to 1; for galleries the mean over the shuffles.
         spread: standard deviation over the shuffles; NaN where there are none, or only one.
         interval: of the mean over queries, by the bootstrap over groups.
-        chance: what a guess scores, where no caption is repeated.
+        chance: what an encoder scores that says the same of everything; repeated captions are easier to guess.
         hits: float64 (N,), each query's success (its mean over the shuffles), for paired tests; NaN where a
             query was in no gallery.
     """
@@ -177,15 +178,18 @@ def retrieval(
         return found
 
     size = min(settings.gallery, pairs)
+    blind = np.zeros((pairs, 1))
+    guessed = np.nanmean(_in_galleries(blind, blind, same, size, settings), axis=(1, 2))
+    guessed_of_all = _over_all(blind, blind, same, settings).mean(axis=1)
     scores = []
     for direction, (queries, candidates) in zip(DIRECTIONS, ((first, second), (second, first)), strict=True):
         dealt = _in_galleries(queries, candidates, same, size, settings)
-        for k, hits in zip(settings.tops, dealt, strict=True):
-            measure, chance = f"top-{k} of {size}", min(1.0, k / size)
-            scores.append(_score(direction, measure, hits, patients, chance=chance, bootstrap=settings.bootstrap))
-        for k, each in zip(settings.recalls, _over_all(queries, candidates, same, settings), strict=True):
-            measure, chance = f"recall@{k} of {pairs}", min(1.0, k / pairs)
-            scores.append(_score(direction, measure, each[None], patients, chance=chance, bootstrap=settings.bootstrap))
+        score = functools.partial(_score, direction, groups=patients, bootstrap=settings.bootstrap)
+        for k, hits, chance in zip(settings.tops, dealt, guessed, strict=True):
+            scores.append(score(f"top-{k} of {size}", hits, chance=chance))
+        over_all = _over_all(queries, candidates, same, settings)
+        for k, each, chance in zip(settings.recalls, over_all, guessed_of_all, strict=True):
+            scores.append(score(f"recall@{k} of {pairs}", each[None], chance=chance))
     return Retrieval(pairs, len(np.unique(caption)), size, settings.shuffles, settings.seed, tuple(scores))
 
 
@@ -256,7 +260,7 @@ def _compared(queries: Floats, candidates: Floats) -> Floats:
 
 
 def _score(
-    direction: str, measure: str, hits: Floats, groups: Sequence[str], *, chance: float, bootstrap: Bootstrap
+    direction: str, measure: str, hits: Floats, *, groups: Sequence[str], chance: float, bootstrap: Bootstrap
 ) -> RetrievalScore:
     """A score from hits (shuffles, N)."""
     accuracies = np.nanmean(hits, axis=1)
@@ -270,6 +274,6 @@ def _score(
         value=float(accuracies.mean()),
         spread=float(accuracies.std(ddof=1)) if len(accuracies) > 1 else math.nan,
         interval=summarise(each[known].tolist(), kept, bootstrap=bootstrap).interval,
-        chance=chance,
+        chance=float(chance),
         hits=each,
     )
