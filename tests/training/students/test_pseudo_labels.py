@@ -220,6 +220,31 @@ class TestResume:
         assert (tmp_path / "out" / "manifest.csv").read_bytes() == before
         assert json.loads((tmp_path / "out" / "pseudo_labels.json").read_text())["phrases"] == ["tumor"]
 
+    def test_a_refusal_leaves_the_set_as_it_was(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        make_pseudo_labels(request)
+        for other in (replace(request, phrases=["lesion"]), replace(request, seed=1)):
+            with pytest.raises(UsageError, match="was made with other"):
+                make_pseudo_labels(replace(other, resume=True))
+        with pytest.raises(NoLabels, match="--min-confidence"):
+            make_pseudo_labels(replace(request, rule=LabelRule(confidence=0.95), resume=True))
+        assert len(read_pseudo_labels(tmp_path / "out").rows) == 10
+
+    def test_a_kill_leaves_no_finished_set(
+        self, data: Path, pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        make_pseudo_labels(request)
+
+        def killed(*args: object, **more: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(FakePipeline, "__call__", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make_pseudo_labels(replace(request, phrases=["lesion"]))
+        with pytest.raises(UsageError, match=r"there is no pseudo_labels\.json"):
+            read_pseudo_labels(tmp_path / "out")
+
     def test_what_a_stricter_rule_drops_leaves_the_folder(
         self, data: Path, pipeline: FakePipeline, tmp_path: Path
     ) -> None:

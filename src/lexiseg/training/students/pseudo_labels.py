@@ -201,8 +201,6 @@ def make_pseudo_labels(
     teacher = request.out / TEACHER
     check_folder(teacher, items)
     pipeline = load(preset, device=request.device, precision=request.precision, progress=fetched)
-    # From here on the folder is no finished set until the record is written again.
-    remove_file(request.out / RECORD)
     remove_torn(request.out, request.out / "images", request.out / "masks", request.out / SOFT)
     options = RunOptions(resume=request.resume, seed=request.seed)
     tuned = None
@@ -270,6 +268,8 @@ def _write_set(
     weights = {item.id: request.rule.weight(by_scan[item.id]) for item in done}
     trusted = [item for item in done if weights[item.id] > 0]
     _refuse_nothing(names, by_scan, done, trusted)
+    # Not before: what is refused leaves the set as it was.
+    remove_file(request.out / RECORD)
     before = _files_of(request.out)
     writer = SetWriter(request.out, names, teacher=request.out / TEACHER)
     kept = _each_once([

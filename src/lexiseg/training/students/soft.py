@@ -14,6 +14,8 @@ from lexiseg.errors import UnreadableScan
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 from lexiseg.pipelines.results import Result
+from lexiseg.training.students.folder import remove_file
+from lexiseg.training.students.labels import RECORD
 from lexiseg.values.arrays import FloatArray
 from lexiseg.values.scans import Scan
 
@@ -42,9 +44,12 @@ class SoftTeacher:
     def __call__(self, scan: Scan, phrases: Sequence[str], **more: Any) -> Result:
         """The pipeline's answer; its probabilities are on the disk when it returns.
 
+        From the first call on the folder is no finished set, until its record is written again.
+
         Raises:
             UnwritableResult: the file system refused.
         """
+        remove_file(self._folder.parent / RECORD)
         found: Result = self._pipeline(scan, phrases, **more)
         maps = [each.probability for each in found.targets]
         known = [each for each in maps if each is not None]
