@@ -15,6 +15,7 @@ from PIL import Image
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.errors import BadPhrase, NoLabels, UsageError
 from lexiseg.runs.table import Row
+from lexiseg.training.students.corrected import is_corrected
 from lexiseg.training.students.labels import read_pseudo_labels
 from lexiseg.training.students.pseudo_labels import LabelRule, PseudoLabelRequest, make_pseudo_labels
 
@@ -81,7 +82,7 @@ class TestSet:
         assert (report.kept, report.empty, report.left_out) == (10, 0, 0)
         rows = table(out)
         assert list(rows[0]) == [
-            "id", "image", "mask", "text", "group", "weight", "presence", "confidence", "split",
+            "id", "image", "mask", "text", "group", "weight", "presence", "confidence", "mask_sha256", "split",
         ]  # fmt: skip
         assert {r["weight"] for r in rows} == {"0.8000"}
         mask = np.asarray(Image.open(out / rows[0]["mask"]))
@@ -254,6 +255,57 @@ class TestResume:
         make_pseudo_labels(request)
         names = {path.stem for path in (tmp_path / "out" / "masks").iterdir()}
         assert names == {f"d{k}" for k in range(9)}
+
+
+class TestCorrected:
+    """Masks that a person changed in the set."""
+
+    @pytest.fixture
+    def finished(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> PseudoLabelRequest:
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"])
+        make_pseudo_labels(request)
+        Image.fromarray(corner()).save(tmp_path / "out" / "masks" / "d3.png")
+        return request
+
+    def test_stay_when_it_is_resumed(self, finished: PseudoLabelRequest, caplog: pytest.LogCaptureFixture) -> None:
+        out = finished.out
+        (out / "masks" / "d4.png").unlink()
+        for _ in range(2):
+            make_pseudo_labels(replace(finished, resume=True, exports=["coco"]))
+            assert [row.id for row in read_pseudo_labels(out).rows if is_corrected(row)] == ["d3"]
+            np.testing.assert_array_equal(np.asarray(Image.open(out / "masks" / "d3.png")), corner())
+        assert "masks that were corrected by hand are kept as they are: 1" in caplog.messages
+        coco = json.loads((out / "coco" / "annotations.json").read_text())
+        assert [each["area"] for each in coco["annotations"] if each["image_id"] == 4] == [30]
+
+    def test_are_not_written_over(self, finished: PseudoLabelRequest) -> None:
+        with pytest.raises(UsageError, match=r"masks were corrected .*: 1, the first is d3\.png; --resume keeps them"):
+            make_pseudo_labels(finished)
+        assert len(read_pseudo_labels(finished.out).rows) == 10
+
+    def test_are_not_removed_with_their_scans(self, finished: PseudoLabelRequest, data: Path) -> None:
+        (data / "images" / "d3.png").unlink()
+        with pytest.raises(UsageError, match="their scans are left out now"):
+            make_pseudo_labels(replace(finished, resume=True))
+        assert len(read_pseudo_labels(finished.out).rows) == 10
+
+    def test_are_of_the_scan_that_was_seen(self, finished: PseudoLabelRequest, data: Path) -> None:
+        Image.fromarray(255 - disc(3)[0]).save(data / "images" / "d3.png")
+        with pytest.raises(UsageError, match=r"d3\.png: it was corrected, and its scan is another since"):
+            make_pseudo_labels(replace(finished, resume=True))
+        np.testing.assert_array_equal(np.asarray(Image.open(finished.out / "masks" / "d3.png")), corner())
+
+    def test_go_before_those_of_copies(self, finished: PseudoLabelRequest, data: Path) -> None:
+        (data / "images" / "a.png").write_bytes((data / "images" / "d3.png").read_bytes())
+        make_pseudo_labels(replace(finished, resume=True))
+        assert [row.id for row in read_pseudo_labels(finished.out).rows] == [f"d{k}" for k in range(10)]
+
+
+def corner() -> np.ndarray:
+    """A mask that no teacher draws: 5 x 6 pixels."""
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:5, :6] = 255
+    return mask
 
 
 def test_a_manifest_row_is_what_it_was(data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:

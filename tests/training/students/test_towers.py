@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from safetensors.torch import save_file
 
 from lexiseg.errors import NoLabels, UsageError
+from lexiseg.files import sha256_of
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
 from lexiseg.text.embedding import embed_phrases
@@ -212,6 +213,26 @@ class TestPool:
         assert found.targets[0, 0, 32, 32] == 153
         assert set(found.targets[1].unique().tolist()) >= {0, 255}
         assert found.presence[0, 0] == pytest.approx(0.7)
+
+    def test_what_a_person_corrected_comes_before_probabilities(
+        self, labels: LabelSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_discs(tmp_path, 2)
+        own = read_true_masks(tmp_path / "manifest.csv", ["disc"]).rows
+        told = {"presence": "0.7", "split": "train", "weight": "1"}
+        rows = [replace(row, extra={**told, "mask_sha256": sha256_of(row.mask or "")}) for row in own]
+        write_soft(tmp_path, rows[0].id, np.full((1, 36, 48), 0.6, np.float32))
+        soft = replace(labels, rows=tuple(rows), supervised=False)
+        before = load_pool(soft, LOOK)
+        assert "corrected" not in caplog.text
+        half = np.zeros((36, 48), np.uint8)
+        half[:, 24:] = 255
+        Pillow.fromarray(half).save(tmp_path / "masks" / f"{rows[0].id}.png")
+        found = load_pool(soft, LOOK)
+        assert caplog.messages == ["masks that were corrected by hand are learnt as they are: 1 of 2"]
+        assert (found.targets[0, 0, 32, 16], found.targets[0, 0, 32, 48]) == (0, 255)
+        assert found.presence[0, 0] == 1
+        assert found.digest() != before.digest()
 
     def test_a_target_that_no_scan_shows(self, labels: LabelSet, tmp_path: Path) -> None:
         Pillow.fromarray(np.zeros((36, 48), np.uint8)).save(tmp_path / "none.png")

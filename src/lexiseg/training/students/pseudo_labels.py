@@ -25,6 +25,7 @@ from lexiseg.runs.tuned import tuned_pipeline
 from lexiseg.text.known import bundled_vocabulary, refuse_several
 from lexiseg.text.phrases import check_phrase
 from lexiseg.training.settings import Settings, setting
+from lexiseg.training.students.corrected import corrected_in, refuse_loss
 from lexiseg.training.students.folder import remove_file
 from lexiseg.training.students.labels import MANIFEST, RECORD, TEST, TRAIN, names_a_side, parts_of, tell_splits
 from lexiseg.training.students.set_writer import Kept, SetWriter
@@ -160,7 +161,7 @@ def make_pseudo_labels(
 
     Writes images/ID.png, masks/ID.png (0 and 255; of several targets k for the k-th), probabilities/ID.npz (what the
     masks were cut from; not of volumes), manifest.csv
-    (id,image,mask,text,group,label,weight,presence,confidence,split), pseudo_labels.json (the record, last:
+    (id,image,mask,text,group,label,weight,presence,confidence,mask_sha256,split), pseudo_labels.json (the record, last:
     where it is, the set is whole), the teacher's own run in teacher/, and exports in nnunet/ and coco/.
 
     Args:
@@ -252,6 +253,8 @@ def _check_out(request: PseudoLabelRequest) -> None:
             raise UsageError(
                 f"{printable(str(out))}: {name} is there and lexiseg did not write it; choose another folder"
             )
+    if not request.resume:
+        refuse_loss(out, corrected_in(out).values(), "--resume keeps them, another folder leaves them alone")
 
 
 def _write_set(
@@ -268,10 +271,13 @@ def _write_set(
     weights = {item.id: request.rule.weight(by_scan[item.id]) for item in done}
     trusted = [item for item in done if weights[item.id] > 0]
     _refuse_nothing(names, by_scan, done, trusted)
+    corrected, own = corrected_in(request.out), {item.id for item in trusted}
+    strays = [row for row in corrected.values() if not own & {row.id, row.id.rpartition("_slice")[0]}]
+    refuse_loss(request.out, strays, "their scans are left out now: ask for them too, by a rule that keeps them")
     # Not before: what is refused leaves the set as it was.
     remove_file(request.out / RECORD)
-    before = _files_of(request.out)
-    writer = SetWriter(request.out, names, teacher=request.out / TEACHER)
+    before = _files_of(request.out) - {row.mask for row in corrected.values()}
+    writer = SetWriter(request.out, names, teacher=request.out / TEACHER, corrected=corrected)
     kept = _each_once([
         writer.write(item, sources.get(item.id), by_scan[item.id], weights[item.id]) for item in trusted
     ])  # fmt: skip
@@ -283,6 +289,9 @@ def _write_set(
     write_manifest(rows, request.out / MANIFEST)
     for path in before - {path for row in rows for path in (row.image, row.mask) if path}:
         remove_file(path)
+    count = sum(each.corrected for each in kept)
+    if count:
+        logger.warning("masks that were corrected by hand are kept as they are: %d", count)
     wanted = {soft_path(request.out, item.id) for item in items}
     for path in (request.out / SOFT).glob("*.npz"):
         if path not in wanted:
@@ -297,14 +306,18 @@ def _each_once(scans: Sequence[Sequence[Kept]]) -> list[Kept]:
     equal pixel by pixel, in each of their slices.
     """
     first: dict[tuple[str, ...], Sequence[Kept]] = {}
-    for images in scans:
+    # Of copies one that was corrected stays.
+    for images in sorted(scans, key=lambda images: not any(each.corrected for each in images)):
         if first.setdefault(tuple(sha256_of(each.row.image) for each in images), images) is not images:
-            for path in (path for each in images for path in (each.row.image, each.row.mask) if path is not None):
-                remove_file(path)
+            for each in images:
+                for path in (each.row.image, each.row.mask):
+                    if path is not None and not each.corrected:
+                        remove_file(path)
     copies = len(scans) - len(first)
     if copies:
         logger.warning("%d of %d scans are copies of others, pixel by pixel: each is learnt once", copies, len(scans))
-    return [each for images in first.values() for each in images]
+    stay = {id(images) for images in first.values()}
+    return [each for images in scans if id(images) in stay for each in images]
 
 
 def _refuse_nothing(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from lexiseg.datasets.label_maps import read_run_labels
+from lexiseg.datasets.label_maps import read_labels, read_run_labels
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.files import atomic_write
-from lexiseg.io.names import safe_id
+from lexiseg.errors import UsageError
+from lexiseg.files import atomic_write, sha256_of
+from lexiseg.io.names import printable, safe_id
 from lexiseg.io.sources import read_source
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.table import Row
+from lexiseg.training.students.corrected import WRITTEN
 from lexiseg.values.scans import Image, Plane, Scan, Volume
 
 
@@ -27,10 +30,12 @@ class Kept:
     Attributes:
         row: of its manifest.
         empty: whether its mask is.
+        corrected: whether its mask is a person's.
     """
 
     row: ManifestRow
     empty: bool
+    corrected: bool = False
 
     def in_part(self, part: str) -> ManifestRow:
         """The row with its part of the split, as the last column."""
@@ -45,10 +50,14 @@ class SetWriter:
         folder: of the set.
         names: of the targets.
         teacher: the folder of the run that labelled the scans.
+        corrected: rows of an earlier set whose masks a person corrected, by the masks' names; those stay.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], *, teacher: Path) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str], *, teacher: Path, corrected: Mapping[str, ManifestRow] | None = None
+    ) -> None:
         self._folder, self._names, self._teacher = folder, tuple(names), teacher
+        self._corrected = corrected or {}
 
     def write(self, item: RunItem, source: ManifestRow | None, results: Sequence[Row], weight: float) -> list[Kept]:
         """Write one scan: an image, or of a volume its slices.
@@ -64,6 +73,7 @@ class SetWriter:
 
         Raises:
             UnreadableScan: it or its mask cannot be read any more.
+            UsageError: its mask was corrected on another image than it is now.
             UnwritableResult: the file system refused.
         """
         scan = read_source(item.source, id=item.id)
@@ -94,13 +104,33 @@ class SetWriter:
 
     def _write(self, base: ManifestRow, name: str, pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> Kept:
         file_name = f"{safe_id(name)}.png"
-        image = self._png(np.rint(pixels * 255).astype(np.uint8), self._folder / "images" / file_name)
+        grey = np.rint(pixels * 255).astype(np.uint8)
         shown = labels if len(self._names) > 1 else labels * np.uint8(255)
-        mask = self._png(shown, self._folder / "masks" / file_name)
-        return Kept(replace(base, id=name, image=image, mask=mask), empty=not labels.any())
+        place = self._folder / "masks" / file_name
+        before = self._corrected.get(file_name)
+        corrected = before is not None and not _is(place, shown)
+        if corrected and not _is(self._folder / "images" / file_name, grey):
+            raise UsageError(
+                f"{printable(str(place))}: it was corrected, and its scan is another since; move it away and --resume"
+            )
+        image = self._png(grey, self._folder / "images" / file_name)
+        mask = place if corrected else self._png(shown, place)
+        if before is not None and corrected:
+            labels, written = read_labels(mask, targets=len(self._names), shape=labels.shape), before.extra[WRITTEN]
+        else:
+            written = sha256_of(mask)
+        row = replace(base, id=name, image=image, mask=mask, extra={**base.extra, WRITTEN: written})
+        return Kept(row, empty=not labels.any(), corrected=corrected)
 
     def _png(self, values: NDArray[np.uint8], path: Path) -> Path:
         return atomic_write(path, lambda file: Pillow.fromarray(values).save(file, format="PNG"))
+
+
+def _is(path: Path, values: NDArray[np.uint8]) -> bool:
+    """Whether a file holds these values."""
+    with suppress(OSError), Pillow.open(path) as stored:
+        return np.array_equal(np.asarray(stored), values)
+    return False
 
 
 def _of_slice(presence: Sequence[str], labels: NDArray[np.uint8]) -> str:

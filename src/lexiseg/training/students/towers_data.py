@@ -24,6 +24,7 @@ from lexiseg.io.read import read_scan
 from lexiseg.pipelines.look import LookSettings
 from lexiseg.saliency.base import clip_bright
 from lexiseg.saliency.framing import Rectangle, frame_scan
+from lexiseg.training.students.corrected import is_corrected
 from lexiseg.training.students.labels import TRAIN, LabelSet
 from lexiseg.training.students.soft import read_soft
 from lexiseg.values.arrays import FloatArray
@@ -88,15 +89,19 @@ class Pool:
 def load_pool(labels: LabelSet, look: Look, *, progress: Callable[[int, int], None] | None = None) -> Pool:
     """Read a set's scans and what is known of their targets: probabilities where the teacher left them, else masks.
 
-    A scan that cannot be read is left out with a warning.
+    A mask that a person corrected goes before the probabilities, and one line says how many do. A scan that cannot be
+    read is left out with a warning.
 
     Raises:
         NoLabels: no scan can be read, or no training scan shows one of the targets.
     """
     found, rows, problem = [], [], ""
+    corrected = 0
     for done, row in enumerate(labels.rows, start=1):
         try:
-            found.append(_read(row, len(labels.names), look, supervised=labels.supervised))
+            by_hand = is_corrected(row)
+            found.append(_read(row, len(labels.names), look, hard=labels.supervised or by_hand))
+            corrected += by_hand
         except UnreadableScan as error:
             problem = str(error)
             logger.warning("left out: %s", problem)
@@ -106,6 +111,8 @@ def load_pool(labels: LabelSet, look: Look, *, progress: Callable[[int, int], No
             progress(done, len(labels.rows))
     if not found:
         raise NoLabels(f"none of the {len(labels.rows)} scans can be read; the first problem: {problem}")
+    if corrected:
+        logger.warning("masks that were corrected by hand are learnt as they are: %d of %d", corrected, len(rows))
     channels = max(image.shape[0] for image, *_ in found)
     targets = torch.stack([each[1] for each in found])
     train = np.array([row.extra["split"] == TRAIN for row in rows])
@@ -128,16 +135,16 @@ def load_pool(labels: LabelSet, look: Look, *, progress: Callable[[int, int], No
     )
 
 
-def _read(row: ManifestRow, targets: int, look: Look, *, supervised: bool) -> tuple[Tensor, Tensor, Rectangle, Tensor]:
+def _read(row: ManifestRow, targets: int, look: Look, *, hard: bool) -> tuple[Tensor, Tensor, Rectangle, Tensor]:
     if row.mask is None:
         raise UnreadableScan(f"{printable(row.id)}: it has no mask")
     scan = read_scan(row.image, id=row.id)
     if isinstance(scan, Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image (slices of one)")
     labels = read_labels(row.mask, targets=targets, shape=scan.shape)
-    hard = np.stack([labels == k for k in range(1, targets + 1)])
-    soft = None if supervised else read_soft(row)
-    given = hard.astype(np.float32) if soft is None or soft.shape != hard.shape else soft
+    masks = np.stack([labels == k for k in range(1, targets + 1)])
+    soft = None if hard else read_soft(row)
+    given = masks.astype(np.float32) if soft is None or soft.shape != masks.shape else soft
     frame = frame_scan((scan.shape[0], scan.shape[1]), size=look.size, fill=(look.fill,) * 3)[0]
     image = frame.apply(clip_bright(look.levels.apply(scan.pixels), look.percentile))[0]
     place = frame.place
@@ -145,8 +152,8 @@ def _read(row: ManifestRow, targets: int, look: Look, *, supervised: bool) -> tu
     square[:, place.top : place.top + place.height, place.left : place.left + place.width] = F.interpolate(
         torch.from_numpy(given)[None], (place.height, place.width), mode="bilinear", align_corners=False, antialias=True
     )[0]
-    told = [float(cell or "nan") for cell in row.extra.get("presence", "").split(";")] if not supervised else []
-    known = told if len(told) == targets and not any(map(math.isnan, told)) else hard.any((1, 2)).tolist()
+    told = [float(cell or "nan") for cell in row.extra.get("presence", "").split(";")] if not hard else []
+    known = told if len(told) == targets and not any(map(math.isnan, told)) else masks.any((1, 2)).tolist()
     grey = scan.pixels.ndim == 2
     return (
         (image[:1] if grey else image).mul(255).round().to(torch.uint8),
