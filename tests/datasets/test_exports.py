@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from discs import disc, write_discs
 
 from lexiseg.datasets.exports import export_coco, export_nnunet
-from lexiseg.datasets.label_maps import laid_over, read_labels, read_run_labels
+from lexiseg.datasets.label_maps import laid_over, read_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UnreadableScan
 
@@ -100,32 +100,7 @@ class TestLabels:
             read_labels(tmp_path / "m.png", targets=1, shape=(2, 1))
 
 
-class TestRunLabels:
-    PHRASES = ("lungs", "left lung")
-
-    @pytest.fixture
-    def run(self, tmp_path: Path) -> Path:
-        lungs, left = np.zeros((2, 20, 20), np.uint8)
-        lungs[2:18, 2:18], left[2:18, 10:18] = 255, 255
-        Image.fromarray(lungs).save(tmp_path / "a_mask_lungs.png")
-        Image.fromarray(left).save(tmp_path / "a_mask_left-lung.png")
-        # The label map lost the left lung.
-        Image.fromarray((lungs > 0).astype(np.uint8)).save(tmp_path / "a_labels.png")
-        return tmp_path
-
-    def test_are_those_of_the_phrases_own_masks(self, run: Path) -> None:
-        labels = read_run_labels(run, "a", self.PHRASES, shape=(20, 20))
-        assert [int((labels == k).sum()) for k in (1, 2)] == [128, 128]
-
-    def test_are_the_label_map_of_earlier_runs(self, run: Path) -> None:
-        (run / "a_mask_left-lung.png").unlink()
-        labels = read_run_labels(run, "a", self.PHRASES, shape=(20, 20))
-        assert [int((labels == k).sum()) for k in (1, 2)] == [256, 0]
-
-    def test_of_one_phrase_is_the_mask(self, run: Path) -> None:
-        (run / "a_mask_lungs.png").rename(run / "a_mask.png")
-        assert read_run_labels(run, "a", self.PHRASES[:1], shape=(20, 20)).sum() == 256
-
+class TestLaidOver:
     def test_of_equal_masks_the_first_is_on_top(self) -> None:
         mask = np.ones((2, 2), bool)
         assert (laid_over([mask, mask]) == 1).all()

@@ -31,6 +31,8 @@ DATASET = "Dataset501_lexiseg"
 VOLUMES = "Dataset502_lexiseg_volumes"
 """The folder of volumes, which have another file ending."""
 EXPORT_NAMES = frozenset((ANNOTATIONS, DATASET, VOLUMES))
+Own = Callable[[ManifestRow], Mapping[int, BoolArray] | None]
+"""Each target's own mask of a row, which may overlap; None where the row's mask says all that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +61,8 @@ class Example:
         return found
 
 
-def example_of(row: ManifestRow, *, targets: int) -> Example:
-    """Read a row's scan and mask.
+def example_of(row: ManifestRow, *, targets: int, own: Own | None = None) -> Example:
+    """Read a row's scan and mask, or what `own` has in the mask's place.
 
     Raises:
         UnreadableScan: one of them cannot be read, or the scan is a volume.
@@ -70,24 +72,27 @@ def example_of(row: ManifestRow, *, targets: int) -> Example:
     scan = read_scan(row.image, id=row.id)
     if isinstance(scan, scans.Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image")
-    labels = read_labels(row.mask, targets=targets, shape=scan.shape)
-    masks = {number: labels == number for number in range(1, targets + 1)}
+    masks = own(row) if own is not None else None
+    if masks is None:
+        labels = read_labels(row.mask, targets=targets, shape=scan.shape)
+        masks = {number: labels == number for number in range(1, targets + 1)}
     return Example(scan, row.image, masks, row.extra.get("split", "train"))
 
 
-def export_coco(rows: Sequence[ManifestRow], names: Sequence[str], folder: Path) -> Path:
+def export_coco(rows: Sequence[ManifestRow], names: Sequence[str], folder: Path, own: Own | None = None) -> Path:
     """`write_coco` of a manifest's rows.
 
     Args:
         rows: images with masks; see `read_labels`.
         names: of the targets; the k-th is the category k.
         folder: where to.
+        own: see `Own`.
 
     Raises:
         UnreadableScan: a scan or mask cannot be read.
         UnwritableResult: the file system refused.
     """
-    return write_coco((example_of(row, targets=len(names)) for row in rows), names, folder)
+    return write_coco((example_of(row, targets=len(names), own=own) for row in rows), names, folder)
 
 
 def write_coco(examples: Iterable[Example], names: Sequence[str], folder: Path, *, beside: Path | None = None) -> Path:

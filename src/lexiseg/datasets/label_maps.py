@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lexiseg.errors import UnreadableScan
 from lexiseg.io.masks import read_stored
-from lexiseg.io.names import printable, slugs
+from lexiseg.io.names import printable
 from lexiseg.values.arrays import BoolArray
 
 logger = logging.getLogger(__name__)
@@ -56,37 +56,6 @@ def read_labels(path: str | Path, *, targets: int, shape: tuple[int, ...]) -> ND
             f"{label}: it holds values up to {held.max():g}; expected labels 0 to {targets}, as PNG or NIfTI"
         )
     return np.ascontiguousarray(stored.values.astype(np.uint8))
-
-
-def read_run_labels(
-    folder: str | Path, name: str, phrases: Sequence[str], *, shape: tuple[int, ...]
-) -> NDArray[np.uint8]:
-    """The labels of a scan that `lexiseg segment` segmented, from the phrases' own masks where they are there.
-
-    Where masks overlap, the smaller one is on top: "left lung" keeps its pixels beside "lungs". Runs of earlier
-    versions have the label map alone.
-
-    Args:
-        folder: of the run.
-        name: what the scan's files begin with.
-        phrases: all phrases of the run, in its order.
-        shape: of the scan.
-
-    Returns:
-        uint8 of that shape; k is the k-th phrase.
-
-    Raises:
-        UnreadableScan: as of `read_labels`.
-    """
-    folder = Path(folder)
-    suffix = ".png" if len(shape) == 2 else ".nii.gz"
-    if len(phrases) == 1:
-        return read_labels(folder / f"{name}_mask{suffix}", targets=1, shape=shape)
-    own = [folder / f"{name}_mask_{slug}{suffix}" for slug in slugs(phrases)]
-    if all(path.exists() for path in own):
-        return laid_over([read_labels(path, targets=1, shape=shape) > 0 for path in own])
-    kind = "labels" if len(shape) == 2 else "mask"
-    return read_labels(folder / f"{name}_{kind}{suffix}", targets=len(phrases), shape=shape)
 
 
 def laid_over(masks: Sequence[BoolArray]) -> NDArray[np.uint8]:

@@ -131,6 +131,40 @@ class TestSet:
         assert set(values) <= {0, 1, 2}
         assert 1 in values
 
+    def test_targets_that_overlap_are_whole_in_coco(
+        self, data: Path, pipeline: FakePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", inputs=[data / "images"], phrases=["lungs", "left lung"], exports=["coco", "nnunet"]
+        )
+        make_pseudo_labels(request)
+        told = [each for each in caplog.messages if each.startswith("targets overlap in 10 of 10 scans")]
+        assert len(told) == 1
+        assert "make a set for each" in told[0]
+        coco = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())
+        for number, row in enumerate(table(tmp_path / "out"), start=1):
+            teacher, found = tmp_path / "out" / "teacher" / row["id"], coco["annotations"]
+            areas = {each["category_id"]: each["area"] for each in found if each["image_id"] == number}
+            whole = [np.asarray(Image.open(f"{teacher}_mask_{each}.png")) > 0 for each in ("lungs", "left-lung")]
+            assert areas == {1: whole[0].sum(), 2: whole[1].sum()}
+            # The set has the run's own label map, which the notes of its results speak of.
+            labels = np.asarray(Image.open(tmp_path / "out" / row["mask"]))
+            np.testing.assert_array_equal(labels, np.asarray(Image.open(f"{teacher}_labels.png")))
+            assert (labels == 1).sum() < areas[1]
+
+    def test_slices_are_whole_in_coco(self, pipeline: FakePipeline, tmp_path: Path) -> None:
+        voxels = np.zeros((20, 16, 8), np.float32)
+        voxels[5:12, 3:9, 2:5], voxels[5:12, 3:6, 2:5], voxels[0, 0, :7] = 8, 100, 1
+        (tmp_path / "scans").mkdir()
+        nib.Nifti1Image(voxels, np.diag([-1, -1, 1, 1])).to_filename(tmp_path / "scans" / "v.nii.gz")
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", inputs=[tmp_path / "scans"], phrases=["lungs", "left lung"], exports=["coco"]
+        )
+        make_pseudo_labels(request)
+        coco = json.loads((tmp_path / "out" / "coco" / "annotations.json").read_text())
+        whole = [each for each in coco["annotations"] if each["category_id"] == 1]
+        assert [(each["area"], each["bbox"]) for each in whole] == [(42, [5, 3, 7, 6])] * 3
+
     def test_a_volume_becomes_slices_of_one_patient(self, pipeline: FakePipeline, tmp_path: Path) -> None:
         voxels = np.zeros((20, 20, 8), np.float32)
         voxels[5:12, 5:12, 2:5] = 100

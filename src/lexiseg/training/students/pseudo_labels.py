@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lexiseg.datasets.exports import EXPORTS
+from lexiseg.datasets.exports import EXPORTS, Own, export_coco
 from lexiseg.datasets.manifest import ManifestRow, read_manifest, write_manifest
 from lexiseg.errors import NoLabels, UsageError
 from lexiseg.files import atomic_write, remove_torn, sha256_of
@@ -209,8 +210,9 @@ def make_pseudo_labels(
         pipeline, tuned = tuned_pipeline(pipeline, items, teacher, resume=request.resume, progress=progress)
     soft: Any = SoftTeacher(twice_seen(pipeline) if request.mirror else pipeline, request.out)
     run = run_batch(soft, items, teacher, phrases=names, options=options, progress=progress, tuned=tuned)
-    rows, left_out, empty = _write_set(request, names, items, sources)
-    exports = {name: EXPORTS[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
+    rows, left_out, empty, own = _write_set(request, names, items, sources)
+    exporters: Mapping[str, Callable[..., Path]] = {**EXPORTS, "coco": functools.partial(export_coco, own=own)}
+    exports = {name: exporters[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
     record = read_record(teacher) or {}
     _write_record(request, names, record, {"kept": len(rows), "empty": empty, "left_out": left_out})
     return PseudoLabelReport(
@@ -262,8 +264,8 @@ def _write_set(
     names: tuple[str, ...],
     items: Sequence[RunItem],
     sources: Mapping[str, ManifestRow],
-) -> tuple[list[ManifestRow], int, int]:
-    """The set's rows, how many scans were left out, and how many images have an empty mask."""
+) -> tuple[list[ManifestRow], int, int, Own]:
+    """The set's rows, how many scans were left out, how many images have an empty mask, and each target's own masks."""
     by_scan: dict[str, list[Any]] = {}
     for row in read_results(request.out / TEACHER / RESULTS_NAME):
         by_scan.setdefault(row.id, []).append(row)
@@ -296,7 +298,21 @@ def _write_set(
     for path in (request.out / SOFT).glob("*.npz"):
         if path not in wanted:
             remove_file(path)
-    return rows, len(done) - len(trusted), sum(each.empty for each in kept)
+    _tell_overlaps([by_scan[item.id] for item in trusted])
+    return rows, len(done) - len(trusted), sum(each.empty for each in kept), writer.own_masks
+
+
+def _tell_overlaps(scans: Sequence[Sequence[Row]]) -> None:
+    """One line where targets overlap, by what the teacher's run noted of each scan."""
+    found = sum(
+        any(note.strip().startswith("labels:") for row in rows for note in row.notes.split(";")) for rows in scans
+    )
+    if found:
+        logger.warning(
+            "targets overlap in %d of %d scans, and a U-Net learns each pixel as one of them, as masks/ have it: to "
+            "learn each target whole make a set for each, or of images train --network towers",
+            found, len(scans),
+        )  # fmt: skip
 
 
 def _each_once(scans: Sequence[Sequence[Kept]]) -> list[Kept]:

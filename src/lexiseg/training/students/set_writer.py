@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from lexiseg.datasets.label_maps import read_labels, read_run_labels
+from lexiseg.datasets.label_maps import read_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write, sha256_of
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.sources import read_source
 from lexiseg.runs.items import RunItem
+from lexiseg.runs.masks import mask_stem
 from lexiseg.runs.table import Row
 from lexiseg.training.students.corrected import WRITTEN
 from lexiseg.values.scans import Image, Plane, Scan, Volume
@@ -58,6 +59,8 @@ class SetWriter:
     ) -> None:
         self._folder, self._names, self._teacher = folder, tuple(names), teacher
         self._corrected = corrected or {}
+        self._origins: dict[str, tuple[RunItem, int]] = {}
+        self._read: tuple[str, list[NDArray[np.bool_]]] = ("", [])
 
     def write(self, item: RunItem, source: ManifestRow | None, results: Sequence[Row], weight: float) -> list[Kept]:
         """Write one scan: an image, or of a volume its slices.
@@ -93,14 +96,37 @@ class SetWriter:
             extra=extra,
         )
         kept = []
-        for name, pixels, mask in _images(scan, labels):
+        for plane, mask in _planes(scan, labels):
             if isinstance(scan, Volume):
                 extra = {**extra, "presence": _of_slice([row.presence for row in results], mask)}
-            kept.append(self._write(replace(base, extra=extra), name, pixels, mask))
+            kept.append(self._write(replace(base, extra=extra), plane.id, plane.pixels, mask))
+            if not kept[-1].corrected:
+                self._origins[plane.id] = item, plane.index
         return kept
 
+    def own_masks(self, row: ManifestRow) -> Mapping[int, NDArray[np.bool_]] | None:
+        """Each target's own mask of a row that was written, whole where they overlap; None of a corrected one.
+
+        Raises:
+            UnreadableScan: it cannot be read any more.
+        """
+        if row.id not in self._origins:
+            return None
+        item, index = self._origins[row.id]
+        if self._read[0] != item.id:
+            scan = read_source(item.source, id=item.id)
+            planes = scan.planes()
+            stems = [mask_stem(item.name, self._names, name) for name in self._names]
+            self._read = item.id, [planes.cut(self._mask(stem, scan, targets=1) > 0) for stem in stems]
+        return {number: masks[index] for number, masks in enumerate(self._read[1], start=1)}
+
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
-        return read_run_labels(self._teacher, item.name, self._names, shape=scan.shape)
+        kind = "labels" if len(self._names) > 1 and isinstance(scan, Image) else "mask"
+        return self._mask(f"{item.name}_{kind}", scan, targets=len(self._names))
+
+    def _mask(self, stem: str, scan: Scan, *, targets: int) -> NDArray[np.uint8]:
+        path = self._teacher / f"{stem}{'.png' if isinstance(scan, Image) else '.nii.gz'}"
+        return read_labels(path, targets=targets, shape=scan.shape)
 
     def _write(self, base: ManifestRow, name: str, pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> Kept:
         file_name = f"{safe_id(name)}.png"
@@ -138,11 +164,11 @@ def _of_slice(presence: Sequence[str], labels: NDArray[np.uint8]) -> str:
     return ";".join(said if (labels == k).any() else "" for k, said in enumerate(presence, 1))
 
 
-def _images(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.uint8]]]:
+def _planes(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[Plane, NDArray[np.uint8]]]:
     planes = scan.planes()
     masks = planes.cut(labels)
     if isinstance(scan, Image):
-        yield scan.id, scan.pixels, labels
+        yield planes[0], labels
         return
     shown = [plane.index for plane in planes if np.ptp(np.rint(plane.pixels * 255)) > 0]
     filled = [k for k in shown if masks[k].any()]
@@ -150,5 +176,4 @@ def _images(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArra
     count = min(len(others), max(1, len(filled)))
     spread = np.rint(np.linspace(0, len(others) - 1, count)).astype(int).tolist() if others else []
     for k in sorted({*filled, *(others[j] for j in spread)}):
-        plane: Plane = planes[k]
-        yield plane.id, plane.pixels, np.ascontiguousarray(masks[k])
+        yield planes[k], np.ascontiguousarray(masks[k])
