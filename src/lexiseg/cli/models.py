@@ -121,6 +121,9 @@ def export_one(
 
         if out.is_file() and not overwrite:
             raise UsageError(f"{printable(str(out))}: it is there already; choose another name or add --overwrite")
-        from lexiseg.training.students.export import export_student
+        from lexiseg.training.students.config import read_config
+        from lexiseg.training.students.export import description_of, export_student
 
-        talk().print(f"written: {export_student(student, out)}", markup=False)
+        written, known = export_student(student, out), description_of(read_config(student))
+        told = f"it takes {known['input']}; it gives {known['output']}: {', '.join(known['targets'])}"
+        talk().print(f"written: {written}; {told}", markup=False, soft_wrap=True)

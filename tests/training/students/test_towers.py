@@ -19,6 +19,7 @@ from lexiseg.errors import NoLabels, UsageError
 from lexiseg.files import sha256_of
 from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder
+from lexiseg.pipelines.preset import load_preset
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.phrases import phrase_set
 from lexiseg.training.students import towers_trainer
@@ -122,7 +123,7 @@ class TestNetwork:
 
     def test_they_become_a_file_that_answers_as_they_do(self, small: Path) -> None:
         encoder = load_encoder(str(small), device="cpu", precision="float32")
-        program = towers_program(encoder, ["lungs", "heart"], ensemble=False)
+        program = towers_program(encoder, ["lungs", "heart"], load_preset("demo", phrases={"ensemble": False}))
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         file = io.BytesIO()
         with torch.no_grad():

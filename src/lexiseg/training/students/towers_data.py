@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import NoLabels, UnreadableScan
 from lexiseg.io.names import printable
 from lexiseg.io.read import read_scan
+from lexiseg.models.fpn import STRIDE
 from lexiseg.pipelines.look import LookSettings
+from lexiseg.pipelines.preset import Preset
 from lexiseg.saliency.base import clip_bright
 from lexiseg.saliency.framing import Rectangle, frame_scan
 from lexiseg.training.students.corrected import is_corrected
@@ -52,6 +55,18 @@ class Look:
     deviation: float
     percentile: float
     levels: LookSettings = field(default_factory=LookSettings)
+
+
+def look_of(encoder: Any, preset: Preset) -> Look:
+    """How a preset shows scans to an encoder."""
+    return Look(
+        size=encoder.input_size,
+        grid=encoder.input_size // STRIDE,
+        fill=float(encoder.mean.mean()),
+        deviation=float(encoder.deviation.mean()),
+        percentile=getattr(preset["saliency"], "clip_percentile", 100),
+        levels=preset["look"] if preset.reads("look") else LookSettings(),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,10 +15,8 @@ from torch import Tensor
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import BrokenWeights, UnknownModel, UsageError
 from lexiseg.io.names import printable
-from lexiseg.models.fpn import STRIDE
 from lexiseg.models.loading import load_encoder, resolve_device
 from lexiseg.models.weights.records import bundled_folder, parse_reference, weights_info
-from lexiseg.pipelines.look import LookSettings
 from lexiseg.pipelines.preset import Preset, load_preset
 from lexiseg.text.embedding import embed_phrases
 from lexiseg.text.known import bundled_vocabulary
@@ -27,7 +25,7 @@ from lexiseg.training.students.config import StudentConfig, read_config
 from lexiseg.training.students.labels import LabelSet
 from lexiseg.training.students.settings import AUTO, BUNDLED, NOTHING, TOWERS, UNET, TrainSettings
 from lexiseg.training.students.towers import PhraseTowers, model_names
-from lexiseg.training.students.towers_data import Look, load_pool
+from lexiseg.training.students.towers_data import load_pool, look_of
 from lexiseg.training.students.towers_trainer import TowersTrained, TowersTrainer
 from lexiseg.version import __version__
 
@@ -126,14 +124,7 @@ def tune(
     _refuse_unet(settings.start)
     encoder: Any = load_encoder(settings.start, device=str(place), precision="float32")
     preset = preset_of(labels)
-    look = Look(
-        size=encoder.input_size,
-        grid=encoder.input_size // STRIDE,
-        fill=float(encoder.mean.mean()),
-        deviation=float(encoder.deviation.mean()),
-        percentile=getattr(preset["saliency"], "clip_percentile", 100),
-        levels=preset["look"] if preset.reads("look") else LookSettings(),
-    )
+    look = look_of(encoder, preset)
     phrases = embed_phrases(encoder, [phrase_set(name, ensemble=preset["phrases"].ensemble) for name in labels.names])
     network = PhraseTowers(
         encoder,
