@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_series import SeriesPlan, write_series
 from discs import disc, write_discs
 from fake_pipeline import FakePipeline
 from PIL import Image
@@ -181,6 +182,22 @@ class TestSet:
         empty = [not np.asarray(Image.open(tmp_path / "out" / r["mask"])).any() for r in rows]
         # The volume's presence is that of its surest slice: an empty one must not be taught it.
         assert [r["presence"] == "" for r in rows] == empty
+
+    def test_visits_of_a_patient_are_one_group(self, pipeline: FakePipeline, tmp_path: Path) -> None:
+        inputs = []
+        for visit, patient in enumerate(["Jane-77", "Jane-77", "Jim-78", "Jane-77"]):
+            inputs.append(tmp_path / f"visit{visit}")
+            write_series(inputs[-1], SeriesPlan(shape=(3, 8, 8), seed=visit, header={"PatientID": patient}))
+        out = tmp_path / "out"
+        make_pseudo_labels(PseudoLabelRequest(out=out, inputs=inputs, phrases=["tumor"]))
+        rows = table(out)
+        groups = {row["id"].rpartition("_slice")[0]: row["group"] for row in rows}
+        assert groups == {"visit0": "visit0", "visit1": "visit0", "visit2": "visit2", "visit3": "visit0"}
+        assert len({row["split"] for row in rows if row["group"] == "visit0"}) == 1
+        assert {row["split"] for row in rows} == {"train", "val"}
+        # A DICOM SEG of the teacher's run names the patient of its images, as it has to.
+        files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".dcm"]
+        assert not any(b"Jane-77" in path.read_bytes() for path in files)
 
     def test_a_corrupt_scan_costs_itself(self, data: Path, pipeline: FakePipeline, tmp_path: Path) -> None:
         (data / "images" / "d4.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")

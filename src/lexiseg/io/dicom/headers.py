@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lexiseg.io.dicom.fields import integer_of, macros_of, numbers_of, text_of, value_of
-from lexiseg.io.dicom.files import Frame, read_header, refuse_no_image
+from lexiseg.io.dicom.files import DicomInstances, Frame, read_header, refuse_no_image
+from lexiseg.values.scans import Scan
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -134,6 +135,19 @@ def dicom_header(path: Path) -> DicomHeader:
         UnreadableScan: it is no image; the reason alone.  pydicom may raise anything on damaged files.
     """
     return header_of(read_header(path, _tags()), path)
+
+
+def patient_of(scan: Scan) -> str:
+    """What tells the patient of a scan from others: the ID, else name and birth date; never to be shown or written.
+
+    "" where its files do not say, and of a scan that was read from no DICOM files.
+    """
+    files = scan.header.files if isinstance(scan.header, DicomInstances) else ()
+    if not files:
+        return ""
+    dataset = read_header(files[0], list(_IDENTITY))
+    own, *named = (text_of(dataset, name).strip() for name in _IDENTITY)
+    return own or "\0".join(named).strip("\0")
 
 
 @cache

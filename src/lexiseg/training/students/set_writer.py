@@ -15,6 +15,7 @@ from lexiseg.datasets.label_maps import read_labels
 from lexiseg.datasets.manifest import ManifestRow
 from lexiseg.errors import UsageError
 from lexiseg.files import atomic_write, sha256_of
+from lexiseg.io.dicom.headers import patient_of
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.sources import read_source
 from lexiseg.runs.items import RunItem
@@ -59,6 +60,8 @@ class SetWriter:
     ) -> None:
         self._folder, self._names, self._teacher = folder, tuple(names), teacher
         self._corrected = corrected or {}
+        # Never written: a group has the name of a scan.
+        self._patients: dict[str, str] = {}
         self._origins: dict[str, tuple[RunItem, int]] = {}
         self._read: tuple[str, list[NDArray[np.bool_]]] = ("", [])
 
@@ -91,7 +94,7 @@ class SetWriter:
             id=item.id,
             image=item.path,
             text="; ".join(self._names),
-            group=(source.group if source is not None else "") or (item.id if isinstance(scan, Volume) else ""),
+            group=self._group(item, source, scan),
             label=source.label if source is not None else "",
             extra=extra,
         )
@@ -119,6 +122,14 @@ class SetWriter:
             stems = [mask_stem(item.name, self._names, name) for name in self._names]
             self._read = item.id, [planes.cut(self._mask(stem, scan, targets=1) > 0) for stem in stems]
         return {number: masks[index] for number, masks in enumerate(self._read[1], start=1)}
+
+    def _group(self, item: RunItem, source: ManifestRow | None, scan: Scan) -> str:
+        """The manifest's group; else, of DICOM files of one patient, what the first of them is called."""
+        known = source.group if source is not None else ""
+        if patient := patient_of(scan):
+            first = self._patients.setdefault(patient, known or item.id)
+            return known or first
+        return known or (item.id if isinstance(scan, Volume) else "")
 
     def _labels(self, item: RunItem, scan: Scan) -> NDArray[np.uint8]:
         kind = "labels" if len(self._names) > 1 and isinstance(scan, Image) else "mask"
