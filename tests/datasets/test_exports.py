@@ -42,6 +42,12 @@ class TestNnunet:
             np.testing.assert_array_equal(image, grey)
             np.testing.assert_array_equal(np.asarray(Image.open(place / "labelsTr" / f"d{k}.png")), mask)
 
+    def test_scans_of_an_earlier_export_go(self, rows: list[ManifestRow], tmp_path: Path) -> None:
+        export_nnunet(rows, ["disc"], tmp_path / "out")
+        place = export_nnunet(rows[1:], ["disc"], tmp_path / "out")
+        assert {path.name for path in (place / "imagesTr").iterdir()} == {"d1_0000.png", "d2_0000.png"}
+        assert {path.name for path in (place / "labelsTr").iterdir()} == {"d1.png", "d2.png"}
+
     def test_one_coloured_scan_makes_all_coloured(self, rows: list[ManifestRow], tmp_path: Path) -> None:
         colour = np.random.default_rng(0).integers(0, 255, (36, 48, 3)).astype(np.uint8)
         Image.fromarray(colour).save(rows[1].image)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lexiseg.datasets.label_maps import laid_over, read_labels
 from lexiseg.datasets.manifest import ManifestRow
-from lexiseg.errors import UnreadableScan
+from lexiseg.errors import UnreadableScan, UnwritableResult
 from lexiseg.files import atomic_write
 from lexiseg.io.names import printable, safe_id
 from lexiseg.io.nifti import nifti_bytes
@@ -158,7 +158,7 @@ def _shape_of(mask: BoolArray) -> dict[str, Any]:
 
 
 def export_nnunet(rows: Sequence[ManifestRow], names: Sequence[str], folder: Path) -> Path:
-    """`write_nnunet` of a manifest's rows, with splits_final.json.
+    """`write_nnunet` of a manifest's rows, with splits_final.json; what an earlier export had besides goes.
 
     splits_final.json holds the rows' column split as the one fold; nnU-Net looks for it in its preprocessed folder.
 
@@ -176,6 +176,11 @@ def export_nnunet(rows: Sequence[ManifestRow], names: Sequence[str], folder: Pat
     """
     place = folder / DATASET
     write_nnunet((example_of(row, targets=len(names)) for row in rows), names, place)
+    for kind, end in (("imagesTr", "_0000.png"), ("labelsTr", ".png")):
+        wanted = {f"{safe_id(row.id)}{end}" for row in rows}
+        for path in (place / kind).glob(f"*{end}"):
+            if path.name not in wanted:
+                _remove(path)
     parts = {
         part: [safe_id(row.id) for row in rows if row.extra.get("split", "train") == part] for part in ("train", "val")
     }
@@ -234,6 +239,13 @@ def write_nnunet(examples: Iterable[Example], names: Sequence[str], place: Path)
         place / "dataset.json",
     )
     return place
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnwritableResult(f"{path}: it cannot be removed ({error.strerror})") from error
 
 
 def _stored(values: NDArray[Any]) -> NDArray[Any]:

@@ -297,6 +297,18 @@ class TestResume:
         with pytest.raises(UsageError, match=r"there is no pseudo_labels\.json"):
             read_pseudo_labels(tmp_path / "out")
 
+    def test_probabilities_stay_as_long_as_the_teachers_masks(
+        self, data: Path, pipeline: FakePipeline, tmp_path: Path
+    ) -> None:
+        files = sorted((data / "images").iterdir())
+        request = PseudoLabelRequest(out=tmp_path / "out", inputs=files, phrases=["tumor"])
+        make_pseudo_labels(request)
+        before = {path.name for path in (tmp_path / "out" / "probabilities").iterdir()}
+        make_pseudo_labels(replace(request, inputs=files[:6], resume=True))
+        make_pseudo_labels(replace(request, resume=True))
+        assert len(pipeline.seen) == len(before) == 10
+        assert {path.name for path in (tmp_path / "out" / "probabilities").iterdir()} == before
+
     def test_what_a_stricter_rule_drops_leaves_the_folder(
         self, data: Path, pipeline: FakePipeline, tmp_path: Path
     ) -> None:

@@ -294,7 +294,8 @@ def _write_set(
     count = sum(each.corrected for each in kept)
     if count:
         logger.warning("masks that were corrected by hand are kept as they are: %d", count)
-    wanted = {soft_path(request.out, item.id) for item in items}
+    # Of scans that are not asked now the teacher's masks stay too: they are not labelled again where they are asked.
+    wanted = {soft_path(request.out, scan) for scan in by_scan}
     for path in (request.out / SOFT).glob("*.npz"):
         if path not in wanted:
             remove_file(path)
