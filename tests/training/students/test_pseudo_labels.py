@@ -297,6 +297,17 @@ class TestResume:
         with pytest.raises(UsageError, match=r"there is no pseudo_labels\.json"):
             read_pseudo_labels(tmp_path / "out")
 
+    def test_an_export_of_an_earlier_set_is_told(
+        self, data: Path, pipeline: FakePipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        request = PseudoLabelRequest(
+            out=tmp_path / "out", inputs=[data / "images"], phrases=["tumor"], exports=["coco"], resume=True
+        )
+        make_pseudo_labels(request)
+        assert "earlier set" not in caplog.text
+        make_pseudo_labels(replace(request, exports=["nnunet"]))
+        assert "coco/ is of an earlier set, which may be another: --export coco writes it anew" in caplog.messages
+
     def test_probabilities_stay_as_long_as_the_teachers_masks(
         self, data: Path, pipeline: FakePipeline, tmp_path: Path
     ) -> None:

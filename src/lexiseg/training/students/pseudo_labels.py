@@ -213,6 +213,9 @@ def make_pseudo_labels(
     rows, left_out, empty, own = _write_set(request, names, items, sources)
     exporters: Mapping[str, Callable[..., Path]] = {**EXPORTS, "coco": functools.partial(export_coco, own=own)}
     exports = {name: exporters[name](rows, names, request.out / name) for name in dict.fromkeys(request.exports)}
+    for name in EXPORTS:
+        if name not in exports and (request.out / name).exists():
+            logger.warning("%s/ is of an earlier set, which may be another: --export %s writes it anew", name, name)
     record = read_record(teacher) or {}
     _write_record(request, names, record, {"kept": len(rows), "empty": empty, "left_out": left_out})
     return PseudoLabelReport(
