@@ -117,24 +117,30 @@ class Ledger:
 
     def names(self, id: str) -> list[str] | None:
         """The outputs of a scan; None where it was begun and not finished, or is not known."""
-        found = self.entries.get(id)
-        return None if not found else [each.file for each in found if each.role == _OUTPUT]
+        return [each.file for each in self.outputs(id)] if self.entries.get(id) else None
 
     def finished(self, id: str) -> bool:
         """Whether a scan's outputs are known: at least one, or that there were none."""
         return any(each.role in (_OUTPUT, _NOTHING) for each in self.entries.get(id, ()))
 
+    def inputs(self, id: str) -> list[Entry]:
+        """A scan's own files as the run read them, in the order of their paths; [] where that is not known."""
+        return [each for each in self.entries.get(id, ()) if each.role == _INPUT]
+
+    def outputs(self, id: str) -> list[Entry]:
+        """What was written of a scan."""
+        return [each for each in self.entries.get(id, ()) if each.role == _OUTPUT]
+
     def inputs_are_same(self, id: str, files: Sequence[Path]) -> bool:
         """Whether a scan's own files are what they were, none more and none fewer, in the order of their paths."""
-        entries = [each for each in self.entries.get(id, ()) if each.role == _INPUT]
+        entries = self.inputs(id)
         if not entries or len(entries) != len(files):
             return False
         return all(entry.is_same(file) for entry, file in zip(entries, sorted(files), strict=True))
 
     def states(self, id: str, folder: Path) -> dict[str, State]:
         """What has become of a scan's outputs, by name."""
-        outputs = [each for each in self.entries.get(id, ()) if each.role == _OUTPUT]
-        return {each.file: each.state(folder / each.file) for each in outputs}
+        return {each.file: each.state(folder / each.file) for each in self.outputs(id)}
 
     def only(self, ids: Iterable[str]) -> Ledger:
         """The files of these scans alone."""

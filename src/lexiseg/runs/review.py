@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import csv
+import filecmp
+import itertools
 import math
 import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.find import only_source
 from lexiseg.io.masks import read_mask
-from lexiseg.io.names import RESULTS_NAME, printable, scan_suffix, slugs
+from lexiseg.io.names import RESULTS_NAME, scan_suffix, slugs
 from lexiseg.io.read import read_scan
 from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
 from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
-from lexiseg.runs.masks import mask_stem, same_mask, stored_mask
-from lexiseg.runs.table import Row, append_lines, csv_line, read_results, write_results
+from lexiseg.runs.ledger import FILES_NAME, Ledger, read_ledger
+from lexiseg.runs.masks import PLACED, mask_stem, same_mask, stored_mask
+from lexiseg.runs.reviews import KEEPING, VERDICTS, Judged, Verdict, append_review, read_reviews
+from lexiseg.runs.table import Row, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
 
 REVIEWED = "reviewed"
 """The folder, inside a run's, of what people said and corrected."""
-VERDICTS = ("accepted", "corrected", "rejected", "skipped")
-KEEPING = ("accepted", "corrected")
-"""The verdicts that keep a scan's masks."""
-_LOG = "reviews.csv"
-_COLUMNS = ("id", "review", "seconds")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a person said of a scan.
-
-    Attributes:
-        review: one of `VERDICTS`.
-        seconds: how long it was looked at, in all.
-        number: which verdict of the scan it is, from 1.
-    """
-
-    review: str
-    seconds: float
-    number: int = 1
+EARLIER = "earlier"
+"""The folder, inside that, of masks of reviews that were set aside."""
 
 
 def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0) -> float:
@@ -113,6 +98,9 @@ class Review:
     Verdicts are appended to reviewed/reviews.csv at once, and put into results.csv where no run is writing there.
     Masks that were accepted or corrected are kept beside, on the scans' own grids.
 
+    A verdict stands while the scan has the phrases, the file and the run's masks that it was given of. Any other is
+    set aside: it stays in reviews.csv, and its masks are moved away before others take their place.
+
     Args:
         folder: of the run.
 
@@ -123,8 +111,9 @@ class Review:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._own = folder / REVIEWED
-        self._lock = threading.Lock()
-        self._verdicts = _read(self._own / _LOG)
+        self._lock = threading.RLock()
+        self._verdicts = read_reviews(self._own)
+        self._files, self._stamp = Ledger(), (0, 0)
 
     def rows(self) -> dict[str, list[Row]]:
         """results.csv as it is now, by scan; {} where there is none yet.
@@ -138,10 +127,17 @@ class Review:
             found.setdefault(row.id, []).append(row)
         return found
 
-    def verdict(self, id: str) -> Verdict | None:
-        """What was said of a scan; None before."""
+    def verdict(self, item: RunItem) -> Verdict | None:
+        """What was said of a scan as it is now; None before."""
         with self._lock:
-            return self._verdicts.get(id)
+            return self._standing(item.id, item.phrases)
+
+    def aside(self, item: RunItem) -> str:
+        """What a scan's earlier review was of that is another now, in words; "" where none is set aside."""
+        with self._lock:
+            said = self._verdicts.get(item.id)
+            other = "" if said is None else said.of.unlike(Judged.of(item.id, item.phrases, self._ledger()))
+            return f"an earlier review ({said.review}) is set aside: it was {other}" if said and other else ""
 
     def mask(self, item: RunItem, phrase: str, scan: Scan) -> BoolArray | None:
         """A phrase's mask of a scan: as a person left it, or else as the run wrote it; None where it is not there.
@@ -149,8 +145,12 @@ class Review:
         Raises:
             UnreadableScan: it cannot be read, or is not on the scan's grid.
         """
-        kept = stored_mask(self._own / "masks", item.name, item.phrases, phrase, scan)
-        return stored_mask(self.folder, item.name, item.phrases, phrase, scan) if kept is None else kept
+        said = self.verdict(item)
+        if said is not None and said.kept:
+            kept = stored_mask(self._own / "masks", item.name, item.phrases, phrase, scan)
+            if kept is not None:
+                return kept
+        return stored_mask(self.folder, item.name, item.phrases, phrase, scan)
 
     def changed(self, item: RunItem, masks: Mapping[str, BoolArray], scan: Scan) -> bool:
         """Whether any of a scan's masks, by phrase, is another than the run wrote; True where that cannot be read."""
@@ -200,14 +200,17 @@ class Review:
         if not 0 <= seconds < 1e6:
             raise UsageError(f"seconds is {seconds:g}; expected 0 or more")
         with self._lock:
-            before = self._verdicts.get(item.id)
-            spent, number = (before.seconds, before.number) if before else (0.0, 0)
-            verdict = Verdict(review, round(seconds + spent, 1), number + 1)
+            standing = self._standing(item.id, item.phrases)
+            spent = standing.seconds if standing else 0.0
+            of = Judged.of(item.id, item.phrases, self._ledger())
+            verdict = Verdict.after(self._verdicts.get(item.id), review, round(seconds + spent, 1), of)
             if review in KEEPING:
+                if standing is None or not standing.kept:
+                    self._set_aside(item)
                 for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
                     own = slug if len(item.phrases) > 1 else ""
                     write_mask(masks[phrase], scan, self._own / "masks", stem=item.name, slug=own)
-            self._append(item.id, verdict)
+            append_review(self._own, item.id, verdict)
             self._verdicts[item.id] = verdict
         self.settle()
         return verdict
@@ -226,7 +229,11 @@ class Review:
             held.enter_context(self._lock)
             path = self.folder / RESULTS_NAME
             if path.exists():
-                write_results(path, [self._told(row) for row in read_results(path)])
+                rows = read_results(path)
+                phrases: dict[str, list[str]] = {}
+                for row in rows:
+                    phrases.setdefault(row.id, []).append(row.text)
+                write_results(path, [self._told(row, phrases[row.id]) for row in rows])
 
     def export(self, items: Sequence[RunItem]) -> list[Path]:
         """Write what `lexiseg train --masks` and `lexiseg evaluate --manifest` take: a manifest of the scans that were
@@ -242,7 +249,7 @@ class Review:
             UnwritableResult: the file system refused.
         """
         with self._lock:
-            kept = [item for item in items if (said := self._verdicts.get(item.id)) and said.review in KEEPING]
+            kept = [item for item in items if (said := self.verdict(item)) and said.review in KEEPING]
         if not kept:
             raise UsageError("no scan was accepted or corrected yet; review some first")
         by_slug: dict[tuple[str, str], list[ManifestRow]] = {}
@@ -272,29 +279,58 @@ class Review:
             target = images / f"{item.name}{scan_suffix(item.path) or item.path.suffix}"
             links = {target: item.path}
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if series:
+                target.mkdir(exist_ok=True)
+                # Slices of a series that was there before would be read as this one's.
+                for other in set(target.iterdir()) - set(links):
+                    other.unlink()
             for link, file in links.items():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
+                if not link.exists() or not filecmp.cmp(file, link, shallow=False):
+                    link.unlink(missing_ok=True)
                     _link(file, link)
         except OSError as error:
             raise UnwritableResult(f"{target}: could not be written ({error.strerror}); free some space") from error
         return target
 
-    def _append(self, id: str, verdict: Verdict) -> None:
-        path = self._own / _LOG
-        try:
-            self._own.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UnwritableResult(f"{self._own}: it cannot be made ({error.strerror})") from error
-        header = [] if path.exists() else [csv_line(_COLUMNS)]
-        append_lines(path, [*header, csv_line([printable(id), verdict.review, f"{verdict.seconds:.1f}"])])
+    def _set_aside(self, item: RunItem) -> None:
+        """Move masks of a scan that are of an earlier review out of the way."""
+        stems = {f"{item.name}_mask", *(mask_stem(item.name, item.phrases, phrase) for phrase in item.phrases)}
+        for path in (self._own / "masks" / f"{stem}{end}" for stem in sorted(stems) for end in (*GRIDS, *PLACED)):
+            if not path.is_file():
+                continue
+            places = (self._own / EARLIER / str(number) / path.name for number in itertools.count(1))
+            place = next(each for each in places if not each.exists())
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+            except OSError as error:
+                raise UnwritableResult(f"{place}: the earlier mask cannot be moved there ({error.strerror})") from error
 
-    def _told(self, row: Row) -> Row:
-        said = self._verdicts.get(row.id)
-        if said is None:
+    def _told(self, row: Row, phrases: Sequence[str]) -> Row:
+        if row.id not in self._verdicts:
             return row
+        said = self._standing(row.id, phrases)
+        if said is None:
+            return replace(row, reviewed="", review="", review_seconds="")
         reviewed = "" if said.review == "skipped" else "true"
         return replace(row, reviewed=reviewed, review=said.review, review_seconds=f"{said.seconds:.1f}")
+
+    def _standing(self, id: str, phrases: Sequence[str]) -> Verdict | None:
+        """The last verdict on a scan, where it is of the scan as it is now."""
+        said = self._verdicts.get(id)
+        return said if said is not None and said.of == Judged.of(id, phrases, self._ledger()) else None
+
+    def _ledger(self) -> Ledger:
+        """files.csv, read again where it changed."""
+        try:
+            status = (self.folder / FILES_NAME).stat()
+        except OSError:
+            return Ledger()
+        stamp = status.st_mtime_ns, status.st_size
+        if stamp != self._stamp:
+            self._files, self._stamp = read_ledger(self.folder), stamp
+        return self._files
 
 
 def _link(file: Path, link: Path) -> None:
@@ -310,21 +346,6 @@ def _merged(by_slug: Mapping[tuple[str, str], list[ManifestRow]]) -> dict[str, l
     for (slug, _), rows in by_slug.items():
         merged.setdefault(slug, []).extend(rows)
     return merged
-
-
-def _read(path: Path) -> dict[str, Verdict]:
-    if not path.exists():
-        return {}
-    try:
-        content = path.read_text(encoding="utf-8")
-        found: dict[str, Verdict] = {}
-        for row in csv.DictReader(content[: content.rfind("\n") + 1].splitlines()):
-            if row["review"] in VERDICTS:
-                number = found[row["id"]].number + 1 if row["id"] in found else 1
-                found[row["id"]] = Verdict(row["review"], float(row["seconds"]), number)
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path}: the earlier review cannot be read; move it away") from error
 
 
 def _cell(text: str) -> float:

@@ -103,7 +103,8 @@ def _opened(request: Request, found: Worklist, number: int) -> dict[str, Any]:
     item = found.item(number)
     entry = _entry(server, visitor, item)
     told = next(each for each in found.told(visitor)["items"] if each["id"] == str(number))
-    return {"item": told, "scan": told_of(server, entry)}
+    scan = told_of(server, entry)
+    return {"item": told, "scan": {**scan, "notes": [*filter(None, (told["note"],)), *scan["notes"]]}}
 
 
 def _entry(server: Server, visitor: str, item: RunItem) -> Entry:
@@ -153,9 +154,10 @@ def _close_judged(server: Server, visitor: str, found: Worklist, opened: RunItem
     judged = [
         entry
         for entry in server.scans.all(visitor)
-        if (said := found.review.verdict(entry.source.origin)) is not None
+        if (item := found.of(entry.source.origin)) is not None
+        and (said := found.review.verdict(item)) is not None
         and said.review != "skipped"
-        and entry.source.origin != opened.id
+        and item.id != opened.id
     ]
     for entry in sorted(judged, key=lambda each: each.used)[:-1]:
         server.scans.remove(visitor, entry.id)

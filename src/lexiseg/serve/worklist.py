@@ -19,7 +19,8 @@ from lexiseg.errors import LexisegError, UnreadableScan, UsageError
 from lexiseg.io.names import RESULTS_NAME, printable
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.review import KEEPING, Review, doubt, items_of
+from lexiseg.runs.review import Review, doubt, items_of
+from lexiseg.runs.reviews import KEEPING
 from lexiseg.runs.table import Row, read_results
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.settings import ServeSettings
@@ -193,7 +194,7 @@ class Worklist:
             Refused: the models have not answered yet.
             UnreadableScan: the run failed on the scan.
         """
-        said = self.review.verdict(item.id)
+        said = self.review.verdict(item)
         rows = [replace(row, reviewed="", review="", review_seconds="").to_line() for row in self._answer(item)]
         return _digest([rows, said.number if said else 0])
 
@@ -267,7 +268,7 @@ class Worklist:
         return rows
 
     def _told(self, number: int, item: RunItem, rows: list[Row], visitor: str, now: float) -> dict[str, Any]:
-        said = self.review.verdict(item.id)
+        said = self.review.verdict(item)
         failed = bool(item.error) or number in self._bad or any(not row.ok for row in rows)
         with self._lock:
             held = self._leases.get(item.id)
@@ -283,6 +284,7 @@ class Worklist:
             (sure[0].verdict if sure else ""),
             "seconds": said.seconds if said else None,
             "doubt": round(doubt(rows, self._threshold(), self._undecided.get(item.id, 0.0)), 4) if rows else None,
+            "note": self.review.aside(item),
             "error": item.error or self._bad.get(number, "") or next((row.error for row in rows if not row.ok), ""),
             "taken_by_other": held is not None and held.visitor != visitor and held.until > now,
             "mine": held is not None and held.visitor == visitor and held.until > now,
@@ -335,6 +337,8 @@ class Worklist:
             self._undecided[item.id] = self.review.uncertainty(item)
 
     def _settle(self) -> None:
+        if aside := sum(bool(self.review.aside(item)) for item in self.items):
+            logger.warning("the worklist has %d earlier reviews that are set aside; the page says why of each", aside)
         try:
             self.review.settle()
         except LexisegError as error:

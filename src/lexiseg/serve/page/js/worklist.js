@@ -151,6 +151,7 @@ function row(item) {
   const words = [
     item.state === "todo" ? "" : item.state,
     waits,
+    item.note ? "set aside" : "",
     item.error,
     answer,
     item.seconds ? clock(item.seconds) : "",
@@ -166,7 +167,7 @@ function row(item) {
         class: "scan-open",
         "aria-current": current ? "true" : null,
         disabled: closed(item),
-        title: item.error || null,
+        title: item.error || item.note || null,
         on: { click: () => open(item) },
       },
       icon(STATES[item.state] ?? "todo"),
