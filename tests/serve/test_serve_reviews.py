@@ -334,6 +334,16 @@ class TestWhatIsKept:
 
 
 class TestFailures:
+    def test_a_scan_that_is_changed_while_it_is_looked_at(self, tmp_path: Path) -> None:
+        folder, out = scans_in(tmp_path / "scans", "a"), tmp_path / "out"
+        with reviewing(tmp_path / "s", folder, out) as (_, client):
+            opened(client)
+            (folder / "a.png").write_bytes(picture((32, 48, 48, 64)))
+            refused(say(client, "accepted"), "not the file that the run read", 422)
+            refused(client.post(f"{LIST}/0/open"), "not the file that the run read", 422)
+            assert client.post(f"{LIST}/next").json()["item"] is None
+            assert client.get(LIST).json()["items"][0]["state"] == "failed"
+
     def test_a_damaged_mask_fails_each_time(self, tmp_path: Path) -> None:
         folder, out = scans_in(tmp_path / "scans", "a"), tmp_path / "out"
         with reviewing(tmp_path / "s", folder, out) as (_, client):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from serving import RED, boxed, browser, picture, serving
+from study_files import AFFINES, VALUES, write_series
 
 from lexiseg.datasets.manifest import read_manifest
 from lexiseg.errors import UsageError
@@ -113,6 +114,13 @@ class TestWorklist:
         with (
             pytest.raises(UsageError, match="give --text to segment"),
             serving(tmp_path / "state", folder=folder, results=tmp_path / "out"),
+        ):
+            pass
+        for number in (2, 3):
+            write_series(tmp_path / "study" / str(number), VALUES + number, AFFINES["axial"])
+        with (
+            pytest.raises(UsageError, match="lexiseg serve has no such options: give them to"),
+            serving(tmp_path / "state", folder=tmp_path / "study", results=tmp_path / "out", phrases=("red",)),
         ):
             pass
         with serving(tmp_path / "plain") as (_, client):

@@ -14,13 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
-from lexiseg.errors import LexisegError, UnreadableScan, UnwritableResult, UsageError
-from lexiseg.io.find import only_source
+from lexiseg.errors import UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import RESULTS_NAME, scan_suffix, slugs
 from lexiseg.io.read import read_scan
-from lexiseg.io.sources import Source, SourceOptions
 from lexiseg.io.write import write_mask
+from lexiseg.runs.finished import is_same_scan
 from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.ledger import FILES_NAME, Ledger, read_ledger
@@ -58,38 +57,6 @@ def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0
         if not math.isnan(confidence):
             found = max(found, 1 - confidence)
     return found
-
-
-def items_of(rows: Sequence[Row], base: Path) -> list[RunItem]:
-    """The scans of a finished run, found again by the paths in its table.
-
-    Args:
-        rows: of results.csv.
-        base: where relative paths may begin, besides the working directory.
-    """
-    by_id: dict[str, list[Row]] = {}
-    for row in rows:
-        by_id.setdefault(row.id, []).append(row)
-    items = []
-    for name, own in by_id.items():
-        shown = own[0].image
-        places = [place for place in (Path(shown), base / shown, base / Path(shown).name) if place.exists()]
-        lost = f"{shown}: the scan is not there; start in the folder that the run was started in, or name --folder"
-        source, error = _source(places[0] if places else None, shown, lost)
-        error = next((row.error for row in own if not row.ok), "") or error
-        phrases = tuple(row.text for row in own)
-        items.append(RunItem(id=name, source=source, shown=shown, phrases=phrases, error=error))
-    return items
-
-
-def _source(place: Path | None, shown: str, lost: str) -> tuple[Source, str]:
-    """What a scan of the table is read from, and "" or why it cannot be."""
-    if place is None:
-        return Source.failed(shown, lost), lost
-    try:
-        return only_source(place, SourceOptions()), ""
-    except LexisegError as error:
-        return Source.failed(shown, str(error)), str(error)
 
 
 class Review:
@@ -138,6 +105,12 @@ class Review:
             said = self._verdicts.get(item.id)
             other = "" if said is None else said.of.unlike(Judged.of(item.id, item.phrases, self._ledger()))
             return f"an earlier review ({said.review}) is set aside: it was {other}" if said and other else ""
+
+    def is_same_scan(self, item: RunItem) -> bool:
+        """Whether a scan's files are still those that the run read."""
+        with self._lock:
+            ledger = self._ledger()
+        return is_same_scan(item, ledger)
 
     def mask(self, item: RunItem, phrase: str, scan: Scan) -> BoolArray | None:
         """A phrase's mask of a scan: as a person left it, or else as the run wrote it; None where it is not there.

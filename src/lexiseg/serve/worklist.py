@@ -17,11 +17,12 @@ import numpy as np
 
 from lexiseg.errors import LexisegError, UnreadableScan, UsageError
 from lexiseg.io.names import RESULTS_NAME, printable
+from lexiseg.runs.finished import OTHER_FILE, finished_items
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.review import Review, doubt, items_of
+from lexiseg.runs.review import Review, doubt
 from lexiseg.runs.reviews import KEEPING
-from lexiseg.runs.table import Row, read_results
+from lexiseg.runs.table import Row
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.verdicts import masks_to_keep
@@ -71,11 +72,10 @@ class Worklist:
         self._runs = bool(self._phrases) or not finished
         if self._runs:
             inputs = [] if settings.folder is None else [settings.folder]
-            self.items = gather_items(inputs, manifest=settings.manifest, phrases=self._phrases)
+            self.items = _gathered(inputs, settings)
             check_folder(self.results, self.items, resume=True)
         else:
-            base = settings.folder or Path()
-            self.items = items_of(read_results(self.results / RESULTS_NAME), base)
+            self.items = finished_items(self.results, settings.folder or Path())
         self.review = Review(self.results)
         self._by_id = {item.id: item for item in self.items}
         self.error = ""
@@ -249,8 +249,11 @@ class Worklist:
             scan: what they are of.
 
         Raises:
+            Refused: the models have not answered yet.
+            UnreadableScan: the run failed on the scan, or read another file.
             UnwritableResult: it could not be saved.
         """
+        self._answer(item)
         word = "corrected" if self.review.changed(item, masks, scan) else "accepted"
         self.review.say(item, word, 0.0, masks, scan)
 
@@ -265,6 +268,8 @@ class Worklist:
         failed = next((row for row in rows if not row.ok), None)
         if failed is not None:
             raise UnreadableScan(failed.error or f"{item.id}: the run failed on it")
+        if not self.review.is_same_scan(item):
+            raise UnreadableScan(f"{item.shown}: {OTHER_FILE}")
         return rows
 
     def _told(self, number: int, item: RunItem, rows: list[Row], visitor: str, now: float) -> dict[str, Any]:
@@ -347,6 +352,18 @@ class Worklist:
 
 class _Stopped(BaseException):
     """The server stops: no scan's failure."""
+
+
+def _gathered(inputs: Sequence[Path], settings: ServeSettings) -> list[RunItem]:
+    try:
+        return gather_items(inputs, manifest=settings.manifest, phrases=settings.phrases)
+    except UsageError as error:
+        if "--series" not in str(error) and "--all-patients" not in str(error):
+            raise
+        raise UsageError(
+            f"{error}; lexiseg serve has no such options: give them to lexiseg segment, and its results to lexiseg "
+            "serve --results"
+        ) from error
 
 
 def _rows_of(item: RunItem, table: Mapping[str, Sequence[Row]]) -> list[Row]:
