@@ -194,6 +194,8 @@ class TestAnEarlierReview:
         assert kept(out, "a").sum() == 0
         aside = np.asarray(Pillow.open(out / "reviewed" / "earlier" / "1" / "a_mask.png")) > 0
         assert aside.sum() == boxed(*RED).sum() + 1
+        # What named that mask with the earlier phrase goes with it.
+        assert not list((out / "reviewed").glob("manifest*.csv"))
 
     def test_another_file(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
         folder, out = reviewed

@@ -267,11 +267,11 @@ class Review:
         return target
 
     def _set_aside(self, item: RunItem) -> None:
-        """Move masks of a scan that are of an earlier review out of the way."""
+        """Move masks of a scan that are of an earlier review out of the way, and manifests that name them."""
         stems = {f"{item.name}_mask", *(mask_stem(item.name, item.phrases, phrase) for phrase in item.phrases)}
-        for path in (self._own / "masks" / f"{stem}{end}" for stem in sorted(stems) for end in (*GRIDS, *PLACED)):
-            if not path.is_file():
-                continue
+        places = (self._own / "masks" / f"{stem}{end}" for stem in sorted(stems) for end in (*GRIDS, *PLACED))
+        masks = [path for path in places if path.is_file()]
+        for path in (*masks, *(self._own.glob("manifest*.csv") if masks else ())):
             places = (self._own / EARLIER / str(number) / path.name for number in itertools.count(1))
             place = next(each for each in places if not each.exists())
             try:
