@@ -127,6 +127,19 @@ class TestWorklist:
             reply = client.get("/api/v1/worklist")
             assert reply.status_code == 404 and "--folder" in reply.json()["error"]
 
+    def test_one_server_at_a_time(self, folder: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        with serving(tmp_path / "one", folder=folder, results=out, phrases=("red",)) as (_, client):
+            segmented(client)
+            with (
+                pytest.raises(UsageError, match="another lexiseg serve goes through these results"),
+                serving(tmp_path / "two", results=out),
+            ):
+                pass
+        with serving(tmp_path / "two", results=out) as (_, client):
+            assert client.get("/api/v1/worklist").status_code == 200
+        assert not list(out.glob(".*.lock"))
+
 
 class TestReview:
     def test_doubt(self) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lexiseg.errors import UnwritableResult, UsageError
 from lexiseg.files import atomic_write
@@ -85,6 +89,40 @@ class Verdict:
         """
         kept = review in KEEPING or (before is not None and before.of == of and before.kept)
         return cls(review, seconds, 1 if before is None else before.number + 1, of, kept)
+
+
+@contextmanager
+def only_review(folder: Path) -> Iterator[None]:
+    """Hold the review of a run, so that no other process writes verdicts there: each would undo the other's.
+
+    The operating system lets go of it when the process ends, in whatever way. Where nothing may be written, nobody's
+    verdicts are kept and nothing is held.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        UsageError: another process holds it.
+        UnwritableResult: the file system refused.
+    """
+    # Opened by one thread and let go of by another.
+    lock = FileLock(folder / ".lexiseg-review.lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"{printable(str(folder))}: another lexiseg serve goes through these results; use that one, or stop it"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UnwritableResult(f"{folder}: it cannot be held for a review ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # where an open file cannot go, it stays: hidden, and held by nobody
+                Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def read_reviews(folder: Path) -> dict[str, Verdict]:

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from lexiseg.runs.finished import OTHER_FILE, finished_items
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.review import Review, doubt
-from lexiseg.runs.reviews import KEEPING
+from lexiseg.runs.reviews import KEEPING, only_review
 from lexiseg.runs.table import Row
 from lexiseg.serve.problems import Refused, not_found
 from lexiseg.serve.settings import ServeSettings
@@ -57,7 +58,7 @@ class Worklist:
         models: of the server.
 
     Raises:
-        UsageError: neither phrases nor a finished run, or the folder cannot be used.
+        UsageError: neither phrases nor a finished run, or the folder cannot be used; another server goes through it.
     """
 
     def __init__(self, settings: ServeSettings, models: Models) -> None:
@@ -76,6 +77,8 @@ class Worklist:
             check_folder(self.results, self.items, resume=True)
         else:
             self.items = finished_items(self.results, settings.folder or Path())
+        self._held = ExitStack()
+        self._held.enter_context(only_review(self.results))
         self.review = Review(self.results)
         self._by_id = {item.id: item for item in self.items}
         self.error = ""
@@ -97,10 +100,11 @@ class Worklist:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop segmenting after the scan that is worked on; a later start goes on from there."""
+        """Stop segmenting after the scan that is worked on, and let go of the review; a later start goes on there."""
         self._stopping = True
         if self._thread is not None:
             self._thread.join(timeout=5)
+        self._held.close()
 
     def item(self, number: int) -> RunItem:
         """The scan of a number.
