@@ -237,7 +237,7 @@ class TestMonaiLabel:
             status, content, _ = submit()
             assert status == 409 and "somebody else" in content.decode()
             assert not (out / "reviewed").exists()
-            server.worklist._leases.clear()  # type: ignore[union-attr]
+            server.worklist.leases._held.clear()  # type: ignore[union-attr]
             status, content, _ = submit(label_info=[{"name": "liver", "idx": 1}, {"name": "Red", "idx": 7}])
             assert status == 200, content
             told = {each["name"]: each["state"] for each in httpx.get(f"{at}/api/v1/worklist").json()["items"]}

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_saliency_encoder import NamedColours
-from fake_segmenter import FakeSegmenter
-from PIL import Image as Pillow
-from serving import FAKE, RED, asked, boxed, browser, picture, serving
+from reviewing import LIST, kept, opened, paint, refused, reviewing, say, scans_in
+from serving import RED, asked, boxed, browser, picture
 
 from lexiseg.errors import UnwritableResult
-from lexiseg.io.sources import Source
-from lexiseg.pipelines.medclip_sam import MedclipSam
-from lexiseg.runs.batch import run_batch
-from lexiseg.runs.items import RunItem, gather_items
-from lexiseg.runs.review import Review
-from lexiseg.runs.segment import RunOptions
 from lexiseg.runs.table import read_results, write_results
 from lexiseg.serve.scans import RECORD
-
-LIST = "/api/v1/worklist"
-
-
-def scans_in(folder: Path, *names: str, box: tuple[int, int, int, int] = RED) -> Path:
-    folder.mkdir()
-    for name in names:
-        (folder / f"{name}.png").write_bytes(picture(box))
-    return folder
-
-
-@contextmanager
-def reviewing(place: Path, folder: Path | None, out: Path, *phrases: str, **more: Any) -> Iterator[tuple[Any, Any]]:
-    """A server whose worklist is segmented; without a folder that of a finished run."""
-    given = {"phrases": phrases or (() if folder is None else ("red",)), **more}
-    with serving(place, folder=folder, results=out, **given) as (server, client):
-        server.worklist._thread.join(60)  # type: ignore[union-attr]
-        yield server, client
-
-
-def run(folder: Path, out: Path, phrase: str, *, resume: bool = False, preset: Any = None) -> None:
-    """What `lexiseg segment` does."""
-    pipeline = MedclipSam(FAKE.override(**preset or {}), NamedColours(), FakeSegmenter())
-    items = gather_items([folder], phrases=(phrase,))
-    run_batch(pipeline, items, out, phrases=(phrase,), options=RunOptions(resume=resume))
-
-
-def opened(client: Any, number: str = "0") -> dict[str, Any]:
-    reply = client.post(f"{LIST}/{number}/open")
-    assert reply.status_code == 200, reply.text
-    scan: dict[str, Any] = reply.json()["scan"]
-    return scan
-
-
-def say(client: Any, verdict: str, number: str = "0", **more: Any) -> Any:
-    return client.post(f"{LIST}/{number}/verdict", json={"verdict": verdict, "seconds": 1, **more})
-
-
-def refused(reply: Any, words: str, status: int = 409) -> None:
-    assert reply.status_code == status, reply.text
-    assert words in reply.json()["error"]
-
-
-def paint(client: Any, scan: str, target: int = 1, x: float = 1.5) -> None:
-    edit = {"kind": "paint", "points": [[x, 1.5]], "radius": 0.5}
-    client.post(f"/api/v1/scans/{scan}/targets/{target}/edits", json=edit).raise_for_status()
-
-
-def kept(out: Path, name: str) -> np.ndarray:
-    return np.asarray(Pillow.open(out / "reviewed" / "masks" / f"{name}_mask.png")) > 0
 
 
 class TestUnanswered:
@@ -154,102 +96,6 @@ class TestAnotherRun:
             scan = opened(client)
             assert scan["id"] == before and scan["targets"][0]["edited"]
             assert say(client, "accepted").json()["state"] == "corrected"
-
-
-class TestAnEarlierReview:
-    """It stands for the phrases, the file and the masks that it was given of, and for nothing else."""
-
-    @pytest.fixture
-    def reviewed(self, tmp_path: Path) -> tuple[Path, Path]:
-        folder, out = scans_in(tmp_path / "scans", "a"), tmp_path / "out"
-        run(folder, out, "red")
-        with reviewing(tmp_path / "s", None, out) as (_, client):
-            paint(client, opened(client)["id"])
-            assert say(client, "corrected").json()["state"] == "corrected"
-            client.post(f"{LIST}/export").raise_for_status()
-        return folder, out
-
-    def test_the_same_run_keeps_it(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
-        folder, out = reviewed
-        run(folder, out, "red", resume=True)
-        with reviewing(tmp_path / "s2", None, out) as (_, client):
-            (item,) = client.get(LIST).json()["items"]
-            assert (item["state"], item["note"]) == ("corrected", "")
-            assert opened(client)["targets"][0]["pixels"] == boxed(*RED).sum() + 1
-        assert read_results(out / "results.csv")[0].review == "corrected"
-
-    def test_another_phrase(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
-        folder, out = reviewed
-        run(folder, out, "green")
-        with reviewing(tmp_path / "s2", None, out) as (_, client):
-            (item,) = client.get(LIST).json()["items"]
-            assert item["state"] == "todo" and "(corrected) is set aside: it was of other phrases" in item["note"]
-            assert read_results(out / "results.csv")[0].review == ""
-            refused(client.post(f"{LIST}/export"), "no scan was accepted", 400)
-            scan = opened(client)
-            assert scan["targets"][0]["pixels"] == 0 and item["note"] in scan["notes"]
-            say(client, "rejected").raise_for_status()
-            assert opened(client)["targets"][0]["pixels"] == 0
-            assert say(client, "accepted").json() == {"state": "accepted", "seconds": 2.0}
-        assert kept(out, "a").sum() == 0
-        aside = np.asarray(Pillow.open(out / "reviewed" / "earlier" / "1" / "a_mask.png")) > 0
-        assert aside.sum() == boxed(*RED).sum() + 1
-        # What named that mask with the earlier phrase goes with it.
-        assert not list((out / "reviewed").glob("manifest*.csv"))
-
-    def test_another_file(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
-        folder, out = reviewed
-        new = picture((32, 48, 48, 64))
-        (folder / "a.png").unlink()
-        (folder / "a.png").write_bytes(new)
-        run(folder, out, "red", resume=True)
-        with reviewing(tmp_path / "s2", None, out) as (_, client):
-            (item,) = client.get(LIST).json()["items"]
-            assert item["state"] == "todo" and "it was of another file" in item["note"]
-            assert say(client, "accepted", scan=opened(client)["id"]).json()["state"] == "accepted"
-            client.post(f"{LIST}/export").raise_for_status()
-        np.testing.assert_array_equal(kept(out, "a"), boxed(32, 48, 48, 64))
-        assert (out / "reviewed" / "images" / "a.png").read_bytes() == new
-
-    def test_other_masks_of_the_same_scan(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
-        folder, out = reviewed
-        run(folder, out, "red", preset={"presence": {"threshold": 1.0}})
-        with reviewing(tmp_path / "s2", None, out) as (_, client):
-            (item,) = client.get(LIST).json()["items"]
-            assert item["state"] == "todo" and "it was of other masks" in item["note"]
-
-    def test_of_before_it_was_written_down_what_was_looked_at(
-        self, reviewed: tuple[Path, Path], tmp_path: Path
-    ) -> None:
-        _, out = reviewed
-        log = out / "reviewed" / "reviews.csv"
-        log.write_text("id,review,seconds\na,accepted,1.0\n")
-        with reviewing(tmp_path / "s2", None, out) as (_, client):
-            (item,) = client.get(LIST).json()["items"]
-            assert item["state"] == "todo" and "not written down" in item["note"]
-            assert opened(client)["targets"][0]["pixels"] == boxed(*RED).sum()
-            say(client, "accepted").raise_for_status()
-        lines = log.read_text().splitlines()
-        assert lines[0] == "id,review,seconds,phrases,scan,masks" and lines[1] == "a,accepted,1.0,,,"
-        assert lines[2].startswith("a,accepted,1.0,red,")
-        with reviewing(tmp_path / "s3", None, out) as (_, client):
-            assert client.get(LIST).json()["items"][0]["state"] == "accepted"
-
-    def test_slices_of_an_older_series_do_not_stay_in_the_export(self, tmp_path: Path) -> None:
-        slices = []
-        for k in range(3):
-            slices.append(tmp_path / f"{k}.dcm")
-            slices[-1].write_bytes(bytes([k]))
-        own = tmp_path / "reviewed" / "images" / "s"
-        review = Review(tmp_path)
-
-        def exported(files: list[Path]) -> list[bytes]:
-            source = Source(path=tmp_path, place=tmp_path, files=tuple(files), content=object())  # type: ignore[arg-type]
-            review._image(RunItem(id="s", source=source, shown="s", phrases=("red",)))
-            return [path.read_bytes() for path in sorted(own.iterdir())]
-
-        assert exported(slices) == [b"\0", b"\1", b"\2"]
-        assert exported(slices[1:]) == [b"\1", b"\2"]
 
 
 class TestTwoPeople:
@@ -396,6 +242,26 @@ class TestFailures:
                 refused(client.post(f"{LIST}/next"), "No space left", 507)
             assert [each["state"] for each in client.get(LIST).json()["items"]] == ["todo", "todo"]
             assert browser(client).post(f"{LIST}/next").json()["item"] is not None
+
+    def test_a_verdict_that_is_kept_is_not_called_lost(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The disk is full once the verdict is in reviews.csv."""
+        folder, out = scans_in(tmp_path / "scans", "a"), tmp_path / "out"
+
+        def full(*_: object) -> None:
+            raise UnwritableResult("results.csv: could not be written") from OSError(errno.ENOSPC, "No space left")
+
+        with reviewing(tmp_path / "s", folder, out) as (_, client):
+            scan = opened(client)["id"]
+            paint(client, scan)
+            with monkeypatch.context() as patched:
+                patched.setattr("lexiseg.runs.review.write_results", full)
+                told = say(client, "rejected").json()
+                assert told["state"] == "rejected" and "not in results.csv yet: the disk is full" in told["note"]
+            assert read_results(out / "results.csv")[0].review == ""
+            # The session is of this verdict, and has its edits.
+            assert opened(client)["id"] == scan
+            assert say(client, "corrected").json() == {"state": "corrected", "seconds": 2.0}
+        assert kept(out, "a")[1, 1] and read_results(out / "results.csv")[0].review == "corrected"
 
     def test_a_list_may_be_longer_than_what_a_visitor_may_send(self, tmp_path: Path) -> None:
         from lexiseg.serve.settings import Limits

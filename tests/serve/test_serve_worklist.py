@@ -192,7 +192,7 @@ class TestReview:
     def test_a_lease_ends(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with serving(tmp_path / "s", folder=folder, results=tmp_path / "o", phrases=("red",)) as (server, _):
             found = server.worklist
-            assert found is not None and found.lease("a", "one") and not found.lease("a", "two")
-            monkeypatch.setattr("lexiseg.serve.worklist.LEASE", -1.0)
-            assert found.lease("a", "one") and found.lease("a", "two")
+            assert found is not None and found.leases.take("a", "one") and not found.leases.take("a", "two")
+            monkeypatch.setattr("lexiseg.serve.leases.LEASE", -1.0)
+            assert found.leases.take("a", "one") and found.leases.take("a", "two")
             assert boxed(*RED).any()

@@ -62,7 +62,7 @@ def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0
 class Review:
     """What people say of a run's scans; for several threads.
 
-    Verdicts are appended to reviewed/reviews.csv at once, and put into results.csv where no run is writing there.
+    Verdicts are appended to reviewed/reviews.csv at once; `settle` puts them into results.csv.
     Masks that were accepted or corrected are kept beside, on the scans' own grids.
 
     A verdict stands while the scan has the phrases, the file and the run's masks that it was given of. Any other is
@@ -155,7 +155,7 @@ class Review:
         return 0.0
 
     def say(self, item: RunItem, review: str, seconds: float, masks: Mapping[str, BoolArray], scan: Scan) -> Verdict:
-        """Take a person's verdict.
+        """Take a person's verdict; `settle` puts it into results.csv.
 
         Args:
             item: the scan's.
@@ -185,13 +185,13 @@ class Review:
                     write_mask(masks[phrase], scan, self._own / "masks", stem=item.name, slug=own)
             append_review(self._own, item.id, verdict)
             self._verdicts[item.id] = verdict
-        self.settle()
         return verdict
 
     def settle(self) -> None:
-        """Put the verdicts into results.csv; where a run is writing there, the next call does.
+        """Put all verdicts into results.csv; where a run is writing there, the next call does.
 
         Raises:
+            UsageError: results.csv cannot be read.
             UnwritableResult: the file system refused.
         """
         with ExitStack() as held:

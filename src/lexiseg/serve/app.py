@@ -94,7 +94,7 @@ class Server:
         """
         found = self.scans.get(visitor, scan)
         if found.source.origin and self.worklist is not None:
-            self.worklist.renew(found.source.origin, visitor)
+            self.worklist.leases.renew(found.source.origin, visitor)
         return found
 
     def start(self) -> None:

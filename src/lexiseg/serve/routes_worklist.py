@@ -58,7 +58,7 @@ def next_one(request: Request) -> dict[str, Any]:
 def open_one(request: Request, item: int) -> dict[str, Any]:
     """Take a scan of the list, once the models have answered it."""
     found, visitor = _list(request), visitor_of(request)
-    found.hold(found.item(item).id, visitor)
+    found.leases.hold(found.item(item).id, visitor)
     with _freed_on_error(found, found.item(item), visitor):
         return _opened(request, found, item)
 
@@ -68,14 +68,14 @@ def verdict(request: Request, item: int, said: VerdictRequest) -> dict[str, Any]
     """Say what is to become of a scan that was opened: masks that are accepted or corrected are kept as shown."""
     server, visitor, found = server_of(request), visitor_of(request), _list(request)
     one = found.item(item)
-    found.hold(one.id, visitor)
+    found.leases.hold(one.id, visitor)
     with _freed_on_error(found, one, visitor):
         entry = _looked_at(server, visitor, found, one, said.scan)
     with entry.lock:
         told = found.say(one, said.verdict, said.seconds, server.scans.session(entry))
         # Whoever gave the verdict has seen it; everybody else has to open the scan again.
         server.scans.renote(entry, replace(entry.source, seen=found.seen_of(one)))
-    found.free(one.id, visitor)
+    found.leases.free(one.id, visitor)
     return told
 
 
@@ -169,5 +169,5 @@ def _freed_on_error(found: Worklist, item: RunItem, visitor: str) -> Iterator[No
     try:
         yield
     except LexisegError:
-        found.free(item.id, visitor)
+        found.leases.free(item.id, visitor)
         raise

@@ -7,10 +7,9 @@ import json
 import logging
 import math
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,8 @@ from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.review import Review, doubt
 from lexiseg.runs.reviews import KEEPING, only_review
 from lexiseg.runs.table import Row
-from lexiseg.serve.problems import Refused, not_found
+from lexiseg.serve.leases import Leases
+from lexiseg.serve.problems import Refused, is_full, not_found
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.verdicts import masks_to_keep
 
@@ -36,15 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEASE = 600.0
-"""Seconds for which a scan stays with who opened it last, after the last thing that was done with it."""
 DEFAULT_RESULTS = Path("lexiseg-results")
-
-
-@dataclass
-class _Lease:
-    visitor: str
-    until: float
 
 
 class Worklist:
@@ -56,6 +48,9 @@ class Worklist:
     Args:
         settings: of the server.
         models: of the server.
+
+    Attributes:
+        leases: who has which scan.
 
     Raises:
         UsageError: neither phrases nor a finished run, or the folder cannot be used; another server goes through it.
@@ -80,10 +75,10 @@ class Worklist:
         self._held = ExitStack()
         self._held.enter_context(only_review(self.results))
         self.review = Review(self.results)
+        self.leases = Leases()
         self._by_id = {item.id: item for item in self.items}
         self.error = ""
         self._lock = threading.Lock()
-        self._leases: dict[str, _Lease] = {}
         self._stopping = False
         self._bad: dict[int, str] = {}
         self._undecided: dict[str, float] = {}
@@ -127,9 +122,9 @@ class Worklist:
 
     def told(self, visitor: str) -> dict[str, Any]:
         """The whole list, doubtful first."""
-        table, now = self._table(), time.monotonic()
+        table = self._table()
         rows = {item.id: _rows_of(item, table) for item in self.items}
-        items = [self._told(number, item, rows[item.id], visitor, now) for number, item in enumerate(self.items)]
+        items = [self._told(number, item, rows[item.id], visitor) for number, item in enumerate(self.items)]
         items.sort(key=lambda each: (each["state"] == "failed", -(each["doubt"] or 0.0), each["id"]))
         done = sum(each["state"] in ("accepted", "corrected", "rejected") for each in items)
         return {
@@ -152,39 +147,9 @@ class Worklist:
             taken = each["taken_by_other"] or (another and each["mine"])
             if each["state"] == "todo" and not taken and each["segmented"]:
                 number = int(each["id"])
-                if self.lease(self.items[number].id, visitor):
+                if self.leases.take(self.items[number].id, visitor):
                     return number
         return None
-
-    def lease(self, id: str, visitor: str) -> bool:
-        """Take a scan, or keep it; False where somebody else has it."""
-        with self._lock:
-            held = self._leases.get(id)
-            if held is not None and held.visitor != visitor and held.until > time.monotonic():
-                return False
-            self._leases[id] = _Lease(visitor, time.monotonic() + LEASE)
-            return True
-
-    def renew(self, id: str, visitor: str) -> None:
-        """Keep a scan that the visitor has; nothing happens where it has it no more."""
-        with self._lock:
-            if (held := self._leases.get(id)) is not None and held.visitor == visitor:
-                held.until = time.monotonic() + LEASE
-
-    def hold(self, id: str, visitor: str) -> None:
-        """Take a scan, or keep it.
-
-        Raises:
-            Refused: somebody else has it.
-        """
-        if not self.lease(id, visitor):
-            raise Refused(409, "somebody else is looking at this scan; take the next one")
-
-    def free(self, id: str, visitor: str) -> None:
-        """Give a scan back."""
-        with self._lock:
-            if (held := self._leases.get(id)) is not None and held.visitor == visitor:
-                del self._leases[id]
 
     def run_of(self, item: RunItem) -> str:
         """A fingerprint of the run and of a scan's files: another one tells that a session is of something else."""
@@ -242,7 +207,8 @@ class Worklist:
         if verdict == "accepted" and self.review.changed(item, masks, session.scan):
             verdict = "corrected"
         said = self.review.say(item, verdict, seconds, masks, session.scan)
-        return {"state": said.review, "seconds": said.seconds}
+        note = self._settle()
+        return {"state": said.review, "seconds": said.seconds, **({"note": note} if note else {})}
 
     def keep(self, item: RunItem, masks: Mapping[str, BoolArray], scan: Scan) -> None:
         """Take masks of a scan that another program sent; they are accepted where the run wrote the same.
@@ -260,6 +226,7 @@ class Worklist:
         self._answer(item)
         word = "corrected" if self.review.changed(item, masks, scan) else "accepted"
         self.review.say(item, word, 0.0, masks, scan)
+        self._settle()
 
     def _answer(self, item: RunItem) -> list[Row]:
         """A row for each phrase of a scan that is to be looked at."""
@@ -276,11 +243,10 @@ class Worklist:
             raise UnreadableScan(f"{item.shown}: {OTHER_FILE}")
         return rows
 
-    def _told(self, number: int, item: RunItem, rows: list[Row], visitor: str, now: float) -> dict[str, Any]:
+    def _told(self, number: int, item: RunItem, rows: list[Row], visitor: str) -> dict[str, Any]:
         said = self.review.verdict(item)
         failed = bool(item.error) or number in self._bad or any(not row.ok for row in rows)
-        with self._lock:
-            held = self._leases.get(item.id)
+        holder = self.leases.holder(item.id)
         sure = [row for row in rows if row.ok]
         return {
             "id": str(number),
@@ -295,8 +261,8 @@ class Worklist:
             "doubt": round(doubt(rows, self._threshold(), self._undecided.get(item.id, 0.0)), 4) if rows else None,
             "note": self.review.aside(item),
             "error": item.error or self._bad.get(number, "") or next((row.error for row in rows if not row.ok), ""),
-            "taken_by_other": held is not None and held.visitor != visitor and held.until > now,
-            "mine": held is not None and held.visitor == visitor and held.until > now,
+            "taken_by_other": holder not in (None, visitor),
+            "mine": holder == visitor,
         }  # fmt: skip
 
     def _threshold(self) -> float | None:
@@ -327,6 +293,7 @@ class Worklist:
             pipeline = self._models.get().real()
             run_batch(pipeline, self.items, self.results, phrases=self._phrases, options=RunOptions(resume=True),
                       progress=going)  # fmt: skip
+            self._say_aside()
             self._settle()
         except _Stopped:
             return
@@ -339,19 +306,26 @@ class Worklist:
 
     def _look_through(self) -> None:
         """Of a finished run: its verdicts into the table, and which masks are undecided."""
+        self._say_aside()
         self._settle()
         for item in self.items:
             if self._stopping:
                 return
             self._undecided[item.id] = self.review.uncertainty(item)
 
-    def _settle(self) -> None:
+    def _say_aside(self) -> None:
         if aside := sum(bool(self.review.aside(item)) for item in self.items):
             logger.warning("the worklist has %d earlier reviews that are set aside; the page says why of each", aside)
+
+    def _settle(self) -> str:
+        """Put the verdicts into results.csv; "" or why that has to wait. They are kept all the same."""
         try:
             self.review.settle()
         except LexisegError as error:
             logger.warning("%s", error)
+            why = "the disk is full" if is_full(error) else "it cannot be written"
+            return f"the verdict is kept, but is not in results.csv yet: {why}; the next verdict puts it there"
+        return ""
 
 
 class _Stopped(BaseException):

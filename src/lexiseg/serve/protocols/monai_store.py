@@ -212,11 +212,11 @@ def _review(server: Server, image: str, content: bytes, end: str, params: str) -
     if len(item.phrases) > 1:
         written = {each: stored_mask(found.results, item.name, item.phrases, each, scan) for each in item.phrases}
         masks, notes = with_hidden(masks, written)
-    found.hold(item.id, DESK.visitor)
+    found.leases.hold(item.id, DESK.visitor)
     try:
         found.keep(item, masks, scan)
     finally:
-        found.free(item.id, DESK.visitor)
+        found.leases.free(item.id, DESK.visitor)
     return "; ".join(notes)
 
 

@@ -127,13 +127,14 @@ async function verdict(word) {
   }
   sending = true;
   try {
-    await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`, {
+    const told = await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`, {
       verdict: word,
       scan: state.scan.id,
       seconds: Math.round(10 * seconds()) / 10,
     });
     state.item = null;
     await next();
+    if (told.note) complain(told.note);
   } catch (error) {
     complain(error);
   } finally {
