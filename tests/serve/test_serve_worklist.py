@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dicom_series import UNEVEN
+from dicom_series import write_series as write_slices
+from fake_pipeline import FakePipeline
 from PIL import Image as Pillow
 from serving import RED, boxed, browser, picture, serving
 from study_files import AFFINES, VALUES, write_series
 
 from lexiseg.datasets.manifest import read_manifest
 from lexiseg.errors import UsageError
+from lexiseg.runs.batch import run_batch
+from lexiseg.runs.items import gather_items
 from lexiseg.runs.review import Review, doubt
 from lexiseg.runs.table import Row, read_results
 
@@ -126,6 +131,39 @@ class TestWorklist:
         with serving(tmp_path / "plain") as (_, client):
             reply = client.get("/api/v1/worklist")
             assert reply.status_code == 404 and "--folder" in reply.json()["error"]
+
+    def test_slices_of_unequal_distances_are_accepted_and_corrected(self, tmp_path: Path) -> None:
+        write_slices(tmp_path / "scans" / "ct", UNEVEN)
+        out = tmp_path / "out"
+        run_batch(
+            FakePipeline(), gather_items([tmp_path / "scans"], phrases=("red", "green")), out, phrases=("red", "green")
+        )
+        with serving(tmp_path / "state", results=out) as (_, client):
+            scan = client.post("/api/v1/worklist/0/open").json()["scan"]
+            said = {"verdict": "accepted", "seconds": 1}
+            assert client.post("/api/v1/worklist/0/verdict", json=said).json()["state"] == "accepted"
+            edit = {"kind": "clear", "axis": scan["acquired"], "plane": 2}
+            client.post(f"/api/v1/scans/{scan['id']}/targets/1/edits", json=edit).raise_for_status()
+            said = {"verdict": "corrected", "seconds": 1}
+            assert client.post("/api/v1/worklist/0/verdict", json=said).json()["state"] == "corrected"
+            manifests = client.post("/api/v1/worklist/export").json()["manifests"]
+        with serving(tmp_path / "again", results=out) as (_, client):
+            again = client.post("/api/v1/worklist/0/open").json()["scan"]
+            assert not again["notes"] or "no file can hold" not in again["notes"][0]
+            pixels = [target["slices"][scan["acquired"]] for target in again["targets"]]
+            assert 2 not in pixels[0] and 2 in pixels[1]
+        assert {row.mask for path in manifests for row in read_manifest(Path(path))} == {
+            out / "reviewed" / "masks" / "ct_mask.seg.dcm"
+        }
+
+    def test_a_scan_whose_mask_no_file_can_hold_says_so(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serving(tmp_path / "s", folder=folder, results=tmp_path / "o", phrases=("red",)) as (_, client):
+            segmented(client)
+            monkeypatch.setattr("lexiseg.runs.review.why_not_kept", lambda scan, **_: "it is no DICOM")
+            notes = client.post("/api/v1/worklist/0/open").json()["scan"]["notes"]
+            assert notes[0] == "no file can hold its mask (it is no DICOM), so it can only be rejected or skipped"
 
     def test_one_server_at_a_time(self, folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"

@@ -18,14 +18,13 @@ from lexiseg.errors import UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import RESULTS_NAME, scan_suffix, slugs
 from lexiseg.io.read import read_scan
-from lexiseg.io.write import write_mask
 from lexiseg.runs.finished import is_same_scan
 from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.ledger import FILES_NAME, Ledger, read_ledger
-from lexiseg.runs.masks import PLACED, mask_stem, same_mask, stored_mask
+from lexiseg.runs.masks import PLACED, keep_masks, kept_file, kept_mask, mask_stem, same_mask, stored_mask, why_not_kept
 from lexiseg.runs.reviews import KEEPING, VERDICTS, Judged, Verdict, append_review, read_reviews
-from lexiseg.runs.table import Row, read_results, write_results
+from lexiseg.runs.table import Row, read_record, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
 
@@ -106,6 +105,10 @@ class Review:
             other = "" if said is None else said.of.unlike(Judged.of(item.id, item.phrases, self._ledger()))
             return f"an earlier review ({said.review}) is set aside: it was {other}" if said and other else ""
 
+    def why_not_kept(self, scan: Scan) -> str:
+        """Why masks of a scan cannot be kept, in a few words; "" where they can."""
+        return why_not_kept(scan, deidentified=self._deidentified())
+
     def is_same_scan(self, item: RunItem) -> bool:
         """Whether a scan's files are still those that the run read."""
         with self._lock:
@@ -120,7 +123,7 @@ class Review:
         """
         said = self.verdict(item)
         if said is not None and said.kept:
-            kept = stored_mask(self._own / "masks", item.name, item.phrases, phrase, scan)
+            kept = kept_mask(self._own / "masks", item.name, item.phrases, phrase, scan)
             if kept is not None:
                 return kept
         return stored_mask(self.folder, item.name, item.phrases, phrase, scan)
@@ -166,6 +169,7 @@ class Review:
 
         Raises:
             UsageError: there is no such verdict, or it took no time that could be.
+            FormatMismatch: no file can hold the masks; see `why_not_kept`.
             UnwritableResult: the file system refused; the verdict before stands.
         """
         if review not in VERDICTS:
@@ -180,9 +184,8 @@ class Review:
             if review in KEEPING:
                 if standing is None or not standing.kept:
                     self._set_aside(item)
-                for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
-                    own = slug if len(item.phrases) > 1 else ""
-                    write_mask(masks[phrase], scan, self._own / "masks", stem=item.name, slug=own)
+                ordered = {phrase: masks[phrase] for phrase in item.phrases}
+                keep_masks(ordered, scan, self._own / "masks", item.name, deidentified=self._deidentified())
             append_review(self._own, item.id, verdict)
             self._verdicts[item.id] = verdict
         return verdict
@@ -230,11 +233,10 @@ class Review:
             image = self._image(item)
             several = len(item.phrases) > 1
             for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
-                stem = self._own / "masks" / mask_stem(item.name, item.phrases, phrase)
-                masks = [path for end in GRIDS if (path := stem.with_name(f"{stem.name}{end}")).is_file()]
-                if not masks:
+                mask = kept_file(self._own / "masks", item.name, item.phrases, phrase)
+                if mask is None:
                     continue
-                row = ManifestRow(id=item.id, image=image, mask=masks[0], text=phrase)
+                row = ManifestRow(id=item.id, image=image, mask=mask, text=phrase)
                 by_slug.setdefault((f"_{slug}" if several else "", phrase), []).append(row)
         written = []
         for slug, rows in _merged(by_slug).items():
@@ -293,6 +295,10 @@ class Review:
         """The last verdict on a scan, where it is of the scan as it is now."""
         said = self._verdicts.get(id)
         return said if said is not None and said.of == Judged.of(id, phrases, self._ledger()) else None
+
+    def _deidentified(self) -> bool:
+        """Whether the run was to name no patient."""
+        return bool(((read_record(self.folder) or {}).get("options") or {}).get("deidentify"))
 
     def _ledger(self) -> Ledger:
         """files.csv, read again where it changed."""

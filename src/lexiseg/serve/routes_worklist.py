@@ -104,7 +104,9 @@ def _opened(request: Request, found: Worklist, number: int) -> dict[str, Any]:
     entry = _entry(server, visitor, item)
     told = next(each for each in found.told(visitor)["items"] if each["id"] == str(number))
     scan = told_of(server, entry)
-    return {"item": told, "scan": {**scan, "notes": [*filter(None, (told["note"],)), *scan["notes"]]}}
+    with entry.lock:
+        notes = found.notes(item, server.scans.session(entry).scan)
+    return {"item": told, "scan": {**scan, "notes": [*notes, *scan["notes"]]}}
 
 
 def _entry(server: Server, visitor: str, item: RunItem) -> Entry:

@@ -228,6 +228,12 @@ class Worklist:
         self.review.say(item, word, 0.0, masks, scan)
         self._settle()
 
+    def notes(self, item: RunItem, scan: Scan) -> list[str]:
+        """What a person should know of a scan before its verdict."""
+        why = self.review.why_not_kept(scan)
+        kept = f"no file can hold its mask ({why}), so it can only be rejected or skipped" if why else ""
+        return [each for each in (self.review.aside(item), kept) if each]
+
     def _answer(self, item: RunItem) -> list[Row]:
         """A row for each phrase of a scan that is to be looked at."""
         if item.error:
