@@ -76,6 +76,18 @@ class TestAnEarlierReview:
             (item,) = client.get(LIST).json()["items"]
             assert item["state"] == "todo" and "it was of other masks" in item["note"]
 
+    def test_a_run_of_its_own_threshold(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
+        """Why its mask is empty, and what is doubtful, go by the run's threshold, not by the server's."""
+        folder, out = reviewed
+        presence = float(read_results(out / "results.csv")[0].presence)
+        least = (presence + 1) / 2
+        run(folder, out, "red", preset={"presence": {"threshold": least}})
+        with reviewing(tmp_path / "s2", None, out) as (_, client):
+            (item,) = client.get(LIST).json()["items"]
+            assert item["doubt"] == pytest.approx(1 - (least - presence) / least, abs=2e-4)
+            (target,) = opened(client)["targets"]
+            assert target["words"] == f"below the threshold of {least:g}, {presence:.2f}"
+
     def test_of_before_it_was_written_down_what_was_looked_at(
         self, reviewed: tuple[Path, Path], tmp_path: Path
     ) -> None:

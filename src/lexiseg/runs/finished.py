@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +119,38 @@ def _root_of(place: Path) -> Path | None:
     return next((above for above in place.parents if above.is_file()), None)
 
 
+def record_of(folder: Path) -> dict[str, Any]:
+    """A finished run's run.json; {} where there is none that can be read, for its table says enough."""
+    try:
+        return read_record(folder) or {}
+    except UsageError:
+        return {}
+
+
+def threshold_of(record: Mapping[str, Any], preset: float | None) -> float | None:
+    """The presence below which a run called a phrase absent; None for none.
+
+    Args:
+        record: its run.json.
+        preset: what holds where the record does not say.
+    """
+    presence = (record.get("preset") or {}).get("presence") or {}
+    found = presence.get("threshold", preset)
+    return found if found is None else float(found)
+
+
 def _reading_of(folder: Path) -> SourceOptions:
     """How a run read folders, as run.json has it; all of their series, of which files.csv says which is meant."""
+    every = SourceOptions(all_series=True, all_patients=True)
+    options = record_of(folder).get("options") or {}
+    spacing = options.get("spacing")
     try:
-        record: Any = (read_record(folder) or {}).get("options") or {}
-        volume, spacing = record.get("volume"), record.get("spacing")
-        return SourceOptions(
-            all_series=True,
-            all_patients=True,
-            volume=volume,
-            stack=bool(record.get("stack")),
+        return replace(
+            every,
+            volume=options.get("volume"),
+            stack=bool(options.get("stack")),
             spacing=tuple(spacing) if spacing else None,
         )
-    except (UsageError, TypeError, AttributeError):
+    except (UsageError, TypeError):
         # Another program's: the scans' own files tell what is wrong.
-        return SourceOptions(all_series=True, all_patients=True)
+        return every

@@ -18,13 +18,13 @@ from lexiseg.errors import UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import RESULTS_NAME, scan_suffix, slugs
 from lexiseg.io.read import read_scan
-from lexiseg.runs.finished import is_same_scan
+from lexiseg.runs.finished import is_same_scan, record_of
 from lexiseg.runs.folder import GRIDS, only_run
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.ledger import FILES_NAME, Ledger, read_ledger
 from lexiseg.runs.masks import PLACED, keep_masks, kept_file, kept_mask, mask_stem, same_mask, stored_mask, why_not_kept
 from lexiseg.runs.reviews import KEEPING, VERDICTS, Judged, Verdict, append_review, read_reviews
-from lexiseg.runs.table import Row, read_record, read_results, write_results
+from lexiseg.runs.table import Row, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
 
@@ -298,7 +298,7 @@ class Review:
 
     def _deidentified(self) -> bool:
         """Whether the run was to name no patient."""
-        return bool(((read_record(self.folder) or {}).get("options") or {}).get("deidentify"))
+        return bool((record_of(self.folder).get("options") or {}).get("deidentify"))
 
     def _ledger(self) -> Ledger:
         """files.csv, read again where it changed."""

@@ -129,6 +129,8 @@ def _answer(session: Session, target: Target) -> str:  # noqa: PLR0911  (a line 
         return f"nothing stands out, {number}"
     if found.threshold is not None and found.presence >= found.threshold:
         return f"below your threshold, {number}"
+    if least is not None and 0.5 <= found.presence < least:
+        return f"below the threshold of {least:g}, {number}"
     return f"{'absent' if found.presence < 0.05 else 'probably absent'}, {number}"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from lexiseg.errors import LexisegError, UnreadableScan, UsageError
 from lexiseg.io.names import RESULTS_NAME, printable
-from lexiseg.runs.finished import OTHER_FILE, finished_items
+from lexiseg.runs.finished import OTHER_FILE, finished_items, record_of, threshold_of
 from lexiseg.runs.folder import check_folder
 from lexiseg.runs.items import RunItem, gather_items
 from lexiseg.runs.review import Review, doubt
@@ -71,6 +71,7 @@ class Worklist:
             self.items = _gathered(inputs, settings)
             check_folder(self.results, self.items, resume=True)
         else:
+            self._record = record_of(self.results)
             self.items = finished_items(self.results, settings.folder or Path())
         self._held = ExitStack()
         self._held.enter_context(only_review(self.results))
@@ -192,6 +193,7 @@ class Worklist:
                 presence=_cell(row.presence),
                 confidence=_cell(row.confidence),
                 known=row.verdict != "unknown",
+                threshold=self._threshold(),
             )
             session.take(found)
 
@@ -272,7 +274,8 @@ class Worklist:
         }  # fmt: skip
 
     def _threshold(self) -> float | None:
-        return self._models.presets[self._models.default].threshold
+        own = self._models.presets[self._models.default].threshold
+        return own if self._runs else threshold_of(self._record, own)
 
     def _table(self) -> dict[str, list[Row]]:
         """results.csv, read again where it changed."""

@@ -62,10 +62,19 @@ class Found:
 
     @classmethod
     def of_mask(
-        cls, phrase: str, mask: BoolArray, *, preset: str, presence: float, confidence: float, known: bool
+        cls,
+        phrase: str,
+        mask: BoolArray,
+        *,
+        preset: str,
+        presence: float,
+        confidence: float,
+        known: bool,
+        threshold: float | None = None,
     ) -> Self:
-        """What an earlier run found, as its files say; its threshold is in the mask already."""
-        return cls(phrase, preset, mask.shape, squeeze(mask), presence, confidence, known)
+        """What an earlier run found, as its files say; its threshold, which is in the mask, says why one is empty."""
+        least = None if mask.any() else threshold
+        return cls(phrase, preset, mask.shape, squeeze(mask), presence, confidence, known, threshold=least)
 
     def mask(self) -> BoolArray:
         """The mask, bool of the scan's shape."""
