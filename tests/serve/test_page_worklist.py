@@ -111,6 +111,58 @@ def test_what_the_models_have_not_answered_cannot_be_opened(browser: Any, server
     visit.close()
 
 
+def test_seconds_and_masks_of_a_scan_that_is_left_and_seen_elsewhere(
+    browser: Any, server: ServerProcess, results: Path
+) -> None:
+    visit = Visit(browser, server.url)
+    page = visit.page
+    while "answered by the models" in page.inner_text("#work-words"):
+        page.wait_for_timeout(500)
+    page.keyboard.press("n")
+    page.wait_for_selector("#work-list li.active")
+    visit.settled()
+    name = page.inner_text("#scan-name")
+    # A reload, and a look at another scan, lose none of the time.
+    page.wait_for_timeout(2000)
+    page.reload()
+    visit.ready()
+    page.wait_for_selector("#work-list li.active")
+    visit.settled()
+    page.locator("#work-list li:not(.active) button").first.click()
+    page.wait_for_selector(f"#work-list li.active:not(:has-text('{name}'))")
+    page.locator("#work-list li", has_text=name).locator("button").click()
+    page.wait_for_selector(f"#work-list li.active:has-text('{name}')")
+    visit.settled()
+
+    page.keyboard.press("r")
+    page.locator("#work-words", has_text="1 of 4 reviewed").wait_for()
+    page.wait_for_selector("#work-list li.active")
+    visit.settled()
+    with (results / "results.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["id"] == name]
+    assert 2 <= float(row["review_seconds"]) < 60
+
+    # A second tab, whose page does not know of a change, must not judge it.
+    second = visit.context.new_page()
+    second.goto(page.url)
+    second.wait_for_selector("#work-list li.active")
+    scan = page.evaluate("location.hash").partition("=")[2].partition("&")[0]
+    edit = {"kind": "paint", "axis": "image", "plane": 0, "points": [[5.5, 5.5]], "radius": 3, "erase": False}
+    reply = page.request.post(f"{server.url}api/v1/scans/{scan}/targets/1/edits", data=edit)
+    assert reply.ok, reply.text()
+    second.keyboard.press("a")
+    second.locator("#alert-text", has_text="changed since you saw it").wait_for()
+    second.wait_for_selector("#targets:has-text('corrected by hand')")
+    second.locator("#work-words", has_text="1 of 4 reviewed").wait_for()
+    second.close()
+
+    page.goto("about:blank")
+    page.goto(f"{server.url}#scan=0000000000000000&axis=image&k=0")
+    visit.ready()
+    assert "not open in this browser any more" in page.inner_text("#alert-text")
+    visit.context.close()
+
+
 @pytest.mark.fullsize
 def test_two_people_do_not_get_the_same_scan(browser: Any, server: ServerProcess) -> None:
     first, second = Visit(browser, server.url), Visit(browser, server.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,17 @@ class TestTwoPeople:
             # What a person corrected is no acceptance of what the run wrote.
             assert say(first, "accepted").json()["state"] == "corrected"
         assert kept(out, "a")[1, 1]
+
+    def test_a_second_tab_does_not_judge_what_it_has_not_seen(self, tmp_path: Path) -> None:
+        folder, out = scans_in(tmp_path / "scans", "a"), tmp_path / "out"
+        with reviewing(tmp_path / "s", folder, out) as (_, client):
+            seen = opened(client)
+            paint(client, seen["id"])
+            refused(say(client, "accepted", scan=seen["id"], version=seen["version"]), "changed since you saw it")
+            assert client.get(LIST).json()["items"][0]["mine"]
+            again = opened(client)
+            told = say(client, "accepted", scan=again["id"], version=again["version"]).json()
+            assert told["state"] == "corrected"
 
     def test_who_comes_back_to_their_own_verdict_has_their_edits(self, tmp_path: Path) -> None:
         folder, out = scans_in(tmp_path / "scans", "a", "b"), tmp_path / "out"
@@ -262,6 +274,23 @@ class TestFailures:
             assert opened(client)["id"] == scan
             assert say(client, "corrected").json() == {"state": "corrected", "seconds": 2.0}
         assert kept(out, "a")[1, 1] and read_results(out / "results.csv")[0].review == "corrected"
+
+    def test_the_export_leaves_out_what_is_not_there_any_more(self, tmp_path: Path) -> None:
+        folder, out = scans_in(tmp_path / "scans", "a", "b"), tmp_path / "my out"
+        with reviewing(tmp_path / "s", folder, out) as (_, client):
+            for number in "01":
+                opened(client, number)
+                say(client, "accepted", number).raise_for_status()
+        (folder / "a.png").unlink()
+        with reviewing(tmp_path / "s", None, out) as (_, client):
+            told = client.post(f"{LIST}/export").json()
+            assert told["left_out"] == ["a"]
+            (manifest,) = told["manifests"]
+            assert Path(manifest).read_text().splitlines()[1:] == ["b,images/b.png,masks/b_mask.png,red"]
+            assert shlex.split(told["evaluate"][0])[2:6] == ["--pred", str(out), "--manifest", manifest]
+        (folder / "b.png").unlink()
+        with reviewing(tmp_path / "s", None, out) as (_, client):
+            refused(client.post(f"{LIST}/export"), "none of the scans that were accepted", 400)
 
     def test_a_list_may_be_longer_than_what_a_visitor_may_send(self, tmp_path: Path) -> None:
         from lexiseg.serve.settings import Limits

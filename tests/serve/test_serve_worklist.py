@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,12 @@ class TestWorklist:
         with serving(tmp_path / "three", results=out) as (_, client):
             states = {each["name"]: each["state"] for each in client.get("/api/v1/worklist").json()["items"]}
             assert states[opened["item"]["name"]] == "accepted"
-            manifests = client.post("/api/v1/worklist/export").json()["manifests"]
-            assert [Path(path).name for path in manifests] == ["manifest_red.csv", "manifest_green.csv"]
+            exported = client.post("/api/v1/worklist/export").json()
+            assert [Path(path).name for path in exported["manifests"]] == ["manifest_red.csv", "manifest_green.csv"]
+            assert [shlex.split(line)[2:] for line in exported["train"]] == [
+                ["--masks", str(out / "reviewed" / f"manifest_{name}.csv"), "--out", f"student_{name}"]
+                for name in ("red", "green")
+            ]
 
     def test_what_cannot_be_started(self, folder: Path, tmp_path: Path) -> None:
         with (

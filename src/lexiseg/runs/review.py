@@ -109,6 +109,15 @@ class Review:
         """Why masks of a scan cannot be kept, in a few words; "" where they can."""
         return why_not_kept(scan, deidentified=self._deidentified())
 
+    def keeps(self, item: RunItem) -> bool:
+        """Whether a scan was accepted or corrected."""
+        said = self.verdict(item)
+        return said is not None and said.review in KEEPING
+
+    def has_scan(self, item: RunItem) -> bool:
+        """Whether a scan is there as the run read it."""
+        return not item.error and self.is_same_scan(item)
+
     def is_same_scan(self, item: RunItem) -> bool:
         """Whether a scan's files are still those that the run read."""
         with self._lock:
@@ -215,19 +224,22 @@ class Review:
         """Write what `lexiseg train --masks` and `lexiseg evaluate --manifest` take: a manifest of the scans that were
         accepted or corrected, with their masks; of several phrases a manifest each.
 
-        The scans themselves are linked into the folder, or copied where that cannot be.
+        The scans themselves are linked into the folder, or copied where that cannot be. One that is not there, or is
+        another file now, is left out.
 
         Returns:
             The manifests.
 
         Raises:
-            UsageError: no scan was accepted or corrected yet.
+            UsageError: no scan was accepted or corrected yet, or none of those is there.
             UnwritableResult: the file system refused.
         """
-        with self._lock:
-            kept = [item for item in items if (said := self.verdict(item)) and said.review in KEEPING]
+        kept = [item for item in items if self.keeps(item)]
         if not kept:
             raise UsageError("no scan was accepted or corrected yet; review some first")
+        kept = [item for item in kept if self.has_scan(item)]
+        if not kept:
+            raise UsageError("none of the scans that were accepted or corrected is there as the run read it")
         by_slug: dict[tuple[str, str], list[ManifestRow]] = {}
         for item in kept:
             image = self._image(item)

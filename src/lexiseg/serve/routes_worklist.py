@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,7 @@ class VerdictRequest(Strict):
     verdict: Literal["accepted", "corrected", "rejected", "skipped"]
     seconds: Annotated[float, Field(ge=0, lt=1e6, description="how long it was looked at this time")] = 0.0
     scan: Annotated[str | None, Field(max_length=64, description="the id of the scan that was looked at")] = None
+    version: Annotated[int | None, Field(ge=0, description="of that scan, as it was looked at")] = None
 
 
 @router.get("/worklist")
@@ -72,7 +74,10 @@ def verdict(request: Request, item: int, said: VerdictRequest) -> dict[str, Any]
     with _freed_on_error(found, one, visitor):
         entry = _looked_at(server, visitor, found, one, said.scan)
     with entry.lock:
-        told = found.say(one, said.verdict, said.seconds, server.scans.session(entry))
+        session = server.scans.session(entry)
+        if said.version not in (None, entry.version):
+            raise Refused(409, "this scan was changed since you saw it, in another tab perhaps; look at it again first")
+        told = found.say(one, said.verdict, said.seconds, session)
         # Whoever gave the verdict has seen it; everybody else has to open the scan again.
         server.scans.renote(entry, replace(entry.source, seen=found.seen_of(one)))
     found.leases.free(one.id, visitor)
@@ -81,13 +86,22 @@ def verdict(request: Request, item: int, said: VerdictRequest) -> dict[str, Any]
 
 @router.post("/worklist/export")
 def export(request: Request) -> dict[str, Any]:
-    """Write manifests of what was accepted or corrected, for `lexiseg train --masks` and `lexiseg evaluate`."""
+    """Write manifests of what was accepted or corrected, and what to type with each to train and to evaluate."""
     found = _list(request)
     paths = found.review.export(found.items)
+    several = len(paths) > 1
+    train, evaluate = [], []
+    for path in paths:
+        slug = path.stem.removeprefix("manifest") if several else ""
+        train.append(["lexiseg", "train", "--masks", str(path), "--out", f"student{slug}"])
+        evaluate.append(
+            ["lexiseg", "evaluate", "--pred", str(found.results), "--manifest", str(path), "--out", f"report{slug}"]
+        )
     return {
         "manifests": [str(path) for path in paths],
-        "train": f"lexiseg train --masks {paths[0]} --out student",
-        "evaluate": f"lexiseg evaluate --pred {found.results} --manifest {paths[0]} --out report",
+        "train": [shlex.join(words) for words in train],
+        "evaluate": [shlex.join(words) for words in evaluate],
+        "left_out": found.left_out(),
     }
 
 

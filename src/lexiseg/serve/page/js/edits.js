@@ -59,6 +59,7 @@ async function subject(scan) {
     const made = await api.send("POST", `/scans/${scan.id}/targets`, { name: freeName(scan) });
     if (state.scan?.id === scan.id) {
       takeTarget(made);
+      remember(made);
       state.active = made.id;
       tell("targets");
     }

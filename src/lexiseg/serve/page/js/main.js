@@ -47,8 +47,12 @@ async function begin() {
   await setUpWorklist();
   const scan = state.scans.find((each) => each.id === place?.scan);
   const ready = scan && !scan.error;
-  if (!ready) tell("scan");
-  else if (!(await resume(scan, place))) await openScan(scan, place);
+  if (!ready) {
+    tell("scan");
+    if (place) complain(scan?.error ?? "The scan of this address is not open in this browser any more; open it again.");
+  } else if (!(await resume(scan, place))) {
+    await openScan(scan, place);
+  }
   document.documentElement.dataset.ready = "true";
 }
 

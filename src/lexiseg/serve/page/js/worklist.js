@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { $, clock, el, icon, two } from "./dom.js";
-import { unsettled } from "./edits.js";
+import { forget } from "./data.js";
+import { reload, unsettled } from "./edits.js";
 import { KEYS } from "./keys.js";
 import { openScan, renderScans } from "./scans.js";
 import { on, state, takeScan, tell } from "./state.js";
@@ -25,21 +26,47 @@ const VERDICTS = [
   ["s", "skipped", "Skip", "skip"],
 ];
 
+/** Where the seconds of scans without a verdict are kept, so that a reload or another scan in between loses none. */
+const SPENT = "lexiseg-seconds";
+
 let begun = 0;
-let spent = 0;
+let timed = null;
+let spent = {};
 let changed = false;
 let sending = false;
 
 /** Seconds that the scan was looked at; a hidden page does not count. */
-const seconds = () => spent + (begun ? (performance.now() - begun) / 1000 : 0);
+const seconds = () => (spent[timed] ?? 0) + (begun ? (performance.now() - begun) / 1000 : 0);
+
+/** Stop counting, and keep what was counted. */
+function stop() {
+  if (begun) spent[timed] = seconds();
+  begun = 0;
+  try {
+    sessionStorage.setItem(SPENT, JSON.stringify(spent));
+  } catch {
+    // A browser that keeps nothing forgets them at a reload.
+  }
+}
+
+function counted() {
+  try {
+    return JSON.parse(sessionStorage.getItem(SPENT) ?? "{}");
+  } catch {
+    return {};
+  }
+}
 
 function pause(stopped) {
-  if (stopped && begun) {
-    spent = seconds();
-    begun = 0;
-  } else if (!stopped && !begun && state.item) {
-    begun = performance.now();
-  }
+  if (stopped) stop();
+  else if (!begun && state.item) begun = performance.now();
+}
+
+/** Count the seconds of a scan from now on. */
+function time(scan) {
+  stop();
+  timed = scan;
+  begun = document.visibilityState === "hidden" ? 0 : performance.now();
 }
 
 let polling = 0;
@@ -71,8 +98,7 @@ async function show({ item, scan }, at = null) {
     return;
   }
   state.item = item ?? state.worklist.items.find((each) => each.id === scan.item);
-  spent = 0;
-  begun = performance.now();
+  time(scan.id);
   changed = false;
   takeScan(scan);
   await openScan(scan, at);
@@ -130,15 +156,30 @@ async function verdict(word) {
     const told = await api.send("POST", `/worklist/${encodeURIComponent(item.id)}/verdict`, {
       verdict: word,
       scan: state.scan.id,
+      version: state.scan.version,
       seconds: Math.round(10 * seconds()) / 10,
     });
+    begun = 0;
+    delete spent[timed];
+    stop();
     state.item = null;
     await next();
     if (told.note) complain(told.note);
   } catch (error) {
     complain(error);
+    if (error.status === 409) await seeAgain();
   } finally {
     sending = false;
+  }
+}
+
+/** What another tab did to the scan is to be seen before it is judged. */
+async function seeAgain() {
+  try {
+    forget(state.scan);
+    await reload();
+  } catch {
+    // It was closed: the refusal said so.
   }
 }
 
@@ -198,11 +239,12 @@ function render() {
 /** Have the server write what training takes, and say what to type. */
 async function exportAll() {
   try {
-    const { train, evaluate } = await busy(api.send("POST", "/worklist/export"));
+    const { train, evaluate, left_out: lost } = await busy(api.send("POST", "/worklist/export"));
     showSnippets("The reviewed masks elsewhere", [
-      ["Train a student", train],
-      ["Compare before and after", evaluate],
+      ["Train a student", train.join("\n")],
+      ["Compare before and after", evaluate.join("\n")],
     ]);
+    if (lost.length) complain(`${lost.length} reviewed scans are left out, whose files are not there: ${lost[0]} …`);
   } catch (error) {
     complain(error);
   }
@@ -298,7 +340,12 @@ export async function setUpWorklist() {
   on("edited", (scan) => {
     if (state.item && state.scan?.id === scan) changed = state.scan.can_undo !== false;
   });
-  on("scan", render);
+  on("scan", () => {
+    if (!state.item) stop();
+    render();
+  });
+  spent = counted();
+  globalThis.addEventListener("pagehide", stop);
   document.addEventListener("visibilitychange", () => pause(document.visibilityState === "hidden"));
   setInterval(() => {
     $("#timer").textContent = state.item ? clock(seconds()) : "";
