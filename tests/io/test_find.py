@@ -175,6 +175,12 @@ class TestFindScans:
         touch(tmp_path, "README")
         assert self.found(tmp_path) == ["export"]
 
+    def test_what_a_review_keeps_is_passed_over_beside_its_run(self, tmp_path: Path) -> None:
+        touch(tmp_path, "a.png", "out/results.csv", "out/reviewed/images/a.png", "mine/reviewed/b.png")
+        assert self.found(tmp_path) == ["a.png", "mine/reviewed/b.png"]
+        # Who names it means it.
+        assert self.found(tmp_path / "out" / "reviewed") == ["images/a.png"]
+
     def test_a_phrases_own_mask_is_passed_over_beside_the_mask_of_all(self, tmp_path: Path) -> None:
         touch(tmp_path, "a.png", "a_mask.png", "a_mask_left-lung.png", "v_mask.nii.gz", "v_mask_heart.nii.gz")
         touch(tmp_path, "b_mask_one.png", "c_mask_one_two.png")

@@ -105,6 +105,14 @@ class TestAnEarlierReview:
         with reviewing(tmp_path / "s3", None, out) as (_, client):
             assert client.get(LIST).json()["items"][0]["state"] == "accepted"
 
+    def test_a_start_with_another_phrase_says_what_serve_can_do(
+        self, reviewed: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        folder, out = reviewed
+        with reviewing(tmp_path / "s2", folder, out, "green") as (_, client):
+            error = client.get(LIST).json()["error"]
+        assert "other phrases; start with the same, or choose another --results" in error and "resume" not in error
+
     def test_slices_of_an_older_series_do_not_stay_in_the_export(self, tmp_path: Path) -> None:
         slices = []
         for k in range(3):

@@ -104,6 +104,9 @@ RESULTS_NAME = "results.csv"
 OUTPUT_SUFFIXES = (".png", ".nii.gz", ".nrrd", ".seg.dcm", ".rtstruct.dcm", ".stl")
 """What the name of a mask may end in: one suffix for each format that is written."""
 
+REVIEWED = "reviewed"
+"""The folder, beside that table, of what people said and corrected."""
+
 
 def printable(text: str) -> str:
     """`text` on one line: control characters, line breaks and undecodable bytes become "?"."""

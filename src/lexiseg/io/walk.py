@@ -19,6 +19,7 @@ from lexiseg.io.names import (
     OUTPUT_KINDS,
     OUTPUT_SUFFIXES,
     RESULTS_NAME,
+    REVIEWED,
     image_format,
     is_dicom,
     printable,
@@ -76,6 +77,9 @@ def found_below(folder: Path, passed: Counter[str]) -> Iterator[Found]:
         linked = sum(Path(place, name).is_symlink() for name in folders)
         passed.update([LINK] * linked)
         names = set(files)
+        if RESULTS_NAME in names and REVIEWED in folders:
+            # A run's scans again, which its review keeps beside their masks.
+            folders.remove(REVIEWED)
         for name in files:
             if name.startswith(".") or _is_second_half(name, names):
                 continue

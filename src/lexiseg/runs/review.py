@@ -16,7 +16,7 @@ from pathlib import Path
 from lexiseg.datasets.manifest import ManifestRow, write_manifest
 from lexiseg.errors import UnreadableScan, UnwritableResult, UsageError
 from lexiseg.io.masks import read_mask
-from lexiseg.io.names import RESULTS_NAME, scan_suffix, slugs
+from lexiseg.io.names import RESULTS_NAME, REVIEWED, scan_suffix, slugs
 from lexiseg.io.read import read_scan
 from lexiseg.runs.finished import is_same_scan, record_of
 from lexiseg.runs.folder import GRIDS, only_run
@@ -28,10 +28,8 @@ from lexiseg.runs.table import Row, read_results, write_results
 from lexiseg.values.arrays import BoolArray
 from lexiseg.values.scans import Image, Scan
 
-REVIEWED = "reviewed"
-"""The folder, inside a run's, of what people said and corrected."""
 EARLIER = "earlier"
-"""The folder, inside that, of masks of reviews that were set aside."""
+"""The folder, inside `REVIEWED`, of masks of reviews that were set aside."""
 
 
 def doubt(rows: Sequence[Row], threshold: float | None, uncertainty: float = 0.0) -> float:

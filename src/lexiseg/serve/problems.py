@@ -41,6 +41,27 @@ def line_of(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+_ADVICE = (
+    (
+        "resume with the same, run without --resume, or choose another folder",
+        "start with the same, or choose another --results",
+    ),
+    ("run without --resume or choose another folder", "choose another folder with --results"),
+    ("run without --resume to start anew", "choose another folder with --results"),
+    ("choose another folder or move it away", "choose another folder with --results, or move it away"),
+    ("run again with --resume", "start again"),
+    ("--resume continues", "a new start goes on"),
+)
+"""What a run advises whoever typed `lexiseg segment`, and what whoever typed `lexiseg serve` can do."""
+
+
+def advised(line: str) -> str:
+    """A run's line on what went wrong, with options that `lexiseg serve` has."""
+    for of_segment, of_serve in _ADVICE:
+        line = line.replace(of_segment, of_serve)
+    return " ".join(line.split())
+
+
 def _refusals(error: BaseException | None) -> Iterator[OSError]:
     while error is not None:
         if isinstance(error, OSError):

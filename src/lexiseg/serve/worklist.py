@@ -24,7 +24,7 @@ from lexiseg.runs.review import Review, doubt
 from lexiseg.runs.reviews import KEEPING, only_review
 from lexiseg.runs.table import Row
 from lexiseg.serve.leases import Leases
-from lexiseg.serve.problems import Refused, is_full, not_found
+from lexiseg.serve.problems import Refused, advised, is_full, not_found
 from lexiseg.serve.settings import ServeSettings
 from lexiseg.serve.verdicts import masks_to_keep
 
@@ -312,7 +312,7 @@ class Worklist:
         except _Stopped:
             return
         except LexisegError as error:
-            self.error = " ".join(str(error).split())
+            self.error = advised(str(error))
             logger.warning("the worklist is not segmented: %s", self.error)
         except Exception as error:  # noqa: BLE001  (the list is there all the same)
             self.error = internal_error(error)
