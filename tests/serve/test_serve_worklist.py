@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_series import UNEVEN
 from dicom_series import write_series as write_slices
@@ -157,6 +158,8 @@ class TestWorklist:
             assert not again["notes"] or "no file can hold" not in again["notes"][0]
             pixels = [target["slices"][scan["acquired"]] for target in again["targets"]]
             assert 2 not in pixels[0] and 2 in pixels[1]
+        (part, _) = pydicom.dcmread(out / "reviewed" / "masks" / "ct_mask.seg.dcm").SegmentSequence
+        assert part.SegmentAlgorithmType == "SEMIAUTOMATIC"
         assert {row.mask for path in manifests for row in read_manifest(Path(path))} == {
             out / "reviewed" / "masks" / "ct_mask.seg.dcm"
         }

@@ -14,7 +14,7 @@ from lexiseg.io.dicom.objects import text_of
 from lexiseg.io.dicom.placed import grid_of, read_placed, series_uid
 from lexiseg.io.masks import read_mask
 from lexiseg.io.names import slugs
-from lexiseg.io.segments import Segment, Segments, WriteOptions
+from lexiseg.io.segments import AlgorithmType, Segment, Segments, WriteOptions
 from lexiseg.io.write import grid_writer_of, write_mask, writer_of
 from lexiseg.runs.folder import GRIDS
 from lexiseg.values.arrays import BoolArray
@@ -90,7 +90,13 @@ def why_not_kept(scan: Scan, *, deidentified: bool = False) -> str:
 
 
 def keep_masks(
-    masks: Mapping[str, BoolArray], scan: Scan, folder: Path, name: str, *, deidentified: bool = False
+    masks: Mapping[str, BoolArray],
+    scan: Scan,
+    folder: Path,
+    name: str,
+    *,
+    algorithm_type: AlgorithmType = "AUTOMATIC",
+    deidentified: bool = False,
 ) -> None:
     """Write the masks of all phrases of a scan, to be read by `kept_mask`: PNG or NIfTI, each a file.
 
@@ -102,6 +108,7 @@ def keep_masks(
         scan: what they are of.
         folder: where to; made if missing.
         name: what the scan's files begin with.
+        algorithm_type: who made them.
         deidentified: see `why_not_kept`.
 
     Raises:
@@ -118,7 +125,7 @@ def keep_masks(
     labels = np.zeros(scan.shape, np.uint8)
     for k, mask in enumerate(masks.values(), start=1):
         labels[mask] = k
-    items = tuple(Segment(phrase, "", mask) for phrase, mask in masks.items())
+    items = tuple(Segment(phrase, "", mask, algorithm_type=algorithm_type) for phrase, mask in masks.items())
     segments = Segments(scan=scan, items=items, labels=labels)
     path = folder / f"{name}_mask{PLACED[0]}"
     content = next((found for _, found in writer_of("dicom-seg").files(segments, WriteOptions(), {})), None)

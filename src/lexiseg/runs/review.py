@@ -192,7 +192,14 @@ class Review:
                 if standing is None or not standing.kept:
                     self._set_aside(item)
                 ordered = {phrase: masks[phrase] for phrase in item.phrases}
-                keep_masks(ordered, scan, self._own / "masks", item.name, deidentified=self._deidentified())
+                keep_masks(
+                    ordered,
+                    scan,
+                    self._own / "masks",
+                    item.name,
+                    algorithm_type="AUTOMATIC" if review == "accepted" else "SEMIAUTOMATIC",
+                    deidentified=self._deidentified(),
+                )
             append_review(self._own, item.id, verdict)
             self._verdicts[item.id] = verdict
         return verdict
