@@ -290,7 +290,7 @@ class TestFailures:
             assert shlex.split(told["evaluate"][0])[2:6] == ["--pred", str(out), "--manifest", manifest]
         (folder / "b.png").unlink()
         with reviewing(tmp_path / "s", None, out) as (_, client):
-            refused(client.post(f"{LIST}/export"), "none of the scans that were accepted", 400)
+            refused(client.post(f"{LIST}/export"), "no scan that was accepted or corrected is there", 400)
 
     def test_a_list_may_be_longer_than_what_a_visitor_may_send(self, tmp_path: Path) -> None:
         from lexiseg.serve.settings import Limits

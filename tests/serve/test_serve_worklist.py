@@ -152,13 +152,21 @@ class TestWorklist:
             client.post(f"/api/v1/scans/{scan['id']}/targets/1/edits", json=edit).raise_for_status()
             said = {"verdict": "corrected", "seconds": 1}
             assert client.post("/api/v1/worklist/0/verdict", json=said).json()["state"] == "corrected"
-            manifests = client.post("/api/v1/worklist/export").json()["manifests"]
+            told = client.post("/api/v1/worklist/export").json()
+            manifests = told["manifests"]
+            assert told["left_out"] == []
+            # An empty mask has no part in a SEG, and so no file for a manifest.
+            for plane in range(5):
+                edit = {"kind": "clear", "axis": scan["acquired"], "plane": plane}
+                client.post(f"/api/v1/scans/{scan['id']}/targets/1/edits", json=edit).raise_for_status()
+            client.post("/api/v1/worklist/0/verdict", json=said).raise_for_status()
+            assert client.post("/api/v1/worklist/export").json()["left_out"] == ["ct"]
         with serving(tmp_path / "again", results=out) as (_, client):
             again = client.post("/api/v1/worklist/0/open").json()["scan"]
             assert not again["notes"] or "no file can hold" not in again["notes"][0]
             pixels = [target["slices"][scan["acquired"]] for target in again["targets"]]
-            assert 2 not in pixels[0] and 2 in pixels[1]
-        (part, _) = pydicom.dcmread(out / "reviewed" / "masks" / "ct_mask.seg.dcm").SegmentSequence
+            assert pixels[0] == [] and 2 in pixels[1]
+        (part,) = pydicom.dcmread(out / "reviewed" / "masks" / "ct_mask.seg.dcm").SegmentSequence
         assert part.SegmentAlgorithmType == "SEMIAUTOMATIC"
         assert {row.mask for path in manifests for row in read_manifest(Path(path))} == {
             out / "reviewed" / "masks" / "ct_mask.seg.dcm"

@@ -112,10 +112,6 @@ class Review:
         said = self.verdict(item)
         return said is not None and said.review in KEEPING
 
-    def has_scan(self, item: RunItem) -> bool:
-        """Whether a scan is there as the run read it."""
-        return not item.error and self.is_same_scan(item)
-
     def is_same_scan(self, item: RunItem) -> bool:
         """Whether a scan's files are still those that the run read."""
         with self._lock:
@@ -225,40 +221,45 @@ class Review:
                     phrases.setdefault(row.id, []).append(row.text)
                 write_results(path, [self._told(row, phrases[row.id]) for row in rows])
 
-    def export(self, items: Sequence[RunItem]) -> list[Path]:
+    def export(self, items: Sequence[RunItem]) -> tuple[list[Path], list[str]]:
         """Write what `lexiseg train --masks` and `lexiseg evaluate --manifest` take: a manifest of the scans that were
         accepted or corrected, with their masks; of several phrases a manifest each.
 
         The scans themselves are linked into the folder, or copied where that cannot be. One that is not there, or is
-        another file now, is left out.
+        another file now, is left out, and so is an empty mask that has no file (see `keep_masks`).
 
         Returns:
-            The manifests.
+            The manifests, and the ids of scans that are left out in whole or in part.
 
         Raises:
-            UsageError: no scan was accepted or corrected yet, or none of those is there.
+            UsageError: no scan was accepted or corrected yet, or all are left out.
             UnwritableResult: the file system refused.
         """
         kept = [item for item in items if self.keeps(item)]
         if not kept:
             raise UsageError("no scan was accepted or corrected yet; review some first")
-        kept = [item for item in kept if self.has_scan(item)]
-        if not kept:
-            raise UsageError("none of the scans that were accepted or corrected is there as the run read it")
+        left = {item.id: None for item in kept if item.error or not self.is_same_scan(item)}
         by_slug: dict[tuple[str, str], list[ManifestRow]] = {}
         for item in kept:
+            if item.id in left:
+                continue
             image = self._image(item)
             several = len(item.phrases) > 1
             for phrase, slug in zip(item.phrases, slugs(list(item.phrases)), strict=True):
                 mask = kept_file(self._own / "masks", item.name, item.phrases, phrase)
                 if mask is None:
+                    left[item.id] = None
                     continue
                 row = ManifestRow(id=item.id, image=image, mask=mask, text=phrase)
                 by_slug.setdefault((f"_{slug}" if several else "", phrase), []).append(row)
+        if not by_slug:
+            raise UsageError(
+                "no scan that was accepted or corrected is there as the run read it, with a mask in a file"
+            )
         written = []
         for slug, rows in _merged(by_slug).items():
             written.append(write_manifest(rows, self._own / f"manifest{slug}.csv"))
-        return written
+        return written, list(left)
 
     def _image(self, item: RunItem) -> Path:
         """The scan in the review's own folder: its file, or a folder of its series."""

@@ -88,7 +88,7 @@ def verdict(request: Request, item: int, said: VerdictRequest) -> dict[str, Any]
 def export(request: Request) -> dict[str, Any]:
     """Write manifests of what was accepted or corrected, and what to type with each to train and to evaluate."""
     found = _list(request)
-    paths = found.review.export(found.items)
+    paths, left_out = found.review.export(found.items)
     several = len(paths) > 1
     train, evaluate = [], []
     for path in paths:
@@ -101,7 +101,7 @@ def export(request: Request) -> dict[str, Any]:
         "manifests": [str(path) for path in paths],
         "train": [shlex.join(words) for words in train],
         "evaluate": [shlex.join(words) for words in evaluate],
-        "left_out": found.left_out(),
+        "left_out": left_out,
     }
 
 

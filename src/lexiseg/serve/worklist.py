@@ -230,11 +230,6 @@ class Worklist:
         self.review.say(item, word, 0.0, masks, scan)
         self._settle()
 
-    def left_out(self) -> list[str]:
-        """Scans that were accepted or corrected and are not in the export: they are not there, or another file is."""
-        kept = [item for item in self.items if self.review.keeps(item)]
-        return [item.id for item in kept if not self.review.has_scan(item)]
-
     def notes(self, item: RunItem, scan: Scan) -> list[str]:
         """What a person should know of a scan before its verdict."""
         why = self.review.why_not_kept(scan)

@@ -244,7 +244,12 @@ async function exportAll() {
       ["Train a student", train.join("\n")],
       ["Compare before and after", evaluate.join("\n")],
     ]);
-    if (lost.length) complain(`${lost.length} reviewed scans are left out, whose files are not there: ${lost[0]} …`);
+    if (lost.length) {
+      complain(
+        `${lost.length} reviewed scans are left out in whole or in part, the first is ${lost[0]}: ` +
+          "the scan is not there as the run read it, or an empty mask has no file.",
+      );
+    }
   } catch (error) {
     complain(error);
   }
