@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from reviewing import LIST, kept, opened, paint, refused, reviewing, run, say, scans_in
-from serving import RED, boxed, picture
+from serving import RED, boxed, picture, serving
 
 from lexiseg.io.sources import Source
 from lexiseg.runs.items import RunItem
 from lexiseg.runs.review import Review
 from lexiseg.runs.table import read_results
+from lexiseg.serve.worklist import Worklist
 
 
 class TestAnEarlierReview:
@@ -68,6 +71,23 @@ class TestAnEarlierReview:
             client.post(f"{LIST}/export").raise_for_status()
         np.testing.assert_array_equal(kept(out, "a"), boxed(32, 48, 48, 64))
         assert (out / "reviewed" / "images" / "a.png").read_bytes() == new
+
+    def test_another_file_before_the_models_came_to_it(
+        self, reviewed: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The earlier run's answer is still in the table: it is not shown, and the scan is not given up."""
+        folder, out = reviewed
+        shutil.rmtree(out / "reviewed")
+        (folder / "a.png").unlink()
+        (folder / "a.png").write_bytes(picture((32, 48, 48, 64)))
+        ready, real = threading.Event(), Worklist._segment
+        monkeypatch.setattr(Worklist, "_segment", lambda worklist: (ready.wait(60), real(worklist)))
+        with serving(tmp_path / "s2", folder=folder, results=out, phrases=("red",)) as (server, client):
+            refused(client.post(f"{LIST}/next"), "have not answered")
+            ready.set()
+            server.worklist._thread.join(60)  # type: ignore[union-attr]
+            scan = client.post(f"{LIST}/next").json()["scan"]
+            assert scan["targets"][0]["pixels"] == boxed(32, 48, 48, 64).sum()
 
     def test_other_masks_of_the_same_scan(self, reviewed: tuple[Path, Path], tmp_path: Path) -> None:
         folder, out = reviewed

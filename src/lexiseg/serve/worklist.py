@@ -241,13 +241,15 @@ class Worklist:
         if item.error:
             raise UnreadableScan(item.error)
         rows = _rows_of(item, self._table())
-        if not rows:
+        same = not rows or self.review.is_same_scan(item)
+        # A run that is under way does a scan again whose file was changed.
+        if not rows or (not same and self._segmenting()):
             why = f" ({self.error})" if self.error else ""
             raise Refused(409, f"the models have not answered this scan yet{why}; take another one, or wait")
         failed = next((row for row in rows if not row.ok), None)
         if failed is not None:
             raise UnreadableScan(failed.error or f"{item.id}: the run failed on it")
-        if not self.review.is_same_scan(item):
+        if not same:
             raise UnreadableScan(f"{item.shown}: {OTHER_FILE}")
         return rows
 
@@ -289,6 +291,9 @@ class Worklist:
             if stamp != self._seen:
                 self._rows, self._seen = self.review.rows(), stamp
             return self._rows
+
+    def _segmenting(self) -> bool:
+        return self._runs and self._thread is not None and self._thread.is_alive()
 
     def _segment(self) -> None:
         from lexiseg.runs.batch import internal_error, run_batch
