@@ -105,13 +105,12 @@ class PixelStore:
         scan = read_scan(path)
         if isinstance(scan, Volume):
             raise UnreadableScan(f"{path}: it is a volume; expected an image")
-        frame = frame_scan(scan.shape, size=self.size)[0]
+        shown = scan.planes()[0].pixels
+        frame = frame_scan((shown.shape[0], shown.shape[1]), size=self.size)[0]
         place = frame.place
-        inside = frame.apply(scan.pixels)[
-            0, :, place.top : place.top + place.height, place.left : place.left + place.width
-        ]
+        inside = frame.apply(shown)[0, :, place.top : place.top + place.height, place.left : place.left + place.width]
         content = (inside * 255).round().to(torch.uint8)
-        planes = content[:1] if scan.pixels.ndim == 2 else content
+        planes = content[:1] if shown.ndim == 2 else content
         return np.ascontiguousarray(planes.permute(1, 2, 0).squeeze(-1).numpy())
 
 

@@ -107,10 +107,11 @@ def _read(row: ManifestRow, targets: int, extent: int) -> tuple[Tensor, Tensor]:
     scan = read_scan(row.image, id=row.id)
     if isinstance(scan, Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image (slices of one)")
-    labels = read_labels(row.mask, targets=targets, shape=scan.shape)
-    height, width = scan.shape
-    frame = Frame(height, width, extent)
-    pixels = frame.put(scan.pixels, channels=3 if scan.pixels.ndim == 3 else 1)
+    planes = scan.planes()
+    shown = planes[0].pixels
+    labels = planes.cut(read_labels(row.mask, targets=targets, shape=scan.shape))[0]
+    frame = Frame(shown.shape[0], shown.shape[1], extent)
+    pixels = frame.put(shown, channels=3 if shown.ndim == 3 else 1)
     return (pixels * 255).round().to(torch.uint8), frame.put_labels(labels)
 
 

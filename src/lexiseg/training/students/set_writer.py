@@ -179,7 +179,7 @@ def _planes(scan: Scan, labels: NDArray[np.uint8]) -> Iterator[tuple[Plane, NDAr
     planes = scan.planes()
     masks = planes.cut(labels)
     if isinstance(scan, Image):
-        yield planes[0], labels
+        yield planes[0], np.ascontiguousarray(masks[0])
         return
     shown = [plane.index for plane in planes if np.ptp(np.rint(plane.pixels * 255)) > 0]
     filled = [k for k in shown if masks[k].any()]

@@ -54,7 +54,8 @@ class SoftTeacher:
         maps = [each.probability for each in found.targets]
         known = [each for each in maps if each is not None]
         if known and len(known) == len(maps) and known[0].ndim == 2:
-            write_soft(self._folder.parent, scan.id, np.stack(known))
+            # As the set's images are: upright.
+            write_soft(self._folder.parent, scan.id, np.stack([scan.planes().cut(each)[0] for each in known]))
         return found
 
 

@@ -156,12 +156,15 @@ def _read(row: ManifestRow, targets: int, look: Look, *, hard: bool) -> tuple[Te
     scan = read_scan(row.image, id=row.id)
     if isinstance(scan, Volume):
         raise UnreadableScan(f"{printable(row.id)}: it is a volume; expected an image (slices of one)")
+    planes = scan.planes()
+    shown = planes[0].pixels
     labels = read_labels(row.mask, targets=targets, shape=scan.shape)
     masks = np.stack([labels == k for k in range(1, targets + 1)])
     soft = None if hard else read_soft(row)
     given = masks.astype(np.float32) if soft is None or soft.shape != masks.shape else soft
-    frame = frame_scan((scan.shape[0], scan.shape[1]), size=look.size, fill=(look.fill,) * 3)[0]
-    image = frame.apply(clip_bright(look.levels.apply(scan.pixels), look.percentile))[0]
+    given = np.stack([planes.cut(each)[0] for each in given])
+    frame = frame_scan((shown.shape[0], shown.shape[1]), size=look.size, fill=(look.fill,) * 3)[0]
+    image = frame.apply(clip_bright(look.levels.apply(shown), look.percentile))[0]
     place = frame.place
     square = torch.zeros(targets, look.size, look.size)
     square[:, place.top : place.top + place.height, place.left : place.left + place.width] = F.interpolate(
@@ -169,7 +172,7 @@ def _read(row: ManifestRow, targets: int, look: Look, *, hard: bool) -> tuple[Te
     )[0]
     told = [float(cell or "nan") for cell in row.extra.get("presence", "").split(";")] if not hard else []
     known = told if len(told) == targets and not any(map(math.isnan, told)) else masks.any((1, 2)).tolist()
-    grey = scan.pixels.ndim == 2
+    grey = shown.ndim == 2
     return (
         (image[:1] if grey else image).mul(255).round().to(torch.uint8),
         square.clamp(0, 1).mul(255).round().to(torch.uint8),
