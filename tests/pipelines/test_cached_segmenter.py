@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from fake_segmenter import FakeSegmenter, Query
 
@@ -20,6 +22,22 @@ def test_the_same_pixels_are_encoded_once_and_others_anew() -> None:
     assert segmenter.encode(scan[1:]) is window
     assert segmenter.encode(scan.reshape(4, 3)) is not first
     assert len(inner.encoded) == 3
+
+
+def test_views_of_one_scan_are_read_once_for_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, read = FakeSegmenter(), []
+    hashed = hashlib.blake2b
+    monkeypatch.setattr(hashlib, "blake2b", lambda content: read.append(content.nbytes) or hashed(content))
+    segmenter = CachedSegmenter(inner)
+    scan = np.arange(48, dtype=np.float32).reshape(6, 8)
+    for _ in range(3):
+        segmenter.encode_many([scan[:, :], scan[1:5, 2:6], scan[1:5, 3:7], scan[::2]])
+        segmenter.encode(scan[1:5, 2:6])
+    assert read == [192, 64, 64, 96]
+    assert len(inner.encoded) == 4
+    # A scan that is gone leaves its place to no other one.
+    other = segmenter.encode((scan + 1)[1:5, 2:6])
+    assert other is not segmenter.encode(scan[1:5, 2:6])
 
 
 def test_the_same_prompts_are_answered_once_and_others_anew() -> None:

@@ -109,17 +109,13 @@ def encode_queries(
 
 
 def query_windows(pixels: FloatArray, prompts: Prompts, settings: MaskSettings) -> list[FloatArray]:
-    """What `encode_queries` will have encoded: pixels of the scan or of windows in it, repeated where it repeats."""
+    """What `encode_queries` will have encoded: views of the scan or of windows in it, repeated where it repeats."""
     if settings.fusion == "region":
         return []
     if not len(prompts.boxes):
         return [pixels]
     height, width = pixels.shape[:2]
-    return [
-        np.ascontiguousarray(pixels[window])
-        for box in prompts.boxes
-        for window in _windows(box, height, width, settings)
-    ]
+    return [pixels[window] for box in prompts.boxes for window in _windows(box, height, width, settings)]
 
 
 def _windows(box: np.ndarray, height: int, width: int, settings: MaskSettings) -> list[tuple[slice, slice]]:
@@ -146,7 +142,7 @@ def _ask_in(
     near = ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)) | (prompts.labels == 0)
     near &= (x >= corner[0]) & (x < window[1].stop) & (y >= corner[1]) & (y < window[0].stop)
     points, labels = prompts.points[near] - corner, prompts.labels[near]
-    image = segmenter.encode(np.ascontiguousarray(pixels[window]))
+    image = segmenter.encode(pixels[window])
     return Query(
         image,
         window,

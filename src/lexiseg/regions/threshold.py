@@ -14,6 +14,7 @@ import numpy as np
 
 from lexiseg.errors import UsageError
 from lexiseg.values.arrays import BoolArray, FloatArray
+from lexiseg.values.masks import box_of
 
 FLAT_RANGE = 1e-6
 
@@ -162,16 +163,19 @@ def find_components(
         return ()
     from scipy import ndimage  # here, since importing it takes longer than all of the room
 
-    labels, count = ndimage.label(mask, structure=_TOUCHING)
+    # Around the mask there is nothing to count, and mostly more of it than of the mask.
+    left, top, right, bottom = box_of(mask)
+    labels, count = ndimage.label(mask[top:bottom, left:right], structure=_TOUCHING)
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     means = np.full(count, np.nan)
     if saliency is not None:
-        means = np.bincount(labels.ravel(), saliency.ravel().astype(np.float64), count + 1)[1:] / areas
+        inner = saliency[top:bottom, left:right].astype(np.float64)
+        means = np.bincount(labels.ravel(), inner.ravel(), count + 1)[1:] / areas
     found = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         area = int(areas[label - 1])
         if area >= min_area * mask.size:
-            box = (columns.start, rows.start, columns.stop, rows.stop)
+            box = (left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
             found.append(Component(box, area, float(means[label - 1]), labels[rows, columns] == label))
     # Labels are numbered from top to bottom, then left to right, and the sort is stable.
     if keep == "largest" or order == "area":
