@@ -35,6 +35,9 @@ def test_views_of_one_scan_are_read_once_for_their_keys(monkeypatch: pytest.Monk
         segmenter.encode(scan[1:5, 2:6])
     assert read == [192, 64, 64, 96]
     assert len(inner.encoded) == 4
+    # Turned, a square lies at the same place and has the same shape.
+    square = scan[:4, :4]
+    assert segmenter.encode(square) is not segmenter.encode(square.T)
     # A scan that is gone leaves its place to no other one.
     other = segmenter.encode((scan + 1)[1:5, 2:6])
     assert other is not segmenter.encode(scan[1:5, 2:6])

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ class TestRun:
         assert summary.absent == 3
         assert (row.present, row.presence, row.boxes) == ("false", "0.1000", "")
         assert not np.asarray(Image.open(tmp_path / "out" / "a_mask.png")).any()
+
+    def test_what_nothing_tells_of_says_so(self, scans: Path, tmp_path: Path) -> None:
+        class Blind(FakePipeline):
+            """Was proposed nothing that it could look at."""
+
+            def __call__(self, scan: Any, phrases: Any, **more: Any) -> Any:
+                found = super().__call__(scan, phrases, **more)
+                return replace(found, targets=tuple(replace(each, presence=math.nan) for each in found.targets))
+
+        run(scans, tmp_path / "out", Blind(), phrases=("tumor", "unseen organ"))
+        drawn, absent = read_results(tmp_path / "out" / "results.csv")[:2]
+        assert "no region was proposed" in absent.notes and absent.presence == ""
+        assert "no region was proposed" not in drawn.notes
 
     def test_progress_ends_at_the_number_of_scans(self, scans: Path, tmp_path: Path) -> None:
         told: list[RunProgress] = []

@@ -286,7 +286,7 @@ class TestTraining:
         for bytes_kept in (enough, 0):
             monkeypatch.setattr(towers_trainer, "_KEPT", bytes_kept)
             for part in ("projections", "pyramids"):
-                training = trainer(small, pool, tmp_path, steps=3, robust=(), part=part)
+                training = trainer(small, pool, tmp_path, steps=3, robust=(), part=part, anchor=None)
                 shown, whole = 0, training.network.features
 
                 def features(images: torch.Tensor, whole: Any = whole) -> Any:
@@ -296,6 +296,8 @@ class TestTraining:
 
                 monkeypatch.setattr(training.network, "features", features)
                 found[bytes_kept, part], asked[bytes_kept, part] = training.run(), shown
+                # What the start's share asked of training scans is asked once.
+                assert not any(pool.train[list(places)].any() for places in training._kept)
         assert held
         steps, checks = 3 * SETTINGS.batch, len(found[0, "pyramids"].history)
         assert asked[enough, "projections"] == steps + held
