@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lexiseg.datasets.label_maps import laid_over
 from lexiseg.errors import FormatMismatch
 from lexiseg.files import atomic_write
 from lexiseg.io.dicom.objects import text_of
@@ -122,9 +123,7 @@ def keep_masks(
         return
     if reason := why_not_kept(scan, deidentified=deidentified):
         raise FormatMismatch(f"{scan.id}: no file can hold its mask: {reason}")
-    labels = np.zeros(scan.shape, np.uint8)
-    for k, mask in enumerate(masks.values(), start=1):
-        labels[mask] = k
+    labels = laid_over(list(masks.values()))
     items = tuple(Segment(phrase, "", mask, algorithm_type=algorithm_type) for phrase, mask in masks.items())
     segments = Segments(scan=scan, items=items, labels=labels)
     path = folder / f"{name}_mask{PLACED[0]}"
